@@ -1,0 +1,296 @@
+"""One budget, one ranking: from importance to the units that are kept.
+
+Every removable unit has a score and a cost in projection weights. Units are removed in ascending order of score, and
+the cut is made where the removed weights come nearest to the budget; so the achieved ratio is within half the largest
+eligible unit (or rounding step) of the requested one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from prunelab.errors import InvalidRequest
+from prunelab.families import BlockShape
+from prunelab.importance import ImportanceScores
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What an allocation must respect.
+
+    Attributes:
+        protect_first: blocks at the beginning that are left whole.
+        protect_last: blocks at the end that are left whole.
+        channel_multiple: pruned MLP widths are a multiple of this (hardware likes 64 or 128); an MLP that loses
+            nothing keeps its width.
+        drop_sublayers: a block may lose its whole attention or its whole MLP; otherwise one key-value group and one
+            step of channels stay.
+    """
+
+    protect_first: int = 0
+    protect_last: int = 0
+    channel_multiple: int = 1
+    drop_sublayers: bool = False
+
+    def removable(self, blocks: int) -> range:
+        """The blocks that may be touched.
+
+        Raises:
+            InvalidRequest: none is left.
+        """
+        span = range(self.protect_first, blocks - self.protect_last)
+        if not span:
+            raise InvalidRequest(
+                f"protecting the first {self.protect_first} and the last {self.protect_last} of {blocks} blocks leaves "
+                "nothing to prune: protect fewer"
+            )
+        return span
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays, in indices of the model that is pruned.
+
+    Attributes:
+        blocks: kept blocks, ascending.
+        key_value_groups: for each kept block, its kept key-value groups, ascending.
+        channels: for each kept block, its kept MLP channels, ascending.
+    """
+
+    blocks: tuple[int, ...]
+    key_value_groups: tuple[tuple[int, ...], ...]
+    channels: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def everything(cls, shapes: Sequence[BlockShape]) -> Kept:
+        """Nothing is removed."""
+        return cls(
+            blocks=tuple(range(len(shapes))),
+            key_value_groups=tuple(tuple(range(s.key_value_groups)) for s in shapes),
+            channels=tuple(tuple(range(s.channels)) for s in shapes),
+        )
+
+    def shapes(self, shapes: Sequence[BlockShape]) -> tuple[BlockShape, ...]:
+        """The widths of the kept blocks after the cut."""
+        widths = zip(self.blocks, self.key_value_groups, self.channels, strict=True)
+        return tuple(replace(shapes[b], key_value_groups=len(g), channels=len(c)) for b, g, c in widths)
+
+    def without_blocks(self, removed: Sequence[int]) -> Kept:
+        """The same widths with some blocks gone."""
+        stay = [i for i, block in enumerate(self.blocks) if block not in set(removed)]
+        return Kept(
+            blocks=tuple(self.blocks[i] for i in stay),
+            key_value_groups=tuple(self.key_value_groups[i] for i in stay),
+            channels=tuple(self.channels[i] for i in stay),
+        )
+
+
+def achieved_ratio(shapes: Sequence[BlockShape], kept: Kept) -> float:
+    """Share of the blocks' projection weights that the cut removes."""
+    whole = sum(shape.cost for shape in shapes)
+    return 1 - sum(shape.cost for shape in kept.shapes(shapes)) / whole
+
+
+def cheapest_prefix(costs: np.ndarray, budget: float) -> int:
+    """How many units, taken in order, come nearest to the budget; of two equally near counts the larger."""
+    totals = np.concatenate([[0], np.cumsum(costs)])
+    distance = np.abs(totals - budget)
+    return int(np.flatnonzero(distance <= distance.min() + 1e-6)[-1])
+
+
+def check_ratio(ratio: float) -> None:
+    """Refuse a ratio outside [0, 1)."""
+    if not 0 <= ratio < 1:
+        raise InvalidRequest(f"ratio {ratio:g} is not possible: give a share from 0 up to, not including, 1")
+
+
+def _refuse_unreachable(costs: np.ndarray, budget: float, total: int, what: str) -> None:
+    """Refuse a budget beyond what may be removed, or one so small that nothing would be."""
+    most = costs.sum()
+    if budget > most + costs.max(initial=0) / 2:
+        raise InvalidRequest(
+            f"ratio {budget / total:.3g} is out of reach: {what} that may be removed hold {most / total:.3g} of the "
+            f"weights; ask for at most {most / total:.3g}, protect fewer blocks or allow dropping whole sublayers"
+        )
+    if budget > 0 and budget < costs[:1].sum() / 2 * (1 - 1e-9):
+        raise InvalidRequest(
+            f"ratio {budget / total:.3g} removes nothing: the smallest step here is {costs[0] / total:.3g}; ask for at "
+            f"least {costs[0] / total / 2:.3g}, or use a method with finer units"
+        )
+
+
+def allocate_depth(
+    shapes: Sequence[BlockShape], scores: Tensor, ratio: float, constraints: Constraints | None = None
+) -> Kept:
+    """Remove the blocks of lowest score.
+
+    Args:
+        shapes: the blocks' widths.
+        scores: shape `(blocks,)`, higher = keep.
+        ratio: share of the blocks' projection weights to remove.
+        constraints: what must be respected; one block always stays.
+
+    Raises:
+        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+    """
+    check_ratio(ratio)
+    span = (constraints or Constraints()).removable(len(shapes))
+    order = sorted(span, key=lambda block: (scores[block].item(), block))
+    if len(span) == len(shapes):
+        order = order[:-1]
+    costs = np.array([shapes[block].cost for block in order], dtype=np.int64)
+    total = sum(shape.cost for shape in shapes)
+    _refuse_unreachable(costs, ratio * total, total, "the blocks")
+    count = cheapest_prefix(costs, ratio * total)
+    return Kept.everything(shapes).without_blocks(order[:count])
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is removed at once: one key-value group, or as many channels as one rounding step takes."""
+
+    score: float
+    block: int
+    is_channel: bool
+    units: tuple[int, ...]
+    cost: int
+
+
+def _group_steps(block: int, shape: BlockShape, scores: Tensor, keep_one: bool) -> Iterator[_Step]:
+    order = sorted(range(shape.key_value_groups), key=lambda unit: (scores[unit].item(), unit))
+    for unit in order[: len(order) - keep_one]:
+        yield _Step(scores[unit].item(), block, False, (unit,), shape.group_cost)
+
+
+def _channel_steps(block: int, shape: BlockShape, scores: Tensor, keep_one: bool, multiple: int) -> Iterator[_Step]:
+    """Bundles of the lowest channels; the first bundle takes what makes the width a multiple."""
+    values = scores.tolist()
+    order = sorted(range(shape.channels), key=lambda unit: (values[unit], unit))
+    start, end = 0, len(order) - (multiple if keep_one else 0)
+    while start < end:
+        size = (shape.channels - start) % multiple or multiple
+        units = order[start : start + size]
+        yield _Step(sum(values[u] for u in units) / size, block, True, tuple(units), size * shape.channel_cost)
+        start += size
+
+
+def allocate_width(
+    shapes: Sequence[BlockShape],
+    scores: ImportanceScores,
+    ratio: float,
+    constraints: Constraints | None = None,
+) -> Kept:
+    """Remove key-value groups and MLP channels of lowest score, all blocks and both kinds in one ranking (FLAP).
+
+    Args:
+        shapes: the blocks' widths.
+        scores: comparable over blocks and kinds, higher = keep.
+        ratio: share of the blocks' projection weights to remove.
+        constraints: what must be respected.
+
+    Raises:
+        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+    """
+    check_ratio(ratio)
+    constraints = constraints or Constraints()
+    steps = sorted(_steps(shapes, scores, constraints), key=lambda s: (s.score, s.block, s.is_channel, s.units))
+    costs = np.array([step.cost for step in steps], dtype=np.int64)
+    total = sum(shape.cost for shape in shapes)
+    _refuse_unreachable(costs, ratio * total, total, "the key-value groups and channels")
+    removed = steps[: cheapest_prefix(costs, ratio * total)]
+    lost_groups: list[set[int]] = [set() for _ in shapes]
+    lost_channels: list[set[int]] = [set() for _ in shapes]
+    for step in removed:
+        (lost_channels if step.is_channel else lost_groups)[step.block].update(step.units)
+    return _kept(shapes, lost_groups, lost_channels)
+
+
+def _steps(shapes: Sequence[BlockShape], scores: ImportanceScores, constraints: Constraints) -> Iterator[_Step]:
+    assert scores.key_value_groups is not None
+    assert scores.channels is not None
+    keep_one = not constraints.drop_sublayers
+    for block in constraints.removable(len(shapes)):
+        shape = shapes[block]
+        yield from _group_steps(block, shape, scores.key_value_groups[block], keep_one)
+        multiple = constraints.channel_multiple
+        yield from _channel_steps(block, shape, scores.channels[block], keep_one, multiple)
+
+
+def _kept(shapes: Sequence[BlockShape], groups: Sequence[set[int]], channels: Sequence[set[int]]) -> Kept:
+    return Kept(
+        blocks=tuple(range(len(shapes))),
+        key_value_groups=tuple(
+            tuple(u for u in range(s.key_value_groups) if u not in lost) for s, lost in zip(shapes, groups, strict=True)
+        ),
+        channels=tuple(
+            tuple(u for u in range(s.channels) if u not in lost) for s, lost in zip(shapes, channels, strict=True)
+        ),
+    )
+
+
+def allocate_uniform(
+    shapes: Sequence[BlockShape],
+    scores: ImportanceScores,
+    ratio: float,
+    group_counts: Sequence[int],
+    constraints: Constraints | None = None,
+) -> Kept:
+    """Give every block the same widths, as a stock class of transformers needs them.
+
+    The number of key-value groups is the one in `group_counts` nearest to what the free ranking keeps on average and
+    with which the budget can be met; channels make up the rest of the budget. Within a block the lowest units go.
+
+    Args:
+        shapes: the blocks' widths, all alike.
+        scores: higher = keep.
+        ratio: share of the blocks' projection weights to remove.
+        group_counts: numbers of key-value groups that the stock class accepts; the present one must be among them.
+        constraints: of these `channel_multiple` is respected; a protected block cannot be, all widths being alike.
+
+    Raises:
+        InvalidRequest: the blocks differ already, blocks are protected, or the ratio cannot be reached.
+    """
+    check_ratio(ratio)
+    constraints = constraints or Constraints()
+    if len(set(shapes)) > 1:
+        raise InvalidRequest("uniform widths need a model whose blocks are alike; this one has widths of its own")
+    if constraints.protect_first or constraints.protect_last:
+        raise InvalidRequest("uniform widths and protected blocks exclude each other: drop one of the two options")
+    free = allocate_width(shapes, scores, ratio, replace(constraints, channel_multiple=1))
+    average = sum(map(len, free.key_value_groups)) / len(shapes)
+    shape = shapes[0]
+    widths = _uniform_widths(shape, ratio, average, group_counts, constraints.channel_multiple)
+    assert scores.key_value_groups is not None
+    assert scores.channels is not None
+    return Kept(
+        blocks=tuple(range(len(shapes))),
+        key_value_groups=tuple(_best(s, widths[0]) for s in scores.key_value_groups),
+        channels=tuple(_best(s, widths[1]) for s in scores.channels),
+    )
+
+
+def _uniform_widths(
+    shape: BlockShape, ratio: float, average: float, group_counts: Sequence[int], multiple: int
+) -> tuple[int, int]:
+    """Groups and channels of every block: first choice by nearness to `average`, channels by the budget."""
+    target = shape.cost * (1 - ratio)
+    for groups in sorted(group_counts, key=lambda count: (abs(count - average), -count)):
+        exact = (target - groups * shape.group_cost) / shape.channel_cost
+        options = {*range(multiple, shape.channels + 1, multiple), shape.channels}
+        channels = min(options, key=lambda width: (abs(width - exact), width))
+        if abs(channels - exact) <= multiple / 2:
+            return groups, channels
+    raise InvalidRequest(
+        f"ratio {ratio:g} is out of reach with uniform widths: the stock class accepts {sorted(group_counts)} "
+        "key-value groups and the MLP cannot make up the rest; ask for less, or leave out --uniform"
+    )
+
+
+def _best(scores: Tensor, count: int) -> tuple[int, ...]:
+    values = scores.tolist()
+    order = sorted(range(len(values)), key=lambda unit: (values[unit], unit))
+    return tuple(sorted(order[len(order) - count :]))

@@ -1,0 +1,116 @@
+"""What a benchmark is: a data set, a rule, and typed scores with a record of every sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from prunelab.loading import LanguageModel
+
+Progress = Callable[[int, int], None]
+ChatTemplate = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate; a benchmark reads what concerns it.
+
+    Attributes:
+        limit: only so many documents; None for all.
+        shots: examples in the prompt; None for the benchmark's own number.
+        chat_template: whether prompts go through the tokenizer's chat template.
+        window: tokens a perplexity window, cut to the model's context.
+        seed: for whatever is drawn.
+        tokens_a_batch: tokens that go through the model at once; None to choose by memory.
+        datasets_root: folder with copies of the hub's data sets.
+        prompt_tokens: length of the prompt that throughput is measured with.
+        new_tokens: tokens that throughput generates.
+        repeats: measurements of which throughput reports the median.
+    """
+
+    limit: int | None = None
+    shots: int | None = None
+    chat_template: ChatTemplate = "auto"
+    window: int = 2048
+    seed: int = 0
+    tokens_a_batch: int | None = None
+    datasets_root: Path | None = None
+    prompt_tokens: int = 128
+    new_tokens: int = 64
+    repeats: int = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure.
+
+    Attributes:
+        metric: its name, lm-eval's where lm-eval has one.
+        value: accuracies as shares, perplexities as they are.
+        n: documents, or what else was averaged over.
+        standard_error: of the value; None where none is defined.
+        group: a part of the benchmark, such as a subject; empty for the whole.
+    """
+
+    metric: str
+    value: float
+    n: int
+    standard_error: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a benchmark found.
+
+    Attributes:
+        scores: the figures, the primary metric's first.
+        samples: one record a sample, for paired tests and for reading.
+        conditions: what makes the figures comparable or not: window, shots, split, batch, truncations.
+    """
+
+    scores: Sequence[Score]
+    samples: Sequence[Mapping[str, Any]] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Benchmark(ABC):
+    """One benchmark.
+
+    Attributes:
+        name: what the user calls it.
+        title: one line for lists.
+        version: raised when the rule changes, so that old results are not taken for new ones.
+        primary: the metric to judge by.
+        higher_is_better: of the primary metric.
+        chance: the primary metric of guessing, None where guessing has none.
+        is_timing: the figures are times, which differ from run to run.
+    """
+
+    name: str
+    title: ClassVar[str]
+    version: ClassVar[int] = 1
+    primary: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    chance: ClassVar[float | None] = None
+    is_timing: ClassVar[bool] = False
+
+    def check(self, settings: EvaluationSettings) -> None:
+        """Find out what is missing before the first token is computed; raises what mends it.
+
+        By default nothing can be missing.
+        """
+        return
+
+    @abstractmethod
+    def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """What decides the figures besides the model: the data's fingerprint and the settings that count."""
+
+    @abstractmethod
+    def evaluate(
+        self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
+    ) -> Evaluation:
+        """Run it."""

@@ -1,0 +1,145 @@
+"""Speed and size at batch size 1, as the study's Table 2 measures it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, ClassVar
+
+import torch
+from transformers import DynamicCache
+
+from prunelab.benchmarks import register
+from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
+from prunelab.errors import InvalidRequest
+from prunelab.loading import LanguageModel
+
+
+@register
+class Throughput(Benchmark):
+    """Tokens per second of reading a prompt and of generating behind it, and what the model weighs.
+
+    One sequence, greedy, with a key-value cache, in the eager runtime; the median of several runs behind a warm-up, the
+    device synchronised around each. The prompt is random tokens: what they say does not change the work. Peak memory is
+    the device's on an accelerator and the whole process's on a CPU, whatever else the process holds included.
+    """
+
+    name = "throughput"
+    title: ClassVar[str] = "tokens per second at batch size 1, parameters, bytes, memory"
+    primary: ClassVar[str] = "decode_tokens_per_second"
+    is_timing: ClassVar[bool] = True
+
+    def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """The lengths and the number of runs."""
+        return {
+            "prompt_tokens": settings.prompt_tokens,
+            "new_tokens": settings.new_tokens,
+            "repeats": settings.repeats,
+        }
+
+    def evaluate(
+        self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
+    ) -> Evaluation:
+        """Warm up, then measure."""
+        prompt, new, repeats = settings.prompt_tokens, settings.new_tokens, settings.repeats
+        if prompt + new > model.context_length:
+            raise InvalidRequest(
+                f"{prompt} prompt tokens and {new} new ones exceed the context of {model.context_length}: ask for fewer"
+            )
+        generator = torch.Generator().manual_seed(settings.seed)
+        vocabulary = model.model.config.get_text_config().vocab_size
+        ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
+        _generate(model, ids, new)
+        reset_peak_memory(model.device)
+        runs = []
+        for index in range(repeats):
+            runs.append(_generate(model, ids, new))
+            if progress is not None:
+                progress(index + 1, repeats)
+        prefill, decode = (median(times) for times in zip(*runs, strict=True))
+        scores = [
+            Score("decode_tokens_per_second", (new - 1) / decode, repeats),
+            Score("prefill_tokens_per_second", prompt / prefill, repeats),
+            *size_scores(model),
+        ]
+        peak = peak_memory(model.device)
+        if peak is not None:
+            scores.append(Score("peak_memory_bytes", peak, 1))
+        conditions = {"prompt_tokens": prompt, "new_tokens": new, "device": str(model.device), "runtime": "eager"}
+        return Evaluation(scores, conditions=conditions)
+
+
+def size_scores(model: LanguageModel) -> list[Score]:
+    """Parameters, bytes of weights, and bytes of cache that one token takes."""
+    decoder = model.decoder
+    element = torch.empty(0, dtype=model.model.dtype).element_size()
+    cached = sum(2 * shape.key_value_groups * shape.head_dim for shape in decoder.shapes) * element
+    weights = sum(p.numel() * p.element_size() for p in model.model.parameters())
+    return [
+        Score("parameters", decoder.parameters, 1),
+        Score("weight_bytes", weights, 1),
+        Score("cache_bytes_per_token", cached, 1),
+    ]
+
+
+@torch.inference_mode()
+def _generate(model: LanguageModel, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
+    """Seconds of reading the prompt (the first new token included) and of the other new tokens."""
+    cache = DynamicCache(config=model.model.config)
+
+    def step(tokens: torch.Tensor) -> torch.Tensor:
+        out = model.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        following: torch.Tensor = out.logits[:, -1:].argmax(dim=-1)
+        return following
+
+    token, prefill = timed(model.device, lambda: step(ids))
+
+    def rest() -> torch.Tensor:
+        following = token
+        for _ in range(new_tokens - 1):
+            following = step(following)
+        return following
+
+    _, decode = timed(model.device, rest)
+    return prefill, decode
+
+
+def timed(device: torch.device, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """What the work gives and the seconds it takes, the device synchronised before and behind."""
+    synchronise(device)
+    start = time.perf_counter()
+    result = work()
+    synchronise(device)
+    return result, time.perf_counter() - start
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new measurement of peak memory, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        try:
+            _CLEAR.write_text("5")
+        except OSError:  # not permitted here: the peak is then that of the whole run
+            return
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak since `reset_peak_memory`, or None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if not _STATUS.exists():
+        return None
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

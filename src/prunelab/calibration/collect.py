@@ -1,0 +1,146 @@
+"""The one pass: run the calibration tokens through the model and remember what every method needs.
+
+Hooks sit on the blocks and on their output projections. `outputs.hidden_states` would not do: its last entry is taken
+behind the final norm, and Block Influence read from there is wrong for the last block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.calibration.corpus import CalibrationSet
+from prunelab.calibration.statistics import ActivationStatistics, Moments
+from prunelab.errors import NonFiniteValue
+from prunelab.families import Decoder
+
+TOKENS_A_BATCH = 4096
+
+
+class _Collector:
+    """Sums of one batch, by block; joined to the running statistics when the batch is through."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        blocks = len(decoder.shapes)
+        self.mask: Tensor | None = None
+        self.tokens = 0
+        self.cosine_sum = torch.zeros(blocks, dtype=torch.float64)
+        self.moments = {
+            (block, layout.unit): Moments.none(shape.units(layout.part) * shape.rows(layout.part))
+            for block, shape in enumerate(decoder.shapes)
+            for layout in decoder.family.layouts()
+        }
+        self._batch: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        self._cosines: dict[int, Tensor] = {}
+        self._squares: tuple[Tensor, Tensor] | None = None
+
+    def flat(self, activations: Tensor) -> Tensor:
+        """Tokens that count, shape `(tokens, channels)`, in float32 or better."""
+        kept = activations.flatten(0, -2) if self.mask is None else activations[self.mask]
+        return kept if kept.dtype == torch.float64 else kept.float()
+
+    def on_writer(self, block: int, unit: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        """Hook before an output projection."""
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            x = self.flat(inputs[0])
+            # Two passes, the second around the mean: as exact as a two-pass variance is.
+            mean = x.mean(dim=0)
+            centred = x - mean
+            self._batch[block, unit] = (mean, torch.linalg.vecdot(centred, centred, dim=0))
+
+        return hook
+
+    def on_block(self, block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        """Hook behind a block."""
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            before, after = self.flat(inputs[0]), self.flat(output)
+            products = torch.linalg.vecdot(before, after)
+            norms = torch.linalg.vecdot(before, before).sqrt() * torch.linalg.vecdot(after, after).sqrt()
+            # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
+            self._cosines[block] = (products / norms.clamp_min(1e-30)).sum(dtype=torch.float64)
+
+        return hook
+
+    def join(self, tokens: int) -> None:
+        """Take the batch's sums over.
+
+        Raises:
+            NonFiniteValue: naming the first module in whose activations NaN or infinity arose.
+        """
+        for block, cosine in self._cosines.items():
+            for layout in self.decoder.family.layouts():
+                if (block, layout.unit) in self._batch:
+                    mean, deviations = self._batch[block, layout.unit]
+                    batch = Moments(tokens, mean.double().cpu(), deviations.double().cpu())
+                    _require_finite(batch.deviations, f"the input of {self.decoder.prefix}{block}.{layout.writer}")
+                    self.moments[block, layout.unit] = self.moments[block, layout.unit].merge(batch)
+            _require_finite(cosine, f"the output of {self.decoder.prefix}{block}")
+            self.cosine_sum[block] += cosine.cpu()
+        self.tokens += tokens
+        self._batch.clear()
+        self._cosines.clear()
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """The hooks in place, for as long as the block lasts."""
+        with ExitStack() as stack:
+            for block, layout, module in self.decoder.writers():
+                stack.callback(module.register_forward_pre_hook(self.on_writer(block, layout.unit)).remove)
+            for index, module in enumerate(self.decoder.blocks):
+                stack.callback(module.register_forward_hook(self.on_block(index)).remove)
+            yield
+
+
+def _require_finite(values: Tensor, where: str) -> None:
+    if not torch.isfinite(values).all():
+        raise NonFiniteValue(
+            f"NaN or infinity in {where}: the weights may be damaged, or the dtype too narrow (try --dtype float32)"
+        )
+
+
+@torch.inference_mode()
+def calibrate(
+    decoder: Decoder,
+    calibration: CalibrationSet,
+    *,
+    tokens_a_batch: int = TOKENS_A_BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> ActivationStatistics:
+    """Collect the statistics of every method in one pass.
+
+    Args:
+        decoder: the model; it is only run up to its last block, the output head is not needed.
+        calibration: the tokens.
+        tokens_a_batch: how many tokens go through at once; the result depends on it by rounding only.
+        progress: called with the number of samples done.
+
+    Raises:
+        NonFiniteValue: naming the module in which NaN or infinity arose.
+    """
+    collector = _Collector(decoder)
+    device = next(decoder.body.parameters()).device
+    samples = max(1, tokens_a_batch // calibration.sequence_length)
+    with collector.attached():
+        for start in range(0, len(calibration.token_ids), samples):
+            ids = calibration.token_ids[start : start + samples].to(device)
+            mask = calibration.mask_of(start, start + samples)
+            collector.mask = None if mask is None else mask.to(device)
+            decoder.body(input_ids=ids, attention_mask=collector.mask, use_cache=False)
+            collector.join(ids.numel() if mask is None else int(mask.sum()))
+            if progress is not None:
+                progress(min(start + samples, len(calibration.token_ids)))
+    blocks = range(len(decoder.shapes))
+    return ActivationStatistics(
+        tokens=collector.tokens,
+        cosine_sum=collector.cosine_sum,
+        attention=tuple(collector.moments[block, "key_value_group"] for block in blocks),
+        mlp=tuple(collector.moments[block, "channel"] for block in blocks),
+        provenance={"calibration": calibration.provenance(), "dtype": str(decoder.model.dtype).removeprefix("torch.")},
+    )

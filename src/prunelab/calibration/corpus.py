@@ -1,0 +1,192 @@
+"""Which text a model is calibrated on, drawn so that anyone can draw it again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from prunelab.datasets import Source, read_documents
+from prunelab.errors import DataError, InvalidRequest
+from prunelab.fingerprint import tensor_bytes
+
+WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1")
+C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz")
+CORPORA = ("wikitext2", "c4")
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Tokens to calibrate on.
+
+    Attributes:
+        token_ids: shape `(samples, sequence_length)`.
+        attention_mask: true where a token counts, same shape; None where all do.
+        held_out: further windows of the same text, on which methods that search compare candidates, shape
+            `(windows, sequence_length)`.
+        corpus: `wikitext2`, `c4`, or the name of the user's file.
+        split: the split of the data set, or `file`.
+        revision: which version of the data: the data set's own fingerprint, or a hash of the file's text.
+        seed: what the windows were drawn with.
+    """
+
+    token_ids: Tensor
+    attention_mask: Tensor | None = None
+    held_out: Tensor | None = None
+    corpus: str = ""
+    split: str = ""
+    revision: str = ""
+    seed: int = 0
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens a sample."""
+        return int(self.token_ids.shape[1])
+
+    def mask_of(self, start: int, stop: int) -> Tensor | None:
+        """The mask of some samples, or None where every token of theirs counts."""
+        if self.attention_mask is None:
+            return None
+        mask = self.attention_mask[start:stop].bool()
+        return None if bool(mask.all()) else mask
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the tokens that are calibrated on; 16 hexadecimal digits."""
+        digest = xxhash.xxh3_64(str(tuple(self.token_ids.shape)).encode())
+        digest.update(tensor_bytes(self.token_ids))
+        if self.attention_mask is not None:
+            digest.update(tensor_bytes(self.attention_mask.bool()))
+        return str(digest.hexdigest())
+
+    def provenance(self) -> dict[str, Any]:
+        """What to record beside anything made from these tokens."""
+        return {
+            "corpus": self.corpus,
+            "split": self.split,
+            "revision": self.revision,
+            "samples": len(self.token_ids),
+            "sequence_length": self.sequence_length,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def draw_calibration_set(
+    corpus: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: int = 128,
+    sequence_length: int = 2048,
+    held_out: int = 16,
+    seed: int = 0,
+    datasets_root: Path | None = None,
+) -> CalibrationSet:
+    """Draw windows of text that do not overlap, each behind the tokenizer's own start token where it has one.
+
+    WikiText-2 is one running text (lines joined by blank lines), cut into windows at a random offset; C4 and files are
+    documents in a random order, one behind the other. WikiText-2 gives its train split, or, where that is absent, its
+    validation split with a warning; never its test split, which perplexity is measured on.
+
+    Args:
+        corpus: `wikitext2`, `c4`, or the path of a text or JSONL file.
+        tokenizer: the model's.
+        samples: windows to calibrate on.
+        sequence_length: tokens a window, the start token included.
+        held_out: further windows, drawn from what the samples left.
+        seed: decides which windows are drawn.
+        datasets_root: folder with copies of the hub's data sets.
+
+    Raises:
+        InvalidRequest: a number that is not positive.
+        DataError: the corpus is missing or has too little text.
+    """
+    if samples < 1 or sequence_length < 2:
+        raise InvalidRequest(f"{samples} samples of {sequence_length} tokens: give at least 1 sample of 2 tokens")
+    split, revision, documents, running = _read(corpus, datasets_root)
+    start = start_tokens(tokenizer)
+    generator = torch.Generator().manual_seed(seed)
+    length = sequence_length - len(start)
+    wanted = samples + held_out
+    windows = _running_windows if running else _document_windows
+    drawn = windows(documents, tokenizer, length, wanted, generator)
+    if len(drawn) < wanted:
+        raise DataError(
+            f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, {wanted} were asked "
+            f"for ({samples} samples and {held_out} held out): give --samples {max(len(drawn) - held_out, 0)} or less, a "
+            "smaller --sequence-length, or a longer text"
+        )
+    tokens = torch.cat([torch.tensor(start, dtype=torch.long).expand(wanted, -1), drawn], dim=1)
+    name = corpus if corpus in CORPORA else Path(corpus).name
+    return CalibrationSet(tokens[:samples], None, tokens[samples:], name, split, revision, seed)
+
+
+def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts in front of every text by itself: its start token, or nothing."""
+    ids: list[int] = tokenizer("").input_ids
+    return [token for token in ids if token == tokenizer.bos_token_id][:1]
+
+
+def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool]:
+    """Split, revision, documents, and whether they are one running text."""
+    if corpus == "wikitext2":
+        split = "train" if "train" in WIKITEXT2.splits(root) else "validation"
+        if split != "train":
+            warnings.warn(
+                "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=3
+            )
+        data = WIKITEXT2.load(split, root)
+        return split, _revision(data["text"]), ["\n\n".join(data["text"])], True
+    if corpus == "c4":
+        data = C4.load("train", root)
+        return "train", _revision(data["text"]), data["text"], False
+    if not Path(corpus).suffix:
+        raise DataError(
+            f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, or give a .txt or .jsonl file"
+        )
+    documents = read_documents(Path(corpus))
+    return "file", _revision(documents), documents, False
+
+
+def _revision(texts: Sequence[str]) -> str:
+    digest = xxhash.xxh3_64()
+    for text in texts:
+        digest.update(text.encode())
+        digest.update(b"\0")
+    return str(digest.hexdigest())
+
+
+def _running_windows(
+    documents: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, wanted: int, generator: torch.Generator
+) -> Tensor:
+    """Windows of one running text at a random offset, in random order, shape `(windows, length)`."""
+    (text,) = documents
+    ids = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False).input_ids, dtype=torch.long)
+    spare = len(ids) % length if len(ids) >= length * wanted else 0
+    offset = int(torch.randint(spare + 1, (), generator=generator))
+    count = (len(ids) - offset) // length
+    windows = ids[offset : offset + count * length].reshape(count, length)
+    return windows[torch.randperm(count, generator=generator)[:wanted]]
+
+
+def _document_windows(
+    documents: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, wanted: int, generator: torch.Generator
+) -> Tensor:
+    """Windows of documents in random order, one behind the other, shape `(windows, length)`."""
+    tokens: list[int] = []
+    start = start_tokens(tokenizer)
+    for index in torch.randperm(len(documents), generator=generator).tolist():
+        tokens += start if tokens else []
+        tokens += tokenizer(documents[index], add_special_tokens=False, verbose=False).input_ids
+        if len(tokens) >= wanted * length:
+            break
+    count = min(len(tokens) // length, wanted)
+    return torch.tensor(tokens[: count * length], dtype=torch.long).reshape(count, length)

@@ -1,0 +1,106 @@
+"""The model card: what was cut, by which command, and how to load what is left."""
+
+from __future__ import annotations
+
+import json
+
+from prunelab.loading import LanguageModel
+from prunelab.plan import PruningPlan, to_ranges
+
+CARD = """\
+---
+base_model: {base}
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- pruned
+- prunelab
+- {method}
+---
+
+# {base}, {achieved:.1%} of its blocks' weights removed by `{method}`
+
+This model was cut out of [{base}](https://huggingface.co/{base}) without any training.
+
+| | dense | pruned |
+|---|---|---|
+| parameters | {before:,} | {after:,} |
+| blocks | {blocks_before} | {blocks_after} |
+| share of the blocks' projection weights removed | | {achieved:.2%} (asked for: {requested:.2%}) |
+| share of the whole model removed | | {share:.2%} |
+
+{removed}
+
+Compensation: {compensation}. {notes}
+
+## How to load it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("PATH"{trust})
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+```
+{why_trust}
+## How it was made
+
+```
+{command}
+```
+
+`pruning_plan.json` says which blocks, key-value groups and MLP channels were kept. Calibration:
+
+```json
+{calibration}
+```
+
+Pruning without training loses quality, and the usual few benchmarks hide how much. Evaluate this checkpoint on what you
+need it for before you ship it: `prunelab evaluate PATH --benchmark wikitext2`.
+"""
+NEEDS_CODE = """
+Its blocks have widths of their own, which the stock classes of transformers do not build yet; the small modelling file
+inside the checkpoint does, hence `trust_remote_code=True`. prunelab itself loads it with its own copy of that file.
+"""
+
+
+def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
+    """The text of a checkpoint's README.md."""
+    mixed = type(pruned.model).__module__.endswith("modeling_prunelab")
+    calibration = plan.provenance.get("calibration")
+    return CARD.format(
+        base=plan.base.name,
+        method=plan.method,
+        before=plan.base.parameters,
+        after=pruned.decoder.parameters,
+        blocks_before=len(plan.base.shapes),
+        blocks_after=len(plan.blocks),
+        achieved=plan.achieved_ratio,
+        requested=plan.requested_ratio,
+        share=plan.share_of_model,
+        removed=_removed(plan),
+        compensation=plan.compensation,
+        notes=" ".join(note[:1].upper() + note[1:] + "." for note in plan.notes),
+        trust=", trust_remote_code=True" if mixed else "",
+        why_trust=NEEDS_CODE if mixed else "",
+        command=command or "made through the Python API",
+        calibration=json.dumps(calibration, indent=1) if calibration else "none",
+    )
+
+
+def _removed(plan: PruningPlan) -> str:
+    """What went, in words: blocks, and the widths that are left."""
+    lines = []
+    if plan.removed_blocks:
+        lines.append(f"Removed blocks: {to_ranges(plan.removed_blocks)}.")
+    narrowed = [
+        (b.block, len(b.key_value_groups), len(b.channels))
+        for b in plan.blocks
+        if len(b.key_value_groups) < plan.base.shapes[b.block].key_value_groups
+        or len(b.channels) < plan.base.shapes[b.block].channels
+    ]
+    if narrowed:
+        lines += ["", "| block | key-value groups kept | MLP channels kept |", "|---|---|---|"]
+        for block, groups, channels in narrowed:
+            shape = plan.base.shapes[block]
+            lines.append(f"| {block} | {groups} of {shape.key_value_groups} | {channels} of {shape.channels} |")
+    return "\n".join(lines) or "Nothing was removed."

@@ -1,0 +1,112 @@
+# Copyright the prunelab authors. Licensed under the Apache License, Version 2.0.
+"""Decoders whose blocks have widths of their own, for transformers; this file travels inside pruned checkpoints.
+
+`config.per_layer_config` gives each block its `num_attention_heads`, `num_key_value_heads`, `intermediate_size` and
+whether `o_proj` and `down_proj` carry a bias (`o_proj_bias`, `down_proj_bias`). The stock classes of transformers read
+one width for all blocks; the classes here build the stock model and then give every block its own. A block whose
+attention was removed keeps a constant (the bias) in its place.
+"""
+
+from torch import nn
+from transformers import (
+    Gemma2ForCausalLM,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    Qwen2ForCausalLM,
+)
+
+
+class Projection(nn.Linear):
+    """A linear layer that may have no columns at all, and then says its bias."""
+
+    def reset_parameters(self):
+        if self.weight.numel():
+            super().reset_parameters()
+        elif self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class DroppedAttention(nn.Module):
+    """What is left of an attention without heads: a constant.
+
+    The cache must go on counting tokens, since models ask one layer for the length of the whole sequence: a single
+    zero a token is stored in place of keys and values.
+    """
+
+    def __init__(self, hidden_size, layer_idx, bias):
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.o_proj = Projection(0, hidden_size, bias=bias)
+
+    def forward(self, hidden_states, past_key_values=None, **kwargs):
+        batch, tokens, _ = hidden_states.shape
+        if past_key_values is not None:
+            nothing = hidden_states.new_zeros(batch, 1, tokens, 1)
+            past_key_values.update(nothing, nothing, self.layer_idx)
+        return self.o_proj(hidden_states[..., :0]), None
+
+
+def fit_widths(decoder, config):
+    """Give each block of a stock decoder the widths that `config.per_layer_config` states for it."""
+    for index, block in enumerate(decoder.layers):
+        own, attention, mlp = config.per_layer_config[index], block.self_attn, block.mlp
+        if own.num_key_value_heads == 0:
+            bias = own.o_proj_bias or attention.o_proj.bias is not None
+            block.self_attn = DroppedAttention(config.hidden_size, index, bias)
+        else:
+            heads = own.num_attention_heads * attention.head_dim
+            shared = own.num_key_value_heads * attention.head_dim
+            resize(attention, "q_proj", rows=heads)
+            resize(attention, "k_proj", rows=shared)
+            resize(attention, "v_proj", rows=shared)
+            resize(attention, "o_proj", columns=heads, bias=own.o_proj_bias)
+        resize(mlp, "gate_proj", rows=own.intermediate_size)
+        resize(mlp, "up_proj", rows=own.intermediate_size)
+        resize(mlp, "down_proj", columns=own.intermediate_size, bias=own.down_proj_bias)
+        mlp.intermediate_size = own.intermediate_size
+
+
+def resize(module, name, rows=None, columns=None, bias=False):
+    """Replace a projection by one of another size; a bias that is there stays."""
+    old = getattr(module, name)
+    rows = old.out_features if rows is None else rows
+    columns = old.in_features if columns is None else columns
+    bias = bias or old.bias is not None
+    if (rows, columns, bias) != (old.out_features, old.in_features, old.bias is not None):
+        setattr(module, name, Projection(columns, rows, bias=bias))
+
+
+class PrunedLlamaForCausalLM(LlamaForCausalLM):
+    """Llama with widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model, config)
+
+
+class PrunedQwen2ForCausalLM(Qwen2ForCausalLM):
+    """Qwen2 with widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model, config)
+
+
+class PrunedMistralForCausalLM(MistralForCausalLM):
+    """Mistral with widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model, config)
+
+
+class PrunedGemma2ForCausalLM(Gemma2ForCausalLM):
+    """Gemma-2 with widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model, config)
+
+
+for _pruned in (PrunedLlamaForCausalLM, PrunedQwen2ForCausalLM, PrunedMistralForCausalLM, PrunedGemma2ForCausalLM):
+    _pruned.register_for_auto_class("AutoModelForCausalLM")

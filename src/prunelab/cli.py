@@ -1,0 +1,361 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from prunelab.errors import InvalidRequest, MissingRequirement, PrunelabError
+from prunelab.files import write_text
+
+app = typer.Typer(
+    help="Prune a language model without training it, and see honestly what was lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# A pipe has no width: tables get one that holds them.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Model = Annotated[str, typer.Argument(help="a checkpoint's folder, or an id on the hub")]
+Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the best there is by default")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own by default")]
+DatasetsRoot = Annotated[Path | None, typer.Option(help="folder with copies of the hub's data sets")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
+
+
+def main() -> None:
+    """Entry point of the command `prunelab`."""
+    _quieten()
+    try:
+        app(standalone_mode=False)
+    except PrunelabError as error:
+        err.print(f"[red]error:[/red] {_escaped(str(error))}")
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        err.print("stopped; what was finished is kept")
+        sys.exit(130)
+    except Exception as error:
+        # Typer raises click's usage errors, which know how to show themselves.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own lines: no bars and no advice from the libraries below."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+    if category is UserWarning:
+        err.print(f"[yellow]warning:[/yellow] {_escaped(str(message))}")
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Any]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done, *_: progress.update(task, completed=done)
+
+
+@app.command()
+def prune(
+    model: Model,
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the pruned checkpoint to")],
+    method: Annotated[str, typer.Option(help="see `prunelab list methods`")] = "flap",
+    ratio: Annotated[float, typer.Option(help="share of the blocks' projection weights to remove")] = 0.2,
+    calibration: Annotated[str, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = "wikitext2",
+    samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
+    sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
+    seed: Annotated[int, typer.Option(help="of the calibration's and a random method's draws")] = 0,
+    protect_first: Annotated[int, typer.Option(help="blocks at the beginning to leave whole")] = 0,
+    protect_last: Annotated[int, typer.Option(help="blocks at the end to leave whole")] = 0,
+    channel_multiple: Annotated[int, typer.Option(help="round pruned MLP widths to a multiple of this")] = 1,
+    drop_sublayers: Annotated[bool, typer.Option(help="let a block lose its whole attention or MLP")] = False,
+    uniform: Annotated[bool, typer.Option(help="one width for all blocks, for a stock class")] = False,
+    compensation: Annotated[Literal["auto", "bias", "none"], typer.Option(help="what removed units leave")] = "auto",
+    plan_file: Annotated[Path | None, typer.Option("--plan", help="apply this plan instead of making one")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="where statistics are kept and looked for")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    datasets_root: DatasetsRoot = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prune a model and write a checkpoint that loads everywhere."""
+    from prunelab.allocation import Constraints, check_ratio
+    from prunelab.checkpoint.save import save_checkpoint
+    from prunelab.files import refuse_existing
+    from prunelab.loading import load_model
+    from prunelab.methods import methods
+    from prunelab.plan import PruningPlan
+    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+
+    check_ratio(ratio)
+    _ = methods[method]
+    refuse_existing(out_folder, overwrite)
+    plan = PruningPlan.load(plan_file) if plan_file is not None else None
+    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
+    options = PruningOptions(constraints, uniform, compensation, seed)
+    base = load_model(model, device=device, dtype=dtype)
+    if plan is not None:
+        plan.require_for(base.name, base.fingerprint)
+    out.print(f"{base.name}: {base.decoder.parameters:,} parameters, {len(base.decoder.shapes)} blocks, {base.dtype}")
+    collected = calibrating = None
+    wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
+    if wanted:
+        of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
+        collected, calibrating = _calibrate(base, of_text, statistics, datasets_root)
+    if plan is None:
+        plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
+    pruned = pruned_model(base, plan, collected)
+    save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
+    _print_plan(plan, pruned.decoder.parameters)
+    out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")
+
+
+def _command() -> str:
+    return shlex.join(["prunelab", *sys.argv[1:]])
+
+
+def _calibrate(base: Any, options: Any, path: Path | None, datasets_root: Path | None) -> tuple[Any, Any]:
+    from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
+
+    calibration = draw_for(base, options, datasets_root)
+    if path is None:
+        path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
+    with _bar("calibrating", len(calibration.token_ids)) as progress:
+        collected = calibrated(base, calibration, path, progress)
+    out.print(
+        f"calibrated on {collected.tokens:,} tokens of {calibration.corpus} ({calibration.split}); kept in {path}"
+    )
+    return collected, calibration
+
+
+def _print_plan(plan: Any, parameters: int) -> None:
+    out.print(
+        f"{plan.method}: {plan.achieved_ratio:.2%} of the blocks' weights removed (asked: {plan.requested_ratio:.2%}), "
+        f"{plan.share_of_model:.2%} of the whole model; from {plan.base.parameters:,} to {parameters:,} parameters"
+    )
+    for note in plan.notes:
+        out.print(f"note: {note}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    benchmark: Annotated[list[str], typer.Option(help="repeatable; text:FILE is the perplexity of any text")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="JSON file to write the measurements to")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only so many documents")] = None,
+    window: Annotated[int, typer.Option(min=2, help="tokens a perplexity window, cut to the context")] = 2048,
+    device: Device = None,
+    dtype: Dtype = None,
+    datasets_root: DatasetsRoot = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a model, whole or pruned."""
+    from prunelab.benchmarks import EvaluationSettings
+
+    settings = EvaluationSettings(limit=limit, window=window, datasets_root=datasets_root)
+    _evaluate(model, benchmark, settings, out_file, (device, dtype), overwrite)
+
+
+@app.command()
+def throughput(
+    model: Model,
+    out_file: Annotated[Path | None, typer.Option("--out", help="JSON file to write the measurements to")] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    new_tokens: Annotated[int, typer.Option(min=2)] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="the median of so many runs")] = 5,
+    device: Device = None,
+    dtype: Dtype = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure speed and size at batch size 1."""
+    from prunelab.benchmarks import EvaluationSettings
+
+    settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats)
+    _evaluate(model, ["throughput"], settings, out_file, (device, dtype), overwrite)
+
+
+def _evaluate(
+    name: str,
+    benchmarks: Sequence[str],
+    settings: Any,
+    out_file: Path | None,
+    placement: tuple[str | None, str | None],
+    overwrite: bool,
+) -> None:
+    from prunelab.benchmarks import find_benchmark
+    from prunelab.evaluate import check_all, dense_cell
+    from prunelab.evaluate import evaluate as run
+    from prunelab.files import refuse_existing
+    from prunelab.loading import load_model
+
+    chosen = [find_benchmark(b) for b in benchmarks]
+    if out_file is not None:
+        refuse_existing(out_file, overwrite)
+    check_all(chosen, settings)
+    model = load_model(name, device=placement[0], dtype=placement[1])
+    measurements = []
+    for benchmark in chosen:
+        with _bar(benchmark.name, 1) as progress:
+            measurements += run(model, dense_cell(model), benchmark, settings, progress).measurements
+    table = RichTable("benchmark", "metric", "value", "± standard error", "n")
+    for m in measurements:
+        error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
+        name_of = f"{m.metric} {m.group}".strip()
+        table.add_row(m.benchmark, name_of, f"{m.value:,.6g}", error, str(m.n))
+    out.print(table)
+    if out_file is not None:
+        rows = [m.row() for m in measurements]
+        write_text(out_file, json.dumps(rows, indent=1) + "\n")
+        out.print(f"written to {out_file}")
+
+
+@app.command()
+def study(
+    config: Annotated[Path | None, typer.Argument(help="a YAML file; options override it")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    ratio: Annotated[list[float] | None, typer.Option(help="repeatable")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
+    calibration: Annotated[str | None, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = None,
+    samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
+    limit: Annotated[int | None, typer.Option(help="only so many documents a benchmark")] = None,
+    window: Annotated[int | None, typer.Option(help="tokens a perplexity window")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="the run's folder; a study goes on where it was")
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    datasets_root: DatasetsRoot = None,
+) -> None:
+    """Prune a model every way, measure every cut, and report what was lost."""
+    from prunelab.config import read_config, study_config
+    from prunelab.report.tables import main_table
+    from prunelab.study import run_study
+
+    fields: dict[str, Any] = read_config(config) if config is not None else {}
+    given = {
+        "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "seeds": seed, "limit": limit,
+        "window": window, "out": out_folder, "device": device, "dtype": dtype, "datasets_root": datasets_root,
+    }  # fmt: skip
+    fields.update({key: value for key, value in given.items() if value})
+    if config is None and not model:
+        fields = {**_shared_study(), **fields}
+    text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
+    chosen = {key: value for key, value in text.items() if value}
+    if chosen:
+        fields["calibration"] = {**fields.get("calibration", {}), **chosen}
+    resolved = study_config(fields, str(config) if config is not None else "the study")
+    result = run_study(resolved, say=lambda line: out.print(_escaped(line)))
+    table = main_table(result.measurements)
+    shown = RichTable(*table.columns)
+    for row in table.rows:
+        shown.add_row(*row)
+    out.print(shown)
+    out.print(f"{result.run}/results.csv holds every figure, {result.run}/report/report.md the report")
+    if result.failures:
+        err.print(f"[red]{len(result.failures)} cells failed[/red]: {result.run}/failures.json says why")
+        raise typer.Exit(1 if any(f.fault for f in result.failures) else 2)
+
+
+def _shared_study() -> dict[str, Any]:
+    """The study of the model and data in PRUNELAB_SHARED.
+
+    Raises:
+        MissingRequirement: there is no such folder.
+    """
+    root = Path(os.environ.get("PRUNELAB_SHARED", "../shared"))
+    model = root / "models" / "stories260K"
+    if not model.is_dir():
+        raise MissingRequirement(
+            f"no model given and none at {model}: name one (prunelab study --model DIR_OR_HUB_ID), or set "
+            "PRUNELAB_SHARED to a folder with models/stories260K"
+        )
+    text = root / "bench" / "tinystories_sample.txt"
+    return {
+        "models": [str(model)],
+        "methods": ["shortgpt", "flap", "hybrid", "random_depth", "random_width", "magnitude_depth", "magnitude_width"],
+        "ratios": [0.2, 0.4],
+        "seeds": [0, 1, 2, 3, 4],
+        "benchmarks": ["wikitext2", f"text:{text}", "throughput"],
+        "limit": 100,
+        "datasets_root": str(root / "hub"),
+        "out": "runs/stories260K",
+    }
+
+
+@app.command(name="list")
+def list_(what: Annotated[Literal["methods", "benchmarks", "families"], typer.Argument()]) -> None:
+    """List what is registered."""
+    from prunelab.benchmarks import benchmarks
+    from prunelab.families import families
+    from prunelab.methods import methods
+
+    if what == "methods":
+        table = RichTable("method", "removes", "what it does", "source")
+        for m in methods.values():
+            table.add_row(m.name, m.strategy, m.summary, m.source)
+    elif what == "benchmarks":
+        table = RichTable("benchmark", "what it measures", "primary metric", "chance")
+        for b in benchmarks.values():
+            table.add_row(b.name, b.title, b.primary, "" if b.chance is None else f"{b.chance:.3g}")
+        table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "")
+    else:
+        table = RichTable("family", "architecture", "where blocks live")
+        for f in families.values():
+            table.add_row(f.name, f.stock_class, f"{f.decoder}.{f.blocks}")
+    out.print(table)
+
+
+@app.command()
+def doctor(datasets_root: DatasetsRoot = None) -> None:
+    """Say what is installed, reachable and missing, and how to get it."""
+    from prunelab.doctor import examine
+
+    table = RichTable("what", "found", "remedy")
+    for finding in examine(datasets_root):
+        table.add_row(finding.what, finding.found, finding.remedy)
+    out.print(table)
+
+
+if __name__ == "__main__":
+    main()
+
+__all__ = ["InvalidRequest", "app", "main"]

@@ -1,0 +1,172 @@
+"""The study's configuration: the only YAML schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from prunelab.allocation import Constraints
+from prunelab.benchmarks import find_benchmark
+from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.files import write_text
+from prunelab.methods import methods
+from prunelab.prune import CalibrationOptions, PruningOptions
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(_Frozen):
+    """One model of the grid, with what differs for it.
+
+    Attributes:
+        path: a folder, or an id on the hub.
+        dtype: overrides the study's.
+        benchmarks: overrides the study's.
+    """
+
+    path: str
+    dtype: str | None = None
+    benchmarks: tuple[str, ...] | None = None
+
+
+def _entry(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class CalibrationConfig(_Frozen):
+    """Which text to calibrate on; see `draw_calibration_set`."""
+
+    corpus: str = "wikitext2"
+    samples: int = Field(default=128, ge=1)
+    sequence_length: int = Field(default=2048, ge=2)
+    held_out: int = Field(default=16, ge=1)
+
+    def options(self, seed: int) -> CalibrationOptions:
+        """The same with a seed."""
+        return CalibrationOptions(self.corpus, self.samples, self.sequence_length, self.held_out, seed)
+
+
+class PruningConfig(_Frozen):
+    """How to prune; see `Constraints` and `PruningOptions`."""
+
+    protect_first: int = Field(default=0, ge=0)
+    protect_last: int = Field(default=0, ge=0)
+    channel_multiple: int = Field(default=1, ge=1)
+    drop_sublayers: bool = False
+    uniform: bool = False
+    compensation: Literal["auto", "bias", "none"] = "auto"
+
+    def options(self, seed: int) -> PruningOptions:
+        """The same with a seed."""
+        constraints = Constraints(self.protect_first, self.protect_last, self.channel_multiple, self.drop_sublayers)
+        return PruningOptions(constraints, self.uniform, self.compensation, seed)
+
+
+class StudyConfig(_Frozen):
+    """A grid: models x methods x ratios x benchmarks.
+
+    Attributes:
+        models: what to prune; each is measured whole as well.
+        methods: how.
+        ratios: shares of the blocks' projection weights.
+        benchmarks: what to measure; `text:FILE` is the perplexity of any text, `throughput` the speed.
+        seeds: each gives every random method another draw, and every method another calibration if `vary_calibration`.
+        vary_calibration: draw the calibration text anew for every seed.
+        match_depth: depth moves in whole blocks; give width methods the ratio that depth achieved, so that the two are
+            compared at one size.
+        limit: only so many documents a benchmark.
+        window: tokens a perplexity window.
+    """
+
+    models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = ("shortgpt", "flap", "hybrid")
+    ratios: tuple[float, ...] = (0.1, 0.2, 0.3)
+    benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    vary_calibration: bool = False
+    match_depth: bool = True
+    calibration: CalibrationConfig = CalibrationConfig()
+    pruning: PruningConfig = PruningConfig()
+    limit: int | None = Field(default=None, ge=1)
+    window: int = Field(default=2048, ge=2)
+    device: str | None = None
+    dtype: str | None = None
+    datasets_root: Path | None = None
+    out: Path = Path("runs/study")
+
+    @field_validator("ratios")
+    @classmethod
+    def _possible(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        for ratio in ratios:
+            if not 0 < ratio < 1:
+                raise ValueError(
+                    f"ratio {ratio:g} is not possible: give shares between 0 and 1 (0, dense, is always in)"
+                )
+        return ratios
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        _each(names, methods.__getitem__)
+        return names
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _known_benchmarks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        _each(names, find_benchmark)
+        return names
+
+
+def _each(names: tuple[str, ...], look_up: Any) -> None:
+    for name in names:
+        try:
+            look_up(name)
+        except UnknownName as error:
+            raise ValueError(str(error)) from None
+
+
+def study_config(fields: dict[str, Any], source: str = "the study") -> StudyConfig:
+    """Check a configuration.
+
+    Raises:
+        InvalidRequest: naming the key, what was given and what is allowed.
+    """
+    try:
+        return StudyConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"no such key; known are {', '.join(StudyConfig.model_fields)}"
+        raise InvalidRequest(f"{source}: {key}: {message}") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InvalidRequest: the file is missing, or no YAML mapping.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error.strerror}): give the path of a study's YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRequest(f"{path} is not YAML ({reason}): mend it") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f"{path} holds no keys: a study's YAML file names at least `models`")
+    return fields
+
+
+def write_config(path: Path, config: StudyConfig) -> None:
+    """Write the resolved configuration down."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

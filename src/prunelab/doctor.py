@@ -1,0 +1,64 @@
+"""What is installed, reachable and missing on this machine, and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+from huggingface_hub import constants, get_token
+
+from prunelab.calibration.corpus import C4, WIKITEXT2
+from prunelab.loading import best_device
+from prunelab.prune import cache_folder
+
+PACKAGES = ("torch", "transformers", "safetensors", "datasets", "lm-eval")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; the remedy is empty where nothing is wanting."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
+    """Look at everything that prunelab may need."""
+    for package in PACKAGES:
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "missing", f"pip install {package}")
+    memory = psutil.virtual_memory()
+    yield Finding("device", str(best_device()), "" if torch.cuda.is_available() else "a CPU works, slowly")
+    yield Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+    yield Finding("disk here", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free")
+    yield _hub()
+    yield Finding(
+        "hub login", "yes" if get_token() else "no", "" if get_token() else "hf auth login (gated models only)"
+    )
+    for source in (WIKITEXT2, C4):
+        place = source.place(datasets_root)
+        there = Path(place).is_dir()
+        yield Finding(
+            source.repository,
+            f"in {place}" if there else "from the hub",
+            "" if there else "--datasets-root DIR if offline",
+        )
+    yield Finding("statistics kept in", str(cache_folder()))
+
+
+def _hub() -> Finding:
+    try:
+        with urllib.request.urlopen(constants.ENDPOINT, timeout=5):
+            return Finding("hub", f"{constants.ENDPOINT} answers")
+    except (urllib.error.URLError, OSError):
+        return Finding("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")

@@ -1,0 +1,232 @@
+"""What a model family is: where blocks, key-value groups and MLP channels live, declared by name.
+
+A *unit* is what width pruning removes whole: a key-value group (one key-value head with all query heads that share
+it) or an MLP channel. A unit owns rows of the projections that read the residual stream and columns of the one that
+writes to it. A family declares those rows by part, so that a fused projection is one more line and no new code:
+`Reader("self_attn.qkv_proj", ("query", "key", "value"))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+Part = Literal["query", "key", "value", "channel"]
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """The widths of one decoder block.
+
+    Attributes:
+        hidden: width of the residual stream.
+        key_value_groups: key-value heads, each with its query heads; 0 where the attention was dropped.
+        queries_per_group: query heads that share one key-value head.
+        head_dim: channels of one head.
+        channels: intermediate channels of the MLP; 0 where all were removed.
+    """
+
+    hidden: int
+    key_value_groups: int
+    queries_per_group: int
+    head_dim: int
+    channels: int
+
+    @property
+    def group_cost(self) -> int:
+        """Projection weights that one key-value group holds: query, key, value and output."""
+        return 2 * self.head_dim * (self.queries_per_group + 1) * self.hidden
+
+    @property
+    def channel_cost(self) -> int:
+        """Projection weights that one MLP channel holds: gate, up and down."""
+        return 3 * self.hidden
+
+    @property
+    def cost(self) -> int:
+        """Projection weights of the whole block; norms and biases are not counted."""
+        return self.key_value_groups * self.group_cost + self.channels * self.channel_cost
+
+    def rows(self, part: Part) -> int:
+        """Rows that one unit owns in a projection's part."""
+        sizes = {"query": self.queries_per_group * self.head_dim, "channel": 1}
+        return sizes.get(part, self.head_dim)
+
+    def units(self, part: Part) -> int:
+        """How many units the part is made of."""
+        return self.channels if part == "channel" else self.key_value_groups
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A projection from the residual stream; its rows are the parts' rows, one part after the other."""
+
+    path: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class UnitLayout:
+    """Where the units of one kind live inside a block.
+
+    Attributes:
+        unit: what the units are called.
+        readers: projections whose rows the units own.
+        writer: path of the output projection; the units own its input columns.
+        part: the part whose rows are laid out as the writer's columns are.
+    """
+
+    unit: Literal["key_value_group", "channel"]
+    readers: tuple[Reader, ...]
+    writer: str
+    part: Part
+
+    def rows(self, reader: Reader, shape: BlockShape, kept: Sequence[int]) -> Tensor:
+        """Indices of the kept units' rows in `reader`, shape `(rows,)`, in ascending order of part and unit."""
+        offset, pieces = 0, []
+        for part in reader.parts:
+            pieces.append(_expand(kept, shape.rows(part)) + offset)
+            offset += shape.units(part) * shape.rows(part)
+        return torch.cat(pieces)
+
+    def columns(self, shape: BlockShape, kept: Sequence[int]) -> Tensor:
+        """Indices of the kept units' columns in the output projection, shape `(columns,)`."""
+        return _expand(kept, shape.rows(self.part))
+
+
+def _expand(units: Sequence[int], size: int) -> Tensor:
+    start = torch.tensor(list(units), dtype=torch.long)[:, None] * size
+    return (start + torch.arange(size)).flatten()
+
+
+LLAMA_ATTENTION = UnitLayout(
+    unit="key_value_group",
+    readers=(
+        Reader("self_attn.q_proj", ("query",)),
+        Reader("self_attn.k_proj", ("key",)),
+        Reader("self_attn.v_proj", ("value",)),
+    ),
+    writer="self_attn.o_proj",
+    part="query",
+)
+LLAMA_MLP = UnitLayout(
+    unit="channel",
+    readers=(Reader("mlp.gate_proj", ("channel",)), Reader("mlp.up_proj", ("channel",))),
+    writer="mlp.down_proj",
+    part="channel",
+)
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """One architecture, declared by names.
+
+    Attributes:
+        name: what the user calls it.
+        architectures: class names in `config.json` that it covers, prunelab's own mixed-width classes among them.
+        stock_class: the transformers class that builds it.
+        mixed_class: prunelab's class for layers of different widths, in `checkpoint/modeling_prunelab.py`.
+        decoder: dotted path from the model to the module that holds the blocks and the final norm.
+        blocks: name of the list of blocks in the decoder.
+        attention: where key-value groups live in a block.
+        mlp: where channels live in a block.
+        bias_switches: for an output projection, the config switch that gives it a bias in the stock class.
+        per_layer_lists: config attributes with one entry a block.
+        needs_start_token: the model is unusable without its start token in front of every window (Gemma).
+        llama_unless: the config field that must be unset for the model to compute what a Llama with biases on every
+            projection computes; such a model can be saved as that Llama where its own class has no slot for a bias.
+    """
+
+    name: str
+    architectures: tuple[str, ...]
+    stock_class: str
+    mixed_class: str
+    decoder: str = "model"
+    blocks: str = "layers"
+    attention: UnitLayout = LLAMA_ATTENTION
+    mlp: UnitLayout = LLAMA_MLP
+    bias_switches: Mapping[str, str] | None = None
+    per_layer_lists: tuple[str, ...] = ("layer_types",)
+    needs_start_token: bool = False
+    llama_unless: str | None = None
+
+    def shapes(self, config: PreTrainedConfig) -> tuple[BlockShape, ...]:
+        """The widths of every block, read from the config alone."""
+        text = config.get_text_config()
+        layers = text.per_layer_config
+        with_groups = next((c for c in layers if c.num_key_value_heads), None)
+        ratio = with_groups.num_attention_heads // with_groups.num_key_value_heads if with_groups else 1
+        head_dim = getattr(text, "head_dim", None)
+        return tuple(
+            BlockShape(
+                hidden=layer.hidden_size,
+                key_value_groups=layer.num_key_value_heads,
+                queries_per_group=ratio,
+                head_dim=head_dim or layer.hidden_size // layer.num_attention_heads,
+                channels=layer.intermediate_size,
+            )
+            for layer in layers
+        )
+
+    def layouts(self) -> tuple[UnitLayout, UnitLayout]:
+        """The layouts of key-value groups and of channels."""
+        return self.attention, self.mlp
+
+
+class Decoder:
+    """A loaded model seen through its family: its blocks, their shapes and their projections.
+
+    Args:
+        model: a transformers model; the decoder may sit inside a larger one.
+        family: how to find things in it.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: ModelFamily) -> None:
+        self.model = model
+        self.family = family
+        self.shapes = family.shapes(model.config)
+
+    @cached_property
+    def body(self) -> nn.Module:
+        """The module that turns token ids into final hidden states."""
+        body: nn.Module = attrgetter(self.family.decoder)(self.model)
+        return body
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks in order."""
+        blocks: nn.ModuleList = getattr(self.body, self.family.blocks)
+        return blocks
+
+    @property
+    def prefix(self) -> str:
+        """What every block's tensor names begin with, up to the block's number."""
+        return f"{self.family.decoder}.{self.family.blocks}."
+
+    def weight(self, block: int, path: str) -> Tensor:
+        """A projection's weight, shape `(rows, columns)`, on the model's device and in its dtype."""
+        return self.blocks[block].get_parameter(f"{path}.weight").detach()
+
+    def writers(self) -> Iterator[tuple[int, UnitLayout, nn.Module]]:
+        """Every output projection that has columns: its block, its layout and the module."""
+        for index, (block, shape) in enumerate(zip(self.blocks, self.shapes, strict=True)):
+            for layout in self.family.layouts():
+                if shape.units(layout.part):
+                    yield index, layout, block.get_submodule(layout.writer)
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the model, tied ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def cost(self) -> int:
+        """Projection weights of all blocks: what a ratio is a share of."""
+        return sum(shape.cost for shape in self.shapes)

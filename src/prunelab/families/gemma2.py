@@ -1,0 +1,17 @@
+"""Gemma-2 (Gemma Team 2024): soft-capped logits, alternating attention windows, four norms a block."""
+
+from __future__ import annotations
+
+from prunelab.families import register
+from prunelab.families.base import ModelFamily
+
+GEMMA2 = register(
+    ModelFamily(
+        name="gemma2",
+        architectures=("Gemma2ForCausalLM", "PrunedGemma2ForCausalLM"),
+        stock_class="Gemma2ForCausalLM",
+        mixed_class="PrunedGemma2ForCausalLM",
+        bias_switches={"self_attn.o_proj": "attention_bias"},
+        needs_start_token=True,
+    )
+)

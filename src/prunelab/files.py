@@ -1,0 +1,111 @@
+"""Writing so that nothing is ever half there: aside first, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from prunelab.errors import DiskFull, OutputExists
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # safetensors writes from Rust and reports the same as a text.
+    return isinstance(error, SafetensorError) and "No space left" in str(error)
+
+
+@contextmanager
+def _named_when_full(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if not _is_full(error):
+            raise
+        raise DiskFull(f"no space left while writing {path}: free some, or choose another place") from error
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse to begin writing `needed` bytes where the disk cannot hold them.
+
+    Raises:
+        DiskFull: naming both figures.
+    """
+    there = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise DiskFull(
+            f"{path} needs {needed / 1e9:.3g} GB and its disk has {free / 1e9:.3g} GB left: free some, or choose "
+            "another place"
+        )
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse an output that exists unless it may be overwritten."""
+    if path.exists() and not overwrite:
+        raise OutputExists(f"{path} exists: choose another place, or give --overwrite")
+
+
+@contextmanager
+def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        OutputExists: `path` exists and `overwrite` is false.
+        DiskFull: the disk filled up; nothing is left behind.
+    """
+    refuse_existing(path, overwrite)
+    with _named_when_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            yield aside
+            aside.chmod(0o777 & ~_umask())
+            _replace(aside, path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(aside: Path, path: Path) -> None:
+    if not path.exists():
+        aside.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent)) / "old"
+    path.rename(old)
+    aside.rename(path)
+    shutil.rmtree(old.parent)
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
+    with _named_when_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        aside = Path(name)
+        try:
+            yield aside
+            aside.chmod(0o666 & ~_umask())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

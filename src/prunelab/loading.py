@@ -1,0 +1,193 @@
+"""Bring a model in: from a folder or the hub, whole or pruned, and never by running what came with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from prunelab.checkpoint import modeling_prunelab
+from prunelab.errors import CheckpointError, InvalidRequest
+from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
+from prunelab.fingerprint import model_fingerprint
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model ready to be calibrated, cut or evaluated; evaluation does not know how it was made.
+
+    Attributes:
+        name: what to call it in tables.
+        model: the transformers model, in evaluation mode.
+        tokenizer: its tokenizer.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The decoder inside."""
+        return decoder_of(self.model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of how it computes and of its weights; see `model_fingerprint`."""
+        return model_fingerprint(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> str:
+        """The weights' number format, such as `bfloat16`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model can look at."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def with_model(self, model: PreTrainedModel, name: str | None = None) -> LanguageModel:
+        """Another model with the same tokenizer."""
+        return LanguageModel(name or self.name, model, self.tokenizer)
+
+
+def best_device() -> torch.device:
+    """The fastest device there is."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+
+def parse_device(name: str | None) -> torch.device:
+    """A device by name, or the best there is.
+
+    Raises:
+        InvalidRequest: no such device here.
+    """
+    if name is None or name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InvalidRequest(f"device {name!r} is not to be had here: {best_device()} is") from None
+    return device
+
+
+def parse_dtype(name: str | None) -> torch.dtype | str:
+    """A dtype by name, or `auto`, the checkpoint's own.
+
+    Raises:
+        InvalidRequest: an unknown dtype.
+    """
+    if name is None or name == "auto":
+        return "auto"
+    if name not in DTYPES:
+        raise InvalidRequest(f"dtype {name!r} is not possible: {', '.join(DTYPES)} or auto, the checkpoint's own")
+    return DTYPES[name]
+
+
+def load_model(name: str, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
+    """Load a checkpoint from a folder or the hub.
+
+    A mixed-width checkpoint of prunelab's is built with prunelab's own copy of its class; code found in a checkpoint is
+    never run, and pickled weights are never opened.
+
+    Args:
+        name: a folder, or an id on the hub.
+        device: `cuda`, `cpu`, ...; the best there is if not given.
+        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+
+    Raises:
+        CheckpointError: missing, gated, damaged, or weights that are not safetensors.
+        UnsupportedModel: an architecture that no family describes.
+        InvalidRequest: an unknown device or dtype.
+    """
+    where, number_format = parse_device(device), parse_dtype(dtype)
+    config = load_config(name)
+    family = find_family(config, name)
+    model_class = _class_for(config, family)
+    try:
+        model = model_class.from_pretrained(
+            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
+        raise _explain(name, error) from error
+    return LanguageModel(_short(name), model.to(where).eval(), tokenizer)
+
+
+def load_config(name: str) -> Any:
+    """The config of a checkpoint in a folder or on the hub.
+
+    Raises:
+        CheckpointError: missing, gated, or damaged.
+    """
+    path = Path(name)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise CheckpointError(f"{name} is no checkpoint: the folder has no config.json; give the folder that has")
+    if not path.exists() and (path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1):
+        raise CheckpointError(f"{name} does not exist: give a checkpoint's folder, or an id on the hub")
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:
+        raise _explain(name, error) from error
+
+
+def _class_for(config: Any, family: ModelFamily) -> Any:
+    if family.mixed_class in (config.architectures or ()):
+        return getattr(modeling_prunelab, family.mixed_class)
+    return getattr(transformers, family.stock_class)
+
+
+def _short(name: str) -> str:
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _explain(name: str, error: Exception) -> CheckpointError:
+    """One line for whatever went wrong while loading: what, and the remedy."""
+    causes = _causes(error)
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return CheckpointError(
+            f"{name} is gated: accept its terms at https://huggingface.co/{name} and run `hf auth login` once"
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return CheckpointError(
+            f"{name} is neither a folder nor a repository that you can see on the hub: check the name, or run "
+            "`hf auth login` if it is private"
+        )
+    if not Path(name).exists():
+        return CheckpointError(
+            f"{name} is not a folder here, and the hub did not give it ({reason}): download it on a machine with "
+            "internet (`hf download`) and give its folder"
+        )
+    if "safetensors" in reason and list(Path(name).glob("*.bin")):
+        return CheckpointError(
+            f"{name} holds pickled weights, which prunelab never opens: convert them to safetensors first"
+        )
+    return CheckpointError(f"{name} cannot be loaded, a file of it is missing or damaged ({reason}): fetch it again")

@@ -1,0 +1,109 @@
+"""What a pruning method is: something that turns statistics and weights into a decision of what to keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from prunelab.allocation import Constraints, Kept, allocate_depth, allocate_uniform, allocate_width
+from prunelab.calibration import ActivationStatistics
+from prunelab.errors import InvalidRequest
+from prunelab.families import Decoder
+from prunelab.importance import ImportanceScores
+
+Strategy = Literal["depth", "width", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method may look at.
+
+    Attributes:
+        decoder: weights and widths of the model.
+        collected: statistics of the calibration pass; None where no calibration was made.
+        seed: for methods that draw at random.
+        loss: mean loss a token, on held-out calibration text, of the model cut to what is kept.
+    """
+
+    decoder: Decoder
+    collected: ActivationStatistics | None = None
+    seed: int = 0
+    loss: Callable[[Kept], float] | None = None
+
+    @property
+    def statistics(self) -> ActivationStatistics:
+        """The statistics, for a method that cannot do without."""
+        if self.collected is None:
+            raise InvalidRequest("this method needs calibration statistics: calibrate first")
+        return self.collected
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to remove and what to respect.
+
+    Attributes:
+        ratio: share of the blocks' projection weights.
+        constraints: see `Constraints`.
+        group_counts: for uniform widths, the numbers of key-value groups that the stock class accepts; None for free
+            widths.
+    """
+
+    ratio: float
+    constraints: Constraints = field(default_factory=Constraints)
+    group_counts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a method decided, and what it has to say about it."""
+
+    kept: Kept
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class PruningMethod(ABC):
+    """One way to choose what to remove.
+
+    Attributes:
+        name: what the user calls it.
+        strategy: what it removes.
+        summary: one line for lists.
+        source: the paper, or why it is here.
+        needs_statistics: it looks at the calibration pass.
+        is_random: another seed gives another plan.
+    """
+
+    name: ClassVar[str]
+    strategy: ClassVar[Strategy]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    needs_statistics: ClassVar[bool] = True
+    needs_loss: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
+
+    @abstractmethod
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Choose what to keep within the budget."""
+
+
+class ScoringMethod(PruningMethod):
+    """A method that is a score: the ranking and the budget do the rest."""
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Importance of every unit that the method may remove; higher = keep."""
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Remove the lowest scores until the budget is met."""
+        shapes, scores = evidence.decoder.shapes, self.score(evidence)
+        if scores.blocks is not None:
+            return Decision(allocate_depth(shapes, scores.blocks, budget.ratio, budget.constraints))
+        if budget.group_counts is not None:
+            kept = allocate_uniform(shapes, scores, budget.ratio, budget.group_counts, budget.constraints)
+        else:
+            kept = allocate_width(shapes, scores, budget.ratio, budget.constraints)
+        return Decision(kept)

@@ -1,0 +1,51 @@
+"""FLAP: remove the heads and channels whose activations fluctuate least (An et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prunelab.calibration import ActivationStatistics
+from prunelab.families import Decoder
+from prunelab.families.base import UnitLayout
+from prunelab.importance import ImportanceScores, width_scores
+from prunelab.methods import register
+from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+
+
+def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
+    """S_j = Var(X_j) * ||W_j||^2 for each input channel j of an output projection, shape `(channels,)` (Eq. 2).
+
+    Var is the sample variance over tokens, W_j the projection's column j. The published code computes another variance
+    (see `prunelab.calibration.statistics`) and squares the attention's metric but not the MLP's; Eq. 2 does neither.
+    """
+    weight = decoder.weight(block, layout.writer)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
+    return statistics.of(layout.unit)[block].variance * norms.double().cpu() ** 2
+
+
+@register
+class Flap(ScoringMethod):
+    """Remove key-value groups and MLP channels of lowest standardised fluctuation, all blocks in one ranking.
+
+    A key-value group's score is the mean over its channels (Eq. 3 standardises them), which with grouped-query
+    attention are those of all its query heads. Costs are exact for any head size; the published code's are right for
+    multi-head attention with 128 channels a head.
+    """
+
+    name: ClassVar[str] = "flap"
+    strategy: ClassVar[Strategy] = "width"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest fluctuation"
+    source: ClassVar[str] = "FLAP, An et al. 2024"
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Standardised fluctuation."""
+        decoder, statistics = evidence.decoder, evidence.statistics
+        attention, mlp = decoder.family.layouts()
+        return width_scores(
+            decoder.shapes,
+            lambda block: fluctuation(decoder, statistics, block, attention),
+            lambda block: fluctuation(decoder, statistics, block, mlp),
+        )

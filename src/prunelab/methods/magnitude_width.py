@@ -1,0 +1,46 @@
+"""Unit magnitude: what the weights alone say about width."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prunelab.families import Decoder
+from prunelab.families.base import UnitLayout
+from prunelab.importance import ImportanceScores, width_scores
+from prunelab.methods import register
+from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+
+
+def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
+    """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
+    weight = decoder.weight(block, layout.writer)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
+    return norms.double().cpu()
+
+
+@register
+class MagnitudeWidth(ScoringMethod):
+    """Remove the units whose columns in the output projection are smallest.
+
+    The same ranking as FLAP's, with the norm of W_j in place of Var(X_j) ||W_j||^2: the difference between the two
+    methods is what calibration adds.
+    """
+
+    name: ClassVar[str] = "magnitude_width"
+    strategy: ClassVar[Strategy] = "width"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest weights (baseline)"
+    source: ClassVar[str] = "baseline"
+    needs_statistics: ClassVar[bool] = False
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Standardised column norms."""
+        decoder = evidence.decoder
+        attention, mlp = decoder.family.layouts()
+        return width_scores(
+            decoder.shapes,
+            lambda block: column_norms(decoder, block, attention),
+            lambda block: column_norms(decoder, block, mlp),
+        )

@@ -1,0 +1,58 @@
+"""The table that everyone wants first: one row a cut, one column a benchmark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from prunelab.results import Measurement
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of text."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        lines = ["| " + " | ".join(self.columns) + " |", "|" + "|".join(["---"] * len(self.columns)) + "|"]
+        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
+
+
+def main_table(measurements: Sequence[Measurement]) -> Table:
+    """Each model's cuts with every benchmark's primary figure.
+
+    Cells that differ by their seed alone stand in one row: mean and sample standard deviation over the seeds. Speed is
+    printed as a multiple of the dense model's, since seconds say something about a machine.
+    """
+    primary = [m for m in measurements if m.primary]
+    columns = list(dict.fromkeys((m.benchmark, m.metric) for m in primary))
+    cuts = list(dict.fromkeys((m.model, m.method, m.ratio) for m in primary))
+    rows = []
+    for model, method, ratio in cuts:
+        own = [m for m in primary if (m.model, m.method, m.ratio) == (model, method, ratio)]
+        achieved = mean({m.seed: m.achieved_ratio for m in own}.values())
+        dense = [m for m in primary if m.model == model and m.method == "dense"]
+        row = [model, method, f"{ratio:.0%}", f"{achieved:.1%}", str(len({m.seed for m in own}))]
+        rows.append(row + [_entry(own, dense, benchmark, metric) for benchmark, metric in columns])
+    names = [f"{benchmark} {_short(metric)}" for benchmark, metric in columns]
+    return Table(["model", "method", "ratio", "achieved", "seeds", *names], rows)
+
+
+def _short(metric: str) -> str:
+    return {"token_perplexity": "perplexity", "decode_tokens_per_second": "decode speed"}.get(metric, metric)
+
+
+def _entry(own: Sequence[Measurement], dense: Sequence[Measurement], benchmark: str, metric: str) -> str:
+    values = [m.value for m in own if (m.benchmark, m.metric) == (benchmark, metric)]
+    if not values:
+        return "–"
+    if metric == "decode_tokens_per_second":
+        base = next((m.value for m in dense if (m.benchmark, m.metric) == (benchmark, metric)), math.nan)
+        return f"{mean(values) / base:.2f}x"
+    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{mean(values):.4g}{spread}"

@@ -1,0 +1,263 @@
+"""The study: every model whole and pruned every way, measured by every benchmark, on one screen.
+
+A cell is one model at one cut. What a cell needs that exists already (statistics, plans, measurements) is not computed
+again, so a study that was killed goes on where it was, and a second run computes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from prunelab.benchmarks import Benchmark, EvaluationSettings, find_benchmark
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.config import ModelEntry, StudyConfig, write_config
+from prunelab.errors import InvalidRequest, PlanError, PrunelabError
+from prunelab.evaluate import check_all, dense_cell, evaluate
+from prunelab.files import write_text
+from prunelab.fingerprint import content_hash
+from prunelab.loading import LanguageModel, load_model
+from prunelab.methods import methods
+from prunelab.plan import PruningPlan
+from prunelab.prune import calibrated, draw_for, make_pruning_plan, needs_calibration, pruned_model, statistics_key
+from prunelab.report.markdown import write_report
+from prunelab.results import Cell, Measurement, ResultsStore, slug, write_csv
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be measured, and why; `fault` tells a mistake of ours from one that the user can mend."""
+
+    cell: str
+    error: str
+    fault: bool
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found and what it could not."""
+
+    run: Path
+    measurements: list[Measurement]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One column of the grid: a method, a ratio and a seed."""
+
+    method: str
+    ratio: float
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.method} {self.ratio:.0%}{seed}"
+
+
+def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
+    """Run the grid, or what is missing of it.
+
+    Raises:
+        PrunelabError: before anything is computed, where a benchmark cannot run.
+    """
+    store = ResultsStore(config.out)
+    settings = EvaluationSettings(limit=config.limit, window=config.window, datasets_root=config.datasets_root)
+    names = dict.fromkeys(name for entry in config.models for name in entry.benchmarks or config.benchmarks)
+    check_all([find_benchmark(name) for name in names], settings)
+    write_config(config.out / "study.yaml", config)
+    failures: list[Failure] = []
+    rows: list[Measurement] = []
+    for entry in config.models:
+        with _recorded(failures, entry.path, say):
+            measured, failed = _ModelStudy(config, entry, store, settings, say).run()
+            rows += measured
+            failures += failed
+    write_csv(config.out / "results.csv", rows)
+    write_text(config.out / "failures.json", json.dumps([f.__dict__ for f in failures], indent=1) + "\n")
+    write_report(config, rows, failures)
+    return StudyResult(config.out, rows, failures)
+
+
+class _recorded:  # noqa: N801  (a context manager, used like a function)
+    """A cell that fails is recorded, and the grid goes on."""
+
+    def __init__(self, failures: list[Failure], cell: str, say: Say) -> None:
+        self.failures, self.cell, self.say = failures, cell, say
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        fault = not isinstance(error, PrunelabError)
+        text = "".join(traceback.format_exception(error)) if fault else str(error)
+        self.failures.append(Failure(self.cell, text, fault))
+        self.say(f"{self.cell}: failed: {error}")
+        return True
+
+
+@dataclass
+class _ModelStudy:
+    """All cells of one model."""
+
+    config: StudyConfig
+    entry: ModelEntry
+    store: ResultsStore
+    settings: EvaluationSettings
+    say: Say
+    failures: list[Failure] = field(default_factory=list)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        return load_model(self.entry.path, device=self.config.device, dtype=self.entry.dtype or self.config.dtype)
+
+    @cached_property
+    def benchmarks(self) -> list[Benchmark]:
+        return [find_benchmark(name) for name in self.entry.benchmarks or self.config.benchmarks]
+
+    def run(self) -> tuple[list[Measurement], list[Failure]]:
+        rows: list[Measurement] = []
+        self.say(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+        with _recorded(self.failures, f"{self.model.name} dense", self.say):
+            rows += self._measure(dense_cell(self.model), lambda: self.model)
+        for cut in self.cuts():
+            with _recorded(self.failures, f"{self.model.name} {cut.label}", self.say):
+                rows += self._pruned_cell(cut)
+        return rows, self.failures
+
+    def cuts(self) -> Iterator[Cut]:
+        """The grid's columns; a method that draws nothing is not repeated for every seed."""
+        for name in self.config.methods:
+            varies = methods[name].is_random or self.config.vary_calibration
+            for ratio in self.config.ratios:
+                for seed in self.config.seeds if varies else self.config.seeds[:1]:
+                    yield Cut(name, ratio, seed)
+
+    def calibration(self, seed: int) -> CalibrationSet:
+        """The calibration set of a seed; drawn once."""
+        if not self.config.vary_calibration:
+            seed = self.config.seeds[0]
+        if seed not in self._calibrations:
+            options = self.config.calibration.options(seed)
+            self._calibrations[seed] = draw_for(self.model, options, self.config.datasets_root)
+        return self._calibrations[seed]
+
+    @cached_property
+    def _calibrations(self) -> dict[int, CalibrationSet]:
+        return {}
+
+    @cached_property
+    def _statistics(self) -> dict[str, ActivationStatistics]:
+        return {}
+
+    def statistics(self, seed: int) -> ActivationStatistics:
+        """The statistics of a seed's calibration set; collected once, and kept in the run."""
+        calibration = self.calibration(seed)
+        key = statistics_key(self.model, calibration)
+        if key not in self._statistics:
+            path = self.store.run / "statistics" / f"{slug(self.model.name)}-{key[:8]}.safetensors"
+            if not path.exists():
+                self.say(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
+            self._statistics[key] = calibrated(self.model, calibration, path)
+        return self._statistics[key]
+
+    def _pruned_cell(self, cut: Cut) -> list[Measurement]:
+        plan = self.plan(cut)
+        cell = dense_cell(self.model).model_copy(
+            update={
+                "method": cut.method,
+                "ratio": cut.ratio,
+                "achieved_ratio": plan.achieved_ratio,
+                "seed": cut.seed,
+                "plan": plan.fingerprint,
+            }
+        )
+        statistics = None if plan.compensation == "none" else self.statistics(cut.seed)
+        return self._measure(cell, lambda: pruned_model(self.model, plan, statistics), plan)
+
+    def plan(self, cut: Cut) -> PruningPlan:
+        """The cut's plan, from the run's folder where it is there."""
+        options = self.config.pruning.options(cut.seed)
+        target = self._target(cut)
+        used = needs_calibration(cut.method, options)
+        calibration = self.calibration(cut.seed) if used else None
+        request = content_hash(
+            {
+                "model": self.model.fingerprint,
+                "dtype": self.model.dtype,
+                "cut": [cut.method, target, cut.seed if methods[cut.method].is_random else None],
+                "options": self.config.pruning.model_dump(),
+                "calibration": calibration.fingerprint if calibration else None,
+            }
+        )
+        name = slug(f"{self.model.name}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
+        path = self.store.run / "plans" / f"{name}.json"
+        if path.exists():
+            try:
+                return PruningPlan.load(path)
+            except PlanError as error:
+                self.say(f"{error}")
+        plan = make_pruning_plan(
+            self.model,
+            cut.method,
+            target,
+            statistics=self.statistics(cut.seed) if used else None,
+            calibration=calibration,
+            options=options,
+        )
+        plan.save(path)
+        return plan
+
+    def _target(self, cut: Cut) -> float:
+        """The ratio to ask for: depth's achieved one for the others, where both are in the grid."""
+        depth = [name for name in self.config.methods if methods[name].strategy == "depth"]
+        if not self.config.match_depth or not depth or cut.method in depth:
+            return cut.ratio
+        try:
+            return self.plan(Cut(depth[0], cut.ratio, self.config.seeds[0])).achieved_ratio
+        except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
+            return cut.ratio
+
+    def _measure(
+        self, cell: Cell, make: Callable[[], LanguageModel], plan: PruningPlan | None = None
+    ) -> list[Measurement]:
+        """Every benchmark of a cell; the model is only made where something is missing."""
+        rows: list[Measurement] = []
+        made: list[LanguageModel] = []
+        for benchmark in self.benchmarks:
+            settings = replace(self.settings, seed=self.config.seeds[0])
+            path = self.store.path(cell, benchmark.name, {"version": benchmark.version, **benchmark.identity(settings)})
+            found = self.store.read(path)
+            if found is None:
+                if not made:
+                    made.append(make())
+                outcome = evaluate(made[0], cell, benchmark, settings)
+                if plan is not None:
+                    shares = {"share_of_model": plan.share_of_model, "compensation": plan.compensation}
+                    outcome.measurements[:] = [
+                        m.model_copy(update={"details": {**m.details, **shares}}) for m in outcome.measurements
+                    ]
+                self.store.write(path, cell, outcome.measurements, outcome.samples)
+                found = outcome.measurements
+                self.say(_line(cell, found))
+            rows += found
+        return rows
+
+
+def _line(cell: Cell, measurements: list[Measurement]) -> str:
+    """One line for a figure as it arrives."""
+    primary = next(m for m in measurements if m.primary)
+    cut = "dense" if cell.method == "dense" else f"{cell.method} {cell.ratio:.0%} (achieved {cell.achieved_ratio:.1%})"
+    seed = f" seed {cell.seed}" if cell.seed else ""
+    seconds = f"{primary.seconds:.1f} s"
+    return f"{cell.model} {cut}{seed}: {primary.benchmark} {primary.metric} {primary.value:.4g} ({seconds})"

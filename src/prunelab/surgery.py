@@ -1,0 +1,153 @@
+"""A plan applied to a model: a new model that shares with the old one whatever was not cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from prunelab.allocation import Kept
+from prunelab.calibration.statistics import ActivationStatistics
+from prunelab.checkpoint.forms import Form, choose_form
+from prunelab.errors import InvalidRequest
+from prunelab.families import Decoder
+from prunelab.families.base import UnitLayout
+from prunelab.plan import Compensation, PruningPlan
+
+
+def cut(
+    decoder: Decoder,
+    kept: Kept,
+    compensation: Compensation = "none",
+    statistics: ActivationStatistics | None = None,
+) -> PreTrainedModel:
+    """Remove what is not kept.
+
+    The model given is left as it was. The new one shares its embeddings, norms and untouched projections.
+
+    Args:
+        decoder: the model.
+        kept: what stays.
+        compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection.
+        statistics: of the calibration pass; needed for `bias`.
+
+    Raises:
+        InvalidRequest: compensation without statistics.
+    """
+    if compensation == "bias" and statistics is None:
+        raise InvalidRequest("bias compensation needs calibration statistics: calibrate first, or ask for none")
+    form = choose_form(decoder.model.config, decoder.family, kept, _biased(decoder, kept, compensation))
+    tensors = _cut_tensors(decoder, kept, form, statistics if compensation == "bias" else None)
+    with torch.device("meta"), no_init_weights():
+        pruned: PreTrainedModel = form.model_class(form.config)
+    pruned.load_state_dict(tensors, strict=True, assign=True)
+    _bring_buffers(decoder.model, pruned)
+    pruned.tie_weights()
+    pruned.generation_config = copy.deepcopy(decoder.model.generation_config)
+    pruned.name_or_path = decoder.model.name_or_path
+    return pruned.train(decoder.model.training)
+
+
+def apply(decoder: Decoder, plan: PruningPlan, statistics: ActivationStatistics | None = None) -> PreTrainedModel:
+    """Apply a plan; see `cut`. The caller has checked that the plan is this model's."""
+    return cut(decoder, plan.kept, plan.compensation, statistics)
+
+
+def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
+    stay = set(kept_units)
+    return [unit for unit in range(count) if unit not in stay]
+
+
+def _kept_units(kept: Kept, position: int, layout: UnitLayout) -> tuple[int, ...]:
+    units = kept.key_value_groups if layout.unit == "key_value_group" else kept.channels
+    return units[position]
+
+
+def _biased(decoder: Decoder, kept: Kept, compensation: Compensation) -> tuple[frozenset[str], ...]:
+    """For each kept block, the output projections that get a bias from compensation."""
+    if compensation == "none":
+        return tuple(frozenset() for _ in kept.blocks)
+    return tuple(
+        frozenset(
+            layout.writer
+            for layout in decoder.family.layouts()
+            if len(_kept_units(kept, position, layout)) < decoder.shapes[block].units(layout.part)
+        )
+        for position, block in enumerate(kept.blocks)
+    )
+
+
+def _cut_tensors(
+    decoder: Decoder, kept: Kept, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The pruned model's state, by name."""
+    tensors: dict[str, Tensor] = {}
+    positions = {block: position for position, block in enumerate(kept.blocks)}
+    for name, tensor in decoder.model.state_dict().items():
+        if not name.startswith(decoder.prefix):
+            tensors[name] = tensor
+            continue
+        number, _, inner = name.removeprefix(decoder.prefix).partition(".")
+        block = int(number)
+        if block in positions:
+            part = _cut_tensor(decoder, kept, positions[block], inner, tensor)
+            if part is not None:
+                tensors[f"{decoder.prefix}{positions[block]}.{inner}"] = part
+    for name, size in form.biases(decoder, kept):
+        tensors.setdefault(name, torch.zeros(size, dtype=decoder.model.dtype, device=decoder.model.device))
+    if statistics is not None:
+        for name, bias in _compensation(decoder, kept, statistics):
+            tensors[name] = (tensors[name].double() + bias.to(tensors[name].device)).to(tensors[name].dtype)
+    return tensors
+
+
+def _cut_tensor(decoder: Decoder, kept: Kept, position: int, inner: str, tensor: Tensor) -> Tensor | None:
+    """One block's tensor without what is removed; None where its whole module goes."""
+    shape = decoder.shapes[kept.blocks[position]]
+    path, _, kind = inner.rpartition(".")
+    for layout in decoder.family.layouts():
+        units = _kept_units(kept, position, layout)
+        whole = len(units) == shape.units(layout.part)
+        gone = not units and layout.unit == "key_value_group"
+        if path == layout.writer:
+            if whole or kind == "bias":
+                return tensor
+            return tensor[:, layout.columns(shape, units).to(tensor.device)].contiguous()
+        for reader in layout.readers:
+            if path == reader.path:
+                if gone:
+                    return None
+                return tensor if whole else tensor[layout.rows(reader, shape, units).to(tensor.device)].contiguous()
+    return tensor
+
+
+def _compensation(decoder: Decoder, kept: Kept, statistics: ActivationStatistics) -> list[tuple[str, Tensor]]:
+    """What the removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3)."""
+    biases = []
+    for position, block in enumerate(kept.blocks):
+        shape = decoder.shapes[block]
+        for layout in decoder.family.layouts():
+            removed = _removed(_kept_units(kept, position, layout), shape.units(layout.part))
+            if not removed:
+                continue
+            moments = statistics.of(layout.unit)[block]
+            columns = layout.columns(shape, removed)
+            weight = decoder.weight(block, layout.writer)
+            bias = weight[:, columns.to(weight.device)].double() @ moments.mean[columns].to(weight.device)
+            biases.append((f"{decoder.prefix}{position}.{layout.writer}.bias", bias))
+    return biases
+
+
+def _bring_buffers(model: PreTrainedModel, pruned: PreTrainedModel) -> None:
+    """Buffers that no checkpoint holds (rotary frequencies, embedding scales): copy them from the old model."""
+    old: Mapping[str, Tensor] = dict(model.named_buffers())
+    for name, buffer in list(pruned.named_buffers()):
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            module: Any = pruned.get_submodule(owner)
+            module._buffers[leaf] = old[name].clone()
