@@ -159,7 +159,7 @@ def make_pruning_plan(
         loss = partial(_loss_of_cut, model, compensation, statistics, calibration.held_out)
     counts = None
     if options.uniform and method.strategy != "depth":
-        counts = tuple(stock_group_counts(model.model.config, decoder.family))
+        counts = stock_group_counts(model.model.config, decoder.family, biased=compensation == "bias")
     budget = Budget(ratio, options.constraints, counts)
     evidence = Evidence(decoder, statistics, options.seed, loss)
     decision = method.decide(evidence, budget)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import transformers
@@ -183,17 +183,29 @@ def accepts_uniform(shapes: Sequence[BlockShape]) -> bool:
     return len(set(shapes)) == 1 and shapes[0].key_value_groups > 0 and shapes[0].channels > 0
 
 
-def stock_group_counts(config: PreTrainedConfig, family: ModelFamily) -> list[int]:
-    """Numbers of key-value groups that the stock class accepts for every block of this model."""
+def stock_group_counts(config: PreTrainedConfig, family: ModelFamily, biased: bool) -> tuple[int, ...]:
+    """Numbers of key-value groups that a stock class accepts for every block of this model.
+
+    Args:
+        config: the model's config.
+        family: its family.
+        biased: whether every output projection gets a bias; where no stock class holds them all, the modelling file
+            will come along and the numbers are those without.
+    """
     shapes = family.shapes(config)
-    fields = _cut_fields(config, family, Kept.everything(shapes))
-    counts = range(1, shapes[0].key_value_groups + 1)
-    return [
+    everything = Kept.everything(shapes)
+    writers = frozenset(layout.writer for layout in family.layouts()) if biased else frozenset()
+    accepted = tuple(
         count
-        for count in counts
-        if _build(type(config), {**fields, "num_key_value_heads": count,
-                                 "num_attention_heads": count * shapes[0].queries_per_group})
-    ]  # fmt: skip
+        for count in range(1, shapes[0].key_value_groups + 1)
+        if choose_form(
+            config,
+            family,
+            replace(everything, key_value_groups=(tuple(range(count)),) * len(shapes)),
+            (writers,) * len(shapes),
+        ).stock
+    )
+    return accepted or (stock_group_counts(config, family, biased=False) if biased else ())
 
 
 def stock_holds_biases(config: PreTrainedConfig, family: ModelFamily) -> bool:

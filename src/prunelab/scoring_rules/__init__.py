@@ -1,0 +1,1 @@
+"""How a benchmark's per-sample scores become its figures: pure functions, no model and no file."""

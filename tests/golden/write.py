@@ -1,0 +1,20 @@
+"""Write the golden files anew, after a change of a format that was meant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import make_tiny  # noqa: E402
+
+from prunelab.prune import make_pruning_plan  # noqa: E402
+
+if __name__ == "__main__":
+    t = make_tiny("llama")
+    plan = make_pruning_plan(t.model, "flap", 0.25, statistics=t.statistics, calibration=t.calibration)
+    record = json.loads(plan.to_json())
+    record["provenance"]["versions"] = {}
+    (Path(__file__).parent / "plan.json").write_text(json.dumps(record, indent=1) + "\n")
