@@ -1,0 +1,196 @@
+"""Other users, other kernels, other systems: the cage holds in full, or refuses up front."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import prunelab.cage
+from prunelab.cage import Cage, Isolation, Verdict, inside, seccomp
+from prunelab.cage.syscalls import DEADLY, HARMLESS
+from prunelab.errors import DiskFull, MissingRequirement
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def package_for_all() -> Iterator[Path]:
+    """A copy of the cage that every user can read, without the rest of prunelab."""
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(prunelab.cage.__file__).parent
+        target = Path(name, "prunelab")
+        shutil.copytree(source, target / "cage", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(source.parent / "errors.py", target)
+        (target / "__init__.py").touch()
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755)
+        yield Path(name)
+
+
+AS_ORDINARY_USER = """
+import dataclasses, os
+from prunelab.cage import Cage, Isolation, Limits
+isolation = Isolation.of_this_machine()
+assert os.getuid() != 0 and isolation.unprivileged_user is None
+cage = Cage(Limits(), isolation)
+cage.check()
+for program in ("import os; os.fork()", "import os; os.kill(os.getppid(), 9)", "import socket; socket.socket()"):
+    assert cage.run(program).detail.startswith("SIGSYS"), program
+assert cage.run("assert sorted([2, 1]) == [1, 2]").passed
+Cage(isolation=dataclasses.replace(isolation, landlock_version=0)).check()
+print("held")
+"""
+
+
+def test_it_holds_for_an_ordinary_user(cage: Cage, package_for_all: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("all other tests run as an ordinary user already")
+    for python in (os.path.realpath(sys.executable), shutil.which("python3", path="/usr/local/bin:/usr/bin")):
+        if python and _can_run(python):
+            break
+    else:
+        pytest.skip("no Python 3.11 that an ordinary user could run")
+    result = subprocess.run(
+        [python, "-c", AS_ORDINARY_USER],
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+        env={"PYTHONPATH": str(package_for_all), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == "held\n", result.stderr
+
+
+def _can_run(python: str) -> bool:
+    source = "import ctypes, sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        ran = subprocess.run([python, "-c", source], user=NOBODY, group=NOBODY, extra_groups=[], cwd="/")
+    except PermissionError:
+        return False
+    return ran.returncode == 0
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_it_holds_on_older_kernels(cage: Cage, version: int) -> None:
+    """0: no Landlock, as before Linux 5.13; 1: without the later versions' rights, truncation among them."""
+    if version > cage.isolation.landlock_version:
+        pytest.skip("no Landlock here")
+    old = Cage(cage.limits, dataclasses.replace(cage.isolation, landlock_version=version))
+    old.check()
+    execution = old.run("open('x', 'w').write('x')")
+    assert execution.verdict is (Verdict.PASSED if version else Verdict.FAILED)
+    assert ("not confined" in old.describe()) == (version == 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "guarantee"),
+    [
+        ("socket", "no network"),
+        ("clone", "no processes"),
+        ("execve", "no other program"),
+        ("kill", "no signals"),
+    ],
+)
+def test_a_filter_with_a_hole_is_noticed(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch, call: str, guarantee: str
+) -> None:
+    monkeypatch.setattr(seccomp, "DEADLY", {name: each for name, each in DEADLY.items() if name != call})
+    monkeypatch.setattr(seccomp, "HARMLESS", {**HARMLESS, call: DEADLY[call]})
+    with pytest.raises(MissingRequirement, match=f"not held is '{guarantee}"):
+        Cage(cage.limits, cage.isolation).check()
+
+
+@pytest.mark.parametrize(
+    ("line", "guarantee"),
+    [
+        ("resource.RLIMIT_AS:", "a memory limit"),
+        ("resource.RLIMIT_FSIZE:", "a file size limit"),
+        ("_restrict_files(libc, job)", "no writing outside"),
+        ("_become(job.unprivileged_user)", "no privilege"),
+    ],
+)
+def test_a_step_left_out_is_noticed(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, guarantee: str
+) -> None:
+    if ("RLIMIT_FSIZE" in line or "_restrict" in line) and not cage.isolation.landlock_version:
+        pytest.skip("no Landlock here")
+    if "_become" in line and cage.isolation.unprivileged_user is None:
+        pytest.skip("not root")
+    script = Path(inside.__file__).read_text().splitlines()
+    (left_out,) = [each for each in script if each.strip().startswith(line)]
+    indent = left_out[: -len(left_out.lstrip())]
+    script[script.index(left_out)] = f"{indent}pass" if left_out.endswith(")") else ""
+    weakened = tmp_path / "inside.py"
+    weakened.write_text("\n".join(script))
+    monkeypatch.setattr(inside, "__file__", str(weakened))
+    with pytest.raises(MissingRequirement, match=f"not held is '{guarantee}"):
+        Cage(cage.limits, cage.isolation).check()
+
+
+def test_no_program_runs_where_the_cage_does_not_hold(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(prunelab.cage.cage, "execute", lambda *arguments: ran.append("ran"))
+    monkeypatch.setattr(seccomp, "DEADLY", {})
+    broken = Cage(cage.limits, cage.isolation)
+    for attempt in (lambda: broken.run("x = 1"), lambda: broken.run_all(["x = 1"])):
+        with pytest.raises(MissingRequirement):
+            attempt()
+    assert ran == []
+
+
+def test_root_that_cannot_become_another_user_is_refused(cage: Cage) -> None:
+    """As in a container that maps a single user."""
+    source = "from prunelab.cage import Cage; Cage().check()"
+    result = subprocess.run(
+        ["unshare", "--user", "--map-root-user", sys.executable, "-c", source], capture_output=True, text=True
+    )
+    if "unshare:" in result.stderr:
+        pytest.skip("no user namespaces here")
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("prunelab.errors.MissingRequirement")
+    assert "unprivileged user" in last
+    assert "ordinary user" in last
+
+
+def test_macos_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for attempt in (Cage().check, Cage().describe, lambda: Cage().run("x = 1")):
+        with pytest.raises(MissingRequirement, match=r"needs Linux, this is darwin: .* container"):
+            attempt()
+
+
+def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(MissingRequirement, match="x86_64 or aarch64, this is riscv64"):
+        Isolation.of_this_machine()
+
+
+def test_a_full_disk_is_no_verdict(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cage.check()
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    with pytest.raises(DiskFull, match="TMPDIR"):
+        cage.run("x = 1")
+
+
+def test_an_interpreter_that_does_not_start_is_refused(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for python in ("/nonexistent/python", shutil.which("false") or "/bin/false"):
+        monkeypatch.setattr(sys, "executable", python)
+        with pytest.raises(MissingRequirement, match="cannot be run isolated here"):
+            Cage(cage.limits, cage.isolation).check()

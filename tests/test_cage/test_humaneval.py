@@ -1,0 +1,25 @@
+"""HumanEval's own solutions all pass: the cage takes away nothing that they need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prunelab.cage import Cage
+
+SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[3] / "shared"))
+HUMANEVAL = SHARED / "hub/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"
+
+
+@pytest.mark.skipif(not HUMANEVAL.exists(), reason="no HumanEval below PRUNELAB_SHARED")
+def test_every_canonical_solution_passes(cage: Cage) -> None:
+    from pyarrow import parquet
+
+    rows = parquet.read_table(HUMANEVAL).to_pylist()
+    executions = cage.run_all(
+        [f"{r['prompt']}{r['canonical_solution']}\n{r['test']}\ncheck({r['entry_point']})\n" for r in rows]
+    )
+    assert len(executions) == 164
+    assert {row["task_id"]: one for row, one in zip(rows, executions, strict=True) if not one.passed} == {}
