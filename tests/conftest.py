@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from miniature_hub import write_hub
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -113,6 +114,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data sets with a few documents of every text benchmark; no test may change it."""
+    return write_hub(tmp_path_factory.mktemp("hub"))
+
+
 @pytest.fixture
 def _clean_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
@@ -173,7 +180,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text file of several documents."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    words = "the red fox saw a blue bird and the bird saw a green frog near the old stone house".split()
+    line = "the red fox saw a blue bird and the bird saw a green frog near the old stone house"
+    words = line.split()
     documents = [" ".join(words[(i * 7 + j * j) % len(words)] for j in range(120)) for i in range(20)]
     path.write_text("\n<|endoftext|>\n".join(documents))
     return path

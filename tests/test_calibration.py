@@ -143,7 +143,7 @@ def test_a_second_use_costs_no_second_pass(tiny: TinyOf, tmp_path: Path) -> None
 def test_nan_is_named_by_its_layer() -> None:
     t = make_tiny("llama")
     with torch.no_grad():
-        t.model.decoder.blocks[2].get_submodule("mlp").up_proj.weight[3] = float("nan")
+        t.model.decoder.blocks[2].get_parameter("mlp.up_proj.weight")[3] = float("nan")
     with pytest.raises(NonFiniteValue, match=r"model\.layers\.2\.mlp\.down_proj"):
         calibrate(t.model.decoder, t.calibration)
 
@@ -151,17 +151,17 @@ def test_nan_is_named_by_its_layer() -> None:
 def test_nan_behind_a_block_is_named_by_the_block() -> None:
     t = make_tiny("llama")
     with torch.no_grad():
-        t.model.decoder.blocks[1].get_submodule("mlp").down_proj.weight[3] = float("inf")
+        t.model.decoder.blocks[1].get_parameter("mlp.down_proj.weight")[3] = float("inf")
     with pytest.raises(NonFiniteValue, match=r"the output of model\.layers\.1"):
         calibrate(t.model.decoder, t.calibration)
 
 
 def test_windows_are_drawn_reproducibly_and_do_not_overlap(corpus: Path) -> None:
     tokenizer = byte_tokenizer()
-    draw = {"samples": 12, "sequence_length": 50, "held_out": 4}
-    a = draw_calibration_set(str(corpus), tokenizer, seed=3, **draw)
-    b = draw_calibration_set(str(corpus), tokenizer, seed=3, **draw)
-    c = draw_calibration_set(str(corpus), tokenizer, seed=4, **draw)
+    a, b, c = (
+        draw_calibration_set(str(corpus), tokenizer, samples=12, sequence_length=50, held_out=4, seed=seed)
+        for seed in (3, 3, 4)
+    )
     assert torch.equal(a.token_ids, b.token_ids)
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert a.token_ids.shape == (12, 50)

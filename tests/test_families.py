@@ -52,7 +52,7 @@ def test_llama_3_8b_is_read_from_its_config() -> None:
 
 def test_an_unsupported_architecture_is_named_with_the_supported_ones() -> None:
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=8))
-    with pytest.raises(UnsupportedModel, match="GPT2LMHeadModel.*LlamaForCausalLM.*Qwen2ForCausalLM"):
+    with pytest.raises(UnsupportedModel, match=r"GPT2LMHeadModel.*LlamaForCausalLM.*Qwen2ForCausalLM"):
         decoder_of(model)
 
 

@@ -48,7 +48,7 @@ def pencil() -> PreTrainedModel:
 
 
 def test_block_influence_by_hand(pencil: PreTrainedModel) -> None:
-    # Channels are (1, 1) and (1, 0); the block adds (1, 2) and (1, 0): it turns (1, 1) into (2, 3), (1, -1) into (2, -1).
+    # Channels are (1, 1) and (1, 0); the block adds (1, 2) and (1, 0): (1, 1) becomes (2, 3), (1, -1) becomes (2, -1).
     statistics = calibrate(decoder_of(pencil), CalibrationSet(torch.tensor([[0, 1]])))
     cosines = 5 / math.sqrt(2 * 13), 3 / math.sqrt(2 * 5)
     assert block_influence(statistics).tolist() == pytest.approx([1 - sum(cosines) / 2], abs=1e-6)
@@ -96,7 +96,7 @@ def test_the_plan_of_a_permuted_model_is_the_permuted_plan(method: str, family: 
                     rows = layout.rows(reader, shape, order.tolist())
                     for parameter in module.parameters():
                         parameter.copy_(parameter[rows].clone())
-                weight = block.get_submodule(layout.writer).weight
+                weight = block.get_parameter(f"{layout.writer}.weight")
                 weight.copy_(weight[:, layout.columns(shape, order.tolist())].clone())
     permuted = LanguageModel("permuted", model, t.model.tokenizer)
     statistics = calibrate(permuted.decoder, t.calibration)

@@ -40,7 +40,7 @@ def test_a_plan_survives_its_file(method: str, tiny: TinyOf, tmp_path: Path) -> 
 
 
 def test_the_golden_plan(tiny: TinyOf) -> None:
-    """What a plan file looks like; write it anew with `python tests/golden/write.py` when the format changes on purpose."""
+    """What a plan file looks like; after a change on purpose write it anew with `python tests/golden/write.py`."""
     record = json.loads(plan_of(tiny("llama")).to_json())
     record["provenance"]["versions"] = {}
     golden = json.loads((GOLDEN / "plan.json").read_text())

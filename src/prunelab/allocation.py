@@ -7,7 +7,7 @@ eligible unit (or rounding step) of the requested one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,32 +150,35 @@ def allocate_depth(
 
 
 @dataclass(frozen=True)
-class _Step:
-    """What is removed at once: one key-value group, or as many channels as one rounding step takes."""
+class _Ladder:
+    """The units of one kind in one block, lowest first, in the steps in which they may go.
 
-    score: float
-    block: int
-    is_channel: bool
-    units: tuple[int, ...]
-    cost: int
+    Attributes:
+        units: all of the block's units of the kind, lowest score first.
+        ends: how many of them have gone after each step; those beyond the last stay.
+        scores: each step's mean score, ascending.
+        costs: each step's projection weights.
+    """
 
+    units: np.ndarray
+    ends: np.ndarray
+    scores: np.ndarray
+    costs: np.ndarray
 
-def _group_steps(block: int, shape: BlockShape, scores: Tensor, keep_one: bool) -> Iterator[_Step]:
-    order = sorted(range(shape.key_value_groups), key=lambda unit: (scores[unit].item(), unit))
-    for unit in order[: len(order) - keep_one]:
-        yield _Step(scores[unit].item(), block, False, (unit,), shape.group_cost)
+    @classmethod
+    def of(cls, scores: Tensor, unit_cost: int, keep_one: bool, multiple: int = 1) -> _Ladder:
+        """Steps of `multiple` units, the first taking what makes the width a multiple."""
+        values = scores.double().numpy()
+        units = np.argsort(values, kind="stable")
+        first = len(units) % multiple or multiple
+        ends = np.arange(first, len(units) - multiple * keep_one + 1, multiple)
+        sizes = np.diff(ends, prepend=0)
+        sums = np.diff(np.cumsum(values[units])[ends - 1], prepend=0.0)
+        return cls(units, ends, sums / sizes, sizes * unit_cost)
 
-
-def _channel_steps(block: int, shape: BlockShape, scores: Tensor, keep_one: bool, multiple: int) -> Iterator[_Step]:
-    """Bundles of the lowest channels; the first bundle takes what makes the width a multiple."""
-    values = scores.tolist()
-    order = sorted(range(shape.channels), key=lambda unit: (values[unit], unit))
-    start, end = 0, len(order) - (multiple if keep_one else 0)
-    while start < end:
-        size = (shape.channels - start) % multiple or multiple
-        units = order[start : start + size]
-        yield _Step(sum(values[u] for u in units) / size, block, True, tuple(units), size * shape.channel_cost)
-        start += size
+    def kept_after(self, steps: int) -> tuple[int, ...]:
+        """The units that stay when so many steps are taken."""
+        return tuple(sorted(self.units[self.ends[steps - 1] if steps else 0 :].tolist()))
 
 
 def allocate_width(
@@ -197,39 +200,36 @@ def allocate_width(
     """
     check_ratio(ratio)
     constraints = constraints or Constraints()
-    steps = sorted(_steps(shapes, scores, constraints), key=lambda s: (s.score, s.block, s.is_channel, s.units))
-    costs = np.array([step.cost for step in steps], dtype=np.int64)
+    groups, channels = _ladders(shapes, scores, constraints)
+    ladders = [*groups, *channels]
+    owner = np.repeat(np.arange(len(ladders)), [len(ladder.ends) for ladder in ladders])
+    costs = np.concatenate([ladder.costs for ladder in ladders])
+    # A stable sort: of equal scores the earlier block goes first, and within a block its own order holds.
+    order = np.argsort(np.concatenate([ladder.scores for ladder in ladders]), kind="stable")
     total = sum(shape.cost for shape in shapes)
-    _refuse_unreachable(costs, ratio * total, total, "the key-value groups and channels")
-    removed = steps[: cheapest_prefix(costs, ratio * total)]
-    lost_groups: list[set[int]] = [set() for _ in shapes]
-    lost_channels: list[set[int]] = [set() for _ in shapes]
-    for step in removed:
-        (lost_channels if step.is_channel else lost_groups)[step.block].update(step.units)
-    return _kept(shapes, lost_groups, lost_channels)
+    _refuse_unreachable(costs[order], ratio * total, total, "the key-value groups and channels")
+    removed = order[: cheapest_prefix(costs[order], ratio * total)]
+    steps = np.bincount(owner[removed], minlength=len(ladders)).tolist()
+    kept = [ladder.kept_after(count) for ladder, count in zip(ladders, steps, strict=True)]
+    return Kept(tuple(range(len(shapes))), tuple(kept[: len(shapes)]), tuple(kept[len(shapes) :]))
 
 
-def _steps(shapes: Sequence[BlockShape], scores: ImportanceScores, constraints: Constraints) -> Iterator[_Step]:
+def _ladders(
+    shapes: Sequence[BlockShape], scores: ImportanceScores, constraints: Constraints
+) -> tuple[list[_Ladder], list[_Ladder]]:
+    """Of every block: its key-value groups and its channels; a protected block's have no steps."""
     assert scores.key_value_groups is not None
     assert scores.channels is not None
-    keep_one = not constraints.drop_sublayers
-    for block in constraints.removable(len(shapes)):
-        shape = shapes[block]
-        yield from _group_steps(block, shape, scores.key_value_groups[block], keep_one)
-        multiple = constraints.channel_multiple
-        yield from _channel_steps(block, shape, scores.channels[block], keep_one, multiple)
-
-
-def _kept(shapes: Sequence[BlockShape], groups: Sequence[set[int]], channels: Sequence[set[int]]) -> Kept:
-    return Kept(
-        blocks=tuple(range(len(shapes))),
-        key_value_groups=tuple(
-            tuple(u for u in range(s.key_value_groups) if u not in lost) for s, lost in zip(shapes, groups, strict=True)
-        ),
-        channels=tuple(
-            tuple(u for u in range(s.channels) if u not in lost) for s, lost in zip(shapes, channels, strict=True)
-        ),
-    )
+    touched, keep_one = constraints.removable(len(shapes)), not constraints.drop_sublayers
+    groups, channels = [], []
+    for block, shape in enumerate(shapes):
+        group = _Ladder.of(scores.key_value_groups[block], shape.group_cost, keep_one)
+        channel = _Ladder.of(scores.channels[block], shape.channel_cost, keep_one, constraints.channel_multiple)
+        nothing = np.zeros(0, dtype=np.int64)
+        whole = block in touched
+        groups.append(group if whole else replace(group, ends=nothing, scores=nothing, costs=nothing))
+        channels.append(channel if whole else replace(channel, ends=nothing, scores=nothing, costs=nothing))
+    return groups, channels
 
 
 def allocate_uniform(
@@ -291,6 +291,5 @@ def _uniform_widths(
 
 
 def _best(scores: Tensor, count: int) -> tuple[int, ...]:
-    values = scores.tolist()
-    order = sorted(range(len(values)), key=lambda unit: (values[unit], unit))
-    return tuple(sorted(order[len(order) - count :]))
+    units = np.argsort(scores.double().numpy(), kind="stable")
+    return tuple(sorted(units[len(units) - count :].tolist()))

@@ -35,6 +35,11 @@ Model = Annotated[str, typer.Argument(help="a checkpoint's folder, or an id on t
 Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the best there is by default")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own by default")]
 DatasetsRoot = Annotated[Path | None, typer.Option(help="folder with copies of the hub's data sets")]
+SuiteNames = Annotated[list[str] | None, typer.Option(help="repeatable; see `prunelab list suites`")]
+Shots = Annotated[str | None, typer.Option(help="examples in the prompt; several, such as 0,5, are each measured")]
+AllowUntrainedPunkt = Annotated[
+    bool, typer.Option("--allow-untrained-punkt", help="let IFEval do without nltk's punkt_tab, and mark its figures")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
 
 
@@ -88,7 +93,7 @@ def _bar(what: str, total: int) -> Iterator[Any]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda done, *_: progress.update(task, completed=done)
+        yield lambda done, of=total: progress.update(task, completed=done, total=of)
 
 
 @app.command()
@@ -176,9 +181,21 @@ def _print_plan(plan: Any, parameters: int) -> None:
 @app.command()
 def evaluate(
     model: Model,
-    benchmark: Annotated[list[str], typer.Option(help="repeatable; text:FILE is the perplexity of any text")],
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="repeatable; text:FILE is the perplexity of any text")
+    ] = None,
+    suite: SuiteNames = None,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file to write the measurements to")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only so many documents")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="only so many documents, a subject where there are any")
+    ] = None,
+    shots: Shots = None,
+    chat_template: Annotated[
+        Literal["auto", "always", "never"], typer.Option(help="for prompts; auto: for IFEval where there is one")
+    ] = "auto",
+    allow_untrained_punkt: AllowUntrainedPunkt = False,
+    seed: Annotated[int, typer.Option(help="of what is drawn; with 0 the shots are those that lm-eval draws")] = 0,
+    tokens_a_batch: Annotated[int | None, typer.Option(min=1, help="by default what the memory holds")] = None,
     window: Annotated[int, typer.Option(min=2, help="tokens a perplexity window, cut to the context")] = 2048,
     device: Device = None,
     dtype: Dtype = None,
@@ -187,9 +204,30 @@ def evaluate(
 ) -> None:
     """Measure a model, whole or pruned."""
     from prunelab.benchmarks import EvaluationSettings
+    from prunelab.benchmarks.suites import expand
+    from prunelab.evaluate import runs_of
 
-    settings = EvaluationSettings(limit=limit, window=window, datasets_root=datasets_root)
-    _evaluate(model, benchmark, settings, out_file, (device, dtype), overwrite)
+    names, suites_limit = expand(suite or [], benchmark or [])
+    if not names:
+        raise InvalidRequest("nothing to evaluate: give --benchmark NAME or --suite NAME (see `prunelab list`)")
+    settings = EvaluationSettings(
+        limit=limit or suites_limit,
+        chat_template=chat_template,
+        allow_untrained_punkt=allow_untrained_punkt,
+        window=window,
+        seed=seed,
+        tokens_a_batch=tokens_a_batch,
+        datasets_root=datasets_root,
+    )
+    _evaluate(model, runs_of(names, settings, _counts(shots)), out_file, (device, dtype), overwrite)
+
+
+def _counts(shots: str | None) -> list[int]:
+    """The numbers in `0,5`."""
+    parts = [part.strip() for part in (shots or "").split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise InvalidRequest(f"--shots {shots} is not possible: give numbers of examples from 0, such as 0,5")
+    return [int(part) for part in parts]
 
 
 @app.command()
@@ -205,44 +243,66 @@ def throughput(
 ) -> None:
     """Measure speed and size at batch size 1."""
     from prunelab.benchmarks import EvaluationSettings
+    from prunelab.evaluate import runs_of
 
     settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats)
-    _evaluate(model, ["throughput"], settings, out_file, (device, dtype), overwrite)
+    _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype), overwrite)
 
 
 def _evaluate(
     name: str,
-    benchmarks: Sequence[str],
-    settings: Any,
+    runs: Sequence[Any],
     out_file: Path | None,
     placement: tuple[str | None, str | None],
     overwrite: bool,
 ) -> None:
-    from prunelab.benchmarks import find_benchmark
     from prunelab.evaluate import check_all, dense_cell
     from prunelab.evaluate import evaluate as run
     from prunelab.files import refuse_existing
     from prunelab.loading import load_model
 
-    chosen = [find_benchmark(b) for b in benchmarks]
     if out_file is not None:
         refuse_existing(out_file, overwrite)
-    check_all(chosen, settings)
+    check_all(runs)
     model = load_model(name, device=placement[0], dtype=placement[1])
+    check_all(runs, model)
     measurements = []
-    for benchmark in chosen:
+    for benchmark, settings in runs:
         with _bar(benchmark.name, 1) as progress:
             measurements += run(model, dense_cell(model), benchmark, settings, progress).measurements
-    table = RichTable("benchmark", "metric", "value", "± standard error", "n")
-    for m in measurements:
-        error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
-        name_of = f"{m.metric} {m.group}".strip()
-        table.add_row(m.benchmark, name_of, f"{m.value:,.6g}", error, str(m.n))
-    out.print(table)
+    _print_measurements(measurements, out_file)
     if out_file is not None:
         rows = [m.row() for m in measurements]
         write_text(out_file, json.dumps(rows, indent=1) + "\n")
         out.print(f"written to {out_file}")
+
+
+def _print_measurements(measurements: Sequence[Any], out_file: Path | None) -> None:
+    """The figures as a table, single subjects left out, and what was not as usual below."""
+    shown = [m for m in measurements if "/" not in m.group]
+    table = RichTable("benchmark", "shots", "metric", "value", "± standard error", "n")
+    for m in shown:
+        error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
+        shots = "" if m.shots is None else str(m.shots)
+        table.add_row(m.benchmark, shots, f"{m.metric} {m.group}".strip(), f"{m.value:,.6g}", error, str(m.n))
+    out.print(table)
+    if limit := measurements[0].details["limit"]:
+        out.print(f"limited to {limit} documents of each benchmark, and of each subject where there are any")
+    for m in measurements:
+        if m.primary and (remarks := _remarks(m.details)):
+            out.print(f"{m.benchmark}: {'; '.join(remarks)}")
+    if len(shown) < len(measurements) and out_file is None:
+        out.print(f"{len(measurements) - len(shown)} figures of single subjects are not shown: give --out FILE.json")
+
+
+def _remarks(details: dict[str, Any]) -> list[str]:
+    """What makes a figure differ from others'."""
+    remarks = {
+        f"{details.get('truncated')} requests were longer than the context and lost tokens": details.get("truncated"),
+        "shots drawn from the validation split, the train split being absent": details.get("shots_from_validation"),
+        "sentences split without nltk's trained data": details.get("punkt") == "untrained",
+    }
+    return [remark for remark, holds in remarks.items() if holds]
 
 
 @app.command()
@@ -252,7 +312,11 @@ def study(
     method: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
     ratio: Annotated[list[float] | None, typer.Option(help="repeatable")] = None,
     benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    suite: SuiteNames = None,
+    shots: Shots = None,
     seed: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
+    chat_template: Annotated[Literal["auto", "always", "never"] | None, typer.Option(help="for prompts")] = None,
+    allow_untrained_punkt: AllowUntrainedPunkt = False,
     calibration: Annotated[str | None, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = None,
     samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
@@ -272,12 +336,18 @@ def study(
 
     fields: dict[str, Any] = read_config(config) if config is not None else {}
     given = {
-        "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "seeds": seed, "limit": limit,
-        "window": window, "out": out_folder, "device": device, "dtype": dtype, "datasets_root": datasets_root,
+        "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
+        "limit": limit, "window": window, "shots": _counts(shots), "chat_template": chat_template,
+        "allow_untrained_punkt": allow_untrained_punkt, "out": out_folder, "device": device, "dtype": dtype,
+        "datasets_root": datasets_root,
     }  # fmt: skip
     fields.update({key: value for key, value in given.items() if value})
     if config is None and not model:
         fields = {**_shared_study(), **fields}
+    if suite and not benchmark:
+        fields.pop("benchmarks", None)
+    if benchmark and not suite:
+        fields.pop("suites", None)
     text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
     chosen = {key: value for key, value in text.items() if value}
     if chosen:
@@ -322,9 +392,10 @@ def _shared_study() -> dict[str, Any]:
 
 
 @app.command(name="list")
-def list_(what: Annotated[Literal["methods", "benchmarks", "families"], typer.Argument()]) -> None:
+def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
     """List what is registered."""
     from prunelab.benchmarks import benchmarks
+    from prunelab.benchmarks.suites import suites
     from prunelab.families import families
     from prunelab.methods import methods
 
@@ -333,15 +404,44 @@ def list_(what: Annotated[Literal["methods", "benchmarks", "families"], typer.Ar
         for m in methods.values():
             table.add_row(m.name, m.strategy, m.summary, m.source)
     elif what == "benchmarks":
-        table = RichTable("benchmark", "what it measures", "primary metric", "chance")
+        table = RichTable("benchmark", "what it measures", "primary metric", "chance", "shots")
         for b in benchmarks.values():
-            table.add_row(b.name, b.title, b.primary, "" if b.chance is None else f"{b.chance:.3g}")
-        table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "")
+            chance, shots = ("" if x is None else f"{x:.3g}" for x in (b.chance, b.shots))
+            table.add_row(b.name, b.title, b.primary, chance, shots)
+        table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "", "")
+    elif what == "suites":
+        table = RichTable("suite", "what it is", "limit", "benchmarks")
+        for s in suites.values():
+            table.add_row(s.name, s.title, "" if s.limit is None else str(s.limit), ", ".join(s.benchmarks))
     else:
         table = RichTable("family", "architecture", "where blocks live")
         for f in families.values():
             table.add_row(f.name, f.stock_class, f"{f.decoder}.{f.blocks}")
     out.print(table)
+
+
+@app.command()
+def fetch(
+    to: Annotated[Path, typer.Option(help="the folder to fill, for --datasets-root")],
+    suite: SuiteNames = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    calibration: Annotated[list[str] | None, typer.Option(help="wikitext2 or c4; repeatable")] = None,
+) -> None:
+    """Bring benchmarks' data into a folder, for machines without internet."""
+    from prunelab.benchmarks import find_benchmark
+    from prunelab.benchmarks.suites import expand
+    from prunelab.calibration.corpus import find_corpus
+    from prunelab.datasets import fetch_sources
+
+    chosen = [find_benchmark(name) for name in expand(suite or [], benchmark or [])[0]]
+    corpora = [find_corpus(name) for name in calibration or []]
+    if not chosen and not corpora:
+        raise InvalidRequest("nothing to fetch: give --suite NAME, --benchmark NAME or --calibration NAME")
+    for folder in fetch_sources([source for one in chosen for source in one.sources()] + corpora, to):
+        out.print(f"fetched {folder}")
+    for one in chosen:
+        one.fetch(to)
+    out.print(f"next, where there is no internet: prunelab evaluate MODEL --datasets-root {to}")
 
 
 @app.command()

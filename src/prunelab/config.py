@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prunelab.allocation import Constraints
 from prunelab.benchmarks import find_benchmark
+from prunelab.benchmarks.base import ChatTemplate
+from prunelab.benchmarks.suites import expand
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.files import write_text
 from prunelab.methods import methods
@@ -79,6 +81,10 @@ class StudyConfig(_Frozen):
         vary_calibration: draw the calibration text anew for every seed.
         match_depth: depth moves in whole blocks; give width methods the ratio that depth achieved, so that the two are
             compared at one size.
+        suites: named selections of benchmarks, measured before those in `benchmarks`; a suite may set a limit.
+        shots: examples in the prompt; several are each measured, none is each benchmark's own number.
+        chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
+        allow_untrained_punkt: let IFEval do without nltk's trained sentence splitter, and mark the figures.
         limit: only so many documents a benchmark.
         window: tokens a perplexity window.
     """
@@ -87,17 +93,34 @@ class StudyConfig(_Frozen):
     methods: tuple[str, ...] = ("shortgpt", "flap", "hybrid")
     ratios: tuple[float, ...] = (0.1, 0.2, 0.3)
     benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
+    suites: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     vary_calibration: bool = False
     match_depth: bool = True
     calibration: CalibrationConfig = CalibrationConfig()
     pruning: PruningConfig = PruningConfig()
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    chat_template: ChatTemplate = "auto"
+    allow_untrained_punkt: bool = False
     limit: int | None = Field(default=None, ge=1)
     window: int = Field(default=2048, ge=2)
     device: str | None = None
     dtype: str | None = None
     datasets_root: Path | None = None
     out: Path = Path("runs/study")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_suites(cls, fields: Any) -> Any:
+        """Suites are spelled out; their limit holds where no other is given."""
+        if not isinstance(fields, dict) or not fields.get("suites"):
+            return fields
+        chosen = [fields["suites"]] if isinstance(fields["suites"], str) else fields["suites"]
+        try:
+            names, limit = expand(chosen, fields.get("benchmarks", ()))
+        except UnknownName as error:
+            raise ValueError(str(error)) from None
+        return {"limit": limit, **fields, "suites": chosen, "benchmarks": names}
 
     @field_validator("ratios")
     @classmethod

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetsError
+from huggingface_hub import metadata_load
 
-from prunelab.errors import DataError
+from prunelab.errors import DataError, DiskFull
+from prunelab.fingerprint import content_hash
 
 DOCUMENT_MARK = "<|endoftext|>"
+_UNUSABLE = (OSError, ValueError, DatasetsError)
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Source:
         repository: such as `Salesforce/wikitext`.
         config: the configuration in it, or None.
         file: the one file that serves, for repositories too large to take whole.
+        wanted_by: the option of `prunelab fetch` that brings it.
     """
 
     repository: str
     config: str | None = None
     file: str | None = None
+    wanted_by: str = field(default="--suite paper", compare=False)
 
     def place(self, root: Path | None) -> str:
         """The folder `root/<repository>` where there is one, else the hub's id."""
@@ -36,8 +42,22 @@ class Source:
             return str(root / self.repository)
         return self.repository
 
-    def _arguments(self) -> dict[str, Any]:
-        return {"data_files": {"train": self.file}} if self.file else {"name": self.config}
+    def _arguments(self, root: Path | None) -> dict[str, Any]:
+        chosen = {"data_files": {"train": self.file}} if self.file else {"name": self.config}
+        return {**chosen, **self._own_cache(root)}
+
+    def _own_cache(self, root: Path | None) -> dict[str, str]:
+        """Where the library keeps its copy of a local folder.
+
+        By itself it tells folders apart by their name and README alone: of files that have changed since, or of another
+        folder of that name, it would silently give the contents that it saw first.
+        """
+        folder = Path(self.place(root))
+        if not folder.is_dir():
+            return {}
+        files = [(path, path.stat()) for path in sorted(folder.resolve().rglob("*")) if path.is_file()]
+        key = content_hash({str(path): [found.st_size, found.st_mtime_ns] for path, found in files})
+        return {"cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / f"prunelab-{key}")}
 
     def splits(self, root: Path | None = None) -> list[str]:
         """The splits there are.
@@ -48,8 +68,8 @@ class Source:
         if self.file:
             return ["train"]
         try:
-            return list(datasets.get_dataset_split_names(self.place(root), self.config))
-        except (OSError, ValueError, DatasetNotFoundError) as error:
+            return list(datasets.get_dataset_split_names(self.place(root), self.config, **self._own_cache(root)))
+        except _UNUSABLE as error:
             raise self._missing(root, error) from error
 
     def load(self, split: str, root: Path | None = None) -> datasets.Dataset:
@@ -59,17 +79,104 @@ class Source:
             DataError: the data set is neither in `root` nor on a hub that can be reached, or lacks the split.
         """
         try:
-            return datasets.load_dataset(self.place(root), split=split, **self._arguments())
-        except (OSError, ValueError, DatasetNotFoundError) as error:
+            return datasets.load_dataset(self.place(root), split=split, **self._arguments(root))
+        except _UNUSABLE as error:
             raise self._missing(root, error, split) from error
 
+    def load_splits(self, root: Path | None = None) -> datasets.DatasetDict:
+        """All splits there are, from `root` if they are there, else from the hub.
+
+        Raises:
+            DataError: the data set is neither in `root` nor on a hub that can be reached.
+        """
+        try:
+            return datasets.load_dataset(self.place(root), **self._arguments(root))
+        except _UNUSABLE as error:
+            raise self._missing(root, error) from error
+
+    def files(self, folder: Path) -> list[str]:
+        """Patterns of the files that hold it, by what the README in its folder says, else by the hub's customs."""
+        if self.file:
+            return [self.file]
+        readme = folder / "README.md"
+        configs = ((metadata_load(readme) if readme.is_file() else None) or {}).get("configs", [])
+        files = next((c.get("data_files") for c in configs if c.get("config_name") == (self.config or "default")), None)
+        if files is None:
+            return [f"{self.config}/*"] if self.config else ["*"]
+        parts = [files] if isinstance(files, str) else files
+        paths = [part if isinstance(part, str) else part["path"] for part in parts]
+        return [one for path in paths for one in ([path] if isinstance(path, str) else path)]
+
+    def described(self, split: str = "") -> str:
+        """What messages call it, or one split of it."""
+        return f"{self.repository} ({self.config or 'default'}{', split ' + split if split else ''})"
+
     def _missing(self, root: Path | None, error: Exception, split: str = "") -> DataError:
-        what = f"{self.repository} ({self.config or 'default'}{', split ' + split if split else ''})"
         tried = f"not usable from {root} and not from the hub" if root else "not on the hub, or the hub is out of reach"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return DataError(
-            f"data set {what} is {tried} ({reason}): give --datasets-root DIR with a folder DIR/{self.repository}"
+            f"data set {self.described(split)} is {tried} ({reason}): run `prunelab fetch {self.wanted_by} --to DIR` "
+            f"where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
         )
+
+
+def require_documents(source: Source, split: str, documents: datasets.Dataset, columns: Sequence[str]) -> None:
+    """Refuse a split without documents, or whose documents lack a column.
+
+    Raises:
+        DataError: naming the split and the column.
+    """
+    remedy = f"fetch it again with `prunelab fetch {source.wanted_by} --to DIR`"
+    for column in columns:
+        if column not in documents.column_names:
+            there = ", ".join(documents.column_names)
+            raise DataError(f"{source.described(split)} has no column {column!r}, only {there}: {remedy}")
+    if not len(documents):
+        raise DataError(f"{source.described(split)} is empty: {remedy}")
+
+
+def documents_hash(documents: datasets.Dataset) -> str:
+    """Hash of a split's documents, whatever files they came from; 16 hexadecimal digits."""
+    return content_hash({"documents": documents.to_list()})
+
+
+def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
+    """Copy data sets from the hub to `to/<repository>`, the files of the wanted configurations only.
+
+    Every one is read back from there, so that what is missing is known where there is internet.
+
+    Yields:
+        The folder of each repository, when it is there and readable.
+
+    Raises:
+        DataError: the hub does not give it, or not whole.
+        DiskFull: no room.
+    """
+    by_repository: dict[str, list[Source]] = {}
+    for source in sources:
+        by_repository.setdefault(source.repository, []).append(source)
+    for repository, wanted in by_repository.items():
+        folder = to / repository
+        _download(repository, folder, ["README.md"])
+        _download(repository, folder, [pattern for source in wanted for pattern in source.files(folder)])
+        for source in wanted:
+            source.load_splits(to)
+        yield folder
+
+
+def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(repository, repo_type="dataset", local_dir=folder, allow_patterns=list(patterns))
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no space left while fetching {repository} to {folder}: choose another --to") from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{repository} cannot be fetched from the hub ({reason}): check the connection, and `hf auth login` if the "
+            "repository wants it"
+        ) from error
 
 
 def read_documents(path: Path) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
-from prunelab.benchmarks import Benchmark, EvaluationSettings
+from prunelab.benchmarks import Benchmark, EvaluationSettings, find_benchmark
 from prunelab.benchmarks.base import Progress
 from prunelab.loading import LanguageModel
 from prunelab.prune import versions
@@ -25,10 +25,35 @@ class Outcome:
     samples: Sequence[object]
 
 
-def check_all(benchmarks: Sequence[Benchmark], settings: EvaluationSettings) -> None:
-    """Find out what is missing before the first token is computed; raises the first remedy."""
-    for benchmark in benchmarks:
-        benchmark.check(settings)
+Run = tuple[Benchmark, EvaluationSettings]
+"""A benchmark, and how to run it."""
+
+
+def runs_of(names: Iterable[str], settings: EvaluationSettings, shots: Sequence[int] = ()) -> list[Run]:
+    """Every benchmark, once for each number of shots where it takes any.
+
+    Raises:
+        UnknownName: no benchmark is called so.
+    """
+    runs: list[Run] = []
+    for benchmark in map(find_benchmark, names):
+        counts: list[int | None] = list(dict.fromkeys(shots)) if benchmark.shots is not None else []
+        runs += [(benchmark, replace(settings, shots=count)) for count in counts or [None]]
+    return runs
+
+
+def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
+    """Find out what is missing before the first token is computed; raises the first remedy.
+
+    Args:
+        runs: what is to be run.
+        model: the model, where it is there already: then it is looked at as well.
+    """
+    for benchmark, settings in runs:
+        if model is None:
+            benchmark.check(settings)
+        else:
+            benchmark.check_model(model, settings)
 
 
 def evaluate(

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from prunelab.benchmarks import Benchmark, EvaluationSettings, find_benchmark
+from prunelab.benchmarks import EvaluationSettings
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.config import ModelEntry, StudyConfig, write_config
 from prunelab.errors import InvalidRequest, PlanError, PrunelabError
-from prunelab.evaluate import check_all, dense_cell, evaluate
+from prunelab.evaluate import Run, check_all, dense_cell, evaluate, runs_of
 from prunelab.files import write_text
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel, load_model
@@ -70,9 +70,16 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
         PrunelabError: before anything is computed, where a benchmark cannot run.
     """
     store = ResultsStore(config.out)
-    settings = EvaluationSettings(limit=config.limit, window=config.window, datasets_root=config.datasets_root)
+    settings = EvaluationSettings(
+        limit=config.limit,
+        window=config.window,
+        chat_template=config.chat_template,
+        allow_untrained_punkt=config.allow_untrained_punkt,
+        seed=config.seeds[0],
+        datasets_root=config.datasets_root,
+    )
     names = dict.fromkeys(name for entry in config.models for name in entry.benchmarks or config.benchmarks)
-    check_all([find_benchmark(name) for name in names], settings)
+    check_all(runs_of(names, settings, config.shots))
     write_config(config.out / "study.yaml", config)
     failures: list[Failure] = []
     rows: list[Measurement] = []
@@ -122,12 +129,13 @@ class _ModelStudy:
         return load_model(self.entry.path, device=self.config.device, dtype=self.entry.dtype or self.config.dtype)
 
     @cached_property
-    def benchmarks(self) -> list[Benchmark]:
-        return [find_benchmark(name) for name in self.entry.benchmarks or self.config.benchmarks]
+    def runs(self) -> list[Run]:
+        return runs_of(self.entry.benchmarks or self.config.benchmarks, self.settings, self.config.shots)
 
     def run(self) -> tuple[list[Measurement], list[Failure]]:
         rows: list[Measurement] = []
         self.say(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+        check_all(self.runs, self.model)
         with _recorded(self.failures, f"{self.model.name} dense", self.say):
             rows += self._measure(dense_cell(self.model), lambda: self.model)
         for cut in self.cuts():
@@ -234,8 +242,7 @@ class _ModelStudy:
         """Every benchmark of a cell; the model is only made where something is missing."""
         rows: list[Measurement] = []
         made: list[LanguageModel] = []
-        for benchmark in self.benchmarks:
-            settings = replace(self.settings, seed=self.config.seeds[0])
+        for benchmark, settings in self.runs:
             path = self.store.path(cell, benchmark.name, {"version": benchmark.version, **benchmark.identity(settings)})
             found = self.store.read(path)
             if found is None:
@@ -260,4 +267,5 @@ def _line(cell: Cell, measurements: list[Measurement]) -> str:
     cut = "dense" if cell.method == "dense" else f"{cell.method} {cell.ratio:.0%} (achieved {cell.achieved_ratio:.1%})"
     seed = f" seed {cell.seed}" if cell.seed else ""
     seconds = f"{primary.seconds:.1f} s"
-    return f"{cell.model} {cut}{seed}: {primary.benchmark} {primary.metric} {primary.value:.4g} ({seconds})"
+    shots = "" if primary.shots is None else f" {primary.shots}-shot"
+    return f"{cell.model} {cut}{seed}: {primary.benchmark}{shots} {primary.metric} {primary.value:.4g} ({seconds})"

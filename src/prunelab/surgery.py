@@ -117,12 +117,13 @@ def _cut_tensor(decoder: Decoder, kept: Kept, position: int, inner: str, tensor:
         if path == layout.writer:
             if whole or kind == "bias":
                 return tensor
-            return tensor[:, layout.columns(shape, units).to(tensor.device)].contiguous()
+            return tensor.index_select(1, layout.columns(shape, units).to(tensor.device))
         for reader in layout.readers:
             if path == reader.path:
                 if gone:
                     return None
-                return tensor if whole else tensor[layout.rows(reader, shape, units).to(tensor.device)].contiguous()
+                rows = layout.rows(reader, shape, units).to(tensor.device)
+                return tensor if whole else tensor.index_select(0, rows)
     return tensor
 
 

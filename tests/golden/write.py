@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import make_tiny  # noqa: E402
+from conftest import make_tiny
 
-from prunelab.prune import make_pruning_plan  # noqa: E402
+from prunelab.prune import make_pruning_plan
 
 if __name__ == "__main__":
     t = make_tiny("llama")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from prunelab.datasets import Source
 from prunelab.loading import LanguageModel
 
 Progress = Callable[[int, int], None]
@@ -19,11 +20,13 @@ class EvaluationSettings:
     """How to evaluate; a benchmark reads what concerns it.
 
     Attributes:
-        limit: only so many documents; None for all.
+        limit: only so many documents, of every subject where a benchmark has subjects; None for all.
         shots: examples in the prompt; None for the benchmark's own number.
-        chat_template: whether prompts go through the tokenizer's chat template.
+        chat_template: whether prompts go through the tokenizer's chat template; with `auto` those of instructions do,
+            where there is a template.
+        allow_untrained_punkt: let IFEval split sentences without nltk's trained data, and mark the figures.
         window: tokens a perplexity window, cut to the model's context.
-        seed: for whatever is drawn.
+        seed: for whatever is drawn; with 0 the shots are those that lm-eval draws.
         tokens_a_batch: tokens that go through the model at once; None to choose by memory.
         datasets_root: folder with copies of the hub's data sets.
         prompt_tokens: length of the prompt that throughput is measured with.
@@ -34,6 +37,7 @@ class EvaluationSettings:
     limit: int | None = None
     shots: int | None = None
     chat_template: ChatTemplate = "auto"
+    allow_untrained_punkt: bool = False
     window: int = 2048
     seed: int = 0
     tokens_a_batch: int | None = None
@@ -87,6 +91,7 @@ class Benchmark(ABC):
         primary: the metric to judge by.
         higher_is_better: of the primary metric.
         chance: the primary metric of guessing, None where guessing has none.
+        shots: examples in the prompt by default; None where a benchmark has none to set.
         is_timing: the figures are times, which differ from run to run.
     """
 
@@ -96,13 +101,26 @@ class Benchmark(ABC):
     primary: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     chance: ClassVar[float | None] = None
+    shots: ClassVar[int | None] = None
     is_timing: ClassVar[bool] = False
+
+    def sources(self) -> Sequence[Source]:
+        """The data sets it reads; by default none."""
+        return ()
+
+    def fetch(self, to: Path) -> None:
+        """Bring what it needs besides its data sets into a folder for `--datasets-root`; by default nothing."""
+        return
 
     def check(self, settings: EvaluationSettings) -> None:
         """Find out what is missing before the first token is computed; raises what mends it.
 
         By default nothing can be missing.
         """
+        return
+
+    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+        """Find out, before the first token is computed, what the model lacks; by default it can lack nothing."""
         return
 
     @abstractmethod

@@ -21,6 +21,21 @@ from prunelab.families import Decoder
 TOKENS_A_BATCH = 4096
 
 
+def mean_and_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sum of squared deviations of channels, shape `(tokens, channels)` to two of `(channels,)`.
+
+    The corrected two-pass algorithm (Chan, Golub and LeVeque 1983): what rounding left of the mean is found as the mean
+    of the centred values, and taken out of both. Sums over tokens are products with a row of ones: on a CPU
+    `mean(dim=0)` and `var_mean` are slow enough to be seen in `timing/calibration_cost.py`.
+    """
+    ones = x.new_ones(1, len(x))
+    mean = (ones @ x)[0] / len(x)
+    centred = x - mean
+    rest = (ones @ centred)[0] / len(x)
+    deviations = (ones @ centred.square_())[0] - len(x) * rest**2
+    return mean + rest, deviations.clamp_min(0)
+
+
 class _Collector:
     """Sums of one batch, by block; joined to the running statistics when the batch is through."""
 
@@ -48,11 +63,7 @@ class _Collector:
         """Hook before an output projection."""
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            x = self.flat(inputs[0])
-            # Two passes, the second around the mean: as exact as a two-pass variance is.
-            mean = x.mean(dim=0)
-            centred = x - mean
-            self._batch[block, unit] = (mean, torch.linalg.vecdot(centred, centred, dim=0))
+            self._batch[block, unit] = mean_and_deviations(self.flat(inputs[0]))
 
         return hook
 
@@ -61,10 +72,10 @@ class _Collector:
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             before, after = self.flat(inputs[0]), self.flat(output)
-            products = torch.linalg.vecdot(before, after)
-            norms = torch.linalg.vecdot(before, before).sqrt() * torch.linalg.vecdot(after, after).sqrt()
+            norms = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(after, dim=-1)
             # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
-            self._cosines[block] = (products / norms.clamp_min(1e-30)).sum(dtype=torch.float64)
+            cosines = (before * after).sum(dim=-1) / norms.clamp_min(1e-30)
+            self._cosines[block] = cosines.sum(dtype=torch.float64)
 
         return hook
 

@@ -15,12 +15,23 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from prunelab.datasets import Source, read_documents
-from prunelab.errors import DataError, InvalidRequest
+from prunelab.errors import DataError, InvalidRequest, UnknownName
 from prunelab.fingerprint import tensor_bytes
 
-WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1")
-C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz")
-CORPORA = ("wikitext2", "c4")
+WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")
+C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")
+CORPORA = {"wikitext2": WIKITEXT2, "c4": C4}
+
+
+def find_corpus(name: str) -> Source:
+    """A corpus's data set.
+
+    Raises:
+        UnknownName: with the nearest name.
+    """
+    if name not in CORPORA:
+        raise UnknownName("corpus", name, CORPORA)
+    return CORPORA[name]
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,8 @@ def draw_calibration_set(
     if len(drawn) < wanted:
         raise DataError(
             f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, {wanted} were asked "
-            f"for ({samples} samples and {held_out} held out): give --samples {max(len(drawn) - held_out, 0)} or less, a "
-            "smaller --sequence-length, or a longer text"
+            f"for ({samples} samples and {held_out} held out): give --samples {max(len(drawn) - held_out, 0)} or less, "
+            "a smaller --sequence-length, or a longer text"
         )
     tokens = torch.cat([torch.tensor(start, dtype=torch.long).expand(wanted, -1), drawn], dim=1)
     name = corpus if corpus in CORPORA else Path(corpus).name

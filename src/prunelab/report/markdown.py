@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from prunelab.files import write_text
+from prunelab.report.figures import quality_by_ratio, write_figure
 from prunelab.report.tables import main_table
 from prunelab.results import Measurement
 
@@ -29,6 +30,8 @@ REPORT = """\
 # Pruning study
 
 {table}
+
+![Quality against the removed share of the blocks' weights](figures/quality_by_ratio.svg)
 
 A ratio is a share of the decoder blocks' projection weights (norms and added biases do not count); *achieved* is what
 the cut came to. Depth moves in whole blocks{matched}. Perplexities are in windows of {window} tokens or the model's
@@ -62,5 +65,7 @@ def report_text(config: StudyConfig, measurements: Sequence[Measurement], failur
 
 
 def write_report(config: StudyConfig, measurements: Sequence[Measurement], failures: Sequence[FailedCell]) -> None:
-    """Write `report/report.md` into the run's folder."""
-    write_text(config.out / "report" / "report.md", report_text(config, measurements, failures))
+    """Write `report/report.md` and its figures into the run's folder."""
+    folder = config.out / "report"
+    write_figure(quality_by_ratio(measurements), folder / "figures" / "quality_by_ratio")
+    write_text(folder / "report.md", report_text(config, measurements, failures))

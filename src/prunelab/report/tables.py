@@ -30,7 +30,7 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
     printed as a multiple of the dense model's, since seconds say something about a machine.
     """
     primary = [m for m in measurements if m.primary]
-    columns = list(dict.fromkeys((m.benchmark, m.metric) for m in primary))
+    columns = list(dict.fromkeys((m.benchmark, m.metric, m.shots) for m in primary))
     cuts = list(dict.fromkeys((m.model, m.method, m.ratio) for m in primary))
     rows = []
     for model, method, ratio in cuts:
@@ -38,21 +38,25 @@ def main_table(measurements: Sequence[Measurement]) -> Table:
         achieved = mean({m.seed: m.achieved_ratio for m in own}.values())
         dense = [m for m in primary if m.model == model and m.method == "dense"]
         row = [model, method, f"{ratio:.0%}", f"{achieved:.1%}", str(len({m.seed for m in own}))]
-        rows.append(row + [_entry(own, dense, benchmark, metric) for benchmark, metric in columns])
-    names = [f"{benchmark} {_short(metric)}" for benchmark, metric in columns]
+        rows.append(row + [_entry(own, dense, column) for column in columns])
+    names = [_heading(*column) for column in columns]
     return Table(["model", "method", "ratio", "achieved", "seeds", *names], rows)
+
+
+def _heading(benchmark: str, metric: str, shots: int | None) -> str:
+    return f"{benchmark}{'' if shots is None else f' {shots}-shot'} {_short(metric)}"
 
 
 def _short(metric: str) -> str:
     return {"token_perplexity": "perplexity", "decode_tokens_per_second": "decode speed"}.get(metric, metric)
 
 
-def _entry(own: Sequence[Measurement], dense: Sequence[Measurement], benchmark: str, metric: str) -> str:
-    values = [m.value for m in own if (m.benchmark, m.metric) == (benchmark, metric)]
+def _entry(own: Sequence[Measurement], dense: Sequence[Measurement], column: tuple[str, str, int | None]) -> str:
+    values = [m.value for m in own if (m.benchmark, m.metric, m.shots) == column]
     if not values:
         return "–"
-    if metric == "decode_tokens_per_second":
-        base = next((m.value for m in dense if (m.benchmark, m.metric) == (benchmark, metric)), math.nan)
+    if column[1] == "decode_tokens_per_second":
+        base = next((m.value for m in dense if (m.benchmark, m.metric, m.shots) == column), math.nan)
         return f"{mean(values) / base:.2f}x"
     spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return f"{mean(values):.4g}{spread}"

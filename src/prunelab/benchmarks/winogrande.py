@@ -1,0 +1,26 @@
+"""WinoGrande (Sakaguchi et al. 2020): which of two a sentence is about."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from prunelab.benchmarks import register
+from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
+from prunelab.benchmarks.harness.scores import Metric
+
+
+@register
+class WinoGrande(LmEvalBenchmark):
+    """Sentences with a blank and two candidates for it, on the validation split.
+
+    Partial scoring (Trinh and Le 2018): the likelihood of what follows the blank, with either candidate filled in.
+    """
+
+    name = "winogrande"
+    title: ClassVar[str] = "WinoGrande: which of two a sentence is about"
+    primary: ClassVar[str] = "acc"
+    chance: ClassVar[float | None] = 0.5
+    shots: ClassVar[int | None] = 0
+    definition: ClassVar[str] = "winogrande/default.yaml"
+    columns: ClassVar[tuple[str, ...]] = ("sentence", "option1", "option2", "answer")
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

@@ -1,0 +1,168 @@
+"""The command line as its user meets it: what works, and one line and exit code 2 for what does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Ran
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+Command = Callable[..., Ran]
+CheckpointOf = Callable[[str], Path]
+
+
+def refused(ran: Ran, *texts: str) -> None:
+    """One line, exit code 2, and the texts in it."""
+    assert ran.code == 2, ran
+    lines = [line for line in ran.err.splitlines() if not line.startswith("warning:")]
+    assert len(lines) == 1, lines
+    for text in texts:
+        assert text in lines[0]
+
+
+def quick(corpus: Path) -> list[object]:
+    return ["--calibration", corpus, "--samples", 8, "--sequence-length", 64, "--device", "cpu"]
+
+
+def test_prune_evaluate_and_measure(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pruned"
+    ran = command("prune", tiny_checkpoint("llama"), "--method", "flap", "--ratio", 0.25, "--out", out, *quick(corpus))
+    assert ran.code == 0, ran
+    assert "of the blocks' weights removed (asked: 25.00%)" in ran.out
+    assert "of the whole model" in ran.out
+    model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)
+    assert model.num_parameters() < 40_000
+
+    scores = tmp_path / "scores.json"
+    ran = command("evaluate", out, "--benchmark", f"text:{corpus}", "--out", scores, "--device", "cpu")
+    assert ran.code == 0, ran
+    rows = json.loads(scores.read_text())
+    assert {"token_perplexity", "word_perplexity", "byte_perplexity"} <= {row["metric"] for row in rows}
+    assert all(row["method"] == "dense" and row["window"] == 256 for row in rows)
+
+    ran = command("throughput", out, "--prompt-tokens", 16, "--new-tokens", 4, "--repeats", 1, "--device", "cpu")
+    assert ran.code == 0, ran
+    assert "decode_tokens_per_second" in ran.out
+    assert "cache_bytes_per_token" in ran.out
+
+
+def test_a_second_ratio_uses_the_first_ones_statistics(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    statistics = tmp_path / "s.safetensors"
+    for ratio in (0.2, 0.4):
+        out = tmp_path / str(ratio)
+        arguments = ["--ratio", ratio, "--out", out, "--statistics", statistics, *quick(corpus)]
+        assert command("prune", tiny_checkpoint("qwen2"), *arguments).code == 0
+        written = statistics.stat().st_mtime_ns
+        assert written == getattr(test_a_second_ratio_uses_the_first_ones_statistics, "written", written)
+        test_a_second_ratio_uses_the_first_ones_statistics.__dict__["written"] = written
+
+
+def test_a_plan_can_be_applied_again(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    model = tiny_checkpoint("llama")
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("prune", model, "--ratio", 0.3, "--out", first, *quick(corpus)).code == 0
+    plan = first / "pruning_plan.json"
+    assert command("prune", model, "--plan", plan, "--out", second, *quick(corpus)).code == 0
+    a, b = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    refused(
+        command("prune", tiny_checkpoint("qwen2"), "--plan", plan, "--out", tmp_path / "x", *quick(corpus)),
+        "the plan was made for tiny-llama (fingerprint",
+        "tiny-qwen2 is another model (fingerprint",
+    )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["--ratio", 1.2], ["ratio 1.2 is not possible", "from 0 up to"]),
+        (["--ratio", -0.1], ["ratio -0.1 is not possible"]),
+        (["--ratio", 0.99], ["ratio 0.99 is out of reach", "ask for at most"]),
+        (["--ratio", 0.05, "--method", "shortgpt"], ["removes nothing", "at least 0.125"]),
+        (["--method", "shrotgpt"], ["no method is called 'shrotgpt'", "did you mean 'shortgpt'"]),
+        (["--dtype", "int8"], ["dtype 'int8' is not possible"]),
+        (["--calibration", "wikitext3"], ["no corpus is called 'wikitext3'", "wikitext2"]),
+        (["--calibration", "gone.txt"], ["gone.txt does not exist"]),
+        (["--samples", 100000], ["100016 were asked for", "--samples"]),
+        (["--samples", 0], ["0 samples", "at least 1"]),
+        (["--protect-first", 9], ["protecting the first 9", "protect fewer"]),
+        (["--plan", "gone.json"], ["gone.json cannot be read"]),
+    ],
+)
+def test_bad_requests_get_one_line(
+    arguments: list[object], texts: list[str], command: Command, tiny_checkpoint: CheckpointOf, corpus: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    refused(command("prune", tiny_checkpoint("llama"), "--out", out, *quick(corpus), *arguments), *texts)
+    assert not out.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("cache",)]
+
+
+def test_an_output_folder_that_exists(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
+    refused(command("prune", tiny_checkpoint("llama"), "--out", tmp_path), "exists", "--overwrite")
+
+
+def test_a_missing_and_a_truncated_checkpoint(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
+    refused(command("evaluate", tmp_path / "gone", "--benchmark", "throughput"), "gone does not exist")
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_checkpoint("llama"), folder)
+    (folder / "model.safetensors").write_bytes(b"short")
+    refused(command("evaluate", folder, "--benchmark", "throughput"), "cannot be loaded", "fetch it again")
+
+
+def test_nan_in_activations_is_named(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nan"
+    shutil.copytree(tiny_checkpoint("llama"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.3.self_attn.v_proj.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    out = tmp_path / "out"
+    refused(command("prune", folder, "--out", out, *quick(corpus)), "model.layers.3.self_attn.o_proj", "--dtype")
+    assert not out.exists()
+    refused(command("evaluate", folder, "--benchmark", f"text:{corpus}"), "NaN or infinity in window 0")
+
+
+def test_unknown_benchmarks_and_commands(command: Command, tiny_checkpoint: CheckpointOf) -> None:
+    model = tiny_checkpoint("llama")
+    refused(command("evaluate", model, "--benchmark", "wikitxt2"), "did you mean 'wikitext2'")
+    refused(command("evaluate", model, "--benchmark", "text:gone.txt"), "gone.txt does not exist")
+    assert command("prnue").code == 2
+    assert command("prune", model).code == 2
+
+
+@pytest.mark.parametrize("what", ["methods", "benchmarks", "families"])
+def test_lists(what: str, command: Command) -> None:
+    ran = command("list", what)
+    assert ran.code == 0
+    expected = {"methods": "flap", "benchmarks": "wikitext2", "families": "Gemma2ForCausalLM"}
+    assert expected[what] in ran.out
+
+
+def test_the_doctor_examines(command: Command, shared: Path) -> None:
+    ran = command("doctor", "--datasets-root", shared / "hub")
+    assert ran.code == 0
+    assert "torch" in ran.out
+    assert "Salesforce/wikitext" in ran.out
+
+
+def test_a_study_without_a_model_says_what_to_do(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PRUNELAB_SHARED", str(tmp_path))
+    refused(command("study"), "no model given", "prunelab study --model", "PRUNELAB_SHARED")

@@ -1,0 +1,251 @@
+"""The study end to end on tiny models, resumed, damaged and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import Ran, byte_tokenizer, tiny_model
+
+from prunelab.config import study_config
+from prunelab.errors import InvalidRequest
+from prunelab.report.tables import main_table
+from prunelab.results import Measurement
+from prunelab.study import StudyResult, run_study
+
+CheckpointOf = Callable[[str], Path]
+METHODS = ["shortgpt", "flap", "hybrid", "random_depth", "random_width", "magnitude_depth", "magnitude_width"]
+
+
+def fields(model: Path, corpus: Path, out: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "models": [str(model)], "methods": METHODS, "ratios": [0.25, 0.5], "seeds": [0, 1],
+        "benchmarks": [f"text:{corpus}"], "out": str(out), "device": "cpu",
+        "calibration": {"corpus": str(corpus), "samples": 8, "sequence_length": 64, "held_out": 2}, **more,
+    }  # fmt: skip
+
+
+def run(**given: Any) -> StudyResult:
+    return run_study(study_config(given), say=lambda line: None)
+
+
+def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
+    result = run(**fields(tiny_checkpoint("llama"), corpus, tmp_path / "run"))
+    assert not result.failures
+    frame = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert list(frame.columns[:12]) == [
+        "model", "method", "ratio", "achieved_ratio", "benchmark", "metric", "value", "standard_error", "n", "shots",
+        "seed", "seconds",
+    ]  # fmt: skip
+    primary = frame[frame.primary]
+    # dense; five methods that draw nothing and two that do, at two ratios
+    assert len(primary) == 1 + 5 * 2 + 2 * 2 * 2
+    assert set(primary.method) == {"dense", *METHODS}
+    assert (frame[frame.method == "dense"].ratio == 0).all()
+    text = (tmp_path / "run" / "report" / "report.md").read_text()
+    assert "| tiny-llama | flap | 50% |" in text
+    assert (tmp_path / "run" / "study.yaml").exists()
+    assert len(list((tmp_path / "run" / "statistics").iterdir())) == 1, "one calibration for the whole grid"
+
+
+def test_width_is_budgeted_at_what_depth_achieved(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", methods=["shortgpt", "flap"], ratios=[0.3])
+    rows = {m.method: m for m in run(**given).measurements if m.primary}
+    assert rows["shortgpt"].achieved_ratio == pytest.approx(0.25)
+    assert rows["flap"].achieved_ratio == pytest.approx(0.25, abs=0.02)
+    assert rows["flap"].ratio == rows["shortgpt"].ratio == 0.3
+    free = {**given, "match_depth": False, "out": str(tmp_path / "free")}
+    assert {m.method: m for m in run(**free).measurements}["flap"].achieved_ratio == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_second_run_computes_nothing(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run")
+    run(**given)
+    before = (tmp_path / "run" / "results.csv").read_bytes()
+    for name in ("evaluate", "pruned_model", "make_pruning_plan"):
+        monkeypatch.setattr(f"prunelab.study.{name}", lambda *_, **__: pytest.fail("computed again"))
+    assert not run(**given).failures
+    assert (tmp_path / "run" / "results.csv").read_bytes() == before
+
+
+def test_another_seed_or_limit_is_another_measurement(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", methods=["flap"], ratios=[0.25])
+    all_documents = {m.method: m for m in run(**given).measurements if m.primary}
+    some = {m.method: m for m in run(**{**given, "limit": 3}).measurements if m.primary}
+    assert all_documents["flap"].n == 20
+    assert some["flap"].n == 3
+
+
+def test_models_of_one_name_are_not_mixed(corpus: Path, tmp_path: Path) -> None:
+    given = fields(tmp_path / "model", corpus, tmp_path / "run", methods=["flap"], ratios=[0.25])
+    values = []
+    for seed in (0, 1):
+        tiny_model("llama", seed=seed).save_pretrained(tmp_path / "model")
+        byte_tokenizer().save_pretrained(tmp_path / "model")
+        values.append([m.value for m in run(**given).measurements])
+    assert values[0] != values[1]
+
+
+def test_a_failing_cell_is_recorded_and_the_grid_goes_on(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", methods=["shortgpt", "flap"], ratios=[0.05])
+    result = run(**given)
+    assert [f.cell for f in result.failures] == ["tiny-llama shortgpt 5%"]
+    assert not result.failures[0].fault
+    assert {m.method for m in result.measurements} == {"dense", "flap"}
+    assert "removes nothing" in (tmp_path / "run" / "report" / "report.md").read_text()
+    assert "removes nothing" in json.loads((tmp_path / "run" / "failures.json").read_text())[0]["error"]
+
+
+def test_a_missing_model_does_not_stop_the_others(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
+    given = fields(tmp_path / "gone", corpus, tmp_path / "run", methods=["flap"], ratios=[0.25])
+    given["models"] = [str(tmp_path / "gone"), str(tiny_checkpoint("llama"))]
+    result = run(**given)
+    assert len(result.failures) == 1
+    assert {m.model for m in result.measurements} == {"tiny-llama"}
+
+
+def test_a_damaged_result_is_set_aside_and_measured_anew(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", methods=["flap"], ratios=[0.25])
+    before = [m.value for m in run(**given).measurements]
+    damaged = next((tmp_path / "run" / "cells").glob("*flap*/*.json"))
+    damaged.write_text(damaged.read_text()[:50])
+    with pytest.warns(UserWarning, match="is damaged: set aside"):
+        after = [m.value for m in run(**given).measurements]
+    assert after == before
+    assert damaged.with_suffix(".json.damaged").exists()
+
+
+def test_a_missing_data_set_is_said_before_anything_is_computed(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran]
+) -> None:
+    ran = command(
+        "study", "--model", tiny_checkpoint("llama"), "--benchmark", "text:gone.txt", "--out", tmp_path / "run"
+    )
+    assert ran.code == 2
+    assert "gone.txt does not exist" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"method": ["flap"]}, "method: no such key; known are models, methods"),
+        ({"ratios": [0.2, 1.5]}, "ratios: ratio 1.5 is not possible"),
+        ({"methods": ["flapp"]}, "did you mean 'flap'"),
+        ({"benchmarks": ["wikitext3"]}, "did you mean 'wikitext2'"),
+        ({"models": []}, "models: .*at least 1"),
+        ({"calibration": {"samples": 0}}, "calibration.samples: .*greater than or equal to 1"),
+    ],
+)
+def test_bad_configurations(change: dict[str, object], match: str) -> None:
+    with pytest.raises(InvalidRequest, match=match) as error:
+        study_config({"models": ["x"], **change}, "grid.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_study_from_a_file_with_options_over_it(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran]
+) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        f"models: [{tiny_checkpoint('llama')}]\nmethods: [shortgpt]\nratios: [0.25]\nbenchmarks: ['text:{corpus}']\n"
+        f"calibration: {{corpus: '{corpus}', samples: 8, sequence_length: 64, held_out: 2}}\ndevice: cpu\n"
+    )
+    ran = command("study", path, "--method", "random_depth", "--out", tmp_path / "run")
+    assert ran.code == 0, ran
+    assert "random_depth" in ran.out
+    assert "shortgpt" not in ran.out
+    (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
+    assert "bad.yaml: ratio: no such key" in command("study", tmp_path / "bad.yaml").err
+    (tmp_path / "worse.yaml").write_text("models: [x\n")
+    assert "is not YAML" in command("study", tmp_path / "worse.yaml").err
+
+
+def test_the_main_table() -> None:
+    def row(method: str, seed: int | None, value: float, metric: str = "token_perplexity") -> Measurement:
+        return Measurement(
+            model="m", method=method, ratio=0.2 * (method != "dense"), achieved_ratio=0.25 * (method != "dense"),
+            benchmark="b", metric=metric, value=value, n=3, seed=seed, primary=True,
+        )  # fmt: skip
+
+    table = main_table(
+        [row("dense", None, 10), row("random_width", 0, 20), row("random_width", 1, 24), row("flap", 0, 12)]
+    )
+    assert table.rows[1] == ["m", "random_width", "20%", "25.0%", "2", "22 ± 2.8"]
+    assert table.rows[2] == ["m", "flap", "20%", "25.0%", "1", "12"]
+    metric = "decode_tokens_per_second"
+    speeds = main_table([row("dense", None, 50, metric), row("flap", 0, 60, metric)])
+    assert speeds.rows[1][-1] == "1.20x"
+
+
+def test_a_study_killed_at_any_moment_goes_on(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "whole", ratios=[0.25])
+    whole = run(**given)
+    given["out"] = str(tmp_path / "killed")
+    config = tmp_path / "grid.json"
+    config.write_text(json.dumps(given))  # JSON is YAML
+    chance = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prunelab.cli", "study", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        results = tmp_path / "killed" / "cells"
+        deadline = time.monotonic() + 120
+        wanted = len(list(results.glob("*/*.json"))) + 1 + chance.randrange(2)
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(results.glob("*/*.json"))) >= wanted:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert list(results.glob("*/*.json")), "something must have been measured before the kill"
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("*/*.json")}
+    resumed = run(**given)
+    assert [m.model_dump(exclude={"seconds"}) for m in resumed.measurements] == [
+        m.model_dump(exclude={"seconds"}) for m in whole.measurements
+    ]
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items()), "finished ones are not repeated"
+
+
+def test_stories260k_is_told_apart_from_its_prunings(shared: Path, tmp_path: Path) -> None:
+    """Real weights: calibrated criteria beat chance, on the kind of text that the model knows."""
+    sample = shared / "bench" / "tinystories_sample.txt"
+    with pytest.warns(UserWarning, match="train split is absent"):
+        result = run(
+            models=[str(shared / "models" / "stories260K")],
+            methods=["shortgpt", "flap", "random_depth", "random_width"],
+            ratios=[0.2], seeds=[0, 1, 2, 3, 4], benchmarks=[f"text:{sample}"], device="cpu", out=str(tmp_path / "run"),
+            calibration={"corpus": "wikitext2", "samples": 32, "sequence_length": 256, "held_out": 4},
+            datasets_root=str(shared / "hub"),
+        )  # fmt: skip
+    assert not result.failures
+    rows = [m for m in result.measurements if m.primary]
+
+    def mean(method: str) -> float:
+        values = [m.value for m in rows if m.method == method]
+        return sum(values) / len(values)
+
+    assert mean("dense") == pytest.approx(3.548, abs=0.01)  # mean loss 1.27, as the model's makers trained it
+    assert mean("dense") < mean("flap") < mean("random_width")
+    assert mean("dense") < mean("shortgpt") < mean("random_depth")

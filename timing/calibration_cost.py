@@ -1,0 +1,47 @@
+"""Calibration with all statistics against a bare forward over the same tokens; and six plans on top of it."""
+
+from __future__ import annotations
+
+import torch
+from common import random_llama, ratio, report
+from transformers import PreTrainedTokenizerFast
+
+from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
+from prunelab.loading import LanguageModel
+from prunelab.prune import make_pruning_plan
+
+SAMPLES, TOKENS, BATCH = 16, 512, 2048
+
+
+def main() -> None:
+    """Print the two ratios."""
+    model = LanguageModel("random-109M", random_llama(), PreTrainedTokenizerFast)
+    decoder = model.decoder
+    ids = torch.randint(32000, (SAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
+    calibration = CalibrationSet(ids)
+    print(f"{decoder.parameters / 1e6:.0f} M parameters, {ids.numel():,} tokens, {torch.get_num_threads()} threads")
+
+    def collect() -> ActivationStatistics:
+        return calibrate(decoder, calibration, tokens_a_batch=BATCH)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for batch in ids.split(BATCH // TOKENS):
+            decoder.body(input_ids=batch, use_cache=False)
+
+    report("calibration / bare forward", *ratio(collect, bare), target=1.10)
+
+    statistics = collect()
+    model.fingerprint  # noqa: B018  (hashing the weights is paid once a model, not once a plan)
+
+    def six_plans() -> None:
+        for method in ("shortgpt", "flap"):
+            for share in (0.1, 0.2, 0.3):
+                make_pruning_plan(model, method, share, statistics=statistics)
+
+    plans, spread = ratio(six_plans, collect)
+    report("calibration and six plans / calibration", 1 + plans, spread, target=1.15)
+
+
+if __name__ == "__main__":
+    main()

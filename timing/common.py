@@ -1,0 +1,45 @@
+"""What the timing scripts share: a random model of 109 million parameters, and ratios that noise cannot bend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+
+def random_llama() -> PreTrainedModel:
+    """A Llama of GPT-2's size: 12 blocks of width 768, random weights."""
+    config = LlamaConfig(
+        vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model: PreTrainedModel = LlamaForCausalLM(config).eval()
+    return model
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratio(measured: Callable[[], object], reference: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
+    """How many times the reference's time the measured work takes, and the spread of that over the rounds.
+
+    The two run in turn, and each round gives one ratio, so that whatever slows the machine down slows both. The median
+    and half the range between the quartiles are returned; the first round warms up and does not count.
+    """
+    rounds_seen = [seconds(measured) / seconds(reference) for _ in range(rounds + 1)][1:]
+    ordered = sorted(rounds_seen)
+    return median(ordered), (ordered[(3 * rounds) // 4] - ordered[rounds // 4]) / 2
+
+
+def report(what: str, value: float, spread: float, target: float) -> None:
+    """One line: the figure, its spread, and whether the target is met."""
+    verdict = "met" if value <= target else "MISSED"
+    print(f"{what}: {value:.3f} (± {spread:.3f}), at most {target:.2f}: {verdict}", flush=True)
