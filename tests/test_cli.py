@@ -100,6 +100,8 @@ def test_a_plan_can_be_applied_again(
         (["--samples", 0], ["0 samples", "at least 1"]),
         (["--protect-first", 9], ["protecting the first 9", "protect fewer"]),
         (["--plan", "gone.json"], ["gone.json cannot be read"]),
+        (["--channel-multiple", 0], ["--channel-multiple", "greater than or equal to 1"]),
+        (["--compensation", "least"], ["--compensation", "'bias'"]),
     ],
 )
 def test_bad_requests_get_one_line(
@@ -114,6 +116,14 @@ def test_bad_requests_get_one_line(
 
 def test_an_output_folder_that_exists(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
     refused(command("prune", tiny_checkpoint("llama"), "--out", tmp_path), "exists", "--overwrite")
+
+
+def test_a_quantised_checkpoint_is_refused(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
+    folder = tmp_path / "quantised"
+    shutil.copytree(tiny_checkpoint("llama"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    refused(command("prune", folder, "--out", tmp_path / "out"), "is quantised", "give the checkpoint it was made from")
 
 
 def test_a_missing_and_a_truncated_checkpoint(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
@@ -142,8 +152,8 @@ def test_unknown_benchmarks_and_commands(command: Command, tiny_checkpoint: Chec
     model = tiny_checkpoint("llama")
     refused(command("evaluate", model, "--benchmark", "wikitxt2"), "did you mean 'wikitext2'")
     refused(command("evaluate", model, "--benchmark", "text:gone.txt"), "gone.txt does not exist")
-    assert command("prnue").code == 2
-    assert command("prune", model).code == 2
+    refused(command("prnue"), "No such command 'prnue'")
+    refused(command("prune", model), "Missing option '--out'")
 
 
 @pytest.mark.parametrize("what", ["methods", "benchmarks", "families"])

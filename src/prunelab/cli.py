@@ -59,11 +59,11 @@ def main() -> None:
         err.print("stopped; what was finished is kept")
         sys.exit(130)
     except Exception as error:
-        # Typer raises click's usage errors, which know how to show themselves.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
+        # Typer raises click's usage errors; its copy of click has no public name to catch them by.
+        if not hasattr(error, "format_message"):
+            raise
+        err.print(f"[red]error:[/red] {_escaped(error.format_message())} (see --help)")
+        sys.exit(2)
 
 
 def _escaped(text: str) -> str:
@@ -78,7 +78,9 @@ def _quieten() -> None:
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
-    logging.getLogger("datasets").setLevel(logging.ERROR)
+    # What they log as an error they raise as well.
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     warnings.showwarning = _show_warning
 
 
@@ -106,9 +108,9 @@ def prune(
     samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
     sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
     seed: Annotated[int, typer.Option(help="of the calibration's and a random method's draws")] = 0,
-    protect_first: Annotated[int, typer.Option(help="blocks at the beginning to leave whole")] = 0,
-    protect_last: Annotated[int, typer.Option(help="blocks at the end to leave whole")] = 0,
-    channel_multiple: Annotated[int, typer.Option(help="round pruned MLP widths to a multiple of this")] = 1,
+    protect_first: Annotated[int, typer.Option(min=0, help="blocks at the beginning to leave whole")] = 0,
+    protect_last: Annotated[int, typer.Option(min=0, help="blocks at the end to leave whole")] = 0,
+    channel_multiple: Annotated[int, typer.Option(min=1, help="round pruned MLP widths to a multiple of this")] = 1,
     drop_sublayers: Annotated[bool, typer.Option(help="let a block lose its whole attention or MLP")] = False,
     uniform: Annotated[bool, typer.Option(help="one width for all blocks, for a stock class")] = False,
     compensation: Annotated[Literal["auto", "bias", "none"], typer.Option(help="what removed units leave")] = "auto",
@@ -354,7 +356,7 @@ def study(
         fields["calibration"] = {**fields.get("calibration", {}), **chosen}
     resolved = study_config(fields, str(config) if config is not None else "the study")
     result = run_study(resolved, say=lambda line: out.print(_escaped(line)))
-    table = main_table(result.measurements)
+    table = main_table(result.measurements, result.differences)
     shown = RichTable(*table.columns)
     for row in table.rows:
         shown.add_row(*row)

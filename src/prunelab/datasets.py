@@ -17,6 +17,7 @@ from prunelab.errors import DataError, DiskFull
 from prunelab.fingerprint import content_hash
 
 DOCUMENT_MARK = "<|endoftext|>"
+_SIGNS_OF_AN_EMPTY_FILE = ("BatchSize must be greater than 0", "at least one example")
 _UNUSABLE = (OSError, ValueError, DatasetsError)
 
 
@@ -113,11 +114,20 @@ class Source:
 
     def _missing(self, root: Path | None, error: Exception, split: str = "") -> DataError:
         tried = f"not usable from {root} and not from the hub" if root else "not on the hub, or the hub is out of reach"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return DataError(
-            f"data set {self.described(split)} is {tried} ({reason}): run `prunelab fetch {self.wanted_by} --to DIR` "
+            f"data set {self.described(split)} is {tried} ({_reason(error)}): run `prunelab fetch {self.wanted_by} --to DIR` "
             f"where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
         )
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom of it, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip()
+    if any(sign in text for sign in _SIGNS_OF_AN_EMPTY_FILE):
+        return "a file of it is empty"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def require_documents(source: Source, split: str, documents: datasets.Dataset, columns: Sequence[str]) -> None:
@@ -172,9 +182,8 @@ def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no space left while fetching {repository} to {folder}: choose another --to") from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{repository} cannot be fetched from the hub ({reason}): check the connection, and `hf auth login` if the "
+            f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and `hf auth login` if the "
             "repository wants it"
         ) from error
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.checkpoint import modeling_prunelab
-from prunelab.errors import CheckpointError, InvalidRequest
+from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
 
@@ -122,6 +122,8 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
     where, number_format = parse_device(device), parse_dtype(dtype)
     config = load_config(name)
     family = find_family(config, name)
+    if getattr(config, "quantization_config", None) is not None:
+        raise UnsupportedModel(f"{name} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
     model_class = _class_for(config, family)
     try:
         model = model_class.from_pretrained(

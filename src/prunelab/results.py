@@ -102,6 +102,14 @@ class Cell(BaseModel):
         ratio = "" if self.method == "dense" else f"-{100 * self.ratio:g}{seed}"
         return slug(f"{self.model}-{self.method}{ratio}-{self.key}")
 
+    @property
+    def label(self) -> str:
+        """What people read on a line of progress."""
+        if self.method == "dense":
+            return f"{self.model} dense"
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.model} {self.method} {self.ratio:.0%} (achieved {self.achieved_ratio:.1%}){seed}"
+
 
 def slug(text: str) -> str:
     """A text as a file's name."""

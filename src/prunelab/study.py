@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from prunelab.benchmarks import EvaluationSettings
 from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.comparison import Difference, adjusted, difference, write_comparisons
 from prunelab.config import ModelEntry, StudyConfig, write_config
 from prunelab.errors import InvalidRequest, PlanError, PrunelabError
 from prunelab.evaluate import Run, check_all, dense_cell, evaluate, runs_of
@@ -41,11 +42,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found and what it could not."""
+    """What a study found, what pruning changed, and what could not be measured."""
 
     run: Path
-    measurements: list[Measurement]
-    failures: list[Failure]
+    measurements: list[Measurement] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,15 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
     names = dict.fromkeys(name for entry in config.models for name in entry.benchmarks or config.benchmarks)
     check_all(runs_of(names, settings, config.shots))
     write_config(config.out / "study.yaml", config)
-    failures: list[Failure] = []
-    rows: list[Measurement] = []
+    result = StudyResult(config.out)
     for entry in config.models:
-        with _recorded(failures, entry.path, say):
-            measured, failed = _ModelStudy(config, entry, store, settings, say).run()
-            rows += measured
-            failures += failed
-    write_csv(config.out / "results.csv", rows)
-    write_text(config.out / "failures.json", json.dumps([f.__dict__ for f in failures], indent=1) + "\n")
-    write_report(config, rows, failures)
-    return StudyResult(config.out, rows, failures)
+        with _recorded(result.failures, entry.path, say):
+            _ModelStudy(config, entry, store, settings, say, result).run()
+    write_csv(config.out / "results.csv", result.measurements)
+    write_comparisons(config.out / "comparisons.csv", result.differences)
+    write_text(config.out / "failures.json", json.dumps([asdict(f) for f in result.failures], indent=1) + "\n")
+    write_report(config, result.measurements, result.differences, result.failures)
+    return result
 
 
 class _recorded:  # noqa: N801  (a context manager, used like a function)
@@ -122,7 +122,7 @@ class _ModelStudy:
     store: ResultsStore
     settings: EvaluationSettings
     say: Say
-    failures: list[Failure] = field(default_factory=list)
+    result: StudyResult
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -132,16 +132,13 @@ class _ModelStudy:
     def runs(self) -> list[Run]:
         return runs_of(self.entry.benchmarks or self.config.benchmarks, self.settings, self.config.shots)
 
-    def run(self) -> tuple[list[Measurement], list[Failure]]:
-        rows: list[Measurement] = []
-        self.say(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+    def run(self) -> None:
         check_all(self.runs, self.model)
-        with _recorded(self.failures, f"{self.model.name} dense", self.say):
-            rows += self._measure(dense_cell(self.model), lambda: self.model)
+        self.say(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+        self._measure(dense_cell(self.model), lambda: self.model)
         for cut in self.cuts():
-            with _recorded(self.failures, f"{self.model.name} {cut.label}", self.say):
-                rows += self._pruned_cell(cut)
-        return rows, self.failures
+            with _recorded(self.result.failures, f"{self.model.name} {cut.label}", self.say):
+                self._pruned_cell(cut)
 
     def cuts(self) -> Iterator[Cut]:
         """The grid's columns; a method that draws nothing is not repeated for every seed."""
@@ -179,7 +176,7 @@ class _ModelStudy:
             self._statistics[key] = calibrated(self.model, calibration, path)
         return self._statistics[key]
 
-    def _pruned_cell(self, cut: Cut) -> list[Measurement]:
+    def _pruned_cell(self, cut: Cut) -> None:
         plan = self.plan(cut)
         cell = dense_cell(self.model).model_copy(
             update={
@@ -191,7 +188,8 @@ class _ModelStudy:
             }
         )
         statistics = None if plan.compensation == "none" else self.statistics(cut.seed)
-        return self._measure(cell, lambda: pruned_model(self.model, plan, statistics), plan)
+        self._measure(cell, lambda: pruned_model(self.model, plan, statistics), plan)
+        self._compare(cell)
 
     def plan(self, cut: Cut) -> PruningPlan:
         """The cut's plan, from the run's folder where it is there."""
@@ -236,36 +234,47 @@ class _ModelStudy:
         except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
             return cut.ratio
 
-    def _measure(
-        self, cell: Cell, make: Callable[[], LanguageModel], plan: PruningPlan | None = None
-    ) -> list[Measurement]:
-        """Every benchmark of a cell; the model is only made where something is missing."""
-        rows: list[Measurement] = []
+    def _path(self, cell: Cell, run: Run) -> Path:
+        benchmark, settings = run
+        return self.store.path(cell, benchmark.name, {"version": benchmark.version, **benchmark.identity(settings)})
+
+    def _measure(self, cell: Cell, make: Callable[[], LanguageModel], plan: PruningPlan | None = None) -> None:
+        """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
         made: list[LanguageModel] = []
-        for benchmark, settings in self.runs:
-            path = self.store.path(cell, benchmark.name, {"version": benchmark.version, **benchmark.identity(settings)})
-            found = self.store.read(path)
-            if found is None:
-                if not made:
-                    made.append(make())
-                outcome = evaluate(made[0], cell, benchmark, settings)
-                if plan is not None:
-                    shares = {"share_of_model": plan.share_of_model, "compensation": plan.compensation}
-                    outcome.measurements[:] = [
-                        m.model_copy(update={"details": {**m.details, **shares}}) for m in outcome.measurements
-                    ]
-                self.store.write(path, cell, outcome.measurements, outcome.samples)
-                found = outcome.measurements
-                self.say(_line(cell, found))
-            rows += found
-        return rows
+        for run in self.runs:
+            with _recorded(self.result.failures, f"{cell.label}: {run[0].name}", self.say):
+                path = self._path(cell, run)
+                found = self.store.read(path)
+                if found is None:
+                    if not made:
+                        made.append(make())
+                    outcome = evaluate(made[0], cell, *run)
+                    found = [_with_plan(m, plan) for m in outcome.measurements]
+                    self.store.write(path, cell, found, outcome.samples)
+                    self.say(_line(cell, found))
+                self.result.measurements.extend(found)
+
+    def _compare(self, cell: Cell) -> None:
+        """Paired tests of a pruned cell against the dense model, adjusted over its benchmarks."""
+        found: list[Difference] = []
+        for run in self.runs:
+            dense, pruned = (self._path(one, run) for one in (dense_cell(self.model), cell))
+            primary = [m for m in self.store.read(pruned) or [] if m.primary]
+            compared = difference(run[0], primary[0], dense, pruned) if primary else None
+            found += [compared] if compared is not None else []
+        self.result.differences.extend(adjusted(found))
+
+
+def _with_plan(measurement: Measurement, plan: PruningPlan | None) -> Measurement:
+    if plan is None:
+        return measurement
+    shares = {"share_of_model": plan.share_of_model, "compensation": plan.compensation}
+    return measurement.model_copy(update={"details": {**measurement.details, **shares}})
 
 
 def _line(cell: Cell, measurements: list[Measurement]) -> str:
     """One line for a figure as it arrives."""
     primary = next(m for m in measurements if m.primary)
-    cut = "dense" if cell.method == "dense" else f"{cell.method} {cell.ratio:.0%} (achieved {cell.achieved_ratio:.1%})"
-    seed = f" seed {cell.seed}" if cell.seed else ""
-    seconds = f"{primary.seconds:.1f} s"
     shots = "" if primary.shots is None else f" {primary.shots}-shot"
-    return f"{cell.model} {cut}{seed}: {primary.benchmark}{shots} {primary.metric} {primary.value:.4g} ({seconds})"
+    value = f"{primary.metric} {primary.value:.4g} ({primary.seconds:.1f} s)"
+    return f"{cell.label}: {primary.benchmark}{shots} {value}"

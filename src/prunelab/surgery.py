@@ -102,7 +102,8 @@ def _cut_tensors(
         tensors.setdefault(name, torch.zeros(size, dtype=decoder.model.dtype, device=decoder.model.device))
     if statistics is not None:
         for name, bias in _compensation(decoder, kept, statistics):
-            tensors[name] = (tensors[name].double() + bias.to(tensors[name].device)).to(tensors[name].dtype)
+            old = tensors[name]
+            tensors[name] = (old.cpu().double() + bias).to(old.device, old.dtype)
     return tensors
 
 
@@ -139,7 +140,8 @@ def _compensation(decoder: Decoder, kept: Kept, statistics: ActivationStatistics
             moments = statistics.of(layout.unit)[block]
             columns = layout.columns(shape, removed)
             weight = decoder.weight(block, layout.writer)
-            bias = weight[:, columns.to(weight.device)].double() @ moments.mean[columns].to(weight.device)
+            # On the CPU: not every device knows float64.
+            bias = weight.index_select(1, columns.to(weight.device)).cpu().double() @ moments.mean[columns]
             biases.append((f"{decoder.prefix}{position}.{layout.writer}.bias", bias))
     return biases
 

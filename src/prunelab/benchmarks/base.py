@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
+
 from prunelab.datasets import Source
 from prunelab.loading import LanguageModel
+from prunelab.significance import Comparison, Statistic, paired_accuracy, paired_bootstrap
 
 Progress = Callable[[int, int], None]
 ChatTemplate = Literal["auto", "always", "never"]
@@ -32,6 +35,11 @@ class EvaluationSettings:
         prompt_tokens: length of the prompt that throughput is measured with.
         new_tokens: tokens that throughput generates.
         repeats: measurements of which throughput reports the median.
+        allow_code_execution: let generated programs run, in a cage.
+        completions: programs that are drawn for each problem.
+        temperature: of their draws; 0 takes the likeliest token.
+        top_p: of their draws: the fewest likeliest tokens that together have this probability; 1 keeps all.
+        workspace: folder for what is generated, kept before it is judged so that no run generates it twice.
     """
 
     limit: int | None = None
@@ -45,6 +53,11 @@ class EvaluationSettings:
     prompt_tokens: int = 128
     new_tokens: int = 64
     repeats: int = 5
+    allow_code_execution: bool = False
+    completions: int = 5
+    temperature: float = 0.8
+    top_p: float = 1.0
+    workspace: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,15 @@ class Benchmark(ABC):
         """Find out, before the first token is computed, what the model lacks; by default it can lack nothing."""
         return
 
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
+        """The paired test of the primary metric, on both models' sample records; None where there is none.
+
+        By default records say `correct`, and right is compared with wrong.
+        """
+        if "correct" not in dense:
+            return None
+        return paired_accuracy(dense.set_index("sample")["correct"], pruned.set_index("sample")["correct"])
+
     @abstractmethod
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """What decides the figures besides the model: the data's fingerprint and the settings that count."""
@@ -132,3 +154,16 @@ class Benchmark(ABC):
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
         """Run it."""
+
+
+def resampled(dense: pd.DataFrame, pruned: pd.DataFrame, features: Sequence[str], statistic: Statistic) -> Comparison:
+    """The paired bootstrap over sample records.
+
+    Args:
+        dense: the dense model's records, under `sample`.
+        pruned: the pruned model's.
+        features: columns that the statistic is a function of.
+        statistic: such as `prunelab.significance.perplexity`.
+    """
+    tables = [records.set_index("sample")[list(features)] for records in (dense, pruned)]
+    return paired_bootstrap(tables[0], tables[1], statistic, seed=0)

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 
-from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
+from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.calibration.corpus import start_tokens
 from prunelab.datasets import read_documents
 from prunelab.errors import DataError
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import token_losses
+from prunelab.significance import Comparison, perplexity
 
 
 class TextPerplexity(Benchmark):
@@ -37,6 +39,10 @@ class TextPerplexity(Benchmark):
     def check(self, settings: EvaluationSettings) -> None:
         """The file must hold documents."""
         read_documents(self.path)
+
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
+        """Documents are resampled."""
+        return resampled(dense, pruned, ("loss_sum", "tokens"), perplexity)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The documents, the window and the limit."""

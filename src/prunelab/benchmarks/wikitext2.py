@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import torch
 
 from prunelab.benchmarks import register
-from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
+from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.benchmarks.harness.definition import Definition, PreparedTask, prepare
 from prunelab.benchmarks.harness.scores import Metric, Record, task_scores
 from prunelab.calibration.corpus import WIKITEXT2, start_tokens
@@ -20,6 +21,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import TOKENS_A_BATCH, token_losses
+from prunelab.significance import Comparison, perplexity
 
 PAGES = Definition("wikitext/wikitext.yaml", ("page",), "--benchmark wikitext2")
 PAGE_METRICS = (
@@ -66,6 +68,12 @@ class WikiText2(Benchmark):
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
 
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
+        """Windows are resampled."""
+        return resampled(
+            dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"], ("loss_sum", "tokens"), perplexity
+        )
+
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The text, the window, the limit, and lm-eval's definition."""
         pages = self._pages(settings)
@@ -96,14 +104,14 @@ class WikiText2(Benchmark):
         windows = torch.tensor(ids[: count * length]).reshape(count, length)
         windows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), windows], dim=1)
         losses = token_losses(model, windows, settings.tokens_a_batch or TOKENS_A_BATCH).double().mean(dim=1)
-        perplexity = math.exp(losses.mean().item())
+        value = math.exp(losses.mean().item())
         # The delta method: the error of the mean loss, times the derivative of its exponential.
-        error = losses.std().item() / math.sqrt(count) * perplexity if count > 1 else None
+        error = losses.std().item() / math.sqrt(count) * value if count > 1 else None
         samples: list[Record] = [
             {"sample": f"window-{index}", "unit": "window", "loss_sum": loss * (window - 1), "tokens": window - 1}
             for index, loss in enumerate(losses.tolist())
         ]
-        return Score("token_perplexity", perplexity, count, error), samples, window
+        return Score("token_perplexity", value, count, error), samples, window
 
     def _score_pages(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None

@@ -75,7 +75,7 @@ class _Collector:
             norms = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(after, dim=-1)
             # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
             cosines = (before * after).sum(dim=-1) / norms.clamp_min(1e-30)
-            self._cosines[block] = cosines.sum(dtype=torch.float64)
+            self._cosines[block] = cosines.sum()
 
         return hook
 
@@ -89,11 +89,12 @@ class _Collector:
             for layout in self.decoder.family.layouts():
                 if (block, layout.unit) in self._batch:
                     mean, deviations = self._batch[block, layout.unit]
-                    batch = Moments(tokens, mean.double().cpu(), deviations.double().cpu())
+                    # To the CPU first: not every device knows float64.
+                    batch = Moments(tokens, mean.cpu().double(), deviations.cpu().double())
                     _require_finite(batch.deviations, f"the input of {self.decoder.prefix}{block}.{layout.writer}")
                     self.moments[block, layout.unit] = self.moments[block, layout.unit].merge(batch)
             _require_finite(cosine, f"the output of {self.decoder.prefix}{block}")
-            self.cosine_sum[block] += cosine.cpu()
+            self.cosine_sum[block] += cosine.cpu().double()
         self.tokens += tokens
         self._batch.clear()
         self._cosines.clear()

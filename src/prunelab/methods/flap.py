@@ -23,7 +23,7 @@ def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, 
     """
     weight = decoder.weight(block, layout.writer)
     norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
-    return statistics.of(layout.unit)[block].variance * norms.double().cpu() ** 2
+    return statistics.of(layout.unit)[block].variance * norms.cpu().double() ** 2
 
 
 @register

@@ -35,6 +35,6 @@ class MagnitudeDepth(ScoringMethod):
                 if shape.units(layout.part):
                     for path in (layout.writer, *(reader.path for reader in layout.readers)):
                         norm = torch.linalg.vector_norm(decoder.weight(block, path), dtype=torch.float32)
-                        squares[block] += norm.double().cpu() ** 2
+                        squares[block] += norm.cpu().double() ** 2
         costs = torch.tensor([max(shape.cost, 1) for shape in decoder.shapes])
         return ImportanceScores(blocks=(squares / costs).sqrt())

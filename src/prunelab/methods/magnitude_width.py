@@ -18,7 +18,7 @@ def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
     weight = decoder.weight(block, layout.writer)
     norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
-    return norms.double().cpu()
+    return norms.cpu().double()
 
 
 @register

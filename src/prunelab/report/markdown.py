@@ -11,6 +11,7 @@ from prunelab.report.tables import main_table
 from prunelab.results import Measurement
 
 if TYPE_CHECKING:
+    from prunelab.comparison import Difference
     from prunelab.config import StudyConfig
 
 
@@ -36,7 +37,7 @@ REPORT = """\
 A ratio is a share of the decoder blocks' projection weights (norms and added biases do not count); *achieved* is what
 the cut came to. Depth moves in whole blocks{matched}. Perplexities are in windows of {window} tokens or the model's
 context, whichever is shorter. Speed is relative to the dense model, at batch size 1, on {hardware}.
-{failures}
+{lost}{failures}
 ## How it was made
 
 - calibration: {calibration}
@@ -47,13 +48,29 @@ context, whichever is shorter. Speed is relative to the dense model, at batch si
 """
 
 
-def report_text(config: StudyConfig, measurements: Sequence[Measurement], failures: Sequence[FailedCell]) -> str:
+LOST = """
+## What was lost
+
+Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired bootstrap for
+everything else; 95 % intervals of the difference; p also after Holm over the cut's benchmarks. An asterisk in the table
+marks a change that was seen (5 %, after Holm).
+
+"""
+
+
+def report_text(
+    config: StudyConfig,
+    measurements: Sequence[Measurement],
+    differences: Sequence[Difference],
+    failures: Sequence[FailedCell],
+) -> str:
     """The report's text."""
     details = measurements[0].details if measurements else {}
     names = ("prunelab", "python", "torch", "transformers")
     failed = [f"- {f.cell}: {f.error.strip().splitlines()[-1]}" for f in failures]
     return REPORT.format(
-        table=main_table(measurements).markdown(),
+        table=main_table(measurements, differences).markdown(),
+        lost=_lost(differences),
         matched=", and the other methods were asked for what it achieved" if config.match_depth else "",
         window=config.window,
         hardware=details.get("hardware", "unknown hardware"),
@@ -64,8 +81,26 @@ def report_text(config: StudyConfig, measurements: Sequence[Measurement], failur
     )
 
 
-def write_report(config: StudyConfig, measurements: Sequence[Measurement], failures: Sequence[FailedCell]) -> None:
+def _lost(differences: Sequence[Difference]) -> str:
+    """What every cut changed, a sentence a benchmark."""
+    cells: dict[str, list[str]] = {}
+    for d in differences:
+        m = d.measurement
+        seed = f", seed {m.seed}" if m.seed else ""
+        cells.setdefault(f"{m.model}, {m.method} {m.ratio:.0%}{seed}", []).append(f"- {d.sentence()}")
+    if not cells:
+        return ""
+    parts = [f"**{cell}**\n\n" + "\n".join(sentences) for cell, sentences in cells.items()]
+    return LOST + "\n\n".join(parts) + "\n"
+
+
+def write_report(
+    config: StudyConfig,
+    measurements: Sequence[Measurement],
+    differences: Sequence[Difference],
+    failures: Sequence[FailedCell],
+) -> None:
     """Write `report/report.md` and its figures into the run's folder."""
     folder = config.out / "report"
     write_figure(quality_by_ratio(measurements), folder / "figures" / "quality_by_ratio")
-    write_text(folder / "report.md", report_text(config, measurements, failures))
+    write_text(folder / "report.md", report_text(config, measurements, differences, failures))

@@ -8,13 +8,16 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
+import pandas as pd
+
+from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.benchmarks.harness.definition import Definition, PreparedTask, prepare
 from prunelab.benchmarks.harness.scores import Metric, Record, chance_of, records, task_scores, with_groups
 from prunelab.datasets import Source
 from prunelab.errors import InvalidRequest
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
+from prunelab.significance import Comparison, ratio
 
 
 class LmEvalBenchmark(Benchmark):
@@ -99,6 +102,13 @@ class LmEvalBenchmark(Benchmark):
             "seed": settings.seed,
             "tokens_a_batch": settings.tokens_a_batch,
         }
+
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
+        """Documents are right or wrong, or, where parts of them are, resampled."""
+        first = self.metrics[0]
+        if first.kind == "share_of_parts":
+            return resampled(dense, pruned, (first.name, "parts"), ratio)
+        return super().compare(dense, pruned)
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None

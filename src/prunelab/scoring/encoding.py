@@ -1,0 +1,81 @@
+"""Strings to token ids exactly as lm-eval's HFLM makes them, each distinct string once, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lm_eval.models.utils import has_bos_prefix
+
+CHUNK = 1024
+"""Strings given to the tokenizer at once: it runs them in parallel, and holds more than their ids."""
+
+
+class Encoder:
+    """A tokenizer with lm-eval's rules for special tokens.
+
+    Attributes:
+        tokenizer: of transformers.
+        add_bos_token: whether a text begins with the tokenizer's special tokens; None leaves that to the tokenizer.
+        prefix_token_id: what a text without context is conditioned on.
+    """
+
+    def __init__(self, tokenizer: Any, add_bos_token: bool | None = None) -> None:
+        """Take the tokenizer as it is; nothing of it is changed."""
+        self.tokenizer = tokenizer
+        self.add_bos_token = add_bos_token
+        bos = tokenizer.bos_token_id
+        self.prefix_token_id: int = tokenizer.eos_token_id if bos is None else bos
+
+    def encode(self, strings: Iterable[str], *, special: bool | None = None) -> dict[str, list[int]]:
+        """Token ids of each distinct string.
+
+        Args:
+            strings: texts.
+            special: whether to add special tokens; None follows `add_bos_token`, and adds none to a text that
+                already begins with the token that prefixes texts.
+        """
+        return self._encode(strings, special, self.tokenizer.decode(self.prefix_token_id))
+
+    def encode_prompts(self, prompts: Iterable[str]) -> dict[str, list[int]]:
+        """Token ids of each distinct prompt to complete; only a beginning-of-text token counts as one there."""
+        return self._encode(prompts, None, self.tokenizer.bos_token)
+
+    def _encode(self, strings: Iterable[str], special: bool | None, start: str | None) -> dict[str, list[int]]:
+        by_rule: dict[bool | None, list[str]] = {}
+        for string in dict.fromkeys(strings):
+            started = special is None and has_bos_prefix(string, start)
+            rule = False if started else self.add_bos_token if special is None else special
+            by_rule.setdefault(rule, []).append(string)
+        encoded: dict[str, list[int]] = {}
+        for rule, some in by_rule.items():
+            options = {} if rule is None else {"add_special_tokens": rule}
+            for first in range(0, len(some), CHUNK):
+                chunk = some[first : first + CHUNK]
+                ids = self.tokenizer(chunk, return_attention_mask=False, verbose=False, **options)["input_ids"]
+                encoded.update(zip(chunk, ids, strict=True))
+        return encoded
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Context and continuation ids of each (context, continuation).
+
+        The pair is encoded whole and split where the context's own ids end; spaces that end the context go to the
+        continuation; an empty context becomes the prefix token.
+        """
+        moved = []
+        for context, continuation in pairs:
+            stripped = context.rstrip() if context else ""
+            moved.append((stripped, context[len(stripped) :] + continuation, context == ""))
+        texts = (text for context, rest, empty in moved if not empty for text in (context, context + rest))
+        encoded = self.encode(texts)
+        alone = self.encode((rest for _, rest, empty in moved if empty), special=False)
+        split = []
+        for context, rest, empty in moved:
+            if not empty:
+                ids = encoded[context]
+                split.append((ids, encoded[context + rest][len(ids) :]))
+            elif alone[rest][:1] == [self.prefix_token_id]:
+                split.append((alone[rest][:1], alone[rest][1:]))
+            else:
+                split.append(([self.prefix_token_id], alone[rest]))
+        return split

@@ -1,0 +1,130 @@
+"""Forwards of a model over a cut prefix tree: frozen prefixes, and the rows that stand on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from prunelab.scoring.cache import DecodingCache, PrefixCache
+from prunelab.scoring.grouping import Costs, Group
+from prunelab.scoring.packing import Batch, MaskStyle, chain, make_batch, tree_masks
+from prunelab.scoring.tree import PrefixTree
+
+PAIR = 6.0
+"""Multiply-adds of one query-key pair relative to the hidden size: two, at a third of a matrix's speed."""
+
+PREFIX_KEY = 500.0
+"""Copying one key and value of a prefix, in multiply-adds relative to the hidden size."""
+
+
+@dataclass
+class ScoringStatistics:
+    """What a scorer or sampler has done so far.
+
+    Attributes:
+        requests: continuations scored, or completions generated.
+        truncated: requests that lost tokens on the left because they were longer than the context.
+        distinct_tokens: nodes of the prefix trees, the least that could be computed.
+        computed_tokens: tokens that went through the model, padding included.
+        forwards: calls of the model.
+    """
+
+    requests: int = 0
+    truncated: int = 0
+    distinct_tokens: int = 0
+    computed_tokens: int = 0
+    forwards: int = 0
+
+
+class TreeRunner:
+    """Runs batches of packed rows on a causal language model of transformers, and counts what it runs."""
+
+    def __init__(self, model: Any) -> None:
+        """Take a model in evaluation mode.
+
+        Raises:
+            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+        """
+        self.model = model
+        self.style = MaskStyle.of(model)
+        self.statistics = ScoringStatistics()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its token ids."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    def walk(self, tree: PrefixTree, root: Group) -> Iterator[tuple[PrefixCache, Group]]:
+        """Each group that has rows, with its frozen prefix; a prefix lives only while something stands on it.
+
+        Depth first, and the way to the heaviest row before all else, so that memory is first needed where most is.
+        """
+        stack = [(root, PrefixCache(), False)]
+        while stack:
+            group, prefix, entered = stack.pop()
+            if entered:
+                yield prefix, group
+                continue
+            prefix = self._extended(tree, group, prefix)
+            own = [(group, prefix, True)] if group.rows else []
+            below = [(child, prefix, False) for child in reversed(group.children)]
+            own_first = not below or group.longest > group.children[0].longest
+            stack += below + own if own_first else own + below
+
+    def _extended(self, tree: PrefixTree, group: Group, parent: PrefixCache) -> PrefixCache:
+        """The group's frozen prefix: its parent's, and one forward over the tokens between."""
+        if group.length == parent.length:
+            return parent
+        tokens = tree.sequences[group.input][parent.length : group.length].astype(np.int64)
+        recording = parent.recording()
+        self.forward(make_batch([chain(tokens, parent.length)], parent.length, self.device), recording)
+        return recording.extended(len(tokens))
+
+    def forward(self, batch: Batch, prefix: PrefixCache) -> torch.Tensor:
+        """Logits of the batch's scored nodes, (scored, vocabulary)."""
+        self.statistics.forwards += 1
+        self.statistics.computed_tokens += batch.ids.numel()
+        arguments: dict[str, Any] = {}
+        if prefix.length or prefix.record:
+            arguments["past_key_values"] = prefix
+        if arguments or not batch.plain:
+            arguments["attention_mask"] = tree_masks(self.style, batch, prefix.length)
+            arguments["position_ids"] = batch.depths
+        output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=batch.scored, **arguments)
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def decode(
+        self, ids: torch.Tensor, depths: torch.Tensor, keys: torch.Tensor, deepest: int, cache: DecodingCache
+    ) -> torch.Tensor:
+        """Logits of one more token a row, (rows, vocabulary).
+
+        Args:
+            ids, depths: (rows, 1), the tokens and their positions.
+            keys: (rows, columns), the depth of each key once the token has been added, -1 for padding.
+            deepest: the greatest of `depths`.
+            cache: filled with the token's keys and values.
+        """
+        self.statistics.forwards += 1
+        self.statistics.computed_tokens += ids.numel()
+        masks = self.style.masks((keys >= 0)[:, None], depths, keys, deepest)
+        output = self.model(
+            input_ids=ids, attention_mask=masks, position_ids=depths, past_key_values=cache, use_cache=False
+        )
+        cache.advance()
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+def costs_of(model: Any, call: float, *, pack: bool = True) -> Costs:
+    """What attention and copies cost on this model, in tokens through its blocks' matrices."""
+    vocabulary = model.get_input_embeddings().weight
+    embeddings = {id(vocabulary), id(model.get_output_embeddings().weight)}
+    weights = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+    unit = vocabulary.shape[1] * model.config.get_text_config().num_hidden_layers / max(weights, 1)
+    return Costs(pair=PAIR * unit, prefix_key=PREFIX_KEY * unit, call=call, pack=pack)

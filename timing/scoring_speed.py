@@ -1,0 +1,220 @@
+"""Our scorer against lm-eval's HFLM and against the least that can be computed, on questions with four choices.
+
+Real questions where PRUNELAB_SHARED has them (ARC-Challenge and MMLU), else invented ones of the same lengths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+from common import random_llama
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from prunelab.scoring.lm import PrunelabLM
+from prunelab.scoring.memory import measured_peak
+
+HUB = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[2] / "shared")) / "hub"
+BATCH_SIZES = (1, 4, 16)
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its choices, and the number of the right one."""
+
+    text: str
+    choices: Sequence[str]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to ask: its requests by document, and how many times faster than HFLM we must be."""
+
+    name: str
+    documents: list[list[Pair]]
+    target: float
+
+
+def invented(count: int, words: int, choice_words: int) -> list[Question]:
+    """Questions of about the lengths that benchmarks have, in a language of 3000 words."""
+    chance = random.Random(words)
+    lexicon = ["".join(chance.choices("aeioulnrst", k=chance.randint(2, 8))) for _ in range(3000)]
+
+    def some(mean: int) -> str:
+        return " ".join(chance.choices(lexicon, k=max(1, round(chance.gauss(mean, mean / 3)))))
+
+    return [
+        Question(some(words) + "?", [some(choice_words) for _ in range(4)], chance.randrange(4)) for _ in range(count)
+    ]
+
+
+def arc(split: str) -> list[Question]:
+    """Questions of ARC-Challenge."""
+    if not HUB.is_dir():
+        return invented(400, 22, 5)
+    from datasets import load_dataset
+
+    rows = load_dataset(str(HUB / "allenai/ai2_arc"), "ARC-Challenge", split=split)
+    return [Question(r["question"], r["choices"]["text"], r["choices"]["label"].index(r["answerKey"])) for r in rows]
+
+
+def mmlu(split: str) -> list[Question]:
+    """Questions of one subject of MMLU."""
+    if not HUB.is_dir():
+        return invented(400, 40, 7)
+    from datasets import load_dataset
+
+    rows = load_dataset(str(HUB / "cais/mmlu"), "high_school_biology", split=split)
+    return [Question(r["question"].strip(), r["choices"], r["answer"]) for r in rows]
+
+
+def arc_documents(count: int, shots: int, *, shared: bool) -> list[list[Pair]]:
+    """ARC as lm-eval asks it: every choice is a continuation; the same shots for all documents, or some for each."""
+    pool, chance = arc("validation"), random.Random(0)
+    documents = []
+    for question in arc("test")[:count]:
+        examples = pool[:shots] if shared else chance.sample(pool, shots)
+        context = "".join(f"Question: {q.text}\nAnswer: {q.choices[q.answer]}\n\n" for q in examples)
+        documents.append(
+            [(f"{context}Question: {question.text}\nAnswer:", f" {choice}") for choice in question.choices]
+        )
+    return documents
+
+
+def mmlu_documents(count: int, shots: int) -> list[list[Pair]]:
+    """MMLU as lm-eval asks it: the subject's own shots, and a letter to choose."""
+
+    def ask(question: Question) -> str:
+        listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip("ABCD", question.choices, strict=True))
+        return f"{question.text}\n{listed}Answer:"
+
+    head = "The following are multiple choice questions (with answers) about high school biology.\n\n"
+    context = head + "".join(f"{ask(q)} {'ABCD'[q.answer]}\n\n" for q in mmlu("dev")[:shots])
+    return [[(context + ask(question), f" {letter}") for letter in "ABCD"] for question in mmlu("test")[:count]]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-pair tokenizer of 8000 tokens, trained on the questions themselves."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+
+    def texts() -> Iterator[str]:
+        for question in arc("test") + mmlu("test"):
+            yield from (question.text, *(f" {choice}" for choice in question.choices))
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "</s>"]
+    core.train_from_iterator(
+        texts(),
+        trainers.BpeTrainer(vocab_size=8000, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+
+
+def instances(documents: list[list[Pair]]) -> list[Instance]:
+    pairs = [(i, pair) for i, document in enumerate(documents) for pair in document]
+    return [Instance("loglikelihood", {}, pair, k, ("timing", i, 1)) for k, (i, pair) in enumerate(pairs)]
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time of one call: on the CPU the process's own, so that other programs do not count; else the wall clock's."""
+    if device.type == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def tuned_hflm(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Setting) -> HFLM:
+    """HFLM with the batch size that is fastest on a few documents."""
+    few = instances(setting.documents[:2] if setting.documents[0][0][0].count("Answer:") > 1 else setting.documents[:8])
+
+    def rate(size: int) -> float:
+        lm = HFLM(pretrained=model, tokenizer=words, batch_size=size)
+        return seconds(lambda: lm.loglikelihood(few, disable_tqdm=True), model.device)
+
+    return HFLM(pretrained=model, tokenizer=words, batch_size=min(BATCH_SIZES, key=rate))
+
+
+@torch.inference_mode()
+def floor(model: PreTrainedModel, tokens: int, row: int = 128, rows: int = 4) -> None:
+    """As many tokens as the prefix tree has nodes, in full rows, without reading anything out."""
+    for _ in range(max(1, round(tokens / (row * rows)))):
+        model(input_ids=torch.ones(rows, row, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
+
+
+def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Setting) -> None:
+    """Print one setting's line."""
+    requests, device = instances(setting.documents), model.device
+    mine, reference = PrunelabLM(model, words), tuned_hflm(model, words, setting)
+    with measured_peak(device) as my_peak:
+        found = mine.loglikelihood(requests)
+    counts = mine.scorer.statistics
+    nodes = counts.distinct_tokens
+    padded = counts.computed_tokens / nodes
+    # Ours and the floor run before and after, so that whatever slows the machine down slows all of them.
+    ours, floors, theirs = [], [], []
+    expected: list[tuple[float, bool]] = []
+    for work, times in (
+        (lambda: mine.loglikelihood(requests), ours),
+        (lambda: floor(model, nodes), floors),
+        (lambda: expected.extend(reference.loglikelihood(requests, disable_tqdm=True)), theirs),
+        (lambda: floor(model, nodes), floors),
+        (lambda: mine.loglikelihood(requests), ours),
+    ):
+        times.append(seconds(work, device))
+    with measured_peak(device) as their_peak:
+        reference.loglikelihood(instances(setting.documents[:4]), disable_tqdm=True)
+    worst = max(abs(a[0] - b[0]) for a, b in zip(found, expected, strict=True))
+    flags = sum(a[1] != b[1] for a, b in zip(found, expected, strict=True))
+    speed, distance = theirs[0] / mean(ours), mean(ours) / mean(floors)
+    memory = my_peak.bytes / their_peak.bytes
+    print(
+        f"{setting.name}: {speed:.1f}x HFLM (batch size {reference.batch_size}; {theirs[0]:.1f} s against {mean(ours):.2f} s), "
+        f""
+        f"at least {setting.target:g}x: {'met' if speed >= setting.target else 'MISSED'}\n"
+        f"    {distance:.2f} of the floor (at most 1.5: {'met' if distance <= 1.5 else 'MISSED'}); "
+        f"{nodes} distinct tokens, {padded:.2f} of them computed, {mine.scorer.batch_tokens} tokens a batch\n"
+        f"    peak memory {memory:.2f} of HFLM's ({my_peak.bytes / 2**20:.0f} MiB; at most 1: "
+        f"{'met' if memory <= 1 else 'MISSED'}); log-probabilities within {worst:.1e}, {flags} greedy flags differ",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print a comparison for each way to ask."""
+    logging.disable(logging.WARNING)
+    model = random_llama().to("cuda" if torch.cuda.is_available() else "cpu")
+    words = tokenizer()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    source = "real" if HUB.is_dir() else "invented"
+    print(f"{parameters / 1e6:.0f} M parameters, {model.device}, {torch.get_num_threads()} threads, {source} questions")
+    many = 10 if model.device.type == "cuda" else 1
+    for setting in (
+        Setting("ARC, no shots", arc_documents(40 * many, 0, shared=True), 2),
+        Setting("ARC, five shots for all", arc_documents(16 * many, 5, shared=True), 15),
+        Setting("ARC, five shots for each", arc_documents(8 * many, 5, shared=False), 3),
+        Setting("MMLU, five shots", mmlu_documents(40 * many, 5), 5),
+    ):
+        compare(model, words, setting)
+
+
+if __name__ == "__main__":
+    main()
