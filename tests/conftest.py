@@ -18,7 +18,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from prunelab import cli
+from prunelab.cage import Cage
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
+from prunelab.errors import MissingRequirement
 from prunelab.loading import LanguageModel
 
 SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[2] / "shared"))
@@ -118,6 +120,15 @@ def shared() -> Path:
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of data sets with a few documents of every text benchmark; no test may change it."""
     return write_hub(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(scope="session")
+def can_cage() -> None:
+    """For tests that run programs; why this machine has no cage, and that one holds, is for the cage's own tests."""
+    try:
+        Cage().check()
+    except MissingRequirement as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -66,6 +66,30 @@ def _ifeval(index: int, animal: str) -> dict[str, Any]:
     }
 
 
+def _stereoset(index: int, animal: str, context: str) -> dict[str, Any]:
+    domain = ("gender", "profession", "race", "religion")[index % 4]
+    sentences = [f"The {animal} was {word}." for word in ("quick", "slow", "tea")]
+    labels = [[1, 0, 2], [2, 1, 0], [0, 2, 1]][index % 3]
+    ids = [f"{animal}{label}" for label in labels]
+    return {
+        "id": f"example{index}",
+        "target": animal,
+        "bias_type": domain,
+        "context": context.format(animal),
+        "sentences": {"sentence": sentences, "id": ids, "gold_label": labels},
+    }
+
+
+def _humaneval(index: int, animal: str) -> dict[str, Any]:
+    return {
+        "task_id": f"HumanEval/{index}",
+        "prompt": f'def {animal}(n):\n    """Add {index}."""\n',
+        "canonical_solution": f"    return n + {index}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {1 + index}\n    assert candidate(2) != 1\n",
+        "entry_point": animal,
+    }
+
+
 def _subjects() -> list[str]:
     return [str(source.config) for source in benchmarks["mmlu"].sources()]
 
@@ -91,6 +115,13 @@ def documents() -> dict[str, dict[str, Splits]]:
         "Salesforce/wikitext": {"wikitext-2-raw-v1": {"test": lines}},
         "EleutherAI/wikitext_document_level": {
             "wikitext-2-raw-v1": {"test": [{"page": f" = {a} = \n The {a} 's tail , long . " * 3} for a in ANIMALS]}
+        },
+        "McGill-NLP/stereoset": {
+            split: {"validation": [_stereoset(i, a, context) for i, a in enumerate(ANIMALS)]}
+            for split, context in (("intrasentence", "The {} was BLANK."), ("intersentence", "I saw a {}"))
+        },
+        "openai/openai_humaneval": {
+            "openai_humaneval": {"test": [_humaneval(i, a) for i, a in enumerate(ANIMALS[:4])]}
         },
         "google/IFEval": {"default": {"train": [_ifeval(i, a) for i, a in enumerate(ANIMALS)]}},
     }

@@ -6,21 +6,21 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import Tiny, make_tiny
-from miniature_hub import documents, write_data_set
+from miniature_hub import Rows, documents, write_data_set
 
-from prunelab.benchmarks import Evaluation, EvaluationSettings, Score, benchmarks, find_benchmark
-from prunelab.benchmarks.harness.definition import tasks_folder
+from prunelab.benchmarks import EvaluationSettings, Score, benchmarks, find_benchmark
 from prunelab.benchmarks.harness.scores import pooled, share_error, with_groups
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, UnknownName
 from prunelab.evaluate import dense_cell
-from prunelab.loading import LanguageModel, load_model
+from prunelab.loading import LanguageModel
 from prunelab.results import measurements_of
 
 TinyOf = Callable[[str], Tiny]
@@ -29,22 +29,30 @@ CHOICES = ("arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu")
 
 def settings_for(root: Path, **more: Any) -> EvaluationSettings:
     return EvaluationSettings(
-        **{"datasets_root": root, "limit": 2, "allow_untrained_punkt": True, "repeats": 1, "new_tokens": 8, **more}
+        **{
+            "datasets_root": root,
+            "limit": 2,
+            "allow_untrained_punkt": True,
+            "repeats": 1,
+            "new_tokens": 8,
+            "allow_code_execution": True,
+            **more,
+        }
     )
 
 
-def values(evaluation: Evaluation) -> dict[tuple[str, str], float]:
-    return {(score.metric, score.group): score.value for score in evaluation.scores}
-
-
 @pytest.mark.parametrize("name", benchmarks)
-def test_every_benchmark_keeps_the_contract(name: str, miniature: Path, tiny: TinyOf) -> None:
+def test_every_benchmark_keeps_the_contract(
+    name: str, miniature: Path, tiny: TinyOf, request: pytest.FixtureRequest
+) -> None:
     benchmark, model, settings = benchmarks[name], tiny("llama").model, settings_for(miniature)
+    if name == "humaneval":
+        request.getfixturevalue("can_cage")
     for source in benchmark.sources():
         assert (miniature / source.repository).is_dir(), f"add documents of {source} to tests/miniature_hub.py"
     assert benchmark.name == name
     assert benchmark.title
-    assert benchmark.chance is None or 0 < benchmark.chance < 1
+    assert benchmark.chance is None or 0 < benchmark.chance < (100 if name == "stereoset" else 1)
     benchmark.check(settings)
     benchmark.check_model(model, settings)
     identity = benchmark.identity(settings)
@@ -109,7 +117,8 @@ def test_pooled_scores_are_lm_evals() -> None:
     whole, x, y, *rest = with_groups({s.group: [s] for s in scores})
     assert whole.value == pytest.approx(aggregate_subtask_metrics([s.value for s in scores], sizes))
     assert whole.standard_error == pytest.approx(pooled_sample_stderr([s.standard_error for s in scores], sizes))
-    assert (x.group, x.value, x.n) == ("x", pytest.approx(5 / 9), 9)
+    assert (x.group, x.n) == ("x", 9)
+    assert x.value == pytest.approx(5 / 9)
     assert (y.group, y.value, y.n) == ("y", 0.5, 2)
     assert rest == scores
     assert pooled([Score("acc", 1.0, 1), Score("acc", 0.0, 1)]).standard_error is None
@@ -209,17 +218,15 @@ def test_a_nan_names_its_sample(tmp_path: Path) -> None:
         benchmarks["arc_easy"].evaluate(model, settings_for(tmp_path, limit=None))
 
 
-def test_bad_data_is_named_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pandas as pd
-
+def test_bad_data_is_named_before_anything_is_computed(tmp_path: Path) -> None:
     rows = documents()["allenai/ai2_arc"]["ARC-Easy"]["test"]
     benchmark = benchmarks["arc_easy"]
 
-    def refused(text: str, splits: dict[str, Sequence[dict[str, Any]]], empty: bool = False) -> None:
+    def refused(text: str, splits: Mapping[str, Rows], suffix: str = "jsonl") -> None:
         root = tmp_path / str(len(list(tmp_path.iterdir())))
-        write_data_set(root / "allenai/ai2_arc", {"ARC-Easy": splits})
-        if empty:
-            folder = root / "allenai/ai2_arc"
+        folder = root / "allenai/ai2_arc"
+        write_data_set(folder, {"ARC-Easy": splits})
+        if suffix == "parquet":
             pd.DataFrame(list(rows))[:0].to_parquet(folder / "ARC-Easy/test.parquet")
             readme = folder / "README.md"
             readme.write_text(readme.read_text().replace("test.jsonl", "test.parquet"))
@@ -231,11 +238,12 @@ def test_bad_data_is_named_before_anything_is_computed(tmp_path: Path, monkeypat
         r"ai2_arc \(ARC-Easy, split test\) has no column 'answerKey', only id, question, choices: fetch",
         {"test": without},
     )
-    refused(r"has no split 'test', only validation", {"validation": list(map(dict, rows))})
-    refused(r"ARC-Easy, split test\) is empty", {"test": list(map(dict, rows))}, empty=True)
+    refused(r"has no split 'test', only validation", {"validation": rows})
+    for suffix in ("jsonl", "parquet"):
+        refused(r"ai2_arc \(ARC-Easy\).*a file of it is empty.*--benchmark arc_easy", {"test": []}, suffix)
     with pytest.raises(UnknownName, match="did you mean 'arc_easy'"):
         find_benchmark("arc_esay")
-    write_data_set(tmp_path / "zero" / "allenai/ai2_arc", {"ARC-Easy": {"test": list(map(dict, rows))}})
+    write_data_set(tmp_path / "zero" / "allenai/ai2_arc", {"ARC-Easy": {"test": rows}})
     benchmark.check(settings_for(tmp_path / "zero", shots=0))
     with pytest.raises(InvalidRequest, match=r"no split has any: give --shots 0$"):
         benchmark.check(settings_for(tmp_path / "zero", shots=1))
@@ -255,104 +263,13 @@ def test_nothing_is_left_changed(miniature: Path, tiny: TinyOf, capfd: pytest.Ca
 
     before = state()
     for name in ("arc_easy", "gsm8k", "ifeval"):
+        benchmarks[name].check(settings_for(miniature))
+    capfd.readouterr()
+    for name in ("arc_easy", "gsm8k", "ifeval"):
         benchmarks[name].evaluate(tiny("llama").model, settings_for(miniature))
     assert state() == before
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", ""), "the terminal is left clean"
-
-
-# What follows runs lm-eval's own HFLM on lm-eval's own definitions of real data: the oracle.
-
-
-@pytest.fixture(scope="module")
-def stories(shared: Path) -> LanguageModel:
-    return load_model(str(shared / "models" / "stories260K"), device="cpu")
-
-
-def oracle(
-    model: LanguageModel, root: Path, path: str, limit: int, shots: int, **changes: Any
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Figures and samples of HFLM through simple_evaluate."""
-    from lm_eval import simple_evaluate
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    fields = load_yaml(tasks_folder() / path)
-    fields.pop("tag", None)
-    task = ConfigurableTask(config={**fields, "dataset_path": str(root / fields["dataset_path"]), **changes})
-    found = simple_evaluate(
-        model=HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=4),
-        tasks=[task],
-        num_fewshot=shots,
-        limit=limit,
-        bootstrap_iters=100,
-        task_manager=TaskManager(include_defaults=False),
-    )
-    assert found is not None
-    return found["results"][task.task_name], found["samples"][task.task_name]
-
-
-ZERO_SHOT = {"training_split": None}
-SCORED_AS_SHOTS = {"training_split": None, "test_split": "validation", "fewshot_split": "validation"}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("name", "path", "shots", "changes"),
-    [
-        ("arc_easy", "arc/arc_easy.yaml", 0, ZERO_SHOT),
-        ("arc_challenge", "arc/arc_challenge.yaml", 2, {"training_split": None, "fewshot_split": "validation"}),
-        ("boolq", "super_glue/boolq/default.yaml", 0, ZERO_SHOT),
-        ("winogrande", "winogrande/default.yaml", 2, SCORED_AS_SHOTS),
-    ],
-)
-def test_choices_are_scored_as_lm_eval_scores_them(
-    name: str, path: str, shots: int, changes: dict[str, Any], stories: LanguageModel, shared: Path
-) -> None:
-    figures, samples = oracle(stories, shared / "hub", path, 10, shots, **changes)
-    settings = EvaluationSettings(limit=10, shots=shots, datasets_root=shared / "hub")
-    evaluation = benchmarks[name].evaluate(stories, settings)
-    for score in evaluation.scores:
-        assert score.value == figures[f"{score.metric},none"]
-        assert score.standard_error == pytest.approx(figures[f"{score.metric}_stderr,none"])
-    for ours, theirs in zip(evaluation.samples, samples, strict=True):
-        assert ours["prompt_hash"] == theirs["prompt_hash"]
-        assert ours["scores"] == pytest.approx([response[0][0] for response in theirs["resps"]], abs=1e-4)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_mmlu_is_scored_as_lm_eval_scores_it(stories: LanguageModel, shared: Path) -> None:
-    settings = EvaluationSettings(limit=1, shots=2, datasets_root=shared / "hub")
-    samples = {s["group"]: s for s in benchmarks["mmlu"].evaluate(stories, settings).samples}
-    assert len(samples) == 57
-    for subject, group in (("anatomy", "stem/anatomy"), ("world_religions", "humanities/world_religions")):
-        _, (theirs,) = oracle(stories, shared / "hub", f"mmlu/default/mmlu_{subject}.yaml", 1, 2)
-        assert samples[group]["prompt_hash"] == theirs["prompt_hash"]
-        assert samples[group]["scores"] == pytest.approx([r[0][0] for r in theirs["resps"]], abs=1e-4)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_gsm8k_is_generated_as_lm_eval_generates_it(stories: LanguageModel, shared: Path) -> None:
-    _, samples = oracle(stories, shared / "hub", "gsm8k/gsm8k.yaml", 3, 1)
-    settings = EvaluationSettings(limit=3, shots=1, datasets_root=shared / "hub")
-    evaluation = benchmarks["gsm8k"].evaluate(stories, settings)
-    strict = [sample for sample in samples if sample["filter"] == "strict-match"]
-    assert [s["text"] for s in evaluation.samples] == [s["resps"][0][0] for s in strict]
-    assert [s["prompt_hash"] for s in evaluation.samples] == [s["prompt_hash"] for s in strict]
-    assert list(values(evaluation)) == [("exact_match", ""), ("exact_match,flexible-extract", "")]
-    assert evaluation.conditions["shots_split"] == "train"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_wikitext2_by_word_and_byte_is_lm_evals(stories: LanguageModel, shared: Path) -> None:
-    figures, _ = oracle(stories, shared / "hub", "wikitext/wikitext.yaml", 1, 0, training_split=None)
-    settings = EvaluationSettings(limit=1, window=64, datasets_root=shared / "hub")
-    evaluation = benchmarks["wikitext2"].evaluate(stories, settings)
-    for metric in ("word_perplexity", "byte_perplexity"):
-        assert values(evaluation)[metric, ""] == pytest.approx(figures[f"{metric},none"], rel=1e-5)
-    assert [sample["sample"] for sample in evaluation.samples] == ["window-0", "page-0"]
 
 
 def test_declared_chance_is_that_of_the_real_data(shared: Path) -> None:

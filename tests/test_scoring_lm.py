@@ -149,7 +149,19 @@ def test_truncated_requests_are_counted_and_reported(caplog: pytest.LogCaptureFi
     assert "1 of 2 requests were longer" in caplog.text
 
 
-def test_repeats_differ_and_come_back(tmp_path: Path) -> None:
+def test_progress_is_told_over_all_requests_of_a_kind() -> None:
+    told: list[tuple[int, int]] = []
+    mine = PrunelabLM(
+        tiny_model("llama"), byte_tokenizer(), batch_tokens=64, progress=lambda *counts: told.append(counts)
+    )
+    mine.loglikelihood(instances("loglikelihood", PAIRS))
+    assert told[-1] == (len(PAIRS), len(PAIRS))
+    told.clear()
+    mine.generate_until(instances("generate_until", [("a", {"max_gen_toks": n}) for n in (2, 3, 2)]))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_repeats_differ_and_come_back() -> None:
     model, options = tiny_model("llama"), {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "max_gen_toks": 8}
     [request] = instances("generate_until", [("a", options)])
     found = PrunelabLM(model, byte_tokenizer(), seed=3).generate_until([request] * 4)

@@ -174,6 +174,15 @@ def test_the_head_sees_scored_tokens_only(tiny: Callable[[str], Tiny]) -> None:
     assert seen == 1 + 2 + 1  # the context's last token for both, then two tokens of a and one of b
 
 
+def test_progress_counts_requests_that_are_done(tiny: Callable[[str], Tiny]) -> None:
+    told: list[tuple[int, int]] = []
+    scorer = Scorer(tiny("llama").model.model, max_length=256, batch_tokens=64)
+    scorer.score(documents(), lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert len({done for done, _ in told}) > 3
+    assert told[-1] == (len(documents()), len(documents()))
+
+
 def test_nothing_to_score(tiny: Callable[[str], Tiny]) -> None:
     assert Scorer(tiny("llama").model.model, max_length=256).score([]) == []
 

@@ -17,10 +17,12 @@ import pandas as pd
 import pytest
 from conftest import Ran, byte_tokenizer, tiny_model
 
+from prunelab.comparison import Difference, adjusted
 from prunelab.config import study_config
 from prunelab.errors import InvalidRequest
 from prunelab.report.tables import main_table
 from prunelab.results import Measurement
+from prunelab.significance import Comparison
 from prunelab.study import StudyResult, run_study
 
 CheckpointOf = Callable[[str], Path]
@@ -54,6 +56,12 @@ def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus:
     assert (frame[frame.method == "dense"].ratio == 0).all()
     text = (tmp_path / "run" / "report" / "report.md").read_text()
     assert "| tiny-llama | flap | 50% |" in text
+    assert (tmp_path / "run" / "report" / "figures" / "quality_by_ratio.svg").exists()
+    compared = pd.read_csv(tmp_path / "run" / "comparisons.csv")
+    assert len(compared) == len(primary) - 1, "every pruned cell against the dense one"
+    assert compared.n.unique().tolist() == [20]
+    assert ((compared.low <= compared.difference) & (compared.difference <= compared.high)).all()
+    assert "**tiny-llama, flap 50%**" in text
     assert (tmp_path / "run" / "study.yaml").exists()
     assert len(list((tmp_path / "run" / "statistics").iterdir())) == 1, "one calibration for the whole grid"
 
@@ -194,6 +202,28 @@ def test_the_main_table() -> None:
     metric = "decode_tokens_per_second"
     speeds = main_table([row("dense", None, 50, metric), row("flap", 0, 60, metric)])
     assert speeds.rows[1][-1] == "1.20x"
+
+
+def test_a_change_that_was_seen_is_marked() -> None:
+    def cell(method: str, p: float) -> Difference:
+        m = Measurement(
+            model="m", method=method, ratio=0.2, benchmark="arc_easy", metric="acc", value=0.589, n=1172, seed=0,
+            shots=0, primary=True,
+        )  # fmt: skip
+        comparison = Comparison(0.612, 0.589, -0.023, (-0.04, -0.006), p, 1172, "exact McNemar")
+        return adjusted([Difference(m, True, comparison)])[0]
+
+    seen, unseen = cell("flap", 0.003), cell("shortgpt", 0.4)
+    assert seen.sentence().startswith("arc_easy 0-shot acc: fell from 61.2 to 58.9 % (-2.3, 95 % interval -4.0 to -0.6")
+    assert "no change seen (n = 1172" in unseen.sentence()
+    table = main_table([seen.measurement, unseen.measurement], [seen, unseen])
+    assert [row[-1] for row in table.rows] == ["0.589*", "0.589"]
+
+
+def test_p_values_are_adjusted_over_a_cells_benchmarks() -> None:
+    m = Measurement(model="m", benchmark="b", metric="acc", value=0.5, n=10, primary=True)
+    three = [Difference(m, True, Comparison(0.6, 0.5, -0.1, (-0.2, 0.0), p, 10, "t")) for p in (0.01, 0.04, 0.03)]
+    assert [d.comparison.p_adjusted for d in adjusted(three)] == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_a_study_killed_at_any_moment_goes_on(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:

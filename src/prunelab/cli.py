@@ -40,6 +40,9 @@ Shots = Annotated[str | None, typer.Option(help="examples in the prompt; several
 AllowUntrainedPunkt = Annotated[
     bool, typer.Option("--allow-untrained-punkt", help="let IFEval do without nltk's punkt_tab, and mark its figures")
 ]
+AllowCodeExecution = Annotated[
+    bool, typer.Option("--allow-code-execution", help="let HumanEval run generated programs, in a cage")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
 
 
@@ -196,6 +199,9 @@ def evaluate(
         Literal["auto", "always", "never"], typer.Option(help="for prompts; auto: for IFEval where there is one")
     ] = "auto",
     allow_untrained_punkt: AllowUntrainedPunkt = False,
+    allow_code_execution: AllowCodeExecution = False,
+    completions: Annotated[int, typer.Option(min=1, help="HumanEval's, of each problem")] = 5,
+    temperature: Annotated[float, typer.Option(min=0.0, help="of HumanEval's completions; 0 is greedy")] = 0.8,
     seed: Annotated[int, typer.Option(help="of what is drawn; with 0 the shots are those that lm-eval draws")] = 0,
     tokens_a_batch: Annotated[int | None, typer.Option(min=1, help="by default what the memory holds")] = None,
     window: Annotated[int, typer.Option(min=2, help="tokens a perplexity window, cut to the context")] = 2048,
@@ -216,6 +222,9 @@ def evaluate(
         limit=limit or suites_limit,
         chat_template=chat_template,
         allow_untrained_punkt=allow_untrained_punkt,
+        allow_code_execution=allow_code_execution,
+        completions=completions,
+        temperature=temperature,
         window=window,
         seed=seed,
         tokens_a_batch=tokens_a_batch,
@@ -303,6 +312,8 @@ def _remarks(details: dict[str, Any]) -> list[str]:
         f"{details.get('truncated')} requests were longer than the context and lost tokens": details.get("truncated"),
         "shots drawn from the validation split, the train split being absent": details.get("shots_from_validation"),
         "sentences split without nltk's trained data": details.get("punkt") == "untrained",
+        f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
+        f"intersentence {details.get('intersentence')}": details.get("intersentence"),
     }
     return [remark for remark, holds in remarks.items() if holds]
 
@@ -319,6 +330,9 @@ def study(
     seed: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
     chat_template: Annotated[Literal["auto", "always", "never"] | None, typer.Option(help="for prompts")] = None,
     allow_untrained_punkt: AllowUntrainedPunkt = False,
+    allow_code_execution: AllowCodeExecution = False,
+    completions: Annotated[int | None, typer.Option(min=1, help="HumanEval's, of each problem")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="of HumanEval's completions")] = None,
     calibration: Annotated[str | None, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = None,
     samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
@@ -340,10 +354,13 @@ def study(
     given = {
         "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
         "limit": limit, "window": window, "shots": _counts(shots), "chat_template": chat_template,
-        "allow_untrained_punkt": allow_untrained_punkt, "out": out_folder, "device": device, "dtype": dtype,
+        "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
+        "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
         "datasets_root": datasets_root,
     }  # fmt: skip
     fields.update({key: value for key, value in given.items() if value})
+    if temperature is not None:  # 0 is one, too
+        fields["temperature"] = temperature
     if config is None and not model:
         fields = {**_shared_study(), **fields}
     if suite and not benchmark:
@@ -387,7 +404,7 @@ def _shared_study() -> dict[str, Any]:
         "ratios": [0.2, 0.4],
         "seeds": [0, 1, 2, 3, 4],
         "benchmarks": ["wikitext2", f"text:{text}", "throughput"],
-        "limit": 100,
+        "limit": 16,
         "datasets_root": str(root / "hub"),
         "out": "runs/stories260K",
     }

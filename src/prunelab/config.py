@@ -85,6 +85,9 @@ class StudyConfig(_Frozen):
         shots: examples in the prompt; several are each measured, none is each benchmark's own number.
         chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
         allow_untrained_punkt: let IFEval do without nltk's trained sentence splitter, and mark the figures.
+        allow_code_execution: let HumanEval run generated programs, in a cage.
+        completions: HumanEval's, of each problem.
+        temperature: of HumanEval's completions; 0 is greedy.
         limit: only so many documents a benchmark.
         window: tokens a perplexity window.
     """
@@ -102,6 +105,9 @@ class StudyConfig(_Frozen):
     shots: tuple[Annotated[int, Field(ge=0)], ...] = ()
     chat_template: ChatTemplate = "auto"
     allow_untrained_punkt: bool = False
+    allow_code_execution: bool = False
+    completions: int = Field(default=5, ge=1)
+    temperature: float = Field(default=0.8, ge=0)
     limit: int | None = Field(default=None, ge=1)
     window: int = Field(default=2048, ge=2)
     device: str | None = None

@@ -17,8 +17,9 @@ from prunelab.errors import DataError, DiskFull
 from prunelab.fingerprint import content_hash
 
 DOCUMENT_MARK = "<|endoftext|>"
-_SIGNS_OF_AN_EMPTY_FILE = ("BatchSize must be greater than 0", "at least one example")
-_UNUSABLE = (OSError, ValueError, DatasetsError)
+_EMPTY_PARQUET = "BatchSize must be greater than 0"
+# The library lets a StopIteration out where a JSON file is empty.
+_UNUSABLE = (OSError, ValueError, DatasetsError, StopIteration)
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class Source:
     def _missing(self, root: Path | None, error: Exception, split: str = "") -> DataError:
         tried = f"not usable from {root} and not from the hub" if root else "not on the hub, or the hub is out of reach"
         return DataError(
-            f"data set {self.described(split)} is {tried} ({_reason(error)}): run `prunelab fetch {self.wanted_by} --to DIR` "
-            f"where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
+            f"data set {self.described(split)} is {tried} ({_reason(error)}): run `prunelab fetch {self.wanted_by} "
+            f"--to DIR` where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
         )
 
 
@@ -125,7 +126,7 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()
-    if any(sign in text for sign in _SIGNS_OF_AN_EMPTY_FILE):
+    if isinstance(error, StopIteration) or _EMPTY_PARQUET in text:
         return "a file of it is empty"
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -183,8 +184,8 @@ def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no space left while fetching {repository} to {folder}: choose another --to") from error
         raise DataError(
-            f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and `hf auth login` if the "
-            "repository wants it"
+            f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and "
+            "`hf auth login` if the repository wants it"
         ) from error
 
 

@@ -77,6 +77,10 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
         window=config.window,
         chat_template=config.chat_template,
         allow_untrained_punkt=config.allow_untrained_punkt,
+        allow_code_execution=config.allow_code_execution,
+        completions=config.completions,
+        temperature=config.temperature,
+        workspace=config.out / "generations",
         seed=config.seeds[0],
         datasets_root=config.datasets_root,
     )

@@ -4,13 +4,14 @@
 """
 
 from prunelab.scoring.loglikelihood import Score, Scorer
-from prunelab.scoring.running import ScoringStatistics
+from prunelab.scoring.running import Progress, ScoringStatistics
 from prunelab.scoring.sampler import Completion, Prompt, Sampler
 from prunelab.scoring.sampling import SamplingSettings
 from prunelab.scoring.tree import ScoringRequest
 
 __all__ = [
     "Completion",
+    "Progress",
     "Prompt",
     "Sampler",
     "SamplingSettings",

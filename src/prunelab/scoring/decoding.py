@@ -100,7 +100,7 @@ class Decoder:
         """Choose each row's next token from logits (rows, vocabulary)."""
         step = len(rows[0].tokens)
         numbers = [uniform(self.seed, row.document, row.owners[0][1], step) for row in rows]
-        uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+        uniforms = torch.tensor(numbers, dtype=torch.float64)
         finite = logits.sum(-1, dtype=torch.float32).isfinite()
         chosen = choose(logits, settings, uniforms).where(finite, -1).tolist()
         for row, token in zip(rows, chosen, strict=True):

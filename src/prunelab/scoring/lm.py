@@ -17,7 +17,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from prunelab.errors import InvalidRequest
 from prunelab.scoring.encoding import Encoder
 from prunelab.scoring.loglikelihood import Scorer
-from prunelab.scoring.running import ScoringStatistics
+from prunelab.scoring.running import Progress, ScoringStatistics
 from prunelab.scoring.sampler import Prompt, Sampler
 from prunelab.scoring.sampling import SamplingSettings
 from prunelab.scoring.tree import ScoringRequest
@@ -48,6 +48,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         max_length: int | None = None,
         add_bos_token: bool | None = None,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> None:
         """Take a transformers causal language model and its tokenizer.
 
@@ -58,6 +59,8 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             max_length: context in tokens; None reads the configuration, as HFLM does.
             add_bos_token: whether texts begin with the tokenizer's special tokens; None leaves that to it.
             seed: of sampling.
+            progress: told within each kind of request how many are done and of how many; of texts scored whole,
+                their windows.
 
         Raises:
             InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
@@ -67,6 +70,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         self.tokenizer = tokenizer
         self._device = model.device
         self._max_length = max_length or resolve_max_length(model.config, tokenizer)
+        self.progress = progress
         self.encoder = Encoder(tokenizer, add_bos_token)
         self.scorer = Scorer(model, max_length=self._max_length, batch_tokens=batch_tokens)
         self.sampler = Sampler(model, tokenizer, max_length=self._max_length, batch_tokens=batch_tokens, seed=seed)
@@ -131,7 +135,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
 
     def _score(self, requests: Iterable[tuple[Sequence[int], Sequence[int], str]]) -> list[tuple[float, bool]]:
         before = self.scorer.statistics.truncated
-        scores = self.scorer.score([ScoringRequest(*request) for request in requests])
+        scores = self.scorer.score([ScoringRequest(*request) for request in requests], self.progress)
         self._report_truncated(self.scorer.statistics.truncated - before, len(scores))
         return list(scores)
 
@@ -165,8 +169,15 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             by_settings.setdefault(self._settings(options), []).append((i, prompt))
         texts = [""] * len(requests)
         before = self.sampler.statistics.truncated
+        done = 0
+
+        def report(finished: int, _: int) -> None:
+            if self.progress is not None:
+                self.progress(done + finished, len(requests))
+
         for settings, numbered in by_settings.items():
-            completions = self.sampler.generate([prompt for _, prompt in numbered], settings)
+            completions = self.sampler.generate([prompt for _, prompt in numbered], settings, report)
+            done += len(numbered)
             for (i, _), [completion] in zip(numbered, completions, strict=True):
                 texts[i] = completion.text
         self._report_truncated(self.sampler.statistics.truncated - before, len(requests))

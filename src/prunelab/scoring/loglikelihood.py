@@ -14,7 +14,7 @@ from prunelab.scoring.cache import PrefixCache
 from prunelab.scoring.grouping import Group, plan_groups
 from prunelab.scoring.memory import SATURATION, measured_peak, tokens_that_fit
 from prunelab.scoring.packing import Batch, PackedRow, make_batch, pack_row
-from prunelab.scoring.running import ScoringStatistics, TreeRunner, costs_of
+from prunelab.scoring.running import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.scoring.tree import IntArray, PrefixTree, ScoringRequest, build_tree
 
 CALL = defaultdict(lambda: 512.0, cpu=32.0)
@@ -63,8 +63,10 @@ class Scorer:
         return self._runner.statistics
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[ScoringRequest]) -> list[Score]:
+    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[Score]:
         """Score every request; the answers keep the requests' order.
+
+        Give all requests at once: what they share is only computed once within a call.
 
         Raises:
             DataError: a request has no context, no continuation, or a continuation longer than the context.
@@ -75,12 +77,16 @@ class Scorer:
         self.statistics.truncated += tree.truncated
         self.statistics.distinct_tokens += tree.distinct_tokens
         sums, greedy = np.zeros(len(requests)), np.ones(len(requests), dtype=np.bool_)
+        unscored = np.array([len(request.continuation) for request in requests])
         for batch, log_probabilities, best in self._run(tree):
-            values = log_probabilities.double().cpu().numpy()
+            values = log_probabilities.cpu().double().numpy()
             if not np.isfinite(values).all():
                 raise self._non_finite(requests, batch.requests[~np.isfinite(values)])
             np.add.at(sums, batch.requests, values)
             np.logical_and.at(greedy, batch.requests, best.cpu().numpy())
+            np.subtract.at(unscored, batch.requests, 1)
+            if progress is not None:
+                progress(int((unscored == 0).sum()), len(requests))
         return [Score(float(total), bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
 
     def _run(self, tree: PrefixTree) -> Iterator[Answers]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from prunelab.scoring.cache import DecodingCache, PrefixCache
 from prunelab.scoring.grouping import Costs, Group
 from prunelab.scoring.packing import Batch, MaskStyle, chain, make_batch, tree_masks
 from prunelab.scoring.tree import PrefixTree
+
+Progress = Callable[[int, int], None]
+"""Told how many requests are done, and of how many."""
 
 PAIR = 6.0
 """Multiply-adds of one query-key pair relative to the hidden size: two, at a third of a matrix's speed."""

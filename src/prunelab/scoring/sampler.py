@@ -16,7 +16,7 @@ from prunelab.scoring.decoding import Decoder, DecodingRow, FinishReason
 from prunelab.scoring.grouping import Group, plan_groups
 from prunelab.scoring.memory import measured_peak, tokens_that_fit
 from prunelab.scoring.packing import chain, make_batch, pack_row
-from prunelab.scoring.running import ScoringStatistics, TreeRunner, costs_of
+from prunelab.scoring.running import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.scoring.sampling import SamplingSettings
 from prunelab.scoring.tree import PrefixTree, ScoringRequest, build_tree
 
@@ -103,7 +103,9 @@ class Sampler:
         """Counts since the sampler was made."""
         return self._runner.statistics
 
-    def generate(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, progress: Progress | None = None
+    ) -> list[list[Completion]]:
         """The completions of each prompt, in the order in which the prompt lists them.
 
         Raises:
@@ -111,8 +113,11 @@ class Sampler:
             NonFiniteValue: the model computed NaN or infinity for a document, which the message names.
         """
         found: list[dict[int, Completion]] = [{} for _ in prompts]
-        for index, completion in self._stream(prompts, settings):
+        total = sum(len(prompt.completions) for prompt in prompts)
+        for done, (index, completion) in enumerate(self._stream(prompts, settings), start=1):
             found[index][completion.completion] = completion
+            if progress is not None:
+                progress(done, total)
         return [[some[number] for number in p.completions] for some, p in zip(found, prompts, strict=True)]
 
     def stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[Completion]:

@@ -76,5 +76,8 @@ def choose(logits: torch.Tensor, settings: SamplingSettings, uniforms: torch.Ten
     """
     if settings.temperature == 0:
         return logits.float().argmax(-1)
-    summed = distribution(logits, settings).double().cumsum(-1)
-    return torch.searchsorted(summed, uniforms[:, None] * summed[:, -1:], right=True).squeeze(-1)
+    probabilities = distribution(logits, settings)
+    # On a Mac's device there is no float64: the sums are made beside it.
+    summed = probabilities.to("cpu" if logits.device.type == "mps" else logits.device).double().cumsum(-1)
+    chosen = torch.searchsorted(summed, uniforms.to(summed.device)[:, None] * summed[:, -1:], right=True)
+    return chosen.squeeze(-1).to(logits.device)

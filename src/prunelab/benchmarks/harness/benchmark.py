@@ -131,19 +131,23 @@ class LmEvalBenchmark(Benchmark):
             own = results.samples[task.name]
             scores[group] = task_scores(self.metrics, results.figures[task.name], own, group)
             samples += records(own, results.tasks[task.name], self.metrics, group)
-        first = next(iter(tasks.values()))
-        conditions: dict[str, Any] = {
+        conditions = {
             "shots": shots,
-            "split": first.split,
-            "shots_split": first.shots_split if shots else None,
-            "shots_from_validation": shots > 0 and first.without_train,
+            **self._conditions(next(iter(tasks.values())), shots, model.context_length),
             "chat_template": chat,
             "truncated": results.truncated,
             "tokens_a_batch": results.tokens_a_batch,
-            "definition": f"lm-eval {version('lm-eval')} {self.name} {first.version}",
         }
-        if first.generates:
-            conditions["max_new_tokens"] = first.new_tokens(model.context_length)
-        elif self.chance is not None:
+        if self.chance is not None:
             conditions["chance"] = chance_of(samples)
         return Evaluation(with_groups(scores) if len(scores) > 1 else scores[""], samples, conditions)
+
+    def _conditions(self, task: PreparedTask, shots: int, context: int) -> dict[str, Any]:
+        """What the definition and the data decide."""
+        return {
+            "split": task.split,
+            "shots_split": task.shots_split if shots else None,
+            "shots_from_validation": shots > 0 and task.without_train,
+            "definition": f"lm-eval {version('lm-eval')} {self.name} {task.version}",
+            **({"max_new_tokens": task.new_tokens(context)} if task.generates else {}),
+        }

@@ -1,0 +1,196 @@
+"""IFEval's surroundings: sentence splitters, seeds, and chat templates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nltk
+import pytest
+from conftest import Ran, Tiny, byte_tokenizer
+from miniature_hub import write_hub
+
+from prunelab.benchmarks import EvaluationSettings, benchmarks
+from prunelab.benchmarks.harness import punkt
+from prunelab.errors import DataError, InvalidRequest, MissingRequirement
+from prunelab.loading import LanguageModel
+
+TinyOf = Callable[[str], Tiny]
+TEXT = "Mr. Fox ran. He slept."
+IFEVAL = benchmarks["ifeval"]
+
+
+@pytest.fixture
+def no_punkt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without nltk's data."""
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "none")])
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A folder of data sets with nltk's data as `prunelab fetch` lays them out; they know one abbreviation."""
+    root = write_hub(tmp_path / "root")
+    english = root / "nltk_data/tokenizers/punkt_tab/english"
+    english.mkdir(parents=True)
+    for name in ("collocations.tab", "sent_starters.txt", "ortho_context.tab"):
+        (english / name).touch()
+    (english / "abbrev_types.txt").write_text("mr\n")
+    return root
+
+
+def sentences(text: str) -> int:
+    from lm_eval.tasks.ifeval import instructions_util
+
+    count: int = instructions_util.count_sentences(text)
+    return count
+
+
+@pytest.mark.usefixtures("no_punkt")
+def test_without_punkt_it_refuses_before_anything_is_computed(
+    miniature: Path, command: Callable[..., Ran], tiny_checkpoint: Callable[[str], Path], tiny: TinyOf
+) -> None:
+    arguments = ["--benchmark", "ifeval", "--datasets-root", miniature, "--limit", 1, "--device", "cpu"]
+    ran = command("evaluate", tiny_checkpoint("llama"), *arguments)
+    assert ran.code == 2
+    for text in ("punkt_tab", "python -m nltk.downloader", "prunelab fetch --benchmark ifeval", "--allow-untrained"):
+        assert text in ran.err
+    allowed = command("evaluate", tiny_checkpoint("llama"), *arguments, "--allow-untrained-punkt")
+    assert allowed.code == 0, allowed
+    assert allowed.err == ""
+    assert "ifeval: sentences split without nltk's trained data" in allowed.out
+    with pytest.raises(MissingRequirement):
+        IFEVAL.evaluate(tiny("llama").model, EvaluationSettings(datasets_root=miniature))
+
+
+@pytest.mark.usefixtures("no_punkt")
+def test_untrained_and_trained_splitters_are_never_taken_for_each_other(
+    trained: Path, miniature: Path, tiny: TinyOf
+) -> None:
+    model = tiny("llama").model
+    conditions, identities = [], []
+    for root in (miniature, trained, miniature):
+        settings = EvaluationSettings(datasets_root=root, limit=1, allow_untrained_punkt=True)
+        with IFEVAL.surroundings(settings):  # type: ignore[attr-defined]
+            assert sentences(TEXT) == (2 if root == trained else 3)
+            assert len(nltk.sent_tokenize(TEXT)) == sentences(TEXT)
+        conditions.append(IFEVAL.evaluate(model, settings).conditions["punkt"])
+        identities.append(IFEVAL.identity(settings))
+    assert conditions == ["untrained", "trained", "untrained"]
+    assert identities[0] == identities[2] != identities[1]
+
+
+def test_untrained_is_what_nltk_calls_untrained(miniature: Path) -> None:
+    texts = [TEXT, "One. Two! Three? U.S.A. is big, e.g. this.", "no end", "", "A... b. C.\n\nD."]
+    with punkt.sentence_splitter(miniature, allow_untrained=True):
+        if not punkt.is_trained(None):
+            pytest.skip("nltk's data are on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nltk.data, "path", [])
+        with punkt.sentence_splitter(None, allow_untrained=True):
+            found = [sentences(text) for text in texts]
+    assert found == [len(nltk.tokenize.PunktSentenceTokenizer().tokenize(text)) for text in texts]
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langdetect", None)
+    monkeypatch.setattr(punkt, "find_spec", lambda name: None if name == "langdetect" else object())
+    with pytest.raises(MissingRequirement, match=r"ifeval needs langdetect: pip install 'prunelab\[ifeval\]'"):
+        IFEVAL.check(EvaluationSettings())
+
+
+def test_punkt_is_fetched_to_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(name: str, download_dir: str, quiet: bool) -> bool:
+        asked.append((name, download_dir))
+        return len(asked) == 1
+
+    monkeypatch.setattr(nltk, "download", download)
+    IFEVAL.fetch(tmp_path)
+    assert asked == [("punkt_tab", str(tmp_path / "nltk_data"))]
+    with pytest.raises(DataError, match="could not be downloaded"):
+        IFEVAL.fetch(tmp_path)
+
+
+def test_instructions_that_draw_are_judged_alike_every_time(miniature: Path) -> None:
+    """Where an argument is not a letter, lm-eval draws one."""
+    from lm_eval.tasks.ifeval.utils import process_results
+
+    document = {
+        "key": 1,
+        "prompt": "p",
+        "instruction_id_list": ["keywords:letter_frequency"] * 8,
+        "kwargs": [{"letter": "#", "let_frequency": 1, "let_relation": "at least"}] * 8,
+    }
+    settings = EvaluationSettings(datasets_root=miniature, allow_untrained_punkt=True)
+
+    def judged() -> Any:
+        with IFEVAL.surroundings(settings):  # type: ignore[attr-defined]
+            return process_results(document, ["the quick brown fox"])["inst_level_strict_acc"]
+
+    first = judged()
+    assert True in first
+    assert False in first
+    assert all(judged() == first for _ in range(3))
+
+
+def chatting(tiny: TinyOf) -> LanguageModel:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    return LanguageModel("chatting", tiny("llama").model.model, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "chat_template", "used"),
+    [
+        ("ifeval", "auto", True),
+        ("ifeval", "always", True),
+        ("ifeval", "never", False),
+        ("gsm8k", "auto", False),
+        ("gsm8k", "never", False),
+        ("gsm8k", "always", True),
+    ],
+)
+def test_who_uses_a_chat_template(
+    benchmark: str, chat_template: Any, used: bool, miniature: Path, tiny: TinyOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunelab.scoring.lm import PrunelabLM
+
+    prompts: list[str] = []
+    original = PrunelabLM.generate_until
+
+    def spy(self: Any, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        prompts.extend(request.args[0] for request in requests)
+        return original(self, requests)
+
+    monkeypatch.setattr(PrunelabLM, "generate_until", spy)
+    settings = EvaluationSettings(
+        datasets_root=miniature, limit=1, shots=1, chat_template=chat_template, allow_untrained_punkt=True
+    )
+    evaluation = benchmarks[benchmark].evaluate(chatting(tiny), settings)
+    assert evaluation.conditions["chat_template"] is used
+    (prompt,) = prompts
+    turns = {
+        "ifeval": "[user]Write about a fox.[assistant]",
+        "gsm8k": "[user]Question: 20 foxs and 2 more?\nAnswer:[assistant]",
+    }
+    assert prompt.endswith(turns[benchmark]) is used
+    if used and benchmark == "gsm8k":
+        assert prompt.count("[assistant]") == 2, "a shot is a turn of the conversation"
+
+
+def test_a_chat_template_that_is_not_there_is_refused_first(
+    miniature: Path, tiny: TinyOf, command: Callable[..., Ran], tiny_checkpoint: Callable[[str], Path]
+) -> None:
+    settings = EvaluationSettings(datasets_root=miniature, chat_template="always", allow_untrained_punkt=True)
+    with pytest.raises(InvalidRequest, match="tiny-llama's tokenizer has no chat template"):
+        benchmarks["ifeval"].evaluate(tiny("llama").model, settings)
+    arguments = ["--benchmark", "wikitext2", "--benchmark", "boolq", "--chat-template", "always"]
+    ran = command("evaluate", tiny_checkpoint("llama"), *arguments, "--datasets-root", miniature, "--device", "cpu")
+    assert ran.code == 2
+    assert "no chat template" in ran.err
