@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 import transformers
@@ -114,6 +115,12 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}: set PRUNELAB_SHARED")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_copies_of_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the library copies of data sets in temporary folders goes where they go."""
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("copies")
 
 
 @pytest.fixture(scope="session")

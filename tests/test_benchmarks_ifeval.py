@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,8 @@ def test_untrained_and_trained_splitters_are_never_taken_for_each_other(
         with IFEVAL.surroundings(settings):  # type: ignore[attr-defined]
             assert sentences(TEXT) == (2 if root == trained else 3)
             assert len(nltk.sent_tokenize(TEXT)) == sentences(TEXT)
+        with pytest.raises(LookupError):
+            nltk.sent_tokenize(TEXT)  # what was read for IFEval is not left to others
         conditions.append(IFEVAL.evaluate(model, settings).conditions["punkt"])
         identities.append(IFEVAL.identity(settings))
     assert conditions == ["untrained", "trained", "untrained"]
@@ -126,14 +129,15 @@ def test_instructions_that_draw_are_judged_alike_every_time(miniature: Path) -> 
     }
     settings = EvaluationSettings(datasets_root=miniature, allow_untrained_punkt=True)
 
-    def judged() -> Any:
+    def judged(seed: int) -> Any:
+        random.seed(seed)
         with IFEVAL.surroundings(settings):  # type: ignore[attr-defined]
             return process_results(document, ["the quick brown fox"])["inst_level_strict_acc"]
 
-    first = judged()
+    first = judged(0)
     assert True in first
     assert False in first
-    assert all(judged() == first for _ in range(3))
+    assert all(judged(seed) == first for seed in (1, 2, 3))
 
 
 def chatting(tiny: TinyOf) -> LanguageModel:

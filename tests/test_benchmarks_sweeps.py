@@ -90,6 +90,20 @@ def test_a_study_keeps_the_shots_apart(tiny_checkpoint: CheckpointOf, miniature:
         run_study(study_config({**given, "shots": [2]}), say=said.append)
 
 
+def test_a_suite_on_the_command_line_replaces_the_files_benchmarks(
+    command: Command, tiny_checkpoint: CheckpointOf, miniature: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text("methods: []\nbenchmarks: [throughput]\nlimit: 1\ndevice: cpu\n")
+    arguments = ["--model", tiny_checkpoint("llama"), "--out", tmp_path / "run", "--datasets-root", miniature]
+    ran = command("study", config, "--suite", "commonsense", "--shots", "1", *arguments)
+    assert ran.code == 0, ran
+    frame = pd.read_csv(tmp_path / "run/results.csv")
+    assert set(frame.benchmark) == set(suites["commonsense"].benchmarks)
+    assert set(frame.shots) == {1}
+    assert "no suite is called" in command("study", config, "--suite", "x", *arguments).err
+
+
 def test_suites_are_spelled_out() -> None:
     assert suites["paper"].benchmarks == (
         "arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu", "gsm8k", "wikitext2", "humaneval", "ifeval",

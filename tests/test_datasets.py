@@ -60,6 +60,14 @@ def test_missing_data_name_the_command_that_brings_them(tmp_path: Path, monkeypa
     assert "\n" not in str(caught.value)
 
 
+def test_code_that_comes_with_data_is_refused_and_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "owner/data"
+    folder.mkdir(parents=True)
+    (folder / "data.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(DataError, match=r"owner/data \(main, split test\) is not usable"):
+        SOURCE.load("test", tmp_path)
+
+
 @pytest.fixture
 def hub(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub that is a folder, from which `snapshot_download` copies what its patterns allow."""

@@ -18,8 +18,8 @@ from prunelab.fingerprint import content_hash
 
 DOCUMENT_MARK = "<|endoftext|>"
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
-# The library lets a StopIteration out where a JSON file is empty.
-_UNUSABLE = (OSError, ValueError, DatasetsError, StopIteration)
+# The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code.
+_UNUSABLE = (OSError, ValueError, RuntimeError, DatasetsError, StopIteration)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ class Comparison:
         change = f"{'+' if self.difference > 0 else ''}{_figure(scale * self.difference, digits)}"
         spread = f"{change}, 95 % interval {_figure(low, digits)} to {_figure(high, digits)}, {p}"
         if not math.isfinite(high - low):
-            return f"no change seen (n = {self.n}, too few to tell; {dense} to {pruned}{unit})"
+            return f"too few samples to tell (n = {self.n}; {dense} to {pruned}{unit})"
+        if not self.significant and self.n < FEWEST_TO_RESAMPLE:
+            return f"too few samples to tell (n = {self.n}; {dense} to {pruned}{unit}, {spread})"
         if not self.significant:
             return f"no change seen (n = {self.n}; {dense} to {pruned}{unit}, {spread})"
         verb = "rose" if self.difference > 0 else "fell"
