@@ -50,6 +50,11 @@ def test_ties_of_the_last_token_kept_stay() -> None:
     assert found == pytest.approx([0.2, 0.3, 0.3, 0.2])
 
 
+def test_top_p_keeps_no_token_more_than_it_needs() -> None:
+    found = distribution(torch.zeros(1, 4), SamplingSettings(temperature=1.0, top_p=0.5))[0].tolist()
+    assert sorted(found) == [0.0, 0.0, 0.5, 0.5]
+
+
 def test_choice_inverts_the_distribution() -> None:
     numbers = torch.tensor([0.0, 0.0999, 0.1001, 0.4999, 0.5001, 0.6999, 0.7001, 0.9999], dtype=torch.float64)
     settings = SamplingSettings(temperature=1.0)
@@ -116,6 +121,17 @@ def test_greedy_is_the_librarys(name: str, shared: int) -> None:
         assert completion.text == tokenizer.decode(expected, skip_special_tokens=True)
         assert completion.tokens == len(expected)
         assert completion.finish_reason == ("stop" if expected[-1] == 257 else "length")
+
+
+def test_long_completions_are_the_librarys(tiny: Callable[[str], Tiny]) -> None:
+    for variant in ("llama", "gemma2"):
+        model = tiny(variant).model.model
+        found = sampler(model, eos_token_ids=()).generate(PROMPTS, SamplingSettings(max_new_tokens=150))
+        for [completion], prompt in zip(found, PROMPTS, strict=True):
+            with torch.inference_mode():
+                out = model.generate(torch.tensor([prompt.ids]), max_new_tokens=150, do_sample=False, eos_token_id=-1)
+            assert completion.text == byte_tokenizer().decode(out[0, len(prompt.ids) :], skip_special_tokens=True)
+            assert completion.tokens == 150
 
 
 def drawn(model: PreTrainedModel, prompts: list[Prompt], **options: Any) -> dict[tuple[str, int], Completion]:
@@ -257,6 +273,12 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(type(model), "forward", limited)
     assert drawn(model, prompts, batch_tokens=100_000) == expected
+    assert calls > 20
+    # Rows that had finished before memory ran out are not written twice.
+    calls, mine = 0, sampler(model, batch_tokens=100_000)
+    settings = SamplingSettings(max_new_tokens=12, temperature=1.5, top_p=0.95, top_k=100, stop=("e",))
+    streamed = [(completion.document, completion.completion) for completion in mine.stream(prompts, settings)]
+    assert sorted(streamed) == sorted(expected)
 
 
 def test_batch_tokens_are_measured(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,7 +249,12 @@ class TestBootstrap:
     def test_a_single_unit_says_nothing(self) -> None:
         found = paired_bootstrap([1.0], [2.0], mean, seed=0)
         assert (found.difference, found.p, found.interval) == (1, 1, (-math.inf, math.inf))
-        assert found.sentence() == "no change seen (n = 1, too few to tell; 1.0 to 2.0)"
+        assert found.sentence() == "too few samples to tell (n = 1; 1.0 to 2.0)"
+
+    def test_five_units_are_too_few_to_tell_however_clear(self) -> None:
+        found = paired_bootstrap([1.0, 2, 3, 4, 5], [9.0, 10.1, 11, 12, 13], mean, seed=0)
+        assert found.interval[0] > 0
+        assert found.sentence().startswith("too few samples to tell (n = 5; 3.00 to 11.02, +8.02")
 
     def test_the_draw_does_not_depend_on_how_much_is_held_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         values = np.random.default_rng(1).normal(size=(30, 2)) ** 2 + 1
