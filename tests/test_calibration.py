@@ -122,7 +122,11 @@ def test_statistics_survive_the_file(tiny: TinyOf, tmp_path: Path) -> None:
     assert torch.equal(again.cosine_sum, t.statistics.cosine_sum)
     assert all(torch.equal(a.mean, b.mean) for a, b in zip(again.mlp, t.statistics.mlp, strict=True))
     assert again.provenance == t.statistics.provenance
-    path.write_bytes(path.read_bytes()[:100])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + b"\xff" * 40)
+    with pytest.raises(DataError, match="is damaged"):
+        ActivationStatistics.load(path)
+    path.write_bytes(whole[:100])
     with pytest.raises(DataError, match="calibrate again"):
         ActivationStatistics.load(path)
 
@@ -184,6 +188,9 @@ def test_jsonl_lines_are_documents(tmp_path: Path) -> None:
     assert drawn.corpus == "t.jsonl"
     path.write_text('{"text": "fine"}\n{"words": "no"}\n')
     with pytest.raises(DataError, match="line 2"):
+        draw_calibration_set(str(path), byte_tokenizer(), samples=1, sequence_length=4)
+    path.write_text('{"text": 5}\n')
+    with pytest.raises(DataError, match="line 1"):
         draw_calibration_set(str(path), byte_tokenizer(), samples=1, sequence_length=4)
 
 

@@ -77,7 +77,10 @@ def test_an_output_that_exists_stays_unless_it_may_go(tiny: TinyOf, tmp_path: Pa
     (out / "mine.txt").write_text("precious")
     with pytest.raises(OutputExists, match="--overwrite"):
         save_checkpoint(pruned, plan, out)
+    with pytest.raises(OutputExists, match="something else than a checkpoint"):
+        save_checkpoint(pruned, plan, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "precious"
+    (out / "config.json").write_text("{}")
     save_checkpoint(pruned, plan, out, overwrite=True)
     assert not (out / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -156,7 +159,11 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Callable[[str], Path],
 
 @pytest.mark.parametrize(
     ("remove", "match"),
-    [("model.safetensors", "missing or damaged"), ("config.json", "no config.json"), ("tokenizer.json", "damaged")],
+    [
+        ("model.safetensors", "missing or damaged"),
+        ("config.json", "no config.json"),
+        ("tokenizer.json", "no tokenizer that can be read"),
+    ],
 )
 def test_a_checkpoint_with_a_file_missing(
     remove: str, match: str, tiny_checkpoint: Callable[[str], Path], tmp_path: Path

@@ -171,6 +171,34 @@ def test_the_doctor_examines(command: Command, shared: Path) -> None:
     assert "Salesforce/wikitext" in ran.out
 
 
+def test_places_that_cannot_be_written(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
+    model, file, folder = tiny_checkpoint("llama"), tmp_path / "file", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    refused(command("prune", model, "--out", file / "x"), "is a file, not a folder")
+    refused(command("prune", model, "--out", file, "--overwrite"), "is a file, and a folder is to be written")
+    refused(command("prune", model, "--out", folder, "--overwrite"), "something else than a checkpoint")
+    refused(command("prune", model, "--out", model, "--overwrite"), "is the model itself")
+    refused(command("prune", model, "--out", tmp_path / "x", "--statistics", folder), "is a folder: give a file")
+    refused(command("throughput", model, "--out", file / "x.json"), "is a file, not a folder")
+    refused(command("throughput", model, "--out", folder, "--overwrite"), "is a folder, and a file is to be written")
+    refused(command("study", "--model", model, "--benchmark", "throughput", "--out", file), "is a file, not a folder")
+    assert file.read_text() == (folder / "mine.txt").read_text() == "mine"
+
+
+def test_a_plan_leaves_no_choice(command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
+    model, first = tiny_checkpoint("llama"), tmp_path / "first"
+    assert command("prune", model, "--ratio", 0.3, "--out", first, *quick(corpus)).code == 0
+    plan = first / "pruning_plan.json"
+    refused(command("prune", model, "--plan", plan, "--ratio", 0.4, "--out", tmp_path / "x"), "leave out --method")
+    # The plan knows how it was calibrated; other text under the same options is refused.
+    other = tmp_path / "other.txt"
+    other.write_text("quite another text " * 400)
+    given = ["--plan", plan, "--out", tmp_path / "x", "--calibration", other, "--device", "cpu"]
+    refused(command("prune", model, *given), "biases were made from calibration", "samples 8")
+
+
 def test_a_study_without_a_model_says_what_to_do(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -62,6 +62,8 @@ def test_the_golden_plan(tiny: TinyOf) -> None:
         (lambda p: p.update(format="prunelab/plan/99"), "format"),
         (lambda p: p["blocks"][0].update(channels="0-x"), "channels"),
         (lambda p: p.update(blocks=[]), "at least one"),
+        (lambda p: p["base"].update(parameters=1), "share_of_model says"),
+        (lambda p: p.update(method="../evil"), "method"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(

@@ -16,6 +16,7 @@ from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, Unsupport
 from prunelab.families import decoder_of
 from prunelab.scoring import Score, Scorer, ScoringRequest
 from prunelab.scoring import loglikelihood as module
+from prunelab.scoring.grouping import Group
 from prunelab.scoring.memory import measured_peak, tokens_that_fit
 from prunelab.surgery import cut
 
@@ -119,8 +120,8 @@ def test_results_do_not_depend_on_the_batch(variant: str, tiny: Callable[[str], 
 def test_every_cut_of_the_tree_gives_the_same(
     choice: str, tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cheapest(_tree: Any, _costs: Any, _bounds: Any, prefix: int, trunk: int) -> str:
-        return "cache" if choice == "cache" and trunk > prefix else "pack" if choice == "pack" else "split"
+    def cheapest(_tree: Any, _costs: Any, _bounds: Any, group: Group, trunk: int) -> str:
+        return "cache" if choice == "cache" and trunk > group.length else "pack" if choice == "pack" else "split"
 
     monkeypatch.setattr("prunelab.scoring.grouping._cheapest", cheapest)
     for variant in ("llama", "qwen2_window", "mistral_window", "gemma2"):

@@ -16,7 +16,7 @@ from prunelab.scoring.grouping import Costs, Group, plan_groups
 from prunelab.scoring.packing import MaskStyle, make_batch, pack_row, tree_masks
 from prunelab.scoring.tree import PrefixTree, ScoringRequest, build_tree
 
-CHEAP_CALLS = Costs(pair=0.001, prefix_key=0.05, call=2.0)
+CHEAP_CALLS = Costs(pair=0.001, prefix_key=0.05, call=2.0, apart=2.0)
 
 
 def requests(*pairs: tuple[list[int], list[int]]) -> list[ScoringRequest]:
@@ -92,9 +92,20 @@ def test_shots_get_a_cache_and_documents_share_rows() -> None:
 
 def test_documents_with_their_own_shots_are_a_row_each() -> None:
     documents = [([d, *range(100, 400)], [choice, 5]) for d in range(50) for choice in (1, 2, 3, 4)]
-    root = plan_groups(build_tree(requests(*documents), 1000), dataclasses.replace(CHEAP_CALLS, call=100.0))
+    root = plan_groups(
+        build_tree(requests(*documents), 1000), dataclasses.replace(CHEAP_CALLS, call=100.0, apart=100.0)
+    )
     assert not root.children
     assert sorted(root.rows) == [[(4 * d, 4 * d + 4)] for d in range(50)]
+
+
+def test_rows_of_many_documents_have_a_limit() -> None:
+    costs = Costs(pair=1e-9, prefix_key=1e-9, call=1e9, apart=0.0)
+    for count, rows in ((30, 1), (60, 60)):  # 61 tokens each: 1830 fit a row, 3660 do not
+        documents = [([1, *range(100 * d, 100 * d + 60)], [5, 6]) for d in range(2, 2 + count)]
+        assert len(plan_groups(build_tree(requests(*documents), 1000), costs).rows) == rows
+    [alone] = plan_groups(build_tree(requests((list(range(5000)), [1])), 9999), CHEAP_CALLS).rows
+    assert alone == [(0, 1)]
 
 
 def test_prompts_that_will_be_continued_are_never_packed() -> None:
@@ -110,7 +121,7 @@ def replayed(tree: PrefixTree, root: Group) -> dict[int, list[tuple[list[int], i
     stack: list[tuple[Group, list[int]]] = [(root, [])]
     while stack:
         group, above = stack.pop()
-        prefix = tree.sequences[group.input][: group.length].tolist() if group.length else []
+        prefix = tree.sequences[group.inputs[0]][: group.length].tolist() if group.length else []
         assert prefix[: len(above)] == above
         stack += [(child, prefix) for child in group.children]
         for ranges in group.rows:
@@ -131,13 +142,14 @@ tokens = st.lists(st.integers(0, 2), min_size=1, max_size=6)
     pair=st.sampled_from([0.0001, 0.01, 1.0]),
     prefix_key=st.sampled_from([0.0, 0.1, 2.0]),
     call=st.sampled_from([0.0, 1.0, 50.0]),
+    apart=st.sampled_from([0.0, 3.0]),
     pack=st.booleans(),
 )
 def test_every_request_sees_its_own_tokens(
-    pairs: list[tuple[list[int], list[int]]], pair: float, prefix_key: float, call: float, pack: bool
+    pairs: list[tuple[list[int], list[int]]], pair: float, prefix_key: float, call: float, apart: float, pack: bool
 ) -> None:
     tree = build_tree(requests(*pairs), 100)
-    root = plan_groups(tree, Costs(pair, prefix_key, call, pack))
+    root = plan_groups(tree, Costs(pair, prefix_key, call, apart, pack))
     found = replayed(tree, root)
     for i, (context, continuation) in enumerate(pairs):
         whole = context + continuation

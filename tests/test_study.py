@@ -160,6 +160,11 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"methods": ["flapp"]}, "did you mean 'flap'"),
         ({"benchmarks": ["wikitext3"]}, "did you mean 'wikitext2'"),
         ({"models": []}, "models: .*at least 1"),
+        ({"ratios": 0.2}, "ratios: 0.2 is not a list: give one, such as"),
+        ({"models": [{"path": "a", "name": "m"}, {"path": "b", "name": "m"}]}, "two models are called 'm'"),
+        ({"suites": 5}, "suites: 5 is not a list of names"),
+        ({"limit": 0}, "limit: .*greater than or equal to 1"),
+        ({"pruning": {"unifrom": True}}, "pruning.unifrom: no such key; known are protect_first"),
         ({"calibration": {"samples": 0}}, "calibration.samples: .*greater than or equal to 1"),
     ],
 )
@@ -185,6 +190,12 @@ def test_a_study_from_a_file_with_options_over_it(
     assert "bad.yaml: ratio: no such key" in command("study", tmp_path / "bad.yaml").err
     (tmp_path / "worse.yaml").write_text("models: [x\n")
     assert "is not YAML" in command("study", tmp_path / "worse.yaml").err
+
+
+def test_what_is_named_twice_is_measured_once() -> None:
+    config = study_config({"models": ["x", "x"], "methods": ["flap", "flap"], "ratios": [0.4, 0.2, 0.4]})
+    assert (len(config.models), config.methods, config.ratios) == (1, ("flap",), (0.4, 0.2))
+    assert study_config({"models": ["x"], "calibration": "c4"}).calibration.corpus == "c4"
 
 
 def test_the_main_table() -> None:

@@ -156,8 +156,12 @@ def tuned_hflm(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: 
 @torch.inference_mode()
 def floor(model: PreTrainedModel, tokens: int, row: int = 128, rows: int = 4) -> None:
     """As many tokens as the prefix tree has nodes, in full rows, without reading anything out."""
-    for _ in range(max(1, round(tokens / (row * rows)))):
-        model(input_ids=torch.ones(rows, row, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
+    ids = torch.ones(tokens, dtype=torch.long, device=model.device)
+    for batch in ids.split(row * rows):
+        whole = batch[: len(batch) // row * row].view(-1, row)
+        for some in (whole, batch[whole.numel() :][None]):
+            if some.numel():
+                model(input_ids=some, use_cache=False, logits_to_keep=1)
 
 
 def verdict(value: float, bound: float, *, most: bool) -> str:

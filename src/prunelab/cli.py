@@ -105,12 +105,16 @@ def _bar(what: str, total: int) -> Iterator[Any]:
 def prune(
     model: Model,
     out_folder: Annotated[Path, typer.Option("--out", help="folder to write the pruned checkpoint to")],
-    method: Annotated[str, typer.Option(help="see `prunelab list methods`")] = "flap",
-    ratio: Annotated[float, typer.Option(help="share of the blocks' projection weights to remove")] = 0.2,
+    method: Annotated[str | None, typer.Option(help="see `prunelab list methods`; flap by default")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="share of the blocks' projection weights to remove; 0.2 by default")
+    ] = None,
     calibration: Annotated[str, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = "wikitext2",
     samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
     sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
-    seed: Annotated[int, typer.Option(help="of the calibration's and a random method's draws")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="of the calibration's and a random method's draws")
+    ] = 0,
     protect_first: Annotated[int, typer.Option(min=0, help="blocks at the beginning to leave whole")] = 0,
     protect_last: Annotated[int, typer.Option(min=0, help="blocks at the end to leave whole")] = 0,
     channel_multiple: Annotated[int, typer.Option(min=1, help="round pruned MLP widths to a multiple of this")] = 1,
@@ -133,9 +137,16 @@ def prune(
     from prunelab.plan import PruningPlan
     from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
 
+    if plan_file is not None and (method is not None or ratio is not None):
+        raise InvalidRequest("--plan says what to keep: leave out --method and --ratio, or --plan")
+    method, ratio = method or "flap", 0.2 if ratio is None else ratio
     check_ratio(ratio)
     _ = methods[method]
-    refuse_existing(out_folder, overwrite)
+    refuse_existing(out_folder, overwrite, folder=True)
+    if out_folder.exists() and Path(model).exists() and out_folder.samefile(model):
+        raise InvalidRequest(f"{out_folder} is the model itself: choose another place")
+    if statistics is not None and statistics.is_dir():
+        raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
     options = PruningOptions(constraints, uniform, compensation, seed)
@@ -147,6 +158,8 @@ def prune(
     wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
     if wanted:
         of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
+        if plan is not None:
+            of_text = _calibration_of(plan, calibration)
         collected, calibrating = _calibrate(base, of_text, statistics, datasets_root)
     if plan is None:
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
@@ -154,6 +167,21 @@ def prune(
     save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
     _print_plan(plan, pruned.decoder.parameters)
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")
+
+
+def _calibration_of(plan: Any, corpus: str) -> Any:
+    """What the plan was calibrated on; of a user's file it knows the name alone, so the path is the one given."""
+    from prunelab.calibration.corpus import CORPORA
+    from prunelab.prune import CalibrationOptions
+
+    made = plan.provenance.get("calibration") or {}
+    known = CalibrationOptions()
+    return CalibrationOptions(
+        corpus=made["corpus"] if made.get("corpus") in CORPORA else corpus,
+        samples=made.get("samples", known.samples),
+        sequence_length=made.get("sequence_length", known.sequence_length),
+        seed=made.get("seed", known.seed),
+    )
 
 
 def _command() -> str:
@@ -358,7 +386,7 @@ def study(
         "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
         "datasets_root": datasets_root,
     }  # fmt: skip
-    fields.update({key: value for key, value in given.items() if value})
+    fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
     if temperature is not None:  # 0 is one, too
         fields["temperature"] = temperature
     if config is None and not model:
@@ -368,9 +396,10 @@ def study(
     if benchmark and not suite:
         fields.pop("suites", None)
     text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
-    chosen = {key: value for key, value in text.items() if value}
+    chosen = {key: value for key, value in text.items() if value is not None}
     if chosen:
-        fields["calibration"] = {**fields.get("calibration", {}), **chosen}
+        written = fields.get("calibration") or {}
+        fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
     resolved = study_config(fields, str(config) if config is not None else "the study")
     result = run_study(resolved, say=lambda line: out.print(_escaped(line)))
     table = main_table(result.measurements, result.differences)

@@ -14,6 +14,7 @@ from prunelab.benchmarks.base import ChatTemplate
 from prunelab.benchmarks.suites import expand
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.files import write_text
+from prunelab.loading import short_name
 from prunelab.methods import methods
 from prunelab.prune import CalibrationOptions, PruningOptions
 
@@ -27,11 +28,13 @@ class ModelEntry(_Frozen):
 
     Attributes:
         path: a folder, or an id on the hub.
+        name: what tables call it; the folder's name if not given.
         dtype: overrides the study's.
         benchmarks: overrides the study's.
     """
 
     path: str
+    name: str | None = None
     dtype: str | None = None
     benchmarks: tuple[str, ...] | None = None
 
@@ -97,7 +100,7 @@ class StudyConfig(_Frozen):
     ratios: tuple[float, ...] = (0.1, 0.2, 0.3)
     benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
     suites: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
     vary_calibration: bool = False
     match_depth: bool = True
     calibration: CalibrationConfig = CalibrationConfig()
@@ -122,11 +125,36 @@ class StudyConfig(_Frozen):
         if not isinstance(fields, dict) or not fields.get("suites"):
             return fields
         chosen = [fields["suites"]] if isinstance(fields["suites"], str) else fields["suites"]
+        for key, names in (("suites", chosen), ("benchmarks", fields.get("benchmarks", ()))):
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{key}: {names!r} is not a list of names")
         try:
             names, limit = expand(chosen, fields.get("benchmarks", ()))
         except UnknownName as error:
             raise ValueError(str(error)) from None
         return {"limit": limit, **fields, "suites": chosen, "benchmarks": names}
+
+    @field_validator("models", "methods", "ratios", "benchmarks", "shots", "seeds", mode="before")
+    @classmethod
+    def _once(cls, values: Any) -> Any:
+        """What is named twice is measured once."""
+        if not isinstance(values, list | tuple):
+            raise ValueError(f"{values!r} is not a list: give one, such as [{values}]")
+        return [value for index, value in enumerate(values) if value not in values[:index]]
+
+    @field_validator("models")
+    @classmethod
+    def _told_apart(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        names = [entry.name or short_name(entry.path) for entry in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two models are called {name!r}: give one of them a name ({{path: ..., name: ...}})")
+        return models
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _corpus(cls, value: Any) -> Any:
+        return {"corpus": value} if isinstance(value, str) else value or {}
 
     @field_validator("ratios")
     @classmethod
@@ -159,6 +187,13 @@ def _each(names: tuple[str, ...], look_up: Any) -> None:
             raise ValueError(str(error)) from None
 
 
+_NESTED: dict[str, type[BaseModel]] = {
+    "calibration": CalibrationConfig,
+    "pruning": PruningConfig,
+    "models": ModelEntry,
+}
+
+
 def study_config(fields: dict[str, Any], source: str = "the study") -> StudyConfig:
     """Check a configuration.
 
@@ -172,8 +207,9 @@ def study_config(fields: dict[str, Any], source: str = "the study") -> StudyConf
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"no such key; known are {', '.join(StudyConfig.model_fields)}"
-        raise InvalidRequest(f"{source}: {key}: {message}") from None
+            known = _NESTED.get(str(first["loc"][0]) if len(first["loc"]) > 1 else "", StudyConfig)
+            message = f"no such key; known are {', '.join(known.model_fields)}"
+        raise InvalidRequest(f"{source}: {key}: {message}" if key else f"{source}: {message}") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

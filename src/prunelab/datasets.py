@@ -221,6 +221,9 @@ def _json_documents(path: Path, text: str) -> Iterator[str]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line)["text"]
+                document = json.loads(line)["text"]
             except (json.JSONDecodeError, KeyError, TypeError):
-                raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line') from None
+                document = None
+            if not isinstance(document, str):
+                raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line')
+            yield document

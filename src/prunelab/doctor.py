@@ -14,7 +14,10 @@ import psutil
 import torch
 from huggingface_hub import constants, get_token
 
+from prunelab.benchmarks import benchmarks
+from prunelab.cage import Cage
 from prunelab.calibration.corpus import C4, WIKITEXT2
+from prunelab.errors import MissingRequirement
 from prunelab.loading import best_device
 from prunelab.prune import cache_folder
 
@@ -45,14 +48,13 @@ def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
     yield Finding(
         "hub login", "yes" if get_token() else "no", "" if get_token() else "hf auth login (gated models only)"
     )
-    for source in (WIKITEXT2, C4):
-        place = source.place(datasets_root)
+    sources = dict.fromkeys([WIKITEXT2, C4, *(s for benchmark in benchmarks.values() for s in benchmark.sources())])
+    places = {source.repository: source.place(datasets_root) for source in sources}
+    for repository, place in places.items():
         there = Path(place).is_dir()
-        yield Finding(
-            source.repository,
-            f"in {place}" if there else "from the hub",
-            "" if there else "--datasets-root DIR if offline",
-        )
+        remedy = "" if there else "prunelab fetch --suite paper --to DIR, then --datasets-root DIR"
+        yield Finding(repository, f"in {place}" if there else "not in a folder, so from the hub", remedy)
+    yield _cage()
     yield Finding("statistics kept in", str(cache_folder()))
 
 
@@ -62,3 +64,12 @@ def _hub() -> Finding:
             return Finding("hub", f"{constants.ENDPOINT} answers")
     except (urllib.error.URLError, OSError):
         return Finding("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
+
+
+def _cage() -> Finding:
+    """Whether generated programs can be run; every guarantee is tried."""
+    try:
+        Cage().check()
+    except MissingRequirement as error:
+        return Finding("cage for generated code", "not to be had here", str(error))
+    return Finding("cage for generated code", "holds")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from prunelab.errors import DiskFull, OutputExists
+from prunelab.errors import DiskFull, InvalidRequest, OutputExists
 
 
 def _is_full(error: BaseException) -> bool:
@@ -47,10 +47,42 @@ def require_space(path: Path, needed: int) -> None:
         )
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists unless it may be overwritten."""
-    if path.exists() and not overwrite:
+def require_place(path: Path) -> None:
+    """Refuse a place that cannot come to be, because something above it is a file.
+
+    Raises:
+        InvalidRequest: naming the file.
+    """
+    for parent in path.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise InvalidRequest(
+                    f"{path} cannot be written: {parent} is a file, not a folder; choose another place"
+                )
+            return
+
+
+def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
+    """Refuse an output that exists unless it may be overwritten, and one that is not of the kind to be written.
+
+    A folder is only overwritten where it holds a checkpoint or nothing: never someone's other files.
+
+    Raises:
+        OutputExists: it exists, and may not be overwritten.
+        InvalidRequest: its place cannot come to be.
+    """
+    require_place(path)
+    if not path.exists():
+        return
+    if folder != path.is_dir():
+        kinds = ("file", "folder") if folder else ("folder", "file")
+        raise OutputExists(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written: choose another place")
+    if not overwrite:
         raise OutputExists(f"{path} exists: choose another place, or give --overwrite")
+    if folder and any(path.iterdir()) and not (path / "config.json").exists():
+        raise OutputExists(
+            f"{path} holds something else than a checkpoint and is not overwritten: choose another place"
+        )
 
 
 @contextmanager
@@ -61,7 +93,7 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         OutputExists: `path` exists and `overwrite` is false.
         DiskFull: the disk filled up; nothing is left behind.
     """
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, folder=True)
     with _named_when_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))

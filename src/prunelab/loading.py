@@ -129,10 +129,15 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         model = model_class.from_pretrained(
             name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
         raise _explain(name, error) from error
-    return LanguageModel(_short(name), model.to(where).eval(), tokenizer)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{name} has no tokenizer that can be read ({_first_line(error)}): put its files beside the weights"
+        ) from error
+    return LanguageModel(short_name(name), model.to(where).eval(), tokenizer)
 
 
 def load_config(name: str) -> Any:
@@ -158,7 +163,8 @@ def _class_for(config: Any, family: ModelFamily) -> Any:
     return getattr(transformers, family.stock_class)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """What a model is called in tables: its folder's name, or its id on the hub."""
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 
@@ -170,10 +176,14 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def _explain(name: str, error: Exception) -> CheckpointError:
     """One line for whatever went wrong while loading: what, and the remedy."""
     causes = _causes(error)
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = _first_line(error)
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return CheckpointError(
             f"{name} is gated: accept its terms at https://huggingface.co/{name} and run `hf auth login` once"

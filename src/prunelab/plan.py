@@ -95,7 +95,7 @@ class BaseModelRecord(_Frozen):
     name: str
     family: str
     fingerprint: str
-    parameters: int
+    parameters: int = Field(gt=0)
     shapes: Shapes
 
 
@@ -117,7 +117,7 @@ class PruningPlan(_Frozen):
 
     format: Literal["prunelab/plan/1"] = "prunelab/plan/1"
     base: BaseModelRecord
-    method: str
+    method: str = Field(pattern=r"^[A-Za-z0-9_ -]+$")
     requested_ratio: float = Field(ge=0, lt=1)
     achieved_ratio: float = Field(ge=0, lt=1)
     share_of_model: float = Field(ge=0, lt=1)
@@ -143,6 +143,9 @@ class PruningPlan(_Frozen):
         true = achieved_ratio(shapes, self.kept)
         if abs(true - self.achieved_ratio) > 1e-6:
             raise ValueError(f"achieved_ratio says {self.achieved_ratio:g}, what is kept says {true:g}")
+        whole = sum(shape.cost for shape in shapes)
+        if abs(true * whole / self.base.parameters - self.share_of_model) > 1e-6:
+            raise ValueError(f"share_of_model says {self.share_of_model:g}, weights and parameters say otherwise")
         return self
 
     @property
@@ -205,7 +208,9 @@ class PruningPlan(_Frozen):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "plan"
-            raise PlanError(f"{path} is not a valid plan: {where}: {first['msg']}; make the plan anew") from None
+            raise PlanError(
+                f"{path} is not a valid plan: {where}: {first['msg'].removeprefix('Value error, ')}; make the plan anew"
+            ) from None
 
 
 def make_plan(

@@ -16,7 +16,7 @@ import torch
 from prunelab.allocation import Constraints, Kept, check_ratio
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate, draw_calibration_set
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
-from prunelab.errors import DataError
+from prunelab.errors import DataError, PlanMismatch
 from prunelab.families import Decoder
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
@@ -218,8 +218,21 @@ def pruned_model(
         InvalidRequest: the plan compensates and there are no statistics.
     """
     plan.require_for(model.name, model.fingerprint)
+    if plan.compensation != "none" and statistics is not None:
+        made = (plan.provenance.get("calibration") or {}).get("fingerprint")
+        given = (statistics.provenance.get("calibration") or {}).get("fingerprint")
+        if made != given:
+            raise PlanMismatch(
+                f"the plan's biases were made from calibration {made}, the statistics given are of {given}: calibrate "
+                f"on what the plan says ({_words(plan.provenance.get('calibration'))})"
+            )
     name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
     return model.with_model(apply(model.decoder, plan, statistics), name)
+
+
+def _words(calibration: dict[str, Any] | None) -> str:
+    names = ("corpus", "split", "samples", "sequence_length", "seed")
+    return ", ".join(f"{name} {(calibration or {}).get(name)}" for name in names)
 
 
 def needs_calibration(method_name: str, options: PruningOptions) -> bool:

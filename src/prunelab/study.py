@@ -19,7 +19,7 @@ from prunelab.comparison import Difference, adjusted, difference, write_comparis
 from prunelab.config import ModelEntry, StudyConfig, write_config
 from prunelab.errors import InvalidRequest, PlanError, PrunelabError
 from prunelab.evaluate import Run, check_all, dense_cell, evaluate, runs_of
-from prunelab.files import write_text
+from prunelab.files import require_place, write_text
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel, load_model
 from prunelab.methods import methods
@@ -71,6 +71,7 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
     Raises:
         PrunelabError: before anything is computed, where a benchmark cannot run.
     """
+    require_place(config.out / "study.yaml")
     store = ResultsStore(config.out)
     settings = EvaluationSettings(
         limit=config.limit,
@@ -130,7 +131,8 @@ class _ModelStudy:
 
     @cached_property
     def model(self) -> LanguageModel:
-        return load_model(self.entry.path, device=self.config.device, dtype=self.entry.dtype or self.config.dtype)
+        model = load_model(self.entry.path, device=self.config.device, dtype=self.entry.dtype or self.config.dtype)
+        return model.with_model(model.model, self.entry.name)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -208,6 +210,7 @@ class _ModelStudy:
                 "cut": [cut.method, target, cut.seed if methods[cut.method].is_random else None],
                 "options": self.config.pruning.model_dump(),
                 "calibration": calibration.fingerprint if calibration else None,
+                "held_out": self.config.calibration.held_out if methods[cut.method].needs_loss else None,
             }
         )
         name = slug(f"{self.model.name}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")

@@ -130,10 +130,12 @@ def draw_calibration_set(
     windows = _running_windows if running else _document_windows
     drawn = windows(documents, tokenizer, length, wanted, generator)
     if len(drawn) < wanted:
+        most = len(drawn) - held_out
+        fewer = f"--samples {most} or less, " if most > 0 else ""
         raise DataError(
             f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, {wanted} were asked "
-            f"for ({samples} samples and {held_out} held out): give --samples {max(len(drawn) - held_out, 0)} or less, "
-            "a smaller --sequence-length, or a longer text"
+            f"for ({samples} samples and {held_out} held out): give {fewer}a smaller --sequence-length, or a longer "
+            "text"
         )
     tokens = torch.cat([torch.tensor(start, dtype=torch.long).expand(wanted, -1), drawn], dim=1)
     name = corpus if corpus in CORPORA else Path(corpus).name

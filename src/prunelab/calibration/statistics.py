@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from prunelab.errors import DataError
 from prunelab.files import written_file
+from prunelab.fingerprint import tensor_bytes
 
 FORMAT = "prunelab/statistics/1"
 
@@ -99,7 +101,12 @@ class ActivationStatistics:
             for block, m in enumerate(moments):
                 tensors[f"{kind}.{block}.mean"] = m.mean
                 tensors[f"{kind}.{block}.deviations"] = m.deviations
-        metadata = {"format": FORMAT, "tokens": str(self.tokens), "provenance": json.dumps(dict(self.provenance))}
+        metadata = {
+            "format": FORMAT,
+            "tokens": str(self.tokens),
+            "content": _content(tensors),
+            "provenance": json.dumps(dict(self.provenance)),
+        }
         with written_file(path) as aside:
             save_file(tensors, aside, metadata)
 
@@ -115,6 +122,8 @@ class ActivationStatistics:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise DataError(f"{path} is not a statistics file ({FORMAT}): calibrate again")
+                if metadata.get("content") != _content({name: file.get_tensor(name) for name in file.keys()}):  # noqa: SIM118
+                    raise DataError(f"{path} is damaged, its content is not what was written: calibrate again")
                 tokens = int(metadata["tokens"])
                 cosine_sum = file.get_tensor("cosine_sum")
 
@@ -130,5 +139,14 @@ class ActivationStatistics:
 
                 provenance = json.loads(metadata["provenance"])
                 return cls(tokens, cosine_sum, moments("attention"), moments("mlp"), provenance)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path} cannot be read as statistics ({error}): calibrate again") from error
+
+
+def _content(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of names and values."""
+    digest = xxhash.xxh3_64()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensor_bytes(tensors[name]))
+    return str(digest.hexdigest())

@@ -8,6 +8,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from prunelab.benchmarks import find_benchmark
 from prunelab.files import written_file
@@ -26,13 +27,13 @@ def quality_by_ratio(measurements: Sequence[Measurement]) -> Figure:
     logarithmic axis, accuracies have the level of chance drawn in.
     """
     rows = [m for m in measurements if m.primary and not find_benchmark(m.benchmark).is_timing]
-    panels = list(dict.fromkeys((m.model, m.benchmark) for m in rows))
+    panels = list(dict.fromkeys((m.model, m.benchmark, m.shots) for m in rows))
     figure = Figure(figsize=(5.2 * max(len(panels), 1), 3.9), layout="constrained")
-    for index, (model, benchmark) in enumerate(panels):
+    for index, (model, benchmark, shots) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
-        _panel(axes, [m for m in rows if (m.model, m.benchmark) == (model, benchmark)])
-        axes.set_title(f"{model}: {benchmark}", fontsize=10)
-        if index == 0:
+        _panel(axes, [m for m in rows if (m.model, m.benchmark, m.shots) == (model, benchmark, shots)])
+        axes.set_title(f"{model}: {benchmark}{'' if shots is None else f', {shots}-shot'}", fontsize=10)
+        if index == 0 and axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False)
     return figure
 
@@ -58,6 +59,9 @@ def _panel(axes: Axes, rows: Sequence[Measurement]) -> None:
         axes.axhline(benchmark.chance, color="grey", lw=0.8, ls=":")
     if rows[0].metric.endswith("perplexity"):
         axes.set_yscale("log")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.tick_params(axis="y", which="minor", labelsize=7)
     axes.set_xlabel("removed share of the blocks' weights, %")
     axes.set_ylabel(rows[0].metric.replace("_", " "))
     axes.spines[["top", "right"]].set_visible(False)

@@ -42,17 +42,20 @@ context, whichever is shorter. Speed is relative to the dense model, at batch si
 
 - calibration: {calibration}
 - seeds: {seeds}
+- limit: {limit}{from_validation}
 - versions: {versions}
 
 `results.csv` holds every figure, `plans/` what each cut kept, `study.yaml` the configuration.
 """
 
 
+VALIDATION = "\n- shots of benchmarks without a train split were drawn from validation, the scored item left out"
 LOST = """
 ## What was lost
 
 Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired bootstrap for
-everything else; 95 % intervals of the difference; p also after Holm over the cut's benchmarks. An asterisk in the table
+everything else (with less than six samples its standard error and Student's t, p never below what as many signs can
+give); 95 % intervals of the difference; p also after Holm over the cut's benchmarks. An asterisk in the table
 marks a change that was seen (5 %, after Holm).
 
 """
@@ -76,6 +79,8 @@ def report_text(
         hardware=details.get("hardware", "unknown hardware"),
         failures="\n## What failed\n\n" + "\n".join(failed) + "\n" if failed else "",
         calibration=", ".join(f"{k} {v}" for k, v in config.calibration.model_dump().items()),
+        limit=f"{config.limit} documents of each benchmark" if config.limit else "none, all documents",
+        from_validation=VALIDATION if any(m.details.get("shots_from_validation") for m in measurements) else "",
         seeds=", ".join(map(str, config.seeds)),
         versions=", ".join(f"{name} {details.get(name, 'unknown')}" for name in names),
     )

@@ -34,12 +34,14 @@ class Costs:
         pair: one query attending to one key.
         prefix_key: giving one key of the frozen prefix to one row.
         call: one more forward.
+        apart: rows that can no longer join the batches of other rows.
         pack: whether several inputs may share a row (they may not where rows go on to generate).
     """
 
     pair: float
     prefix_key: float
     call: float
+    apart: float
     pack: bool = True
 
     def rows(self, tokens: IntArray, prefix: int) -> float:
@@ -59,14 +61,14 @@ class Group:
     """Rows that stand on one frozen prefix.
 
     Attributes:
-        input: an input that begins with the prefix.
+        inputs: the inputs that begin with the prefix.
         length: tokens of the prefix; 0 for the root, which has none.
         rows: each row's ranges of inputs; the ranges of a row see nothing of each other.
         children: groups whose prefixes continue this one.
         longest: the most keys that any row here or below attends to.
     """
 
-    input: int
+    inputs: Range
     length: int
     rows: list[list[Range]] = field(default_factory=list)
     children: list[Group] = field(default_factory=list)
@@ -75,18 +77,18 @@ class Group:
 
 def plan_groups(tree: PrefixTree, costs: Costs) -> Group:
     """Cut the tree from its root downwards, taking the cheapest of packing, caching and splitting each time."""
-    root = Group(input=0, length=0)
-    stack = [(0, len(tree.sequences), root)] if tree.sequences else []
+    root = Group(inputs=(0, len(tree.sequences)), length=0)
+    stack = [(*root.inputs, root)] if tree.sequences else []
     groups = [root]
     while stack:
         start, stop, group = stack.pop()
         level, bounds = _branches(tree, start, stop)
         trunk = min(level, int(tree.first_scored[start:stop].min()))
-        choice = "pack" if stop - start == 1 else _cheapest(tree, costs, bounds, group.length, trunk)
+        choice = "pack" if stop - start == 1 else _cheapest(tree, costs, bounds, group, trunk)
         if choice == "pack":
             group.rows.append([(start, stop)])
         elif choice == "cache":
-            child = Group(input=start, length=trunk)
+            child = Group(inputs=(start, stop), length=trunk)
             group.children.append(child)
             groups.append(child)
             stack.append((start, stop, child))
@@ -107,8 +109,9 @@ def _branches(tree: PrefixTree, start: int, stop: int) -> tuple[int, IntArray]:
     return level, np.concatenate([[start], start + 1 + np.flatnonzero(inner == level), [stop]])
 
 
-def _cheapest(tree: PrefixTree, costs: Costs, bounds: IntArray, prefix: int, trunk: int) -> str:
-    """The cheapest choice: "pack" into one row, "cache" the next prefix, or "split" into the branches."""
+def _cheapest(tree: PrefixTree, costs: Costs, bounds: IntArray, group: Group, trunk: int) -> str:
+    """The cheapest choice: "pack" into one row, "cache" up to depth `trunk`, or "split" into the branches."""
+    prefix = group.length
     whole = tree.tokens_below(bounds[:1], bounds[-1:], prefix)
     branches = tree.tokens_below(bounds[:-1], bounds[1:], prefix)
     longest = int(tree.lengths[bounds[0] : bounds[-1]].max()) - prefix
@@ -118,8 +121,8 @@ def _cheapest(tree: PrefixTree, costs: Costs, bounds: IntArray, prefix: int, tru
     if trunk > prefix:
         gained = trunk - prefix
         behind = min(costs.rows(branches - gained, trunk), costs.rows(whole - gained, trunk))
-        # Two calls: the prefix itself, and rows that can no longer join the others' batches.
-        prices["cache"] = 2 * costs.call + gained * (1 + costs.pair * trunk) + behind
+        apart = 0.0 if group.inputs == (bounds[0], bounds[-1]) else costs.apart
+        prices["cache"] = costs.call + apart + gained * (1 + costs.pair * trunk) + behind
     return min(prices, key=lambda choice: prices[choice])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +15,6 @@ from prunelab.scoring.memory import SATURATION, measured_peak, tokens_that_fit
 from prunelab.scoring.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.scoring.running import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.scoring.tree import IntArray, PrefixTree, ScoringRequest, build_tree
-
-CALL = defaultdict(lambda: 512.0, cpu=32.0)
-"""By type of device: what one more forward costs, in tokens, as small batches leave a device idle."""
 
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
@@ -55,7 +51,7 @@ class Scorer:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self._runner = TreeRunner(model)
-        self._costs = costs_of(model, CALL[self._runner.device.type])
+        self._costs = costs_of(model)
 
     @property
     def statistics(self) -> ScoringStatistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ class TreeRunner:
         """The group's frozen prefix: its parent's, and one forward over the tokens between."""
         if group.length == parent.length:
             return parent
-        tokens = tree.sequences[group.input][parent.length : group.length].astype(np.int64)
+        tokens = tree.sequences[group.inputs[0]][parent.length : group.length].astype(np.int64)
         recording = parent.recording()
         self.forward(make_batch([chain(tokens, parent.length)], parent.length, self.device), recording)
         return recording.extended(len(tokens))
@@ -124,10 +125,20 @@ class TreeRunner:
         return logits
 
 
-def costs_of(model: Any, call: float, *, pack: bool = True) -> Costs:
-    """What attention and copies cost on this model, in tokens through its blocks' matrices."""
+CALL = defaultdict(lambda: 512.0, cpu=32.0)
+"""By type of device: what one more forward costs, in tokens, as small batches leave a device idle."""
+
+
+def costs_of(model: Any, steps: int = 1) -> Costs:
+    """What work costs on this model, in tokens through its blocks' matrices.
+
+    Args:
+        model: a causal language model.
+        steps: forwards that each batch takes; more than one where rows go on to generate.
+    """
+    call = CALL[model.get_input_embeddings().weight.device.type]
     vocabulary = model.get_input_embeddings().weight
     embeddings = {id(vocabulary), id(model.get_output_embeddings().weight)}
     weights = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
     unit = vocabulary.shape[1] * model.config.get_text_config().num_hidden_layers / max(weights, 1)
-    return Costs(pair=PAIR * unit, prefix_key=PREFIX_KEY * unit, call=call, pack=pack)
+    return Costs(PAIR * unit, PREFIX_KEY * unit, call=call, apart=steps * call, pack=steps == 1)

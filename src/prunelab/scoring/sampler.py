@@ -20,9 +20,6 @@ from prunelab.scoring.running import Progress, ScoringStatistics, TreeRunner, co
 from prunelab.scoring.sampling import SamplingSettings
 from prunelab.scoring.tree import PrefixTree, ScoringRequest, build_tree
 
-CALL = 4096.0
-"""What keeping prompts apart costs, in tokens: every step of decoding becomes one more forward."""
-
 ROWS = defaultdict(lambda: 256, cpu=32)
 """By type of device: completions generated together at most."""
 
@@ -96,7 +93,6 @@ class Sampler:
         self._tokenizer = tokenizer
         self._runner = TreeRunner(model)
         self._decoder = Decoder(self._runner, tokenizer, self.eos_token_ids, seed)
-        self._costs = costs_of(model, CALL, pack=False)
 
     @property
     def statistics(self) -> ScoringStatistics:
@@ -128,7 +124,9 @@ class Sampler:
     @torch.inference_mode()
     def _stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
         tree = self._tree(prompts, settings)
-        for prefix, group in self._runner.walk(tree, plan_groups(tree, self._costs)):
+        # A row costs a prefill and each further token of a completion a forward.
+        root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
+        for prefix, group in self._runner.walk(tree, root):
             for inputs in self._batches(tree, group, prompts, settings):
                 for row, reason in self._complete(tree, inputs, prefix, prompts, settings):
                     text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
