@@ -10,7 +10,7 @@ from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.loading import LanguageModel
 from prunelab.prune import make_pruning_plan
 
-SAMPLES, TOKENS, BATCH = 16, 512, 2048
+SAMPLES, TOKENS, BATCH, ROUNDS = 8, 512, 2048, 3
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         for batch in ids.split(BATCH // TOKENS):
             decoder.body(input_ids=batch, use_cache=False)
 
-    report("calibration / bare forward", *ratio(collect, bare), target=1.10)
+    report("calibration / bare forward", *ratio(collect, bare, ROUNDS), target=1.10)
 
     statistics = collect()
     model.fingerprint  # noqa: B018  (hashing the weights is paid once a model, not once a plan)
@@ -39,7 +39,7 @@ def main() -> None:
             for share in (0.1, 0.2, 0.3):
                 make_pruning_plan(model, method, share, statistics=statistics)
 
-    plans, spread = ratio(six_plans, collect)
+    plans, spread = ratio(six_plans, collect, ROUNDS)
     report("calibration and six plans / calibration", 1 + plans, spread, target=1.15)
 
 
