@@ -222,13 +222,14 @@ def _ladders(
     assert scores.channels is not None
     touched, keep_one = constraints.removable(len(shapes)), not constraints.drop_sublayers
     groups, channels = [], []
+    nothing = np.zeros(0, dtype=np.int64)
     for block, shape in enumerate(shapes):
         group = _Ladder.of(scores.key_value_groups[block], shape.group_cost, keep_one)
         channel = _Ladder.of(scores.channels[block], shape.channel_cost, keep_one, constraints.channel_multiple)
-        nothing = np.zeros(0, dtype=np.int64)
-        whole = block in touched
-        groups.append(group if whole else replace(group, ends=nothing, scores=nothing, costs=nothing))
-        channels.append(channel if whole else replace(channel, ends=nothing, scores=nothing, costs=nothing))
+        if block not in touched:
+            group, channel = (replace(one, ends=nothing, scores=nothing, costs=nothing) for one in (group, channel))
+        groups.append(group)
+        channels.append(channel)
     return groups, channels
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from prunelab.benchmarks import Benchmark
 from prunelab.files import written_file
-from prunelab.results import Measurement
+from prunelab.results import Measurement, samples_beside
 from prunelab.significance import Comparison, with_holm
 
 SCALES = {"acc": 100.0, "acc_norm": 100.0, "exact_match": 100.0, "pass@1": 100.0, "inst_level_strict_acc": 100.0}
@@ -56,11 +56,6 @@ class Difference:
             "n": c.n,
             "test": c.test,
         }
-
-
-def samples_beside(path: Path) -> Path:
-    """Where the sample records of a measurement file lie."""
-    return path.with_suffix(".samples.parquet")
 
 
 def difference(benchmark: Benchmark, pruned: Measurement, dense_file: Path, pruned_file: Path) -> Difference | None:

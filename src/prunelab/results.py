@@ -116,6 +116,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", text)
 
 
+def samples_beside(path: Path) -> Path:
+    """Where the sample records of a measurement file lie."""
+    return path.with_suffix(".samples.parquet")
+
+
 def measurements_of(
     cell: Cell, benchmark: Benchmark, evaluation: Evaluation, seconds: float, details: dict[str, Scalar]
 ) -> list[Measurement]:
@@ -179,7 +184,7 @@ class ResultsStore:
     def write(self, path: Path, cell: Cell, measurements: Sequence[Measurement], samples: Sequence[Any] = ()) -> None:
         """Keep a benchmark's measurements and, beside them, one row a sample."""
         if samples:
-            with written_file(path.with_suffix(".samples.parquet")) as aside:
+            with written_file(samples_beside(path)) as aside:
                 pd.DataFrame(list(samples)).to_parquet(aside)
         rows = [m.model_dump(mode="json") for m in measurements]
         write_text(path, json.dumps({"cell": cell.model_dump(mode="json"), "measurements": rows}, indent=1) + "\n")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from prunelab.benchmarks import EvaluationSettings
 from prunelab.calibration import ActivationStatistics, CalibrationSet
@@ -241,16 +242,23 @@ class _ModelStudy:
         except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
             return cut.ratio
 
-    def _path(self, cell: Cell, run: Run) -> Path:
-        benchmark, settings = run
-        return self.store.path(cell, benchmark.name, {"version": benchmark.version, **benchmark.identity(settings)})
+    @cached_property
+    def _identities(self) -> list[dict[str, Any]]:
+        """What decides each run's figures besides the model; found once, since it reads and hashes the data."""
+        return [{"version": benchmark.version, **benchmark.identity(settings)} for benchmark, settings in self.runs]
+
+    def _paths(self, cell: Cell) -> list[tuple[Run, Path]]:
+        """Every run, and where its measurements of a cell are kept."""
+        return [
+            (run, self.store.path(cell, run[0].name, identity))
+            for run, identity in zip(self.runs, self._identities, strict=True)
+        ]
 
     def _measure(self, cell: Cell, make: Callable[[], LanguageModel], plan: PruningPlan | None = None) -> None:
         """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
         made: list[LanguageModel] = []
-        for run in self.runs:
+        for run, path in self._paths(cell):
             with _recorded(self.result.failures, f"{cell.label}: {run[0].name}", self.say):
-                path = self._path(cell, run)
                 found = self.store.read(path)
                 if found is None:
                     if not made:
@@ -264,8 +272,8 @@ class _ModelStudy:
     def _compare(self, cell: Cell) -> None:
         """Paired tests of a pruned cell against the dense model, adjusted over its benchmarks."""
         found: list[Difference] = []
-        for run in self.runs:
-            dense, pruned = (self._path(one, run) for one in (dense_cell(self.model), cell))
+        both = zip(self._paths(dense_cell(self.model)), self._paths(cell), strict=True)
+        for (run, dense), (_, pruned) in both:
             primary = [m for m in self.store.read(pruned) or [] if m.primary]
             compared = difference(run[0], primary[0], dense, pruned) if primary else None
             found += [compared] if compared is not None else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics
@@ -13,6 +12,7 @@ from prunelab.families.base import UnitLayout
 from prunelab.importance import ImportanceScores, width_scores
 from prunelab.methods import register
 from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.methods.magnitude_width import column_norms
 
 
 def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
@@ -21,9 +21,7 @@ def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, 
     Var is the sample variance over tokens, W_j the projection's column j. The published code computes another variance
     (see `prunelab.calibration.statistics`) and squares the attention's metric but not the MLP's; Eq. 2 does neither.
     """
-    weight = decoder.weight(block, layout.writer)
-    norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
-    return statistics.of(layout.unit)[block].variance * norms.cpu().double() ** 2
+    return statistics.of(layout.unit)[block].variance * column_norms(decoder, block, layout) ** 2
 
 
 @register
