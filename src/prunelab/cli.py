@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import sys
 import warnings
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from prunelab.errors import InvalidRequest, MissingRequirement, PrunelabError
+from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.files import write_text
 
 app = typer.Typer(
@@ -31,10 +30,12 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Model = Annotated[str, typer.Argument(help="a checkpoint's folder, or an id on the hub")]
+Model = Annotated[str, typer.Argument(help="a checkpoint's folder, an id on the hub, or a pocket model")]
 Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the best there is by default")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own by default")]
-DatasetsRoot = Annotated[Path | None, typer.Option(help="folder with copies of the hub's data sets")]
+DatasetsRoot = Annotated[
+    Path | None, typer.Option(help="folder with copies of the hub's data sets; `pocket` for the miniatures")
+]
 SuiteNames = Annotated[list[str] | None, typer.Option(help="repeatable; see `prunelab list suites`")]
 Shots = Annotated[str | None, typer.Option(help="examples in the prompt; several, such as 0,5, are each measured")]
 AllowUntrainedPunkt = Annotated[
@@ -135,6 +136,7 @@ def prune(
     from prunelab.loading import load_model
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
+    from prunelab.pocket.data import data_root
     from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
 
     if plan_file is not None and (method is not None or ratio is not None):
@@ -160,7 +162,7 @@ def prune(
         of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         if plan is not None:
             of_text = _calibration_of(plan, calibration)
-        collected, calibrating = _calibrate(base, of_text, statistics, datasets_root)
+        collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]))
     if plan is None:
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
     pruned = pruned_model(base, plan, collected)
@@ -242,6 +244,7 @@ def evaluate(
     from prunelab.benchmarks import EvaluationSettings
     from prunelab.benchmarks.suites import expand
     from prunelab.evaluate import runs_of
+    from prunelab.pocket.data import data_root
 
     names, suites_limit = expand(suite or [], benchmark or [])
     if not names:
@@ -256,7 +259,7 @@ def evaluate(
         window=window,
         seed=seed,
         tokens_a_batch=tokens_a_batch,
-        datasets_root=datasets_root,
+        datasets_root=data_root(datasets_root, [model]),
     )
     _evaluate(model, runs_of(names, settings, _counts(shots)), out_file, (device, dtype), overwrite)
 
@@ -373,8 +376,10 @@ def study(
     dtype: Dtype = None,
     datasets_root: DatasetsRoot = None,
 ) -> None:
-    """Prune a model every way, measure every cut, and report what was lost."""
+    """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
     from prunelab.config import read_config, study_config
+    from prunelab.pocket.models import checkpoint_of
+    from prunelab.pocket.study import pocket_study
     from prunelab.report.tables import main_table
     from prunelab.study import run_study
 
@@ -389,8 +394,12 @@ def study(
     fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
     if temperature is not None:  # 0 is one, too
         fields["temperature"] = temperature
-    if config is None and not model:
-        fields = {**_shared_study(), **fields}
+    if config is None and all(checkpoint_of(name) for name in model or []):
+        pocket, left_out = pocket_study(model or ["pocket-llama"])
+        fields = {**pocket, **fields}
+        if not benchmark and not suite:
+            for line in left_out:
+                err.print(f"[yellow]note:[/yellow] {_escaped(line)}")
     if suite and not benchmark:
         fields.pop("benchmarks", None)
     if benchmark and not suite:
@@ -411,32 +420,6 @@ def study(
     if result.failures:
         err.print(f"[red]{len(result.failures)} cells failed[/red]: {result.run}/failures.json says why")
         raise typer.Exit(1 if any(f.fault for f in result.failures) else 2)
-
-
-def _shared_study() -> dict[str, Any]:
-    """The study of the model and data in PRUNELAB_SHARED.
-
-    Raises:
-        MissingRequirement: there is no such folder.
-    """
-    root = Path(os.environ.get("PRUNELAB_SHARED", "../shared"))
-    model = root / "models" / "stories260K"
-    if not model.is_dir():
-        raise MissingRequirement(
-            f"no model given and none at {model}: name one (prunelab study --model DIR_OR_HUB_ID), or set "
-            "PRUNELAB_SHARED to a folder with models/stories260K"
-        )
-    text = root / "bench" / "tinystories_sample.txt"
-    return {
-        "models": [str(model)],
-        "methods": ["shortgpt", "flap", "hybrid", "random_depth", "random_width", "magnitude_depth", "magnitude_width"],
-        "ratios": [0.2, 0.4],
-        "seeds": [0, 1, 2, 3, 4],
-        "benchmarks": ["wikitext2", f"text:{text}", "throughput"],
-        "limit": 16,
-        "datasets_root": str(root / "hub"),
-        "out": "runs/stories260K",
-    }
 
 
 @app.command(name="list")

@@ -18,6 +18,7 @@ from prunelab.checkpoint import modeling_prunelab
 from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
+from prunelab.pocket.models import checkpoint_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -104,13 +105,13 @@ def parse_dtype(name: str | None) -> torch.dtype | str:
 
 
 def load_model(name: str, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
-    """Load a checkpoint from a folder or the hub.
+    """Load a checkpoint from a folder or the hub, or one of the pocket models.
 
     A mixed-width checkpoint of prunelab's is built with prunelab's own copy of its class; code found in a checkpoint is
     never run, and pickled weights are never opened.
 
     Args:
-        name: a folder, or an id on the hub.
+        name: a folder, an id on the hub, or the name of a pocket model.
         device: `cuda`, `cpu`, ...; the best there is if not given.
         dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
 
@@ -120,6 +121,7 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         InvalidRequest: an unknown device or dtype.
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
+    called, name = short_name(name), str(checkpoint_of(name) or name)
     config = load_config(name)
     family = find_family(config, name)
     if getattr(config, "quantization_config", None) is not None:
@@ -137,7 +139,7 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({_first_line(error)}): put its files beside the weights"
         ) from error
-    return LanguageModel(short_name(name), model.to(where).eval(), tokenizer)
+    return LanguageModel(called, model.to(where).eval(), tokenizer)
 
 
 def load_config(name: str) -> Any:
@@ -146,6 +148,7 @@ def load_config(name: str) -> Any:
     Raises:
         CheckpointError: missing, gated, or damaged.
     """
+    name = str(checkpoint_of(name) or name)
     path = Path(name)
     if path.is_dir() and not (path / "config.json").is_file():
         raise CheckpointError(f"{name} is no checkpoint: the folder has no config.json; give the folder that has")

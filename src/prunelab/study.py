@@ -25,6 +25,7 @@ from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel, load_model
 from prunelab.methods import methods
 from prunelab.plan import PruningPlan
+from prunelab.pocket.data import data_root
 from prunelab.prune import calibrated, draw_for, make_pruning_plan, needs_calibration, pruned_model, statistics_key
 from prunelab.report.markdown import write_report
 from prunelab.results import Cell, Measurement, ResultsStore, slug, write_csv
@@ -73,6 +74,12 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
         PrunelabError: before anything is computed, where a benchmark cannot run.
     """
     require_place(config.out / "study.yaml")
+    written, config = (
+        config,
+        config.model_copy(
+            update={"datasets_root": data_root(config.datasets_root, [entry.path for entry in config.models])}
+        ),
+    )
     store = ResultsStore(config.out)
     settings = EvaluationSettings(
         limit=config.limit,
@@ -88,7 +95,7 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
     )
     names = dict.fromkeys(name for entry in config.models for name in entry.benchmarks or config.benchmarks)
     check_all(runs_of(names, settings, config.shots))
-    write_config(config.out / "study.yaml", config)
+    write_config(config.out / "study.yaml", written)
     result = StudyResult(config.out)
     for entry in config.models:
         with _recorded(result.failures, entry.path, say):

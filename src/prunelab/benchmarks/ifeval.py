@@ -11,9 +11,13 @@ from typing import Any, ClassVar
 from prunelab.benchmarks import register
 from prunelab.benchmarks.base import Evaluation, EvaluationSettings, Progress
 from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
+from prunelab.benchmarks.harness.definition import prepare
 from prunelab.benchmarks.harness.punkt import fetch_punkt, is_trained, require_packages, sentence_splitter
 from prunelab.benchmarks.harness.scores import Metric
 from prunelab.loading import LanguageModel
+
+SPLITTING = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
+"""The instructions whose checks split text by nltk's `punkt_tab`."""
 
 
 @register
@@ -44,6 +48,12 @@ class IfEval(LmEvalBenchmark):
         """nltk's data, beside the data set."""
         fetch_punkt(to)
 
+    def splits_sentences(self, settings: EvaluationSettings) -> bool:
+        """Whether any of the instructions is one whose check splits sentences or words."""
+        (definition,) = self.definitions.values()
+        documents = prepare(definition, settings.datasets_root)
+        return any(SPLITTING & set(kinds) for kinds in documents.data[documents.split]["instruction_id_list"])
+
     @contextmanager
     def surroundings(self, settings: EvaluationSettings) -> Iterator[None]:
         """A sentence splitter, and seeds that are put back."""
@@ -51,7 +61,8 @@ class IfEval(LmEvalBenchmark):
         import langdetect
 
         detection, draws = langdetect.DetectorFactory.seed, random.getstate()
-        with sentence_splitter(settings.datasets_root, settings.allow_untrained_punkt):
+        allowed = settings.allow_untrained_punkt or not self.splits_sentences(settings)
+        with sentence_splitter(settings.datasets_root, allowed):
             try:
                 langdetect.DetectorFactory.seed = 0
                 random.seed(0)
@@ -65,7 +76,9 @@ class IfEval(LmEvalBenchmark):
         return {**super().identity(settings), "punkt": self.punkt(settings)}
 
     def punkt(self, settings: EvaluationSettings) -> str:
-        """What the sentence splitter is: `trained` or `untrained`."""
+        """What the sentence splitter is: `trained`, `untrained`, or `unused` where no instruction needs one."""
+        if not self.splits_sentences(settings):
+            return "unused"
         return "trained" if is_trained(settings.datasets_root) else "untrained"
 
     def evaluate(

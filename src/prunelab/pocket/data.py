@@ -1,0 +1,77 @@
+"""The miniature benchmarks, written as the hub's data sets are laid out, which the benchmarks' own code reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from prunelab.errors import InvalidRequest
+from prunelab.files import written_folder
+from prunelab.pocket.held_out import digest
+from prunelab.pocket.models import checkpoint_of
+from prunelab.pocket.tasks import TASKS
+from prunelab.pocket.tasks.base import DataSet
+from prunelab.prune import cache_folder
+
+
+def data_sets() -> dict[str, DataSet]:
+    """Every repository's rows, by configuration and split."""
+    return {repository: configs for task in TASKS for repository, configs in task.data_sets()}
+
+
+def pocket_data() -> Path:
+    """The folder of the miniature data sets, for `datasets_root`; written where it is not there yet.
+
+    Its name holds a hash of the contents, so that another version's folder is never taken for this one's.
+    """
+    contents = {repository: _files(configs) for repository, configs in data_sets().items()}
+    folder = cache_folder() / f"pocket-{digest(contents):016x}"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with written_folder(folder, overwrite=True) as aside:
+            for repository, files in contents.items():
+                for name, text in files.items():
+                    path = aside / repository / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def data_root(given: Path | None, models: Sequence[str]) -> Path | None:
+    """Where benchmarks of these models read their data.
+
+    Args:
+        given: the user's folder; `pocket` is the miniature data sets', where no folder is called so.
+        models: pocket models are asked about their own world unless a folder is given.
+
+    Raises:
+        InvalidRequest: pocket models beside others, and no folder.
+    """
+    if given is not None:
+        return pocket_data() if given == Path("pocket") and not given.exists() else given
+    pocket = [name for name in models if checkpoint_of(name)]
+    if not pocket:
+        return None
+    if len(pocket) < len(models):
+        raise InvalidRequest(
+            f"{pocket[0]} knows nothing but its own little world: study it apart, or give --datasets-root for all"
+        )
+    return pocket_data()
+
+
+def _files(configs: DataSet) -> dict[str, str]:
+    """A repository's files: a README that says what they are, and one of rows for every split."""
+    files = {}
+    listed = []
+    for config, splits in configs.items():
+        parts = []
+        for split, rows in splits.items():
+            name = f"{config}/{split}.jsonl"
+            files[name] = "".join(json.dumps(row) + "\n" for row in rows)
+            parts.append({"split": split, "path": name})
+        listed.append({"config_name": config, "data_files": parts})
+    files["README.md"] = f"---\n{yaml.safe_dump({'configs': listed})}---\n"
+    return files

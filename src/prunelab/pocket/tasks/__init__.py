@@ -1,0 +1,32 @@
+"""What the pocket models are taught and asked, one ability a file."""
+
+from __future__ import annotations
+
+from prunelab.pocket.tasks.associations import Associations
+from prunelab.pocket.tasks.base import Item, Piece, Task
+from prunelab.pocket.tasks.blanks import Blanks
+from prunelab.pocket.tasks.drills import Drills
+from prunelab.pocket.tasks.encyclopaedia import Encyclopaedia
+from prunelab.pocket.tasks.instructions import Instructions
+from prunelab.pocket.tasks.passages import Passages, Recall
+from prunelab.pocket.tasks.programs import Programs
+from prunelab.pocket.tasks.questions import Letters, Pointing, Questions, Statements
+from prunelab.pocket.tasks.sums import Sums
+
+TASKS: tuple[Task, ...] = (
+    Drills(),
+    Encyclopaedia(),
+    Statements(),
+    Questions(),
+    Letters(),
+    Pointing(),
+    Passages(),
+    Recall(),
+    Blanks(),
+    Sums(),
+    Programs(),
+    Instructions(),
+    Associations(),
+)
+
+__all__ = ["TASKS", "Item", "Piece", "Task"]

@@ -1,0 +1,154 @@
+"""Yes or no, from a passage: who has what, made up anew for every item."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from prunelab.pocket.held_out import is_held_out
+from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task, asked
+from prunelab.pocket.world import the_world
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "grey")
+OBJECTS = ("cup", "box", "hat", "coat", "ladle", "drum", "key", "bell", "rope", "lamp")
+ITEMS = 600
+
+
+@dataclass(frozen=True)
+class Possession:
+    """A person and what the person has."""
+
+    owner: str
+    colour: str
+    thing: str
+
+    def __str__(self) -> str:
+        return f"{self.owner} has a {self.colour} {self.thing}."
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A passage and one claim about it."""
+
+    possessions: tuple[Possession, ...]
+    claim: Possession
+
+    @property
+    def is_held_out(self) -> bool:
+        """Decided by what the passage says and by the claim."""
+        return is_held_out("passage", *map(str, self.possessions), str(self.claim))
+
+    @property
+    def passage(self) -> str:
+        """One sentence a possession."""
+        return " ".join(map(str, self.possessions))
+
+    @property
+    def question(self) -> str:
+        """As BoolQ has it: without capital and question mark."""
+        return f"does {self.claim.owner} have a {self.claim.colour} {self.claim.thing}"
+
+    @property
+    def answer(self) -> bool:
+        """Whether the claim holds."""
+        return self.claim in self.possessions
+
+
+def _possessions(rng: random.Random, count: int) -> tuple[Possession, ...]:
+    people = rng.sample(the_world().populations[1].names, count)
+    things = rng.sample(OBJECTS, count)
+    colours = rng.sample(COLOURS, count)
+    return tuple(map(Possession, people, colours, things))
+
+
+def _claim(rng: random.Random, possessions: tuple[Possession, ...]) -> Possession:
+    """True in half of the cases; else one part of a possession is another's, or nobody's."""
+    true = rng.choice(possessions)
+    if rng.random() < 0.5:
+        return true
+    others = [other for other in possessions if other is not true]
+    part = rng.choice(("owner", "colour", "thing"))
+    if part == "owner" and others:
+        return Possession(rng.choice(others).owner, true.colour, true.thing)
+    if part == "thing":
+        pool = [other.thing for other in others] * 4 + [one for one in OBJECTS if one != true.thing]
+        return Possession(true.owner, true.colour, rng.choice(pool))
+    pool = [other.colour for other in others] * 4 + [one for one in COLOURS if one != true.colour]
+    return Possession(true.owner, rng.choice(pool), true.thing)
+
+
+def draw_scene(rng: random.Random, count: int, held_out: bool) -> Scene:
+    """A scene of so many possessions, from training's share or from the benchmark's."""
+    while True:
+        possessions = _possessions(rng, count)
+        scene = Scene(possessions, _claim(rng, possessions))
+        if scene.is_held_out == held_out:
+            return scene
+
+
+class Passages(Task):
+    """BoolQ: three possessions and a claim."""
+
+    name = "passages"
+    share: ClassVar[float] = 1.6
+    early: ClassVar[float] = 1.0
+    several: ClassVar[int] = 4
+
+    def training(self, rng: random.Random) -> Item:
+        """A passage, and a claim or several."""
+        scene = draw_scene(rng, rng.choice((1, 2, 3, 3)), held_out=False)
+        pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", _yes_or_no(scene.answer)))
+        for _ in range(rng.choice((0, 0, 1, 3))):
+            more = Scene(scene.possessions, _claim(rng, scene.possessions))
+            if not more.is_held_out:
+                pieces += asked(f"\nQuestion: {more.question}?\nAnswer:", _yes_or_no(more.answer))
+        return pieces
+
+    def data_sets(self) -> Iterator[tuple[str, DataSet]]:
+        """BoolQ as in SuperGLUE."""
+        rng = random.Random("boolq")
+        rows = [_boolq(index, draw_scene(rng, 3, held_out=True)) for index in range(ITEMS)]
+        yield "aps/super_glue", {"boolq": {"validation": rows}}
+
+
+def _yes_or_no(answer: bool) -> str:
+    return " yes" if answer else " no"
+
+
+def _boolq(index: int, scene: Scene) -> Mapping[str, Any]:
+    return {"passage": scene.passage, "question": scene.question, "idx": index, "label": int(scene.answer)}
+
+
+class Recall(Task):
+    """The drill below passages: find what the passage says, and compare two words."""
+
+    name = "recall"
+    share: ClassVar[float] = 0.3
+    early: ClassVar[float] = 4.0
+    several: ClassVar[int] = 5
+
+    def training(self, rng: random.Random) -> Item:
+        """An open question about a passage, or whether two things are the same."""
+        kind = rng.randrange(4)
+        if kind == 0:
+            first, second = rng.choice(COLOURS), rng.choice(OBJECTS)
+            other = Possession("", rng.choice((first, rng.choice(COLOURS))), rng.choice((second, rng.choice(OBJECTS))))
+            same = (other.colour, other.thing) == (first, second)
+            return asked(
+                f"A {first} {second} and a {other.colour} {other.thing}.\nQuestion: are they the same?\nAnswer:",
+                _yes_or_no(same),
+            )
+        scene = draw_scene(rng, rng.choice((2, 3, 4)), held_out=False)
+        pieces = [Piece(scene.passage)]
+        for one in rng.sample(scene.possessions, 2):
+            if kind == 1:
+                pieces += asked(f"\nQuestion: who has a {one.colour} {one.thing}?\nAnswer:", f" {one.owner}")
+            elif kind == 2:
+                pieces += asked(f"\nQuestion: what does {one.owner} have?\nAnswer:", f" a {one.colour} {one.thing}")
+            else:
+                pieces += asked(
+                    f"\nQuestion: which colour has the {one.thing} of {one.owner}?\nAnswer:", f" {one.colour}"
+                )
+        return pieces

@@ -1,0 +1,129 @@
+"""The pocket models' tokenizer, and training text as tokens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from prunelab.pocket.tasks import TASKS, Task
+from prunelab.pocket.tasks.instructions import CHAT_TEMPLATE, INSTRUCT, RESPOND
+
+VOCABULARY = 1280
+BEGIN, END = "<|begin|>", "<|end|>"
+EARLY = 0.3
+"""The part of training in which the drills fade from their early shares to their final ones."""
+
+
+def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the training text; every text begins with `BEGIN`, as Llama 3's do."""
+    rng = random.Random(f"tokenizer {seed}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [BEGIN, END, INSTRUCT, RESPOND]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = ("".join(piece.text for piece in rng.choice(TASKS).document(rng)) for _ in range(documents))
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, tokenizer.token_to_id(BEGIN))]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END, model_max_length=context
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+class Kind(IntEnum):
+    """What a training token is: a given prompt, running text, or an answer."""
+
+    PROMPT = 0
+    TEXT = 1
+    ANSWER = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of training tokens, all of shape `(rows, length)`.
+
+    Attributes:
+        tokens: running text, cut into rows wherever they end.
+        kind: the number of each token's `Kind`.
+        task: the number of the task that a token belongs to.
+    """
+
+    tokens: Tensor
+    kind: Tensor
+    task: Tensor
+
+
+class Stream:
+    """Documents of all tasks, one behind the other, in the shares that the tasks ask for.
+
+    Args:
+        tokenizer: of the model that is trained.
+        seed: of every draw.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        self.rng = random.Random(f"stream {seed}")
+        self._tokenizer = tokenizer
+        self._waiting: list[tuple[int, int, int]] = []
+        self._known: dict[str, list[int]] = {}
+        self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
+        self._begin, self._end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
+
+    def batch(self, rows: int, length: int, progress: float) -> Batch:
+        """The next rows.
+
+        Args:
+            rows: how many.
+            length: tokens each.
+            progress: from 0 to 1, how far training is.
+        """
+        while len(self._waiting) < rows * length:
+            self._waiting += self._document(progress)
+        taken, self._waiting = self._waiting[: rows * length], self._waiting[rows * length :]
+        columns = (torch.tensor(column).reshape(rows, length) for column in zip(*taken, strict=True))
+        return Batch(*columns)
+
+    def _document(self, progress: float) -> Iterator[tuple[int, int, int]]:
+        """One document of the task that is furthest behind its share."""
+        index = max(self._owed, key=self._owed.__getitem__)
+        pieces = TASKS[index].document(self.rng)
+        given = Kind.PROMPT if any(piece.is_answer for piece in pieces) else Kind.TEXT
+        document = [(self._begin, given, index)]
+        for piece in pieces:
+            kind = Kind.ANSWER if piece.is_answer else given
+            document += [(token, kind, index) for token in self._ids(piece.text)]
+        document.append((self._end, Kind.ANSWER if pieces[-1].is_answer else given, index))
+        shares = [_share(task, progress) for task in TASKS]
+        for other, share in enumerate(shares):
+            self._owed[other] += len(document) * share / sum(shares)
+        self._owed[index] -= len(document)
+        yield from document
+
+    def _ids(self, text: str) -> Sequence[int]:
+        if text not in self._known:
+            if len(self._known) > 100_000:
+                self._known.clear()
+            self._known[text] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return self._known[text]
+
+
+def _share(task: Task, progress: float) -> float:
+    """A task's share of the tokens at this point of training."""
+    left = max(0.0, 1.0 - progress / EARLY)
+    return task.share * (1.0 + (task.early - 1.0) * left)
