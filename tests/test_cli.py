@@ -197,10 +197,3 @@ def test_a_plan_leaves_no_choice(command: Command, tiny_checkpoint: CheckpointOf
     other.write_text("quite another text " * 400)
     given = ["--plan", plan, "--out", tmp_path / "x", "--calibration", other, "--device", "cpu"]
     refused(command("prune", model, *given), "biases were made from calibration", "samples 8")
-
-
-def test_a_study_without_a_model_says_what_to_do(
-    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PRUNELAB_SHARED", str(tmp_path))
-    refused(command("study"), "no model given", "prunelab study --model", "PRUNELAB_SHARED")

@@ -22,8 +22,9 @@ from prunelab.config import study_config
 from prunelab.errors import InvalidRequest
 from prunelab.report.tables import main_table
 from prunelab.results import Measurement
+from prunelab.run import Run, load_run
 from prunelab.significance import Comparison
-from prunelab.study import StudyResult, run_study
+from prunelab.study import run_study
 
 CheckpointOf = Callable[[str], Path]
 METHODS = ["shortgpt", "flap", "hybrid", "random_depth", "random_width", "magnitude_depth", "magnitude_width"]
@@ -37,7 +38,7 @@ def fields(model: Path, corpus: Path, out: Path, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(**given: Any) -> StudyResult:
+def run(**given: Any) -> Run:
     return run_study(study_config(given), say=lambda line: None)
 
 
@@ -64,6 +65,11 @@ def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus:
     assert "**tiny-llama, flap 50%**" in text
     assert (tmp_path / "run" / "study.yaml").exists()
     assert len(list((tmp_path / "run" / "statistics").iterdir())) == 1, "one calibration for the whole grid"
+    again = load_run(tmp_path / "run")
+    assert again.measurements == result.measurements
+    assert list(again.differences) == list(result.differences)
+    assert again.config == result.config
+    assert set(again.plans) == {m.plan for m in result.measurements} - {None}
 
 
 def test_width_is_budgeted_at_what_depth_achieved(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:

@@ -6,21 +6,21 @@ again, so a study that was killed goes on where it was, and a second run compute
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from prunelab.benchmarks import EvaluationSettings
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.comparison import Difference, adjusted, difference, write_comparisons
+from prunelab.comparison import Difference, adjusted, difference
 from prunelab.config import ModelEntry, StudyConfig, write_config
 from prunelab.errors import InvalidRequest, PlanError, PrunelabError
-from prunelab.evaluate import Run, check_all, dense_cell, evaluate, runs_of
-from prunelab.files import require_place, write_text
+from prunelab.evaluate import Run as BenchmarkRun
+from prunelab.evaluate import check_all, dense_cell, evaluate, runs_of
+from prunelab.files import require_place
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel, load_model
 from prunelab.methods import methods
@@ -28,26 +28,17 @@ from prunelab.plan import PruningPlan
 from prunelab.pocket.data import data_root
 from prunelab.prune import calibrated, draw_for, make_pruning_plan, needs_calibration, pruned_model, statistics_key
 from prunelab.report.markdown import write_report
-from prunelab.results import Cell, Measurement, ResultsStore, slug, write_csv
+from prunelab.results import Cell, Measurement, ResultsStore, slug
+from prunelab.run import Failure, Measured, Run
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A cell that could not be measured, and why; `fault` tells a mistake of ours from one that the user can mend."""
+class _Found:
+    """What a study has found so far."""
 
-    cell: str
-    error: str
-    fault: bool
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study found, what pruning changed, and what could not be measured."""
-
-    run: Path
-    measurements: list[Measurement] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -67,7 +58,7 @@ class Cut:
         return f"{self.method} {self.ratio:.0%}{seed}"
 
 
-def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
+def run_study(config: StudyConfig, say: Say = print) -> Run:
     """Run the grid, or what is missing of it.
 
     Raises:
@@ -96,15 +87,14 @@ def run_study(config: StudyConfig, say: Say = print) -> StudyResult:
     names = dict.fromkeys(name for entry in config.models for name in entry.benchmarks or config.benchmarks)
     check_all(runs_of(names, settings, config.shots))
     write_config(config.out / "study.yaml", written)
-    result = StudyResult(config.out)
+    found = _Found()
     for entry in config.models:
-        with _recorded(result.failures, entry.path, say):
-            _ModelStudy(config, entry, store, settings, say, result).run()
-    write_csv(config.out / "results.csv", result.measurements)
-    write_comparisons(config.out / "comparisons.csv", result.differences)
-    write_text(config.out / "failures.json", json.dumps([asdict(f) for f in result.failures], indent=1) + "\n")
-    write_report(config, result.measurements, result.differences, result.failures)
-    return result
+        with _recorded(found.failures, entry.path, say):
+            _ModelStudy(config, entry, store, settings, say, found).run()
+    run = Run(config.out, config, found.measured, found.differences, found.failures)
+    run.write()
+    write_report(run)
+    return run
 
 
 class _recorded:  # noqa: N801  (a context manager, used like a function)
@@ -135,7 +125,7 @@ class _ModelStudy:
     store: ResultsStore
     settings: EvaluationSettings
     say: Say
-    result: StudyResult
+    found: _Found
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -143,7 +133,7 @@ class _ModelStudy:
         return model.with_model(model.model, self.entry.name)
 
     @cached_property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[BenchmarkRun]:
         return runs_of(self.entry.benchmarks or self.config.benchmarks, self.settings, self.config.shots)
 
     def run(self) -> None:
@@ -151,7 +141,7 @@ class _ModelStudy:
         self.say(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
         self._measure(dense_cell(self.model), lambda: self.model)
         for cut in self.cuts():
-            with _recorded(self.result.failures, f"{self.model.name} {cut.label}", self.say):
+            with _recorded(self.found.failures, f"{self.model.name} {cut.label}", self.say):
                 self._pruned_cell(cut)
 
     def cuts(self) -> Iterator[Cut]:
@@ -254,7 +244,7 @@ class _ModelStudy:
         """What decides each run's figures besides the model; found once, since it reads and hashes the data."""
         return [{"version": benchmark.version, **benchmark.identity(settings)} for benchmark, settings in self.runs]
 
-    def _paths(self, cell: Cell) -> list[tuple[Run, Path]]:
+    def _paths(self, cell: Cell) -> list[tuple[BenchmarkRun, Path]]:
         """Every run, and where its measurements of a cell are kept."""
         return [
             (run, self.store.path(cell, run[0].name, identity))
@@ -265,7 +255,7 @@ class _ModelStudy:
         """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
         made: list[LanguageModel] = []
         for run, path in self._paths(cell):
-            with _recorded(self.result.failures, f"{cell.label}: {run[0].name}", self.say):
+            with _recorded(self.found.failures, f"{cell.label}: {run[0].name}", self.say):
                 found = self.store.read(path)
                 if found is None:
                     if not made:
@@ -274,7 +264,7 @@ class _ModelStudy:
                     found = [_with_plan(m, plan) for m in outcome.measurements]
                     self.store.write(path, cell, found, outcome.samples)
                     self.say(_line(cell, found))
-                self.result.measurements.extend(found)
+                self.found.measured.append(Measured(path, found))
 
     def _compare(self, cell: Cell) -> None:
         """Paired tests of a pruned cell against the dense model, adjusted over its benchmarks."""
@@ -284,7 +274,7 @@ class _ModelStudy:
             primary = [m for m in self.store.read(pruned) or [] if m.primary]
             compared = difference(run[0], primary[0], dense, pruned) if primary else None
             found += [compared] if compared is not None else []
-        self.result.differences.extend(adjusted(found))
+        self.found.differences.extend(adjusted(found))
 
 
 def _with_plan(measurement: Measurement, plan: PruningPlan | None) -> Measurement:

@@ -110,7 +110,8 @@ def train(name: str, recipe: Recipe, device: torch.device, out: Path) -> None:
 
 def _optimizers(model: PreTrainedModel, recipe: Recipe) -> Iterator[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the rest."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     embedding = model.get_input_embeddings().weight
     for parameter in model.parameters():
         (matrices if parameter.ndim == 2 and parameter is not embedding else others).append(parameter)

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
 
+from prunelab.comparison import Difference
 from prunelab.files import write_text
 from prunelab.report.figures import quality_by_ratio, write_figure
 from prunelab.report.tables import main_table
-from prunelab.results import Measurement
-
-if TYPE_CHECKING:
-    from prunelab.comparison import Difference
-    from prunelab.config import StudyConfig
-
-
-class FailedCell(Protocol):
-    """What the report says of a cell that failed."""
-
-    @property
-    def cell(self) -> str:
-        """Which."""
-
-    @property
-    def error(self) -> str:
-        """Why."""
-
+from prunelab.run import Run
 
 REPORT = """\
 # Pruning study
@@ -61,16 +44,12 @@ marks a change that was seen (5 %, after Holm).
 """
 
 
-def report_text(
-    config: StudyConfig,
-    measurements: Sequence[Measurement],
-    differences: Sequence[Difference],
-    failures: Sequence[FailedCell],
-) -> str:
+def report_text(run: Run) -> str:
     """The report's text."""
+    config, measurements, differences = run.config, run.measurements, run.differences
     details = measurements[0].details if measurements else {}
     names = ("prunelab", "python", "torch", "transformers")
-    failed = [f"- {f.cell}: {f.error.strip().splitlines()[-1]}" for f in failures]
+    failed = [f"- {f.cell}: {f.error.strip().splitlines()[-1]}" for f in run.failures]
     return REPORT.format(
         table=main_table(measurements, differences).markdown(),
         lost=_lost(differences),
@@ -99,13 +78,8 @@ def _lost(differences: Sequence[Difference]) -> str:
     return LOST + "\n\n".join(parts) + "\n"
 
 
-def write_report(
-    config: StudyConfig,
-    measurements: Sequence[Measurement],
-    differences: Sequence[Difference],
-    failures: Sequence[FailedCell],
-) -> None:
+def write_report(run: Run) -> None:
     """Write `report/report.md` and its figures into the run's folder."""
-    folder = config.out / "report"
-    write_figure(quality_by_ratio(measurements), folder / "figures" / "quality_by_ratio")
-    write_text(folder / "report.md", report_text(config, measurements, differences, failures))
+    folder = run.folder / "report"
+    write_figure(quality_by_ratio(run.measurements), folder / "figures" / "quality_by_ratio")
+    write_text(folder / "report.md", report_text(run))

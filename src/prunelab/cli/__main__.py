@@ -1,0 +1,5 @@
+"""`python -m prunelab.cli`."""
+
+from prunelab.cli import main
+
+main()

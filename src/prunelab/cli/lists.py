@@ -1,0 +1,39 @@
+"""`prunelab list`: what is registered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table as RichTable
+
+from prunelab.cli.terminal import app, out
+
+
+@app.command(name="list")
+def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
+    """List what is registered."""
+    from prunelab.benchmarks import benchmarks
+    from prunelab.benchmarks.suites import suites
+    from prunelab.families import families
+    from prunelab.methods import methods
+
+    if what == "methods":
+        table = RichTable("method", "removes", "what it does", "source")
+        for m in methods.values():
+            table.add_row(m.name, m.strategy, m.summary, m.source)
+    elif what == "benchmarks":
+        table = RichTable("benchmark", "what it measures", "primary metric", "chance", "shots")
+        for b in benchmarks.values():
+            chance, shots = ("" if x is None else f"{x:.3g}" for x in (b.chance, b.shots))
+            table.add_row(b.name, b.title, b.primary, chance, shots)
+        table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "", "")
+    elif what == "suites":
+        table = RichTable("suite", "what it is", "limit", "benchmarks")
+        for s in suites.values():
+            table.add_row(s.name, s.title, "" if s.limit is None else str(s.limit), ", ".join(s.benchmarks))
+    else:
+        table = RichTable("family", "architecture", "where blocks live")
+        for f in families.values():
+            table.add_row(f.name, f.stock_class, f"{f.decoder}.{f.blocks}")
+    out.print(table)

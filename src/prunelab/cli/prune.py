@@ -1,0 +1,131 @@
+"""`prunelab prune`: from a model to a smaller checkpoint."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from prunelab.cli.options import (
+    DatasetsRoot,
+    Device,
+    Dtype,
+    Model,
+    Overwrite,
+)
+from prunelab.cli.terminal import app, bar, out
+from prunelab.errors import InvalidRequest
+
+
+@app.command()
+def prune(
+    model: Model,
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the pruned checkpoint to")],
+    method: Annotated[str | None, typer.Option(help="see `prunelab list methods`; flap by default")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="share of the blocks' projection weights to remove; 0.2 by default")
+    ] = None,
+    calibration: Annotated[str, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = "wikitext2",
+    samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
+    sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="of the calibration's and a random method's draws")
+    ] = 0,
+    protect_first: Annotated[int, typer.Option(min=0, help="blocks at the beginning to leave whole")] = 0,
+    protect_last: Annotated[int, typer.Option(min=0, help="blocks at the end to leave whole")] = 0,
+    channel_multiple: Annotated[int, typer.Option(min=1, help="round pruned MLP widths to a multiple of this")] = 1,
+    drop_sublayers: Annotated[bool, typer.Option(help="let a block lose its whole attention or MLP")] = False,
+    uniform: Annotated[bool, typer.Option(help="one width for all blocks, for a stock class")] = False,
+    compensation: Annotated[Literal["auto", "bias", "none"], typer.Option(help="what removed units leave")] = "auto",
+    plan_file: Annotated[Path | None, typer.Option("--plan", help="apply this plan instead of making one")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="where statistics are kept and looked for")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    datasets_root: DatasetsRoot = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prune a model and write a checkpoint that loads everywhere."""
+    from prunelab.allocation import Constraints, check_ratio
+    from prunelab.checkpoint.save import save_checkpoint
+    from prunelab.files import refuse_existing
+    from prunelab.loading import load_model
+    from prunelab.methods import methods
+    from prunelab.plan import PruningPlan
+    from prunelab.pocket.data import data_root
+    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+
+    if plan_file is not None and (method is not None or ratio is not None):
+        raise InvalidRequest("--plan says what to keep: leave out --method and --ratio, or --plan")
+    method, ratio = method or "flap", 0.2 if ratio is None else ratio
+    check_ratio(ratio)
+    _ = methods[method]
+    refuse_existing(out_folder, overwrite, folder=True)
+    if out_folder.exists() and Path(model).exists() and out_folder.samefile(model):
+        raise InvalidRequest(f"{out_folder} is the model itself: choose another place")
+    if statistics is not None and statistics.is_dir():
+        raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
+    plan = PruningPlan.load(plan_file) if plan_file is not None else None
+    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
+    options = PruningOptions(constraints, uniform, compensation, seed)
+    base = load_model(model, device=device, dtype=dtype)
+    if plan is not None:
+        plan.require_for(base.name, base.fingerprint)
+    out.print(f"{base.name}: {base.decoder.parameters:,} parameters, {len(base.decoder.shapes)} blocks, {base.dtype}")
+    collected = calibrating = None
+    wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
+    if wanted:
+        of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
+        if plan is not None:
+            of_text = _calibration_of(plan, calibration)
+        collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]))
+    if plan is None:
+        plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
+    pruned = pruned_model(base, plan, collected)
+    save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
+    _print_plan(plan, pruned.decoder.parameters)
+    out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")
+
+
+def _calibration_of(plan: Any, corpus: str) -> Any:
+    """What the plan was calibrated on; of a user's file it knows the name alone, so the path is the one given."""
+    from prunelab.calibration.corpus import CORPORA
+    from prunelab.prune import CalibrationOptions
+
+    made = plan.provenance.get("calibration") or {}
+    known = CalibrationOptions()
+    return CalibrationOptions(
+        corpus=made["corpus"] if made.get("corpus") in CORPORA else corpus,
+        samples=made.get("samples", known.samples),
+        sequence_length=made.get("sequence_length", known.sequence_length),
+        seed=made.get("seed", known.seed),
+    )
+
+
+def _command() -> str:
+    return shlex.join(["prunelab", *sys.argv[1:]])
+
+
+def _calibrate(base: Any, options: Any, path: Path | None, datasets_root: Path | None) -> tuple[Any, Any]:
+    from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
+
+    calibration = draw_for(base, options, datasets_root)
+    if path is None:
+        path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
+    with bar("calibrating", len(calibration.token_ids)) as progress:
+        collected = calibrated(base, calibration, path, progress)
+    out.print(
+        f"calibrated on {collected.tokens:,} tokens of {calibration.corpus} ({calibration.split}); kept in {path}"
+    )
+    return collected, calibration
+
+
+def _print_plan(plan: Any, parameters: int) -> None:
+    out.print(
+        f"{plan.method}: {plan.achieved_ratio:.2%} of the blocks' weights removed (asked: {plan.requested_ratio:.2%}), "
+        f"{plan.share_of_model:.2%} of the whole model; from {plan.base.parameters:,} to {parameters:,} parameters"
+    )
+    for note in plan.notes:
+        out.print(f"note: {note}")

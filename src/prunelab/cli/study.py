@@ -1,0 +1,94 @@
+"""`prunelab study`: the whole grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table as RichTable
+
+from prunelab.cli.options import (
+    AllowCodeExecution,
+    AllowUntrainedPunkt,
+    DatasetsRoot,
+    Device,
+    Dtype,
+    Shots,
+    SuiteNames,
+    counts,
+)
+from prunelab.cli.terminal import app, err, escaped, out
+
+
+@app.command()
+def study(
+    config: Annotated[Path | None, typer.Argument(help="a YAML file; options override it")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    ratio: Annotated[list[float] | None, typer.Option(help="repeatable")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    suite: SuiteNames = None,
+    shots: Shots = None,
+    seed: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
+    chat_template: Annotated[Literal["auto", "always", "never"] | None, typer.Option(help="for prompts")] = None,
+    allow_untrained_punkt: AllowUntrainedPunkt = False,
+    allow_code_execution: AllowCodeExecution = False,
+    completions: Annotated[int | None, typer.Option(min=1, help="HumanEval's, of each problem")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="of HumanEval's completions")] = None,
+    calibration: Annotated[str | None, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = None,
+    samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
+    limit: Annotated[int | None, typer.Option(help="only so many documents a benchmark")] = None,
+    window: Annotated[int | None, typer.Option(help="tokens a perplexity window")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="the run's folder; a study goes on where it was")
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    datasets_root: DatasetsRoot = None,
+) -> None:
+    """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
+    from prunelab.config import read_config, study_config
+    from prunelab.pocket.models import checkpoint_of
+    from prunelab.pocket.study import pocket_study
+    from prunelab.report.tables import main_table
+    from prunelab.study import run_study
+
+    fields: dict[str, Any] = read_config(config) if config is not None else {}
+    given = {
+        "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
+        "limit": limit, "window": window, "shots": counts(shots), "chat_template": chat_template,
+        "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
+        "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
+        "datasets_root": datasets_root,
+    }  # fmt: skip
+    fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
+    if temperature is not None:  # 0 is one, too
+        fields["temperature"] = temperature
+    if config is None and all(checkpoint_of(name) for name in model or []):
+        pocket, left_out = pocket_study(model or ["pocket-llama"])
+        fields = {**pocket, **fields}
+        if not benchmark and not suite:
+            for line in left_out:
+                err.print(f"[yellow]note:[/yellow] {escaped(line)}")
+    if suite and not benchmark:
+        fields.pop("benchmarks", None)
+    if benchmark and not suite:
+        fields.pop("suites", None)
+    text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
+    chosen = {key: value for key, value in text.items() if value is not None}
+    if chosen:
+        written = fields.get("calibration") or {}
+        fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
+    resolved = study_config(fields, str(config) if config is not None else "the study")
+    run = run_study(resolved, say=lambda line: out.print(escaped(line)))
+    table = main_table(run.measurements, run.differences)
+    shown = RichTable(*table.columns)
+    for row in table.rows:
+        shown.add_row(*row)
+    out.print(shown)
+    out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/report.md the report")
+    if run.failures:
+        err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")
+        raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)

@@ -1,0 +1,57 @@
+"""The application, where it prints, and what is common to its commands."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+app = typer.Typer(
+    help="Prune a language model without training it, and see honestly what was lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# A pipe has no width: tables get one that holds them.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escaped(text: str) -> str:
+    """A text whose brackets rich takes for brackets."""
+    return text.replace("[", "\\[")
+
+
+def quieten() -> None:
+    """Leave the terminal to our own lines: no bars and no advice from the libraries below."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    # What they log as an error they raise as well.
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+    if category is UserWarning:
+        err.print(f"[yellow]warning:[/yellow] {escaped(str(message))}")
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Any]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done, of=total: progress.update(task, completed=done, total=of)

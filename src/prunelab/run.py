@@ -1,0 +1,151 @@
+"""A run's folder, read back: what the report, the recommendation and comparisons of runs are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelab.benchmarks import find_benchmark
+from prunelab.comparison import Difference, write_comparisons
+from prunelab.config import StudyConfig, read_config, study_config
+from prunelab.errors import InvalidRequest
+from prunelab.files import write_text
+from prunelab.plan import PruningPlan
+from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv
+from prunelab.significance import Comparison
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be measured, and why; `fault` tells a mistake of ours from one that the user can mend."""
+
+    cell: str
+    error: str
+    fault: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark of one cell.
+
+    Attributes:
+        path: the measurement file.
+        measurements: its figures, the primary first.
+    """
+
+    path: Path
+    measurements: Sequence[Measurement]
+
+    @property
+    def primary(self) -> Measurement:
+        """The figure to judge the benchmark by."""
+        return next(m for m in self.measurements if m.primary)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame | None:
+        """One row a sample, where records were kept."""
+        records = samples_beside(self.path)
+        return pd.read_parquet(records) if records.exists() else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a study found.
+
+    Attributes:
+        folder: the run's.
+        config: how the study was asked for.
+        measured: every benchmark of every cell, in the order of the grid.
+        differences: each pruned cell's primary figures against the dense model's.
+        failures: what could not be measured.
+    """
+
+    folder: Path
+    config: StudyConfig
+    measured: Sequence[Measured] = ()
+    differences: Sequence[Difference] = ()
+    failures: Sequence[Failure] = ()
+
+    @cached_property
+    def measurements(self) -> list[Measurement]:
+        """Every figure."""
+        return [m for one in self.measured for m in one.measurements]
+
+    @cached_property
+    def plans(self) -> Mapping[str, PruningPlan]:
+        """The plans of the cells, by fingerprint."""
+        wanted = {m.plan for m in self.measurements}
+        found = (PruningPlan.load(path) for path in sorted(self.folder.glob("plans/*.json")))
+        return {plan.fingerprint: plan for plan in found if plan.fingerprint in wanted}
+
+    def write(self) -> None:
+        """Write the tables, what failed, and which files hold the figures."""
+        write_csv(self.folder / "results.csv", self.measurements)
+        write_comparisons(self.folder / "comparisons.csv", self.differences)
+        write_text(self.folder / "failures.json", json.dumps([asdict(f) for f in self.failures], indent=1) + "\n")
+        files = [str(one.path.relative_to(self.folder)) for one in self.measured]
+        write_text(self.folder / INDEX, json.dumps({"files": files}, indent=1) + "\n")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        InvalidRequest: no run is there, or a file of it is missing or damaged.
+    """
+    try:
+        files = json.loads((folder / INDEX).read_text(encoding="utf-8"))["files"]
+        failures = [Failure(**one) for one in json.loads((folder / "failures.json").read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        raise InvalidRequest(
+            f"{folder} is no finished run: give the folder that `prunelab study --out` wrote"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(f"{folder} is damaged ({error}): run its study again, it keeps what is whole") from None
+    store = ResultsStore(folder)
+    measured = []
+    for name in files:
+        found = store.read(folder / name)
+        if not found:
+            raise InvalidRequest(f"{folder / name} is missing or damaged: run the study again, which measures it anew")
+        measured.append(Measured(folder / name, found))
+    config = study_config(read_config(folder / "study.yaml"), str(folder / "study.yaml"))
+    return Run(folder, config, measured, _differences(folder / "comparisons.csv", measured), failures)
+
+
+def _differences(path: Path, measured: Sequence[Measured]) -> list[Difference]:
+    """The comparisons in `comparisons.csv`, each with its measurement."""
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        return []
+    of = {_key(one.primary.row()): one.primary for one in measured}
+    rows = pd.read_csv(path, float_precision="round_trip").astype(object)
+    found = []
+    for row in rows.where(rows.notna(), None).to_dict("records"):
+        measurement = of.get(_key(row))
+        if measurement is not None:
+            comparison = Comparison(
+                dense=row["dense"],
+                pruned=row["pruned"],
+                difference=row["difference"],
+                interval=(row["low"], row["high"]),
+                p=row["p"],
+                n=int(row["n"]),
+                test=row["test"],
+                p_adjusted=row["p_holm"],
+            )
+            found.append(Difference(measurement, find_benchmark(measurement.benchmark).higher_is_better, comparison))
+    return found
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What tells one benchmark of one cell from all others."""
+    whole = (None if row[name] is None else int(row[name]) for name in ("seed", "shots"))
+    return (row["model"], row["method"], round(float(row["ratio"]), 9), row["benchmark"], *whole)
