@@ -17,8 +17,8 @@ from prunelab.pocket.tasks.instructions import CHAT_TEMPLATE, INSTRUCT, RESPOND
 
 VOCABULARY = 1280
 BEGIN, END = "<|begin|>", "<|end|>"
-EARLY = 0.3
-"""The part of training in which the drills fade from their early shares to their final ones."""
+EARLY = (0.15, 0.35)
+"""When tasks begin to leave their early shares, and when they have their final ones, as parts of training."""
 
 
 def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
@@ -125,5 +125,6 @@ class Stream:
 
 def _share(task: Task, progress: float) -> float:
     """A task's share of the tokens at this point of training."""
-    left = max(0.0, 1.0 - progress / EARLY)
+    begins, ends = EARLY
+    left = min(1.0, max(0.0, (ends - progress) / (ends - begins)))
     return task.share * (1.0 + (task.early - 1.0) * left)

@@ -43,7 +43,7 @@ class Recipe:
     batch: int = 6144
     lengths: tuple[int, int] = (256, CONTEXT)
     weights: tuple[float, float, float] = (0.3, 0.6, 5.0)
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.008
     other_rate: float = 3e-3
     weight_decay: float = 0.05
     warm_up: int = 50

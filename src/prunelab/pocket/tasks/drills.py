@@ -24,11 +24,11 @@ def words() -> tuple[str, ...]:
 
 
 class Drills(Task):
-    """Three drills, each a document of its own."""
+    """Four drills, each a document of its own; most of what training begins with."""
 
     name = "drills"
     share: ClassVar[float] = 0.3
-    early: ClassVar[float] = 20.0
+    early: ClassVar[float] = 100.0
     several: ClassVar[int] = 1
 
     def training(self, rng: random.Random) -> Item:
@@ -66,16 +66,18 @@ def _lettered(rng: random.Random) -> Item:
 
 
 def _compared(rng: random.Random) -> Item:
-    """Whether two words, or two pairs of words, are the same; half of them are."""
+    """Whether two words, or two pairs of words, are the same; half of them are.
+
+    Either every line has words of its own, so that a word seen before is the answer, or all lines share a few.
+    """
+    shared = rng.sample(words(), 4) if rng.random() < 0.3 else None
     pieces = []
-    few = rng.sample(words(), 4)
     for _ in range(rng.randint(6, 12)):
-        length = rng.randint(1, 2)
-        first = rng.sample(few, length)
+        drawn = rng.sample(shared or words(), 4)
+        first = drawn[: rng.randint(1, 2)]
         second = list(first)
         if rng.random() < 0.5:
-            changed = rng.randrange(length)
-            second[changed] = rng.choice([word for word in few if word not in first])
+            second[rng.randrange(len(second))] = drawn[-1]
         answer = " yes" if first == second else " no"
         pieces += [Piece(f"{' '.join(first)} is {' '.join(second)}?"), Piece(answer, is_answer=True), Piece("\n")]
     return pieces
