@@ -1,0 +1,248 @@
+"""What the claims look up in a run: its cuts, their benchmarks, and comparisons on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from prunelab.benchmarks import Benchmark, find_benchmark
+from prunelab.claims.trials import Trial, trial_of
+from prunelab.comparison import Difference
+from prunelab.errors import InvalidRequest, NonFiniteValue, UnknownName
+from prunelab.methods import methods
+from prunelab.results import Measurement
+from prunelab.run import Measured, Run
+from prunelab.significance import Comparison, Z, mean, paired_accuracy, paired_bootstrap
+
+PAPER_METHODS = ("shortgpt", "flap", "hybrid")
+COMMONSENSE = ("arc_easy", "arc_challenge", "boolq", "winogrande")
+ACCURACY = (*COMMONSENSE, "mmlu", "gsm8k")
+MATCHED = 0.02
+"""Achieved ratios that differ by no more than this are of one size: a key-value group cannot be split."""
+ABOUT_TEN = (0.05, 0.15)
+"""Achieved ratios that count as 10 %: depth moves in whole blocks."""
+HIGH = 0.25
+"""From this achieved ratio on, a ratio is high."""
+CHANCE = {"pope": 0.5}
+"""Of benchmarks that may be in a run without being registered."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One pruned model of the run."""
+
+    model: str
+    method: str
+    ratio: float
+    achieved_ratio: float
+    seed: int | None
+
+    @property
+    def strategy(self) -> str:
+        """`depth`, `width` or `hybrid`."""
+        return methods[self.method].strategy
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two cuts of one model at one size."""
+
+    first: Cut
+    second: Cut
+
+    @property
+    def achieved_ratio(self) -> float:
+        """The first's."""
+        return self.first.achieved_ratio
+
+    @property
+    def keys(self) -> dict[str, str | float]:
+        """What names it in evidence."""
+        return {"model": self.first.model, "ratio": self.achieved_ratio}
+
+
+class Evidence:
+    """A run, looked up by model, cut and benchmark.
+
+    A cut that was made with several seeds is looked at under the lowest one; a benchmark that was measured with several
+    numbers of shots under its own default one, or else under the fewest.
+
+    Args:
+        run: the run.
+        judged: the methods that are looked at.
+    """
+
+    def __init__(self, run: Run, judged: Iterable[str] = PAPER_METHODS) -> None:
+        self.run = run
+        self.judged = tuple(judged)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The dense models' names."""
+        return list(dict.fromkeys(m.model for m in self.run.measurements))
+
+    @cached_property
+    def _cuts(self) -> list[Cut]:
+        found: dict[tuple[str, str, float], Cut] = {}
+        for m in sorted(self.run.measurements, key=lambda m: m.seed or 0):
+            if m.method in self.judged:
+                cut = Cut(m.model, m.method, m.ratio, m.achieved_ratio, m.seed)
+                found.setdefault((m.model, m.method, m.ratio), cut)
+        return sorted(found.values(), key=lambda cut: cut.achieved_ratio)
+
+    def cuts(
+        self, strategy: str | None = None, model: str | None = None, low: float = 0.0, high: float = 1.0
+    ) -> list[Cut]:
+        """The cuts by achieved ratio, `low` included and `high` not."""
+        return [
+            cut
+            for cut in self._cuts
+            if strategy in (None, cut.strategy) and model in (None, cut.model) and low <= cut.achieved_ratio < high
+        ]
+
+    def pairs(
+        self, first: str = "depth", second: str = "width", model: str | None = None, low: float = 0.0, high: float = 1.0
+    ) -> list[Pair]:
+        """Cuts of two strategies, of one model and asked for the same ratio, whose achieved ratios match."""
+        return [
+            Pair(one, other)
+            for one in self.cuts(first, model, low, high)
+            for other in self.cuts(second, one.model)
+            if other.ratio == one.ratio and abs(other.achieved_ratio - one.achieved_ratio) <= MATCHED
+        ]
+
+    @cached_property
+    def _measured(self) -> Mapping[tuple[str, str, float, int | None, str], dict[int | None, Measured]]:
+        found: dict[tuple[str, str, float, int | None, str], dict[int | None, Measured]] = {}
+        for one in self.run.measured:
+            m = next((m for m in one.measurements if m.primary), None)
+            if m is not None:
+                key = (m.model, m.method, m.ratio, None if m.method == "dense" else m.seed, m.benchmark)
+                found.setdefault(key, {})[m.shots] = one
+        return found
+
+    def by_shots(self, of: Cut | str, benchmark: str) -> Mapping[int | None, Measured]:
+        """A cut's measurements of a benchmark, or (by its name) the dense model's, under their numbers of shots."""
+        cut = (of, "dense", 0.0, None) if isinstance(of, str) else (of.model, of.method, of.ratio, of.seed)
+        return self._measured.get((*cut, benchmark), {})
+
+    def measured(self, of: Cut | str, benchmark: str) -> Measured | None:
+        """A cut's measurement of a benchmark, or (by its name) the dense model's."""
+        found = self.by_shots(of, benchmark)
+        if not found:
+            return None
+        known = registered(benchmark)
+        default = known.shots if known is not None else None
+        return found[default] if default in found else found[min(found, key=lambda shots: shots or 0)]
+
+    def figure(self, of: Cut | str, benchmark: str, metric: str | None = None) -> Measurement | None:
+        """The primary figure of the whole benchmark, or another one of it."""
+        one = self.measured(of, benchmark)
+        if one is None or metric is None:
+            return one.primary if one is not None else None
+        return next((m for m in one.measurements if m.metric == metric and not m.group), None)
+
+    def difference(self, cut: Cut, benchmark: str) -> Difference | None:
+        """The paired test against the dense model that the study made, adjusted over the cut's benchmarks."""
+        figure = self.figure(cut, benchmark)
+        wanted = None if figure is None else _key(figure)
+        return next((d for d in self.run.differences if _key(d.measurement) == wanted), None)
+
+    def chance(self, model: str, benchmark: str) -> float:
+        """The primary figure of guessing; 0 where guessing has none."""
+        figure, known = self.figure(model, benchmark), registered(benchmark)
+        measured = figure.details.get("chance") if figure is not None else None
+        if isinstance(measured, float):
+            return measured
+        declared = known.chance if known is not None else None
+        return CHANCE.get(benchmark, 0.0) if declared is None else declared
+
+    def has_skill(self, model: str, benchmark: str) -> bool:
+        """Whether the dense model is above chance at all: else there is nothing to lose."""
+        figure = self.figure(model, benchmark)
+        if figure is None:
+            return False
+        return figure.value - Z * (figure.standard_error or 0.0) > self.chance(model, benchmark)
+
+    def loss(self, cut: Cut, benchmark: str) -> Trial | None:
+        """The share of the dense model's figure above chance that the cut lost, by the study's paired test.
+
+        The dense figure in the denominator is taken as known. None where nothing was compared, or where the dense model
+        is at chance itself.
+        """
+        found = self.difference(cut, benchmark)
+        if found is None or not self.has_skill(cut.model, benchmark):
+            return None
+        c = found.comparison
+        keys = {**keys_of(cut), "benchmark": benchmark, "dense": c.dense, "pruned": c.pruned}
+        skill = c.dense - self.chance(cut.model, benchmark)
+        return trial_of(keys, c).reversed().scaled(1 / skill) if skill > 0 else None
+
+    def losses(self, cuts: Iterable[Cut], benchmarks: Iterable[str]) -> list[Trial]:
+        """Every lost share that there is."""
+        names = list(benchmarks)
+        found = (self.loss(cut, name) for cut in cuts for name in names)
+        return [one for one in found if one is not None]
+
+    def versus(self, pair: Pair, benchmark: str) -> Trial | None:
+        """The first cut's figure minus the second's, tested on the same samples."""
+        one, other = (self.measured(cut, benchmark) for cut in (pair.first, pair.second))
+        found = compared(benchmark, one, other)
+        if found is None:
+            return None
+        figures = {pair.first.strategy: found.dense, pair.second.strategy: found.pruned}
+        return trial_of({**pair.keys, "benchmark": benchmark, **figures}, found).reversed()
+
+    def duels(self, pairs: Iterable[Pair], benchmarks: Iterable[str]) -> list[Trial]:
+        """Every comparison of two cuts that there is; positive where the first is better."""
+        names = list(benchmarks)
+        found = ((name, self.versus(pair, name)) for pair in pairs for name in names)
+        return [one if higher_is_better(name) else one.reversed() for name, one in found if one is not None]
+
+
+def compared(benchmark: str, one: Measured | None, other: Measured | None) -> Comparison | None:
+    """The benchmark's paired test of two cuts; None where records are missing or are of different samples."""
+    first, second = (None if each is None else each.samples for each in (one, other))
+    if first is None or second is None:
+        return None
+    try:
+        known = registered(benchmark)
+        return _by_correct(first, second) if known is None else known.compare(first, second)
+    except (InvalidRequest, NonFiniteValue):
+        return None
+
+
+def _by_correct(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
+    """The test of a benchmark that is not registered: right against wrong, or means where answers are right in part."""
+    if "correct" not in first or "correct" not in second:
+        return None
+    one, other = (table.set_index("sample")["correct"].astype(float) for table in (first, second))
+    if one.isin([0, 1]).all() and other.isin([0, 1]).all():
+        return paired_accuracy(one, other)
+    return paired_bootstrap(one, other, mean, seed=0)
+
+
+def registered(benchmark: str) -> Benchmark | None:
+    """The benchmark; None for a name that is in a run and not known here."""
+    try:
+        return find_benchmark(benchmark)
+    except UnknownName:
+        return None
+
+
+def higher_is_better(benchmark: str) -> bool:
+    """Of the primary figure."""
+    known = registered(benchmark)
+    return known is None or known.higher_is_better
+
+
+def keys_of(cut: Cut) -> dict[str, str | float]:
+    """What names a cut in evidence."""
+    return {"model": cut.model, "ratio": cut.achieved_ratio, "strategy": cut.strategy}
+
+
+def _key(m: Measurement) -> tuple[object, ...]:
+    return m.model, m.method, m.ratio, m.seed, m.benchmark, m.shots

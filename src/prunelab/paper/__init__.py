@@ -1,0 +1,125 @@
+"""The paper's own tables: "Rethinking the Value of Training-Free Structured Pruning of LLMs" (TMLR 2025), Tables 1-3.
+
+The figures that the paper only plots are not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from prunelab.errors import UnknownName
+
+Table = Literal["ifeval", "throughput", "pope", "textvqa", "mmmu"]
+"""IFEval (share), throughput (tokens per second at batch size 1), and Table 3's three benchmarks (percent)."""
+Strategy = Literal["baseline", "depth", "width"]
+
+NAMES = {
+    "LLaMA-3-8B": r"^(meta)?llama38b",
+    "Gemma-2-2B": r"^gemma22b",
+    "Idefics3-8B": r"^idefics38b",
+}
+"""The paper's names, and what begins the names that others give these models, written small and without signs."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Row(_Frozen):
+    model: str
+    strategy: Strategy
+    compression: float
+    score: float | None = None
+    tokens_per_second: float | None = None
+    pope: float | None = None
+    textvqa: float | None = None
+    mmmu: float | None = None
+
+
+class _Table(_Frozen):
+    note: str
+    rows: tuple[_Row, ...]
+
+
+class _Tables(_Frozen):
+    source: str
+    ifeval: _Table
+    throughput: _Table
+    multimodal: _Table
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One figure of the paper.
+
+    Attributes:
+        table: which benchmark.
+        model: as the paper calls it.
+        strategy: `baseline` for the dense model.
+        ratio: 0 for the dense model; the paper does not say of what it is a share.
+        value: in the paper's unit.
+    """
+
+    table: Table
+    model: str
+    strategy: Strategy
+    ratio: float
+    value: float
+
+
+@cache
+def _tables() -> _Tables:
+    return _Tables.model_validate_json(files(__name__).joinpath("tables.json").read_text(encoding="utf-8"))
+
+
+def paper_rows(table: Table) -> Sequence[PaperRow]:
+    """The figures of one benchmark, in the paper's order.
+
+    Raises:
+        UnknownName: the paper has no such table.
+    """
+    if table not in get_args(Table):
+        raise UnknownName("table of the paper", table, get_args(Table))
+    column = {"ifeval": "score", "throughput": "tokens_per_second"}.get(table, table)
+    source = getattr(_tables(), table if table in ("ifeval", "throughput") else "multimodal")
+    return [PaperRow(table, r.model, r.strategy, r.compression, getattr(r, column)) for r in source.rows]
+
+
+def paper_note(table: Table) -> str:
+    """What the paper says, and does not say, about a table."""
+    tables = _tables()
+    note: str = getattr(tables, table if table in ("ifeval", "throughput") else "multimodal").note
+    return note
+
+
+def paper_model(name: str) -> str | None:
+    """The paper's name of a model, from a folder or an id on the hub; None for a model that is not in the tables.
+
+    Tolerant of owner, case, signs and whatever follows the size (`-Instruct`, `-it`); not of another size or version.
+    """
+    plain = re.sub(r"[^a-z0-9.]", "", name.rstrip("/").rsplit("/", 1)[-1].lower())
+    return next((known for known, pattern in NAMES.items() if re.match(pattern, plain)), None)
+
+
+def paper_value(table: Table, model: str, strategy: str, ratio: float) -> float | None:
+    """A figure of the paper; None where it has none.
+
+    Args:
+        table: which benchmark.
+        model: the paper's name, or one that `paper_model` knows.
+        strategy: `depth` or `width`; `dense` and `baseline` are one.
+        ratio: asked for; whole percents are compared.
+    """
+    wanted = (paper_model(model), {"dense": "baseline"}.get(strategy, strategy), round(100 * ratio))
+    rows = paper_rows(table)
+    return next((r.value for r in rows if (r.model, r.strategy, round(100 * r.ratio)) == wanted), None)
+
+
+__all__ = ["PaperRow", "Table", "paper_model", "paper_note", "paper_rows", "paper_value"]

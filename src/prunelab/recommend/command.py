@@ -1,0 +1,74 @@
+"""The command that makes a run's cut into a checkpoint."""
+
+from __future__ import annotations
+
+import shlex
+
+from prunelab.claims.evidence import Cut, Evidence
+from prunelab.config import StudyConfig
+from prunelab.loading import short_name
+from prunelab.methods import methods
+from prunelab.prune import CalibrationOptions
+from prunelab.results import slug
+from prunelab.run import Run
+
+
+def prune_command(run: Run, cut: Cut) -> str:
+    """`prunelab prune` with the run's calibration and pruning options, and with the ratio that the plan was made for.
+
+    A method that compares losses on held-out windows is given by its plan where the run held out another number of them
+    than `prunelab prune` does.
+    """
+    config = run.config
+    entry = next((one for one in config.models if (one.name or short_name(one.path)) == cut.model), None)
+    path = entry.path if entry is not None else cut.model
+    dtype = (entry.dtype if entry is not None else None) or config.dtype
+    name = slug(f"{cut.model}-{cut.method}-{100 * cut.ratio:g}")
+    words = ["prunelab", "prune", path, *_what(run, cut), *_how(config), "--out", name]
+    calibration = config.calibration
+    words += ["--calibration", calibration.corpus, "--samples", str(calibration.samples)]
+    words += ["--sequence-length", str(calibration.sequence_length)]
+    seed = cut.seed if config.vary_calibration else config.seeds[0]
+    words += ["--seed", str(seed or 0)]
+    for option, value in (("--device", config.device), ("--dtype", dtype), ("--datasets-root", config.datasets_root)):
+        words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
+
+
+def _what(run: Run, cut: Cut) -> list[str]:
+    """The method and the ratio that the plan was asked for, or the plan."""
+    fingerprint = next((m.plan for m in run.measurements if _is_of(cut, m) and m.plan is not None), None)
+    plan = run.plans.get(fingerprint) if fingerprint is not None else None
+    if methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out:
+        for path in sorted(run.folder.glob("plans/*.json")) if plan is not None else ():
+            if plan is not None and path.read_text(encoding="utf-8") == plan.to_json():
+                return ["--plan", str(path)]
+    ratio = plan.requested_ratio if plan is not None else _asked(run, cut)
+    return ["--method", cut.method, "--ratio", repr(float(ratio))]
+
+
+def _is_of(cut: Cut, m: object) -> bool:
+    return all(getattr(m, name) == getattr(cut, name) for name in ("model", "method", "ratio", "seed"))
+
+
+def _asked(run: Run, cut: Cut) -> float:
+    """Without a plan: a study that matches depth asks the others for what depth achieved."""
+    if not run.config.match_depth or cut.strategy == "depth":
+        return cut.ratio
+    depth = [one for one in Evidence(run, list(methods)).cuts("depth", cut.model) if one.ratio == cut.ratio]
+    return depth[0].achieved_ratio if depth else cut.ratio
+
+
+def _how(config: StudyConfig) -> list[str]:
+    """The pruning options that are not the command's own defaults."""
+    pruning, words = config.pruning, []
+    for option, value, default in (
+        ("--protect-first", pruning.protect_first, 0),
+        ("--protect-last", pruning.protect_last, 0),
+        ("--channel-multiple", pruning.channel_multiple, 1),
+        ("--compensation", pruning.compensation, "auto"),
+    ):
+        words += [option, str(value)] if value != default else []
+    for option, given in (("--drop-sublayers", pruning.drop_sublayers), ("--uniform", pruning.uniform)):
+        words += [option] if given else []
+    return words

@@ -1,0 +1,255 @@
+"""Recommendations with hand-computed shares, and needs that cannot be met."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran
+from made_up_runs import DENSE, MadeUpRun
+
+from prunelab.claims.evidence import Cut
+from prunelab.config import write_config
+from prunelab.errors import InvalidRequest
+from prunelab.recommend import Candidate, Need, frontier, recommend
+from prunelab.results import Cell, ResultsStore
+from prunelab.run import Run
+
+Command = Callable[..., Ran]
+DEPTH10, DEPTH20, WIDTH10, WIDTH20 = ("shortgpt", 0.1), ("shortgpt", 0.2), ("flap", 0.1), ("flap", 0.2)
+
+
+def made(folder: Path, **fields: object) -> MadeUpRun:
+    """BoolQ (chance 0.5) keeps 1, 0.9 and 0.75 of its 0.4 above chance; GSM8K 0.9, 0.5, ... of 0.5; speeds by hand."""
+    run = MadeUpRun(folder, fields=fields)
+    boolq = {DENSE: 900, DEPTH10: 860, WIDTH10: 880, DEPTH20: 800, WIDTH20: 700}
+    gsm8k = {DENSE: 500, DEPTH10: 450, WIDTH10: 440, DEPTH20: 250, WIDTH20: 350}
+    speeds = {DENSE: 50.0, DEPTH10: 55.0, WIDTH10: 50.5, DEPTH20: 62.5, WIDTH20: 51.0}
+    for cut, right in boolq.items():
+        run.questions("m", cut, "boolq", right)
+        run.questions("m", cut, "gsm8k", gsm8k[cut], shots=5)
+        run.speed("m", cut, speeds[cut], weight_bytes=1e9 * (1 - cut[1]))
+    return run
+
+
+def cut_of(one: Candidate) -> tuple[str, float]:
+    return one.cut.method, one.cut.ratio
+
+
+def test_the_retained_shares(tmp_path: Path) -> None:
+    """Of the cuts of 20 % none keeps 80 %; of those of 10 % width keeps 0.95 and 0.88, depth 0.9 and 0.9."""
+    found = recommend(made(tmp_path).run(), Need(keep=0.8))
+    assert cut_of(found.choice) == WIDTH10
+    assert found.choice.retained == pytest.approx({"boolq": 0.38 / 0.4, "gsm8k": 0.88})
+    assert found.choice.quality == pytest.approx(0.915)
+    assert found.choice.speedup == pytest.approx(1.01)
+    assert found.choice.memory == pytest.approx(0.9e9)
+    assert found.memory_is == "weights alone"
+    assert found.why.startswith(
+        "it removes the most that keeps 80% of the quality, and keeps the most quality of the 2"
+    )
+    assert [cut_of(one) for one in found.frontier] == [WIDTH10, DEPTH10]
+
+
+def test_weights_turn_the_choice(tmp_path: Path) -> None:
+    """Width keeps 0.95 and 0.88, depth 0.9 and 0.9: even, width is ahead; with GSM8K weighted 9 to 1, depth is."""
+    run = made(tmp_path).run()
+    even = recommend(run, Need(keep=0.8))
+    weighted = recommend(run, Need(keep=0.8, weights={"gsm8k": 9}))
+    assert [cut_of(one.choice) for one in (even, weighted)] == [WIDTH10, DEPTH10]
+    assert [one.choice.quality for one in (even, weighted)] == pytest.approx([0.915, 0.9])
+    other = next(one for one, _ in weighted.runners_up if cut_of(one) == WIDTH10)
+    assert other.quality == pytest.approx(0.1 * 0.95 + 0.9 * 0.88)
+
+
+def test_perplexity_counts_as_dense_over_pruned(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path)
+    run.windows("m", DENSE, 2.0)
+    run.windows("m", WIDTH10, 2.0 + math.log(1.25))
+    found = recommend(run.run(), Need(keep=0.75))
+    assert found.choice.retained == pytest.approx({"wikitext2": 0.8})
+    assert [d.measurement.benchmark for d in found.choice.fell] == ["wikitext2"]
+    assert found.choice.speedup is None
+
+
+def test_below_chance_nothing_is_kept_and_a_dense_model_at_chance_says_nothing(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path)
+    for cut, boolq, mmlu in ((DENSE, 900, 250), (WIDTH10, 450, 260)):
+        run.questions("m", cut, "boolq", boolq)
+        run.questions("m", cut, "mmlu", mmlu)
+    found = recommend(run.run(), Need(keep=0.5))
+    assert found.choice.retained == {"boolq": 0.0}
+    assert found.left_out == ("mmlu: the dense model is at chance",)
+    with pytest.raises(InvalidRequest, match="above chance on no benchmark"):
+        recommend(run.run(), Need(benchmarks=("mmlu",)))
+
+
+def test_speed_asks_for_the_best_quality_that_is_fast_enough(tmp_path: Path) -> None:
+    found = recommend(made(tmp_path).run(), Need(speedup=1.2))
+    assert cut_of(found.choice) == DEPTH20
+    assert "keeps the most quality of the 1 cuts that meet the need" in found.why
+    assert {d.measurement.benchmark for d in found.choice.fell} == {"boolq", "gsm8k"}
+
+
+def test_where_nothing_is_feasible_the_nearest_and_by_how_much(tmp_path: Path) -> None:
+    """Depth at 20 % is fast enough and keeps (0.75 + 0.5) / 2, width (0.5 + 0.7) / 2; the others are far too slow."""
+    found = recommend(made(tmp_path).run(), Need(keep=0.65, speedup=1.2))
+    assert cut_of(found.choice) == DEPTH20
+    assert not found.choice.feasible
+    assert found.frontier == ()
+    assert "misses quality by 2.5 points (62.5% kept, 65.0% wanted)" in found.why
+    heavy = recommend(made(tmp_path).run(), Need(memory=0.4e9))
+    assert cut_of(heavy.choice) == DEPTH20
+    assert "misses memory by 0.4 GB (0.8 GB taken, 0.4 allowed)" in heavy.why
+
+
+def test_a_runner_up_is_told_apart_or_not(tmp_path: Path) -> None:
+    """Width's 20 more BoolQ answers and 10 fewer GSM8K ones of 1000: 0.05 / 2 - 0.02 / 2 ahead. 300 fewer are seen."""
+    found = recommend(made(tmp_path).run(), Need(keep=0.8))
+    doubts = {cut_of(one): doubt for one, doubt in found.runners_up}
+    assert "1.5 points below the choice" in doubts[DEPTH10]
+    assert "significantly lower" in doubts[DEPTH20]
+    few = MadeUpRun(tmp_path / "few")
+    (tmp_path / "few").mkdir()
+    for cut, right in ((DENSE, 18), (DEPTH10, 17), (WIDTH10, 16)):
+        few.questions("m", cut, "boolq", right, of=20)
+    ((_, doubt),) = recommend(few.run(), Need(keep=0.5)).runners_up
+    assert "does not differ significantly" in doubt
+
+
+def test_the_frontier() -> None:
+    def one(quality: float, speed: float) -> Candidate:
+        return Candidate(Cut("m", "flap", 0.1, 0.1, 0), {}, quality, speed, None)
+
+    best, fast, beaten, twin = one(0.9, 1.0), one(0.8, 1.3), one(0.8, 1.2), one(0.9, 1.0)
+    assert frontier([fast, beaten, best, twin]) == [best, twin, fast]
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    run.questions("m", DENSE, "arc_easy", 800)
+    found = recommend(run.run(), Need(keep=0.5))
+    assert not found.choice.feasible
+    assert found.choice.quality is None
+    assert "quality, since a benchmark is missing" in found.why
+    assert "humaneval" in found.not_measured
+    assert "arc_easy of flap 10%" in found.not_measured
+    assert "whether arc_easy changed significantly" in found.not_measured
+
+
+def test_the_command_has_the_runs_options(tmp_path: Path) -> None:
+    run = made(
+        tmp_path, models=[{"path": "models/my model", "name": "m", "dtype": "float32"}], device="cpu", seeds=[3],
+        calibration={"corpus": "c4", "samples": 64, "sequence_length": 512},
+        pruning={"protect_first": 2, "uniform": True, "compensation": "none"},
+    )  # fmt: skip
+    run.achieved = {DEPTH10: 0.09375}
+    words = shlex.split(recommend(run.run(), Need(keep=0.8, benchmarks=("boolq",))).command)
+    assert words[:3] == ["prunelab", "prune", "models/my model"]
+    options = dict(zip(words[3::2], words[4::2], strict=False))
+    assert options["--method"] == "flap"
+    for text in (
+        "--protect-first 2", "--compensation none", "--uniform", "--calibration c4 --samples 64 --sequence-length 512",
+        "--seed 3", "--device cpu --dtype float32", "--out m-flap-1",
+    ):  # fmt: skip
+        assert text in " ".join(words)
+
+
+def test_without_a_plan_width_is_asked_for_what_depth_achieved(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path, achieved={DEPTH10: 0.09375, WIDTH10: 0.0938})
+    for cut, right in ((DENSE, 900), (DEPTH10, 800), (WIDTH10, 860)):
+        run.questions("m", cut, "boolq", right)
+    assert "--method flap --ratio 0.09375 " in recommend(run.run(), Need(keep=0.8)).command
+    run.fields = {"match_depth": False}
+    assert "--method flap --ratio 0.1 " in recommend(run.run(), Need(keep=0.8)).command
+
+
+@pytest.mark.parametrize(
+    ("need", "match"),
+    [
+        ({"keep": 0.0}, "give a share above 0% and up to 100%"),
+        ({"keep": 2.0}, "keeping 2 of 1 is not possible"),
+        ({"keep": math.nan}, "keeping nan"),
+        ({"speedup": -1.0}, "speedup -1 is not possible"),
+        ({"weights": {"gsm8k": 0.0}}, "weight gsm8k 0 is not possible"),
+        ({"benchmarks": ("bolq",)}, "did you mean 'boolq'"),
+        ({"weights": {"mmlu": 2.0}}, "no benchmark that was measured on m is called 'mmlu'"),
+        ({"weights": {"gsm8k": 2.0}, "benchmarks": ("boolq",)}, "add --benchmark gsm8k"),
+        ({"benchmarks": ("throughput",)}, "throughput measures speed"),
+        ({"model": "n"}, "no model of this run is called 'n': known are m"),
+    ],
+)
+def test_bad_needs(need: dict[str, object], match: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=match) as error:
+        recommend(made(tmp_path).run(), Need(**need))  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_needs_that_the_run_cannot_answer(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path)
+    run.questions("a", DENSE, "boolq", 900)
+    with pytest.raises(InvalidRequest, match="no pruned cut of a"):
+        recommend(run.run(), Need())
+    with pytest.raises(InvalidRequest, match="--memory needs throughput"):
+        recommend(run.run(), Need(memory=1e9))
+    run.questions("b", DENSE, "boolq", 900)
+    with pytest.raises(InvalidRequest, match="several models: give --model with one of a, b"):
+        recommend(run.run(), Need())
+    with pytest.raises(InvalidRequest, match="no measurement"):
+        recommend(MadeUpRun(tmp_path).run(), Need())
+
+
+def written(run: Run) -> Path:
+    """The run's folder as a study leaves it."""
+    store = ResultsStore(run.folder)
+    for one in run.measured:
+        m = one.primary
+        cell = Cell(model=m.model, fingerprint="0", dtype="float32", method=m.method, ratio=m.ratio, seed=m.seed)
+        store.write(one.path, cell, one.measurements)
+    write_config(run.folder / "study.yaml", run.config)
+    run.write()
+    return run.folder
+
+
+def refused(ran: Ran, text: str) -> None:
+    assert ran.code == 2, ran
+    assert len(ran.err.splitlines()) == 1, ran.err
+    assert text in ran.err
+
+
+def test_the_command_line(command: Command, tmp_path: Path) -> None:
+    folder = written(made(tmp_path).run())
+    ran = command("recommend", folder, "--keep", "80%", "--weight", "gsm8k=9", "--memory", "950MB")
+    assert ran.code == 0, ran
+    assert (
+        "recommended: m, depth (shortgpt) at 10% (achieved 10.0%): keeps 90.0% of the quality, 1.10x the speed"
+        in ran.out
+    )
+    assert "costs: gsm8k 5-shot exact_match: fell from 50.0 to 45.0 %" in ran.out
+    assert "make it: prunelab prune m --method shortgpt --ratio 0.1 --out" in ran.out
+    assert "runner-up: m, width (flap) at 10%" in ran.out
+    ran = command("recommend", folder, "--speedup", "9x")
+    assert ran.code == 0, ran
+    assert "nothing meets the need; nearest: m, depth (shortgpt) at 20%" in ran.out
+    assert "misses speed by 7.75x (1.25x reached, 9.00x wanted)" in ran.out
+    for options, text in (
+        (["--keep", "0%"], "above 0%"), (["--keep", "200%"], "up to 100%"), (["--keep", "95"], "such as 95% or 0.95"),
+        (["--keep", "much"], "is no number"), (["--weight", "gsm8k"], "such as gsm8k=2"),
+        (["--weight", "gsm8k=x"], "is no number"), (["--memory", "12 apples"], "such as 12GB"),
+        (["--benchmark", "bolq"], "did you mean 'boolq'"), (["--model", "n"], "known are m"),
+        (["--weight", "mmlu=2"], "mmlu"),
+    ):  # fmt: skip
+        refused(command("recommend", folder, *options), text)
+    refused(command("recommend", tmp_path / "gone"), "is no finished run")
+
+
+def test_the_papers_rules(command: Command) -> None:
+    ran = command("recommend", "--keep", "95%")
+    assert ran.code == 0, ran
+    assert "depth (shortgpt) at 10%" in ran.out
+    assert "nothing was measured here" in ran.out
+    assert "depth (shortgpt) at 20%" in command("recommend", "--speedup", "1.1").out
+    refused(command("recommend", "--memory", "1GB"), "give a run for the other options")
