@@ -86,7 +86,7 @@ def test_a_study_keeps_the_shots_apart(tiny_checkpoint: CheckpointOf, miniature:
     assert any("winogrande 2-shot acc" in line for line in said)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunelab.study.evaluate", lambda *_, **__: pytest.fail("computed again"))
+        patch.setattr("prunelab.model_study.evaluate", lambda *_, **__: pytest.fail("computed again"))
         run_study(study_config({**given, "shots": [2]}), say=said.append)
 
 

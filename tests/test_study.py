@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +12,9 @@ import pytest
 from conftest import Ran, byte_tokenizer, tiny_model
 
 from prunelab.comparison import Difference, adjusted
-from prunelab.config import study_config
+from prunelab.config import read_config, study_config
 from prunelab.errors import InvalidRequest
+from prunelab.grid import grid_of
 from prunelab.report.tables import main_table
 from prunelab.results import Measurement
 from prunelab.run import Run, load_run
@@ -56,13 +51,16 @@ def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus:
     assert set(primary.method) == {"dense", *METHODS}
     assert (frame[frame.method == "dense"].ratio == 0).all()
     text = (tmp_path / "run" / "report" / "report.md").read_text()
-    assert "| tiny-llama | flap | 50% |" in text
-    assert (tmp_path / "run" / "report" / "figures" / "quality_by_ratio.svg").exists()
+    assert "tiny-llama" in text
+    assert "flap" in text
+    columnar = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    assert list(columnar.columns) == list(frame.columns)
+    for name in ("model", "method", "ratio", "metric", "value", "n"):
+        assert columnar[name].tolist() == frame[name].tolist()
     compared = pd.read_csv(tmp_path / "run" / "comparisons.csv")
     assert len(compared) == len(primary) - 1, "every pruned cell against the dense one"
     assert compared.n.unique().tolist() == [20]
     assert ((compared.low <= compared.difference) & (compared.difference <= compared.high)).all()
-    assert "**tiny-llama, flap 50%**" in text
     assert (tmp_path / "run" / "study.yaml").exists()
     assert len(list((tmp_path / "run" / "statistics").iterdir())) == 1, "one calibration for the whole grid"
     again = load_run(tmp_path / "run")
@@ -89,7 +87,7 @@ def test_a_second_run_computes_nothing(
     run(**given)
     before = (tmp_path / "run" / "results.csv").read_bytes()
     for name in ("evaluate", "pruned_model", "make_pruning_plan"):
-        monkeypatch.setattr(f"prunelab.study.{name}", lambda *_, **__: pytest.fail("computed again"))
+        monkeypatch.setattr(f"prunelab.model_study.{name}", lambda *_, **__: pytest.fail("computed again"))
     assert not run(**given).failures
     assert (tmp_path / "run" / "results.csv").read_bytes() == before
 
@@ -134,19 +132,6 @@ def test_a_missing_model_does_not_stop_the_others(tiny_checkpoint: CheckpointOf,
     assert {m.model for m in result.measurements} == {"tiny-llama"}
 
 
-def test_a_damaged_result_is_set_aside_and_measured_anew(
-    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
-) -> None:
-    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", methods=["flap"], ratios=[0.25])
-    before = [m.value for m in run(**given).measurements]
-    damaged = next((tmp_path / "run" / "cells").glob("*flap*/*.json"))
-    damaged.write_text(damaged.read_text()[:50])
-    with pytest.warns(UserWarning, match="is damaged: set aside"):
-        after = [m.value for m in run(**given).measurements]
-    assert after == before
-    assert damaged.with_suffix(".json.damaged").exists()
-
-
 def test_a_missing_data_set_is_said_before_anything_is_computed(
     tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran]
 ) -> None:
@@ -171,6 +156,13 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"suites": 5}, "suites: 5 is not a list of names"),
         ({"limit": 0}, "limit: .*greater than or equal to 1"),
         ({"pruning": {"unifrom": True}}, "pruning.unifrom: no such key; known are protect_first"),
+        ({"trackers": ["mlfow"]}, "trackers: .*did you mean 'mlflow'"),
+        ({"dtype": "int8"}, "dtype: dtype 'int8' is not possible: float32, bfloat16, float16"),
+        ({"models": [{"path": "a", "ratios": [2]}]}, "models.0.ratios: ratio 2 is not possible"),
+        ({"models": [{"path": "a", "benchmarks": ["bolq"]}]}, "models.0.benchmarks: .*did you mean 'boolq'"),
+        ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: .*greater than or equal to 0"),
+        ({"models": [{"path": "a", "benchmark_ratios": {"bolq": [0.1]}}]}, "did you mean 'boolq'"),
+        ({"models": [{"path": "a", "batch": 2}]}, "models.0.batch: no such key; known are path, name, dtype, device"),
         ({"calibration": {"samples": 0}}, "calibration.samples: .*greater than or equal to 1"),
     ],
 )
@@ -193,9 +185,78 @@ def test_a_study_from_a_file_with_options_over_it(
     assert "random_depth" in ran.out
     assert "shortgpt" not in ran.out
     (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
-    assert "bad.yaml: ratio: no such key" in command("study", tmp_path / "bad.yaml").err
+    assert (
+        "bad.yaml, line 2: ratio: no such key; known are models, methods" in command("study", tmp_path / "bad.yaml").err
+    )
     (tmp_path / "worse.yaml").write_text("models: [x\n")
     assert "is not YAML" in command("study", tmp_path / "worse.yaml").err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: [x]\n\nmethod: [flap]\n", "grid.yaml, line 3: method: no such key; known are models, methods"),
+        ("models: [x]\nratios:\n - 0.2\n - 1.5\n", "grid.yaml, line 2: ratios: ratio 1.5 is not possible"),
+        ("models: [x]\nseeds:\n - 0\n - -1\n", "grid.yaml, line 4: seeds.1: "),
+        (
+            "models:\n- path: x\n  benchmarks: [bolq]\n",
+            "grid.yaml, line 3: models.0.benchmarks: no benchmark is called",
+        ),
+        (
+            "models: [x]\nsuites: [papre]\n",
+            "grid.yaml, line 2: suites: no suite is called 'papre': did you mean 'paper'",
+        ),
+        (
+            "models: [x]\npruning:\n  unifrom: true\n",
+            "grid.yaml, line 3: pruning.unifrom: no such key; known are protect",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest) as error:
+        study_config(read_config(path), "grid.yaml", path)
+    assert str(error.value).startswith(message)
+    with pytest.raises(InvalidRequest, match=r"^grid\.yaml: ratios: ratio 3 is not possible"):
+        study_config({"models": ["x"], "ratios": [3.0]}, "grid.yaml", path)  # an option, not the file's
+
+
+def test_a_model_has_its_own_ratios_shots_and_benchmarks(
+    tiny_checkpoint: CheckpointOf, corpus: Path, miniature: Path, tmp_path: Path
+) -> None:
+    entry = {
+        "path": str(tiny_checkpoint("llama")), "name": "own", "dtype": "float32", "device": "cpu",
+        "benchmarks": ["boolq", f"text:{corpus}"], "ratios": [0.25, 0.5], "benchmark_ratios": {"boolq": [0.5]},
+        "shots": [1, 2],
+    }  # fmt: skip
+    given = fields(
+        tiny_checkpoint("llama"), corpus, tmp_path / "run", models=[entry], methods=["magnitude_depth"], ratios=[0.75],
+        seeds=[0], datasets_root=str(miniature), device="meta", limit=2,
+    )  # fmt: skip
+    result = run(**given)
+    assert not result.failures, result.failures
+    name = f"text:{corpus.name}"
+    assert [(m.ratio, m.benchmark, m.shots) for m in result.measurements if m.primary] == [
+        (0.0, "boolq", 1), (0.0, "boolq", 2), (0.0, name, None), (0.25, name, None),
+        (0.5, "boolq", 1), (0.5, "boolq", 2), (0.5, name, None),
+    ]  # fmt: skip
+
+
+def test_a_models_own_chat_template_decides_its_prompts() -> None:
+    config = study_config(
+        {"models": ["x", {"path": "y", "chat_template": "always"}], "chat_template": "never", "benchmarks": ["boolq"]}
+    )
+    assert [cell.runs[0][1].chat_template for cell in grid_of(config) if cell.cut is None] == ["never", "always"]
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_computed(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    model = {"path": str(tiny_checkpoint("llama")), "device": "abacus"}
+    with pytest.raises(InvalidRequest, match="device 'abacus' is not to be had here"):
+        run(**fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", models=[model]))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_named_twice_is_measured_once() -> None:
@@ -241,38 +302,6 @@ def test_p_values_are_adjusted_over_a_cells_benchmarks() -> None:
     m = Measurement(model="m", benchmark="b", metric="acc", value=0.5, n=10, primary=True)
     three = [Difference(m, True, Comparison(0.6, 0.5, -0.1, (-0.2, 0.0), p, 10, "t")) for p in (0.01, 0.04, 0.03)]
     assert [d.comparison.p_adjusted for d in adjusted(three)] == pytest.approx([0.03, 0.06, 0.06])
-
-
-def test_a_study_killed_at_any_moment_goes_on(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
-    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "whole", ratios=[0.25])
-    whole = run(**given)
-    given["out"] = str(tmp_path / "killed")
-    config = tmp_path / "grid.json"
-    config.write_text(json.dumps(given))  # JSON is YAML
-    chance = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prunelab.cli", "study", str(config)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        results = tmp_path / "killed" / "cells"
-        deadline = time.monotonic() + 120
-        wanted = len(list(results.glob("*/*.json"))) + 1 + chance.randrange(2)
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list(results.glob("*/*.json"))) >= wanted:
-                break
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert list(results.glob("*/*.json")), "something must have been measured before the kill"
-    kept = {path: path.stat().st_mtime_ns for path in results.glob("*/*.json")}
-    resumed = run(**given)
-    assert [m.model_dump(exclude={"seconds"}) for m in resumed.measurements] == [
-        m.model_dump(exclude={"seconds"}) for m in whole.measurements
-    ]
-    assert all(path.stat().st_mtime_ns == then for path, then in kept.items()), "finished ones are not repeated"
 
 
 def test_stories260k_is_told_apart_from_its_prunings(shared: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from prunelab.allocation import Constraints
 from prunelab.benchmarks import find_benchmark
@@ -14,36 +15,27 @@ from prunelab.benchmarks.base import ChatTemplate
 from prunelab.benchmarks.suites import expand
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.files import write_text
-from prunelab.loading import short_name
 from prunelab.methods import methods
+from prunelab.model_entry import (
+    Frozen,
+    ModelEntry,
+    Ratios,
+    Shots,
+    checked_dtype,
+    checked_ratios,
+    each_known,
+    each_once,
+)
 from prunelab.prune import CalibrationOptions, PruningOptions
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelEntry(_Frozen):
-    """One model of the grid, with what differs for it.
-
-    Attributes:
-        path: a folder, or an id on the hub.
-        name: what tables call it; the folder's name if not given.
-        dtype: overrides the study's.
-        benchmarks: overrides the study's.
-    """
-
-    path: str
-    name: str | None = None
-    dtype: str | None = None
-    benchmarks: tuple[str, ...] | None = None
+from prunelab.trackers import trackers
+from prunelab.yaml_lines import line_of
 
 
 def _entry(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-class CalibrationConfig(_Frozen):
+class CalibrationConfig(Frozen):
     """Which text to calibrate on; see `draw_calibration_set`."""
 
     corpus: str = "wikitext2"
@@ -56,7 +48,7 @@ class CalibrationConfig(_Frozen):
         return CalibrationOptions(self.corpus, self.samples, self.sequence_length, self.held_out, seed)
 
 
-class PruningConfig(_Frozen):
+class PruningConfig(Frozen):
     """How to prune; see `Constraints` and `PruningOptions`."""
 
     protect_first: int = Field(default=0, ge=0)
@@ -72,7 +64,7 @@ class PruningConfig(_Frozen):
         return PruningOptions(constraints, self.uniform, self.compensation, seed)
 
 
-class StudyConfig(_Frozen):
+class StudyConfig(Frozen):
     """A grid: models x methods x ratios x benchmarks.
 
     Attributes:
@@ -93,11 +85,12 @@ class StudyConfig(_Frozen):
         temperature: of HumanEval's completions; 0 is greedy.
         limit: only so many documents a benchmark.
         window: tokens a perplexity window.
+        trackers: where the figures go besides the run's folder; see `prunelab.trackers`.
     """
 
     models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)
     methods: tuple[str, ...] = ("shortgpt", "flap", "hybrid")
-    ratios: tuple[float, ...] = (0.1, 0.2, 0.3)
+    ratios: Ratios = (0.1, 0.2, 0.3)
     benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
     suites: tuple[str, ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
@@ -105,7 +98,7 @@ class StudyConfig(_Frozen):
     match_depth: bool = True
     calibration: CalibrationConfig = CalibrationConfig()
     pruning: PruningConfig = PruningConfig()
-    shots: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    shots: tuple[Shots, ...] = ()
     chat_template: ChatTemplate = "auto"
     allow_untrained_punkt: bool = False
     allow_code_execution: bool = False
@@ -117,6 +110,7 @@ class StudyConfig(_Frozen):
     dtype: str | None = None
     datasets_root: Path | None = None
     out: Path = Path("runs/study")
+    trackers: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -131,21 +125,18 @@ class StudyConfig(_Frozen):
         try:
             names, limit = expand(chosen, fields.get("benchmarks", ()))
         except UnknownName as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"suites: {error}") from None
         return {"limit": limit, **fields, "suites": chosen, "benchmarks": names}
 
-    @field_validator("models", "methods", "ratios", "benchmarks", "shots", "seeds", mode="before")
+    @field_validator("models", "methods", "ratios", "benchmarks", "shots", "seeds", "trackers", mode="before")
     @classmethod
     def _once(cls, values: Any) -> Any:
-        """What is named twice is measured once."""
-        if not isinstance(values, list | tuple):
-            raise ValueError(f"{values!r} is not a list: give one, such as [{values}]")
-        return [value for index, value in enumerate(values) if value not in values[:index]]
+        return each_once(values)
 
     @field_validator("models")
     @classmethod
     def _told_apart(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
-        names = [entry.name or short_name(entry.path) for entry in models]
+        names = [entry.title for entry in models]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two models are called {name!r}: give one of them a name ({{path: ..., name: ...}})")
@@ -158,33 +149,31 @@ class StudyConfig(_Frozen):
 
     @field_validator("ratios")
     @classmethod
-    def _possible(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
-        for ratio in ratios:
-            if not 0 < ratio < 1:
-                raise ValueError(
-                    f"ratio {ratio:g} is not possible: give shares between 0 and 1 (0, dense, is always in)"
-                )
-        return ratios
+    def _possible(cls, ratios: Ratios) -> Ratios:
+        return checked_ratios(ratios)
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str | None) -> str | None:
+        return checked_dtype(dtype)
+
+    @field_validator("trackers")
+    @classmethod
+    def _known_trackers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        each_known(names, trackers.__getitem__)
+        return names
 
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        _each(names, methods.__getitem__)
+        each_known(names, methods.__getitem__)
         return names
 
     @field_validator("benchmarks")
     @classmethod
     def _known_benchmarks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        _each(names, find_benchmark)
+        each_known(names, find_benchmark)
         return names
-
-
-def _each(names: tuple[str, ...], look_up: Any) -> None:
-    for name in names:
-        try:
-            look_up(name)
-        except UnknownName as error:
-            raise ValueError(str(error)) from None
 
 
 _NESTED: dict[str, type[BaseModel]] = {
@@ -194,22 +183,39 @@ _NESTED: dict[str, type[BaseModel]] = {
 }
 
 
-def study_config(fields: dict[str, Any], source: str = "the study") -> StudyConfig:
+def study_config(fields: dict[str, Any], source: str = "the study", file: Path | None = None) -> StudyConfig:
     """Check a configuration.
 
+    Args:
+        fields: what was given.
+        source: what messages call it.
+        file: the YAML file that fields came from, so that messages name the line.
+
     Raises:
-        InvalidRequest: naming the key, what was given and what is allowed.
+        InvalidRequest: naming the line, the key, what was given and what is allowed.
     """
     try:
         return StudyConfig.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        place = first["loc"]
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            known = _NESTED.get(str(first["loc"][0]) if len(first["loc"]) > 1 else "", StudyConfig)
+            known = _NESTED.get(str(place[0]) if len(place) > 1 else "", StudyConfig)
             message = f"no such key; known are {', '.join(known.model_fields)}"
-        raise InvalidRequest(f"{source}: {key}: {message}" if key else f"{source}: {message}") from None
+        key = ".".join(str(part) for part in place)
+        text = f"{key}: {message}" if key else message
+        where = _line(file, place or (text.split(":")[0],), fields) if file is not None else ""
+        raise InvalidRequest(f"{source}{where}: {text}") from None
+
+
+def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> str:
+    """Words for the line of a key; none where what was given for it does not come from the file."""
+    key = str(place[0])
+    written = read_config(file)
+    if key not in written or written[key] != fields.get(key):
+        return ""
+    return f", line {line_of(file.read_text(encoding='utf-8'), place)}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

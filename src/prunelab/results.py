@@ -1,4 +1,4 @@
-"""What was measured, and the folder it is kept in.
+"""The folder that measurements are kept in, and their tables.
 
 One file a benchmark a cell, named by a key of everything that decides its figures, written aside and renamed: a run
 killed at any moment loses at most the benchmark in flight, and figures of different models are never mixed.
@@ -7,147 +7,40 @@ killed at any moment loses at most the benchmark in flight, and figures of diffe
 from __future__ import annotations
 
 import json
-import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import xxhash
+from pydantic import ValidationError
 
-from prunelab.benchmarks import Benchmark, Evaluation
 from prunelab.files import write_text, written_file
 from prunelab.fingerprint import content_hash
+from prunelab.measurement import Cell, Measurement, Scalar, measurements_of, slug
 
-Scalar = str | float | int | bool | None
-
-
-class Measurement(BaseModel):
-    """One figure of one model.
-
-    Attributes:
-        model: the dense model's name.
-        method: the pruning method; `dense` for the model itself.
-        ratio: share of the blocks' projection weights asked for.
-        achieved_ratio: share removed.
-        benchmark: the benchmark's name.
-        metric: the figure's name.
-        value: the figure.
-        standard_error: of the value; None where none is defined.
-        n: documents, or what else was averaged over.
-        shots: examples in the prompt; None where the notion does not apply.
-        seed: of a method or a calibration that draws.
-        seconds: what the whole benchmark took.
-        plan: fingerprint of the plan; None for the dense model.
-        group: a part of the benchmark, such as a subject; empty for the whole.
-        primary: whether this is the figure to judge the benchmark by.
-        details: whatever else is known: number format, device, window, split, versions.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    method: str = "dense"
-    ratio: float = 0.0
-    achieved_ratio: float = 0.0
-    benchmark: str
-    metric: str
-    value: float
-    standard_error: float | None = None
-    n: int
-    shots: int | None = None
-    seed: int | None = None
-    seconds: float | None = None
-    plan: str | None = None
-    group: str = ""
-    primary: bool = False
-    details: dict[str, Scalar] = Field(default_factory=dict)
-
-    def row(self) -> dict[str, Scalar]:
-        """As one flat row; the order of its columns is that of `results.csv`."""
-        row = self.model_dump(exclude={"details"})
-        return {**row, **self.details}
-
-
-class Cell(BaseModel):
-    """One model as the study sees it: which dense model, cut how.
-
-    Attributes:
-        fingerprint: of the dense model's weights.
-        dtype: number format of the evaluation.
-        plan: fingerprint of the plan; None for the dense model.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    fingerprint: str
-    dtype: str
-    method: str = "dense"
-    ratio: float = 0.0
-    achieved_ratio: float = 0.0
-    seed: int | None = None
-    plan: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Hash of what makes the model; 8 hexadecimal digits."""
-        return content_hash({"model": self.fingerprint, "plan": self.plan, "dtype": self.dtype})[:8]
-
-    @property
-    def name(self) -> str:
-        """What people read, and the key."""
-        seed = "" if self.seed is None else f"-s{self.seed}"
-        ratio = "" if self.method == "dense" else f"-{100 * self.ratio:g}{seed}"
-        return slug(f"{self.model}-{self.method}{ratio}-{self.key}")
-
-    @property
-    def label(self) -> str:
-        """What people read on a line of progress."""
-        if self.method == "dense":
-            return f"{self.model} dense"
-        seed = f" seed {self.seed}" if self.seed else ""
-        return f"{self.model} {self.method} {self.ratio:.0%} (achieved {self.achieved_ratio:.1%}){seed}"
-
-
-def slug(text: str) -> str:
-    """A text as a file's name."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text)
+__all__ = [
+    "Cell",
+    "Kept",
+    "Measurement",
+    "ResultsStore",
+    "Scalar",
+    "measurements_of",
+    "read_kept",
+    "samples_beside",
+    "set_aside",
+    "slug",
+    "to_frame",
+    "write_csv",
+    "write_parquet",
+]
 
 
 def samples_beside(path: Path) -> Path:
     """Where the sample records of a measurement file lie."""
     return path.with_suffix(".samples.parquet")
-
-
-def measurements_of(
-    cell: Cell, benchmark: Benchmark, evaluation: Evaluation, seconds: float, details: dict[str, Scalar]
-) -> list[Measurement]:
-    """A benchmark's scores as rows."""
-    conditions = dict(evaluation.conditions)
-    shots = conditions.pop("shots", None)
-    return [
-        Measurement(
-            model=cell.model,
-            method=cell.method,
-            ratio=cell.ratio,
-            achieved_ratio=cell.achieved_ratio,
-            benchmark=benchmark.name,
-            metric=score.metric,
-            value=score.value,
-            standard_error=score.standard_error,
-            n=score.n,
-            shots=shots,
-            seed=cell.seed,
-            seconds=round(seconds, 3),
-            plan=cell.plan,
-            group=score.group,
-            primary=score.metric == benchmark.primary and not score.group,
-            details={"dtype": cell.dtype, **details, **conditions},
-        )
-        for score in evaluation.scores
-    ]
 
 
 class ResultsStore:
@@ -160,7 +53,7 @@ class ResultsStore:
     def __init__(self, run: Path) -> None:
         self.run = run
 
-    def path(self, cell: Cell, benchmark: str, identity: dict[str, Any]) -> Path:
+    def path(self, cell: Cell, benchmark: str, identity: Mapping[str, Any]) -> Path:
         """Where a benchmark's measurements of a cell are kept."""
         key = content_hash({"cell": cell.key, "benchmark": benchmark, **identity})[:8]
         return self.run / "cells" / cell.name / f"{slug(benchmark)}-{key}.json"
@@ -168,31 +61,101 @@ class ResultsStore:
     def read(self, path: Path) -> list[Measurement] | None:
         """The measurements in a file; None where there is none.
 
-        A damaged file is named, set aside and counts as absent.
+        A file that is damaged, or whose sample records are, is named, set aside and counts as absent.
         """
-        if not path.exists():
+        kept = read_kept(path)
+        if isinstance(kept, str):
+            set_aside(path, kept, "measured anew")
             return None
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["measurements"]
-            return [Measurement.model_validate(row) for row in rows]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError):
-            aside = path.with_suffix(".json.damaged")
-            path.replace(aside)
-            warnings.warn(f"{path} is damaged: set aside as {aside.name} and measured anew", UserWarning, stacklevel=2)
-            return None
+        return None if kept is None else list(kept.measurements)
 
-    def write(self, path: Path, cell: Cell, measurements: Sequence[Measurement], samples: Sequence[Any] = ()) -> None:
-        """Keep a benchmark's measurements and, beside them, one row a sample."""
+    def write(
+        self,
+        path: Path,
+        cell: Cell,
+        measurements: Sequence[Measurement],
+        samples: Sequence[Any] = (),
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep a benchmark's measurements and, beside them, one row a sample.
+
+        Args:
+            path: from `path`.
+            cell: the model measured.
+            measurements: the figures.
+            samples: the records.
+            identity: what decided the figures besides the model, for comparisons of runs.
+        """
+        records = None
         if samples:
             with written_file(samples_beside(path)) as aside:
                 pd.DataFrame(list(samples)).to_parquet(aside)
+                records = _file_hash(aside)
         rows = [m.model_dump(mode="json") for m in measurements]
-        write_text(path, json.dumps({"cell": cell.model_dump(mode="json"), "measurements": rows}, indent=1) + "\n")
+        fields = {
+            "cell": cell.model_dump(mode="json"),
+            "identity": dict(identity or {}),
+            "hash": content_hash({"measurements": rows}),
+            "samples": records,
+            "measurements": rows,
+        }
+        write_text(path, json.dumps(fields, indent=1, default=str) + "\n")
 
     def measurements(self) -> list[Measurement]:
         """Everything that the run has measured, in a fixed order."""
         found = [self.read(path) or [] for path in sorted(self.run.glob("cells/*/*.json"))]
         return [m for measurements in found for m in measurements]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a measurement file holds.
+
+    Attributes:
+        cell: the model measured; None in a file that does not say.
+        identity: what decided the figures besides the model; empty in a file that does not say.
+        measurements: the figures.
+    """
+
+    cell: Cell | None
+    identity: Mapping[str, Any]
+    measurements: Sequence[Measurement]
+
+
+def read_kept(path: Path) -> Kept | str | None:
+    """A measurement file's contents; None where there is no file; what is wrong with it where it is damaged.
+
+    Nothing is moved: that is for `ResultsStore.read`.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        rows = fields["measurements"]
+        cell = Cell.model_validate(fields["cell"]) if fields.get("cell") else None
+        kept = Kept(cell, fields.get("identity") or {}, [Measurement.model_validate(row) for row in rows])
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValidationError):
+        return "is damaged"
+    if "hash" in fields and fields["hash"] != content_hash({"measurements": rows}):
+        return "is damaged, its figures are not those that were written"
+    records = samples_beside(path)
+    if fields.get("samples") and not (records.exists() and _file_hash(records) == fields["samples"]):
+        return f"is of no use, its sample records ({records.name}) are damaged or missing"
+    return kept
+
+
+def set_aside(path: Path, what: str, remedy: str) -> None:
+    """Rename a damaged file, and the sample records beside it, and say so."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    records = samples_beside(path)
+    if path.suffix == ".json" and records.exists():
+        records.replace(records.with_name(f"{records.name}.damaged"))
+    warnings.warn(f"{path} {what}: set aside as {aside.name} and {remedy}", UserWarning, stacklevel=3)
+
+
+def _file_hash(path: Path) -> str:
+    return str(xxhash.xxh3_64_hexdigest(path.read_bytes()))
 
 
 def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
@@ -205,3 +168,14 @@ def write_csv(path: Path, measurements: Iterable[Measurement]) -> None:
     """Write `results.csv`, whole or not at all."""
     with written_file(path) as aside:
         to_frame(measurements).to_csv(aside, index=False)
+
+
+def write_parquet(path: Path, measurements: Iterable[Measurement]) -> None:
+    """Write `results.parquet`, whole or not at all; a column of several types holds texts."""
+    frame = to_frame(measurements)
+    for name in [name for name, kind in frame.dtypes.items() if kind.name == "object"]:
+        types = {type(value) for value in frame[name].dropna()}
+        if len(types) > 1 and types != {int, float}:
+            frame[name] = frame[name].map(str, na_action="ignore")
+    with written_file(path) as aside:
+        frame.to_parquet(aside, index=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from prunelab.benchmarks import find_benchmark
-from prunelab.comparison import Difference, write_comparisons
+from prunelab.comparison import Difference, adjusted, difference, write_comparisons
 from prunelab.config import StudyConfig, read_config, study_config
 from prunelab.errors import InvalidRequest
 from prunelab.files import write_text
 from prunelab.plan import PruningPlan
-from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv
+from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv, write_parquet
 from prunelab.significance import Comparison
 
 INDEX = "index.json"
@@ -82,13 +83,19 @@ class Run:
     @cached_property
     def plans(self) -> Mapping[str, PruningPlan]:
         """The plans of the cells, by fingerprint."""
+        return {fingerprint: PruningPlan.load(path) for fingerprint, path in self.plan_files.items()}
+
+    @cached_property
+    def plan_files(self) -> Mapping[str, Path]:
+        """The files of the cells' plans, by fingerprint."""
         wanted = {m.plan for m in self.measurements}
-        found = (PruningPlan.load(path) for path in sorted(self.folder.glob("plans/*.json")))
-        return {plan.fingerprint: plan for plan in found if plan.fingerprint in wanted}
+        found = ((PruningPlan.load(path).fingerprint, path) for path in sorted(self.folder.glob("plans/*.json")))
+        return {fingerprint: path for fingerprint, path in found if fingerprint in wanted}
 
     def write(self) -> None:
         """Write the tables, what failed, and which files hold the figures."""
         write_csv(self.folder / "results.csv", self.measurements)
+        write_parquet(self.folder / "results.parquet", self.measurements)
         write_comparisons(self.folder / "comparisons.csv", self.differences)
         write_text(self.folder / "failures.json", json.dumps([asdict(f) for f in self.failures], indent=1) + "\n")
         files = [str(one.path.relative_to(self.folder)) for one in self.measured]
@@ -121,31 +128,57 @@ def load_run(folder: Path) -> Run:
     return Run(folder, config, measured, _differences(folder / "comparisons.csv", measured), failures)
 
 
+def compared_to_dense(measured: Iterable[Measured]) -> list[Difference]:
+    """Paired tests of every pruned cell's primary figures against the dense model's, adjusted over its benchmarks."""
+    dense: dict[tuple[object, ...], Measured] = {}
+    cells: dict[tuple[object, ...], list[Measured]] = {}
+    for one in measured:
+        m = one.primary
+        if m.method == "dense":
+            dense[m.model, m.benchmark, m.shots] = one
+        else:
+            cells.setdefault((m.model, m.method, m.ratio, m.seed, m.plan), []).append(one)
+    found: list[Difference] = []
+    for own in cells.values():
+        pairs = [(one, dense.get((one.primary.model, one.primary.benchmark, one.primary.shots))) for one in own]
+        compared = [
+            difference(find_benchmark(one.primary.benchmark), one.primary, base.path, one.path)
+            for one, base in pairs
+            if base is not None
+        ]
+        found += adjusted([one for one in compared if one is not None])
+    return found
+
+
 def _differences(path: Path, measured: Sequence[Measured]) -> list[Difference]:
     """The comparisons in `comparisons.csv`, each with its measurement."""
-    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+    if not path.exists():
         return []
     of = {_key(one.primary.row()): one.primary for one in measured}
-    rows = pd.read_csv(path, float_precision="round_trip").astype(object)
     found = []
-    for row in rows.where(rows.notna(), None).to_dict("records"):
+    # Not by pandas, whose default takes the last digit of a number lightly.
+    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
         measurement = of.get(_key(row))
         if measurement is not None:
             comparison = Comparison(
-                dense=row["dense"],
-                pruned=row["pruned"],
-                difference=row["difference"],
-                interval=(row["low"], row["high"]),
-                p=row["p"],
+                dense=float(row["dense"]),
+                pruned=float(row["pruned"]),
+                difference=float(row["difference"]),
+                interval=(float(row["low"]), float(row["high"])),
+                p=float(row["p"]),
                 n=int(row["n"]),
                 test=row["test"],
-                p_adjusted=row["p_holm"],
+                p_adjusted=_number(row["p_holm"]),
             )
             found.append(Difference(measurement, find_benchmark(measurement.benchmark).higher_is_better, comparison))
     return found
 
 
-def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells one benchmark of one cell from all others."""
-    whole = (None if row[name] is None else int(row[name]) for name in ("seed", "shots"))
+    whole = (_number(row[name]) for name in ("seed", "shots"))
     return (row["model"], row["method"], round(float(row["ratio"]), 9), row["benchmark"], *whole)
+
+
+def _number(value: Any) -> float | None:
+    return None if value in (None, "") else float(value)

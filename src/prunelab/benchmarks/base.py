@@ -12,6 +12,7 @@ import pandas as pd
 
 from prunelab.datasets import Source
 from prunelab.loading import LanguageModel
+from prunelab.outline import ModelOutline
 from prunelab.significance import Comparison, Statistic, paired_accuracy, paired_bootstrap
 
 Progress = Callable[[int, int], None]
@@ -144,6 +145,13 @@ class Benchmark(ABC):
         if "correct" not in dense:
             return None
         return paired_accuracy(dense.set_index("sample")["correct"], pruned.set_index("sample")["correct"])
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int | None:
+        """Tokens that it costs a model, known before any weights are loaded: prompts, choices, expected new tokens.
+
+        By default None: not known.
+        """
+        return None
 
     @abstractmethod
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from prunelab.cage import Cage, Verdict
 from prunelab.datasets import Source, documents_hash, require_documents
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.loading import LanguageModel
+from prunelab.outline import ModelOutline
 from prunelab.pass_at_k import pass_at_k
 from prunelab.scoring import Completion, Prompt, SamplingSettings
 from prunelab.significance import Comparison, mean, paired_bootstrap, standard_error
@@ -84,6 +85,15 @@ class HumanEval(Benchmark):
         _sampling(settings, NEW_TOKENS)
         self.cage.check()
         _problems(settings)
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """Every prompt's tokens, and as many for a completion as the problem's own solution has."""
+        problems = _problems(settings)
+        most = min(NEW_TOKENS, model.context_length // 2)
+        prompts = sum(len(prompt.ids) for prompt in _prompts(model.tokenizer, problems, settings.completions))
+        solutions = [problem.get("canonical_solution") for problem in problems]
+        lengths = [len(model.tokenizer(one).input_ids) if one else most for one in solutions]
+        return prompts + settings.completions * sum(min(most, length) for length in lengths)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The problems, how completions are drawn, and how long a program may run."""

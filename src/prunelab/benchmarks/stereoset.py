@@ -15,6 +15,7 @@ from prunelab.datasets import Source, documents_hash, require_documents
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
+from prunelab.outline import ModelOutline
 from prunelab.scoring import Scorer, ScoringRequest
 from prunelab.scoring_rules.stereoset import (
     DOMAINS,
@@ -36,9 +37,6 @@ SOURCES: dict[Split, Source] = {
 COLUMNS = ("id", "target", "bias_type", "context", "sentences")
 LABELS = ("anti_stereotype", "stereotype", "unrelated")
 """The sentences of an example, in the order of the hub's `gold_label`."""
-
-SCORED_AT_ONCE = 512
-"""Examples between two reports of progress: enough to share contexts and to fill batches."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,12 @@ class StereoSet(Benchmark):
         before, after = (table.loc[(POOLED, OVERALL), ["lms", "ss"]] for table in tables)
         return paired_bootstrap(before, after, icat_statistic, seed=0)
 
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """Every sentence's tokens, and every context's once."""
+        requests = list(_requests(model.tokenizer, _read(settings.datasets_root, settings.limit)))
+        contexts = sum(len(request.context) for request in requests[:: len(LABELS)])
+        return contexts + sum(len(request.continuation) for request in requests)
+
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The data, the limit and the batch."""
         documents = [source.load("validation", settings.datasets_root) for source in SOURCES.values()]
@@ -128,11 +132,7 @@ class StereoSet(Benchmark):
         self.check_model(model, settings)
         examples = _read(settings.datasets_root, settings.limit)
         scorer = Scorer(model.model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
-        items: list[StereoSetItem] = []
-        for start in range(0, len(examples), SCORED_AT_ONCE):
-            items += _scored(model.tokenizer, scorer, examples[start : start + SCORED_AT_ONCE])
-            if progress is not None:
-                progress(len(items), len(examples))
+        items = list(_scored(model.tokenizer, scorer, examples, progress))
         cells = score(items)
         conditions = {
             "split": "validation",
@@ -176,10 +176,12 @@ def _example(split: Split, row: dict[str, Any]) -> Example:
     return Example(row["id"], split, row["bias_type"], row["target"], context, ordered)
 
 
-def _scored(tokenizer: Any, scorer: Scorer, examples: Sequence[Example]) -> Iterator[StereoSetItem]:
-    """The examples with their sentences' mean log-probabilities a token."""
+def _scored(
+    tokenizer: Any, scorer: Scorer, examples: Sequence[Example], progress: Progress | None
+) -> Iterator[StereoSetItem]:
+    """The examples with their sentences' mean log-probabilities a token; progress counts sentences."""
     requests = list(_requests(tokenizer, examples))
-    scores = scorer.score(requests)
+    scores = scorer.score(requests, progress)
     means = iter(
         found.log_probability / len(request.continuation) for found, request in zip(scores, requests, strict=True)
     )

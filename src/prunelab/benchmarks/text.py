@@ -17,6 +17,7 @@ from prunelab.errors import DataError
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import token_losses
+from prunelab.outline import ModelOutline
 from prunelab.significance import Comparison, perplexity
 
 
@@ -44,6 +45,12 @@ class TextPerplexity(Benchmark):
         """Documents are resampled."""
         return resampled(dense, pruned, ("loss_sum", "tokens"), perplexity)
 
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """The windows' tokens."""
+        window = min(settings.window, model.context_length)
+        documents = read_documents(self.path)[: settings.limit]
+        return sum(ids.numel() for document in documents for ids in _windows(model.tokenizer, document, window))
+
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The documents, the window and the limit."""
         data = content_hash({"documents": read_documents(self.path)})
@@ -57,7 +64,7 @@ class TextPerplexity(Benchmark):
         documents = read_documents(self.path)[: settings.limit]
         samples: list[dict[str, Any]] = []
         for index, document in enumerate(documents):
-            losses = [token_losses(model, ids).double() for ids in _windows(model, document, window)]
+            losses = [token_losses(model, ids).double() for ids in _windows(model.tokenizer, document, window)]
             samples.append(
                 {
                     "sample": str(index),
@@ -80,10 +87,10 @@ class TextPerplexity(Benchmark):
         return Evaluation(scores, samples, {"window": window, "split": "file"})
 
 
-def _windows(model: LanguageModel, document: str, window: int) -> Iterator[torch.Tensor]:
+def _windows(tokenizer: Any, document: str, window: int) -> Iterator[torch.Tensor]:
     """The document's windows, one row each, the start token in front."""
-    start = start_tokens(model.tokenizer)
-    ids = model.tokenizer(document, add_special_tokens=False, verbose=False).input_ids
+    start = start_tokens(tokenizer)
+    ids = tokenizer(document, add_special_tokens=False, verbose=False).input_ids
     for part in torch.tensor(ids, dtype=torch.long).split(window - len(start)):
         row = torch.cat([torch.tensor(start, dtype=torch.long), part])
         if len(row) > 1:

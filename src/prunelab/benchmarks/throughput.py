@@ -15,6 +15,7 @@ from prunelab.benchmarks import register
 from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.errors import InvalidRequest
 from prunelab.loading import LanguageModel
+from prunelab.outline import ModelOutline
 
 
 @register
@@ -30,6 +31,10 @@ class Throughput(Benchmark):
     title: ClassVar[str] = "tokens per second at batch size 1, parameters, bytes, memory"
     primary: ClassVar[str] = "decode_tokens_per_second"
     is_timing: ClassVar[bool] = True
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """Every run's, the warm-up's included."""
+        return (1 + settings.repeats) * (settings.prompt_tokens + settings.new_tokens)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The lengths and the number of runs."""

@@ -21,6 +21,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import TOKENS_A_BATCH, token_losses
+from prunelab.outline import ModelOutline
 from prunelab.significance import Comparison, perplexity
 
 PAGES = Definition("wikitext/wikitext.yaml", ("page",), "--benchmark wikitext2")
@@ -73,6 +74,16 @@ class WikiText2(Benchmark):
         return resampled(
             dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"], ("loss_sum", "tokens"), perplexity
         )
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """The text's tokens in windows, and the pages'."""
+        # Brings in lm-eval's evaluator.
+        from prunelab.benchmarks.harness.cost import tokens_of_tasks
+
+        window = min(settings.window, model.context_length)
+        ids = model.tokenizer(self._text(settings.datasets_root), add_special_tokens=False, verbose=False).input_ids
+        windows = min(len(ids) // window, settings.limit or len(ids))
+        return windows * window + tokens_of_tasks(model, [self._pages(settings)], settings, 0, False)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The text, the window, the limit, and lm-eval's definition."""

@@ -44,14 +44,20 @@ def study(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="the run's folder; a study goes on where it was")
     ] = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="mlflow or wandb; repeatable")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what is done, what is missing and what it costs; compute nothing")
+    ] = False,
     device: Device = None,
     dtype: Dtype = None,
     datasets_root: DatasetsRoot = None,
 ) -> None:
     """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
     from prunelab.config import read_config, study_config
+    from prunelab.live_view import LiveView
     from prunelab.pocket.models import checkpoint_of
     from prunelab.pocket.study import pocket_study
+    from prunelab.progress import PlainView
     from prunelab.report.tables import main_table
     from prunelab.study import run_study
 
@@ -61,7 +67,7 @@ def study(
         "limit": limit, "window": window, "shots": counts(shots), "chat_template": chat_template,
         "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
         "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
-        "datasets_root": datasets_root,
+        "datasets_root": datasets_root, "trackers": tracker,
     }  # fmt: skip
     fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
     if temperature is not None:  # 0 is one, too
@@ -81,14 +87,50 @@ def study(
     if chosen:
         written = fields.get("calibration") or {}
         fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
-    resolved = study_config(fields, str(config) if config is not None else "the study")
-    run = run_study(resolved, say=lambda line: out.print(escaped(line)))
+    resolved = study_config(fields, str(config) if config is not None else "the study", config)
+    if dry_run:
+        _print_dry_run(resolved)
+        return
+    view = LiveView(out) if out.is_terminal else PlainView(lambda line: out.print(escaped(line)))
+    run = run_study(resolved, view=view)
     table = main_table(run.measurements, run.differences)
     shown = RichTable(*table.columns)
     for row in table.rows:
         shown.add_row(*row)
     out.print(shown)
-    out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/report.md the report")
+    out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
     if run.failures:
         err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")
         raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)
+
+
+def _print_dry_run(config: Any) -> None:
+    """The grid as a table, and what all of it costs."""
+    from prunelab.dry_run import dry_run
+
+    found = dry_run(config)
+    table = RichTable("cell", "done", "missing", "tokens to compute", "weights")
+    for one in found.cells:
+        total = len(one.done) + len(one.missing)
+        tokens = _count(one.tokens, known=not one.unknown) if one.missing else "none"
+        weights = "not known" if one.weight_bytes is None else f"{one.weight_bytes / 1e9:.3g} GB"
+        table.add_row(escaped(one.cell.label), f"{len(one.done)} of {total}", ", ".join(one.missing), tokens, weights)
+    out.print(table)
+    for model, calibrating in found.calibration_tokens.items():
+        out.print(escaped(f"{model}: {calibrating:,} tokens to calibrate on"))
+    every = sum(one.tokens for one in found.cells) + sum(found.calibration_tokens.values())
+    done = sum(len(one.done) for one in found.cells)
+    missing = sum(len(one.missing) for one in found.cells)
+    known = not any(one.unknown for one in found.cells)
+    out.print(
+        f"{len(found.cells)} cells, {done + missing} benchmarks: {done} measured, {missing} missing, "
+        f"{_count(every, known)} tokens to compute (prompts, choices and answers as long as expected)"
+    )
+    for note in found.notes:
+        err.print(f"[yellow]note:[/yellow] {escaped(note)}")
+
+
+def _count(tokens: int, known: bool) -> str:
+    if known:
+        return f"{tokens:,}"
+    return f"more than {tokens:,}" if tokens else "not known"

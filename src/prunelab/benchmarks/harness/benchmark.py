@@ -17,6 +17,7 @@ from prunelab.datasets import Source
 from prunelab.errors import InvalidRequest
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
+from prunelab.outline import ModelOutline
 from prunelab.significance import Comparison, ratio
 
 
@@ -82,11 +83,22 @@ class LmEvalBenchmark(Benchmark):
                 "was tuned to follow instructions"
             )
 
-    def uses_chat_template(self, model: LanguageModel, settings: EvaluationSettings) -> bool:
+    def uses_chat_template(self, model: LanguageModel | ModelOutline, settings: EvaluationSettings) -> bool:
         """Whether prompts go through the tokenizer's chat template."""
         if settings.chat_template == "auto":
             return self.instructs and bool(model.tokenizer.chat_template)
         return settings.chat_template == "always"
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """Counted on a sample of the documents; see `tokens_of_tasks`."""
+        # Brings in lm-eval's evaluator.
+        from prunelab.benchmarks.harness.cost import tokens_of_tasks
+
+        tasks = list(self.tasks(settings).values())
+        with self.surroundings(settings):
+            return tokens_of_tasks(
+                model, tasks, settings, self.shots_of(settings), self.uses_chat_template(model, settings)
+            )
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """Data, definition, shots, and all that a figure depends on besides."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import lm_eval.api.task
 import lm_eval.utils
@@ -17,12 +17,6 @@ from prunelab.benchmarks.base import EvaluationSettings, Progress
 from prunelab.benchmarks.harness.definition import PreparedTask
 from prunelab.loading import LanguageModel
 from prunelab.scoring.lm import PrunelabLM
-from prunelab.scoring.sampler import ROWS
-
-Answer = TypeVar("Answer")
-
-SCORED_AT_ONCE = 2048
-"""Requests between two reports of progress: enough to share prefixes and to fill batches."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +40,6 @@ class Results:
     max_length: int
 
 
-class _WatchedLM(PrunelabLM):
-    """The same model, which says how far it is."""
-
-    def __init__(self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None) -> None:
-        super().__init__(
-            model.model,
-            model.tokenizer,
-            batch_tokens=settings.tokens_a_batch,
-            max_length=model.context_length,
-            seed=settings.seed,
-        )
-        self._progress = progress
-
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        return self._in_parts(super().loglikelihood, requests, SCORED_AT_ONCE)
-
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        return self._in_parts(super().loglikelihood_rolling, requests, 8)
-
-    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        return self._in_parts(super().generate_until, requests, 2 * ROWS[self.model.device.type])
-
-    def _in_parts(self, answer: Callable[[list[Any]], list[Answer]], requests: list[Any], step: int) -> list[Answer]:
-        answers: list[Answer] = []
-        for start in range(0, len(requests), step):
-            answers += answer(requests[start : start + step])
-            if self._progress is not None:
-                self._progress(len(answers), len(requests))
-        return answers
-
-
 def run_tasks(
     model: LanguageModel,
     tasks: Sequence[PreparedTask],
@@ -91,9 +54,16 @@ def run_tasks(
     Raises:
         NonFiniteValue: naming the task and the document for which the model gives NaN or infinity.
     """
-    with _quiet(), _templates_compiled_once():
+    with quiet(), templates_compiled_once():
         built = {task.name: task.build(shots, settings.seed, model.context_length) for task in tasks}
-        lm = _WatchedLM(model, settings, progress)
+        lm = PrunelabLM(
+            model.model,
+            model.tokenizer,
+            batch_tokens=settings.tokens_a_batch,
+            max_length=model.context_length,
+            seed=settings.seed,
+            progress=progress,
+        )
         found = evaluator.evaluate(
             lm,
             {"tasks": built},
@@ -116,7 +86,7 @@ def run_tasks(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars and no lines of lm-eval's or the scorer's: what matters in them is in the results' conditions."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "prunelab.scoring")]
     levels = [logger.level for logger in loggers]
@@ -134,7 +104,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _templates_compiled_once() -> Iterator[None]:
+def templates_compiled_once() -> Iterator[None]:
     """lm-eval compiles a prompt's template anew for every document and shot, 3 ms each: minutes for MMLU."""
     templates = lm_eval.utils.env
     templates.from_string = cache(templates.from_string)

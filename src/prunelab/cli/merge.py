@@ -1,0 +1,31 @@
+"""`prunelab merge`: two runs in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from prunelab.cli.results import RunFolder
+from prunelab.cli.terminal import app, escaped, out
+
+
+@app.command()
+def merge(
+    run_a: RunFolder,
+    run_b: RunFolder,
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write both to")],
+    prefer: Annotated[
+        Literal["a", "b"] | None, typer.Option(help="whose figures to keep where both measured the same and differ")
+    ] = None,
+) -> None:
+    """Write a folder that holds two runs; they must not contradict each other."""
+    from prunelab.merging import merge_runs
+    from prunelab.run import load_run
+
+    a, b = load_run(run_a), load_run(run_b)
+    run = merge_runs(a, b, out_folder, {"a": a, "b": b, None: None}[prefer])
+    cells = len({m.plan or m.model for m in run.measurements})
+    out.print(escaped(f"{out_folder} holds {cells} cells with {len(run.measured)} benchmarks measured"))
+    out.print(escaped(f"`prunelab report {out_folder}` makes its report"))

@@ -1,0 +1,67 @@
+"""`prunelab results`: a run's figures as tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table as RichTable
+
+from prunelab.cli.terminal import app, err, escaped, out
+
+RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
+
+
+@app.command()
+def results(
+    run: RunFolder,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="repeatable; all figures of it, single subjects left out")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="every figure as CSV")] = False,
+) -> None:
+    """Print what a study found."""
+    from prunelab.errors import UnknownName
+    from prunelab.report.tables import main_table
+    from prunelab.results import to_frame
+    from prunelab.run import load_run
+
+    found = load_run(run)
+    names = list(dict.fromkeys(m.benchmark for m in found.measurements))
+    for name in benchmark or []:
+        if name not in names:
+            raise UnknownName("benchmark of this run", name, names)
+    chosen = [m for m in found.measurements if not benchmark or m.benchmark in benchmark]
+    if csv:
+        to_frame(chosen).to_csv(sys.stdout, index=False)
+        return
+    if benchmark:
+        for name in dict.fromkeys(benchmark):
+            out.print(_figures(name, [m for m in chosen if m.benchmark == name]))
+    else:
+        table = main_table(chosen, found.differences)
+        shown = RichTable(*map(escaped, table.columns))
+        for row in table.rows:
+            shown.add_row(*map(escaped, row))
+        out.print(shown)
+    for failure in found.failures:
+        err.print(f"[red]failed[/red]: {escaped(failure.cell)}: {escaped(failure.error.strip().splitlines()[-1])}")
+
+
+def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
+    """One benchmark: a row a figure, cells in the order of the grid."""
+    from prunelab.run_comparison import label_of
+
+    table = RichTable("cell", "achieved", "shots", "metric", "value", "± standard error", "n", title=name)
+    for m in measurements:
+        if "/" not in m.group:
+            error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
+            metric = escaped(f"{m.metric} {m.group}".strip())
+            shots = "" if m.shots is None else str(m.shots)
+            table.add_row(
+                escaped(label_of(m)), f"{m.achieved_ratio:.1%}", shots, metric, f"{m.value:,.6g}", error, str(m.n)
+            )
+    return table

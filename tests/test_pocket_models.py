@@ -1,0 +1,175 @@
+"""The trained pocket models: small, whole, reproducible, and asked in the words in which they were taught."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Ran
+from safetensors import safe_open
+
+from prunelab.benchmarks import EvaluationSettings, benchmarks, find_benchmark
+from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
+from prunelab.benchmarks.suites import suites
+from prunelab.loading import load_model
+from prunelab.pocket.data import pocket_data
+from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
+from prunelab.pocket.tasks import TASKS
+from prunelab.pocket.tokens import BEGIN, Kind, Stream, train_tokenizer
+
+Command = Callable[..., Ran]
+TRAINED = [name for name in POCKET_MODELS if (checkpoint_of(name) or Path()).is_dir()]
+
+
+def folder_of(name: str) -> Path:
+    folder = checkpoint_of(name)
+    assert folder is not None
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return pocket_data()
+
+
+def test_the_default_model_is_there() -> None:
+    assert "pocket-llama" in TRAINED
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_checkpoint_is_small_safe_and_in_bfloat16(name: str) -> None:
+    folder = folder_of(name)
+    assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 8e6
+    assert not list(folder.glob("*.bin")) + list(folder.glob("*.pt")) + list(folder.glob("*.py"))
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        assert {weights.get_tensor(key).dtype for key in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_model_is_of_the_configuration_that_training_makes(name: str) -> None:
+    model = load_model(name, device="cpu")
+    assert model.name == name
+    assert len(model.decoder.shapes) == 10
+    begin, end = model.tokenizer.bos_token_id, model.tokenizer.eos_token_id
+    made = config_of(name, len(model.tokenizer), begin, end).to_dict()
+    loaded = model.model.config.to_dict()
+    unlike = {key for key in made if made[key] != loaded.get(key)}
+    assert unlike <= {"architectures", "dtype", "transformers_version", "_name_or_path"}
+    training = json.loads((folder_of(name) / "training.json").read_text())
+    assert training["parameters"] == model.decoder.parameters
+    assert training["curve"][-1]["step"] == training["recipe"]["tokens"] // training["recipe"]["batch"]
+    assert training["curve"][-1]["loss"] < training["curve"][0]["loss"] / 3
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_tokenizer_can_be_trained_again(name: str) -> None:
+    training = json.loads((folder_of(name) / "training.json").read_text())
+    again = train_tokenizer(training["recipe"]["seed"], CONTEXT)
+    tokenizer = load_model(name, device="cpu").tokenizer
+    assert again.get_vocab() == tokenizer.get_vocab()
+    text = "Question: What does the velmo eat?\nAnswer: seeds"
+    assert again(text).input_ids == tokenizer(text).input_ids
+    assert tokenizer(text).input_ids[0] == tokenizer.convert_tokens_to_ids(BEGIN)
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_scores_are_kept_for_every_benchmark(name: str) -> None:
+    scores = json.loads((folder_of(name) / "scores.json").read_text())
+    assert {row["benchmark"] for row in scores} == set(suites["paper"].benchmarks)
+
+
+@pytest.mark.parametrize("benchmark", ["arc_easy", "gsm8k"])
+def test_a_part_of_the_scores_is_measured_again(benchmark: str, data: Path) -> None:
+    """A hundred documents against the score kept from all: four standard errors."""
+    kept = json.loads((folder_of("pocket-llama") / "scores.json").read_text())
+    value = next(row["value"] for row in kept if row["benchmark"] == benchmark and row["primary"])
+    limit = 100 if benchmark == "arc_easy" else 30
+    found = find_benchmark(benchmark).evaluate(
+        load_model("pocket-llama", device="cpu"), EvaluationSettings(datasets_root=data, limit=limit)
+    )
+    assert found.scores[0].value == pytest.approx(value, abs=max(0.05, 4 * (value * (1 - value) / limit) ** 0.5))
+    assert found.conditions["truncated"] == 0
+
+
+def rendered(benchmark: str, data: Path) -> list[tuple[str, Any]]:
+    """What lm-eval makes of each document: the prompt, and what it may continue with."""
+    chosen = benchmarks[benchmark]
+    assert isinstance(chosen, LmEvalBenchmark)
+    task = next(iter(chosen.tasks(EvaluationSettings(datasets_root=data)).values())).build(0, 0, CONTEXT)
+    split = task.test_docs() if task.has_test_docs() else task.validation_docs()
+    return [(task.doc_to_text(doc), task.doc_to_choice(doc) if task.config.doc_to_choice else None) for doc in split]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "form"),
+    [
+        ("arc_easy", r"Question: [A-Z][^\n]*\?\nAnswer:"),
+        ("arc_challenge", r"Question: [A-Z][^\n]*\?\nAnswer:"),
+        ("boolq", r"(\w+ has a \w+ \w+\. ?){3}\nQuestion: does \w+ have a \w+ \w+\?\nAnswer:"),
+        ("mmlu", r"[A-Z][^\n]*\?\nA\. \w+\nB\. \w+\nC\. \w+\nD\. \w+\nAnswer:"),
+        ("gsm8k", r"Question: \w+ has [^\n]* How many \w+ now\?\nAnswer:"),
+    ],
+)
+def test_benchmarks_ask_in_the_form_in_which_the_models_were_taught(benchmark: str, form: str, data: Path) -> None:
+    import random
+
+    rng = random.Random(0)
+    taught = {"arc_easy": "questions", "arc_challenge": "questions", "boolq": "passages", "mmlu": "letters"}
+    task = next(task for task in TASKS if task.name == taught.get(benchmark, "sums"))
+    prompts = [prompt for prompt, _ in rendered(benchmark, data)]
+    assert prompts
+    assert all(re.fullmatch(form, prompt) for prompt in prompts)
+    lessons = ["".join(piece.text for piece in task.training(rng) if not piece.is_answer) for _ in range(50)]
+    assert any(re.fullmatch(form, lesson) for lesson in lessons)
+
+
+def test_every_prompt_fits_the_context(data: Path) -> None:
+    """With its shots, and with room for as many new tokens as the benchmark generates."""
+    tokenizer = load_model("pocket-llama", device="cpu").tokenizer
+    settings = EvaluationSettings(datasets_root=data)
+    for name in ("gsm8k", "mmlu"):
+        chosen = benchmarks[name]
+        assert isinstance(chosen, LmEvalBenchmark)
+        for task in chosen.tasks(settings).values():
+            built = task.build(5, 0, CONTEXT)
+            room = CONTEXT - (task.new_tokens(CONTEXT) if task.generates else 1)
+            document = next(iter(built.test_docs()))
+            assert len(tokenizer(built.fewshot_context(document, 5)).input_ids) <= room, name
+
+
+def test_the_stream_gives_every_task_its_share() -> None:
+    stream = Stream(train_tokenizer(0, CONTEXT, documents=500), seed=0)
+    batch = stream.batch(400, 256, progress=1.0)
+    wanted = {task.name: task.share / sum(other.share for other in TASKS) for task in TASKS}
+    for index, task in enumerate(TASKS):
+        given = (batch.task == index).float().mean().item()
+        assert given == pytest.approx(wanted[task.name], abs=0.012), task.name
+    assert set(batch.kind.unique().tolist()) == set(Kind)
+    early = Stream(stream._tokenizer, seed=0).batch(100, 256, progress=0.0)
+    drills = next(index for index, task in enumerate(TASKS) if task.name == "drills")
+    assert (early.task == drills).float().mean() > 0.5
+
+
+def test_a_pocket_study_in_little(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["arc_easy", "boolq", "gsm8k", "ifeval", "stereoset", "wikitext2"]
+    options = [f"--benchmark={name}" for name in chosen]
+    ran = command("study", *options, "--limit", 4, "--ratio", 0.3, "--method", "shortgpt", "--samples", 4)
+    assert ran.code == 0, ran.err
+    assert "pocket-llama" in ran.out
+    rows = (tmp_path / "runs" / "pocket-llama" / "results.csv").read_text()
+    assert all(f",{name}," in rows for name in chosen)
+
+
+def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tmp_path: Path) -> None:
+    ran = command("study", "--model", "pocket-llama", "--model", tmp_path, "--out", tmp_path / "run")
+    assert ran.code == 2
+    assert "study it apart, or give --datasets-root" in ran.err
