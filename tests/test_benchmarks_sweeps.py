@@ -82,7 +82,7 @@ def test_a_study_keeps_the_shots_apart(tiny_checkpoint: CheckpointOf, miniature:
     assert table.columns[-3:] == ["winogrande 0-shot acc", "winogrande 2-shot acc", "wikitext2 perplexity"]
     for row, cut in zip(table.rows, ("dense", "magnitude_depth"), strict=True):
         own = [m for m in result.measurements if m.method == cut and m.primary]
-        assert row[-3:-1] == [f"{m.value:.4g}" for m in own[:2]]
+        assert row[-3:-1] == [f"{m.value:.3f}" for m in own[:2]]
     assert any("winogrande 2-shot acc" in line for line in said)
 
     with pytest.MonkeyPatch.context() as patch:

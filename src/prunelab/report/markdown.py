@@ -2,84 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
-from prunelab.comparison import Difference
-from prunelab.files import write_text
-from prunelab.report.figures import quality_by_ratio, write_figure
-from prunelab.report.tables import main_table
+from prunelab.report.chart import Chart
+from prunelab.report.content import Report
+from prunelab.report.parts import Code, Figure, Finding, Listing, Pair, Part, Prose, Section, Sheet
+from prunelab.report.tables import table_of
 from prunelab.run import Run
 
-REPORT = """\
-# Pruning study
 
-{table}
-
-![Quality against the removed share of the blocks' weights](figures/quality_by_ratio.svg)
-
-A ratio is a share of the decoder blocks' projection weights (norms and added biases do not count); *achieved* is what
-the cut came to. Depth moves in whole blocks{matched}. Perplexities are in windows of {window} tokens or the model's
-context, whichever is shorter. Speed is relative to the dense model, at batch size 1, on {hardware}.
-{lost}{failures}
-## How it was made
-
-- calibration: {calibration}
-- seeds: {seeds}
-- limit: {limit}{from_validation}
-- versions: {versions}
-
-`results.csv` holds every figure, `plans/` what each cut kept, `study.yaml` the configuration.
-"""
-
-
-VALIDATION = "\n- shots of benchmarks without a train split were drawn from validation, the scored item left out"
-LOST = """
-## What was lost
-
-Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired bootstrap for
-everything else (with less than six samples its standard error and Student's t, p never below what as many signs can
-give); 95 % intervals of the difference; p also after Holm over the cut's benchmarks. An asterisk in the table
-marks a change that was seen (5 %, after Holm).
-
-"""
-
-
-def report_text(run: Run) -> str:
-    """The report's text."""
-    config, measurements, differences = run.config, run.measurements, run.differences
-    details = measurements[0].details if measurements else {}
-    names = ("prunelab", "python", "torch", "transformers")
-    failed = [f"- {f.cell}: {f.error.strip().splitlines()[-1]}" for f in run.failures]
-    return REPORT.format(
-        table=main_table(measurements, differences).markdown(),
-        lost=_lost(differences),
-        matched=", and the other methods were asked for what it achieved" if config.match_depth else "",
-        window=config.window,
-        hardware=details.get("hardware", "unknown hardware"),
-        failures="\n## What failed\n\n" + "\n".join(failed) + "\n" if failed else "",
-        calibration=", ".join(f"{k} {v}" for k, v in config.calibration.model_dump().items()),
-        limit=f"{config.limit} documents of each benchmark" if config.limit else "none, all documents",
-        from_validation=VALIDATION if any(m.details.get("shots_from_validation") for m in measurements) else "",
-        seeds=", ".join(map(str, config.seeds)),
-        versions=", ".join(f"{name} {details.get(name, 'unknown')}" for name in names),
+def report_text(report: Report) -> str:
+    """The report's text; long tables are named where they lie instead of shown."""
+    top = report.headline
+    lines = ["# Pruning study", top.studied]
+    lines += [f"**{top.finding}**"] if top.finding else []
+    lines += ["\n".join(f"- {one}" for one in top.models)] if top.models else []
+    lines += (
+        [f"{top.failed} {'cell' if top.failed == 1 else 'cells'} failed: see *How it was made*."] if top.failed else []
     )
+    lines += [_figure(top.chart)] if top.chart is not None else []
+    return "\n\n".join([*lines, *map(_section, report.sections)]) + "\n"
 
 
-def _lost(differences: Sequence[Difference]) -> str:
-    """What every cut changed, a sentence a benchmark."""
-    cells: dict[str, list[str]] = {}
-    for d in differences:
-        m = d.measurement
-        seed = f", seed {m.seed}" if m.seed else ""
-        cells.setdefault(f"{m.model}, {m.method} {m.ratio:.0%}{seed}", []).append(f"- {d.sentence()}")
-    if not cells:
-        return ""
-    parts = [f"**{cell}**\n\n" + "\n".join(sentences) for cell, sentences in cells.items()]
-    return LOST + "\n\n".join(parts) + "\n"
+def _section(section: Section) -> str:
+    return "\n\n".join([f"## {section.title}", section.lead, *map(_part, section.parts)])
+
+
+def _part(part: Part) -> str:
+    return _WRITERS[part.kind](part)
+
+
+def _listing(part: Listing) -> str:
+    return f"**{part.title}**\n\n" + "\n".join(f"- {' '.join(line.split())}" for line in part.lines)
+
+
+def _finding(part: Finding) -> str:
+    evidence = f" The numbers: `tables/{part.evidence.name}.md`." if part.evidence is not None else ""
+    return f"**{part.name}: {part.verdict}.** {part.statement} {part.text} *Test: {part.test}*{evidence}"
+
+
+def _sheet(sheet: Sheet) -> str:
+    if sheet.folded:
+        return f"{sheet.caption}: `tables/{sheet.name}.md`."
+    return f"{sheet.caption}:\n\n{table_of(sheet).markdown()}"
+
+
+def _figure(chart: Chart) -> str:
+    return f"![{chart.title}](figures/{chart.name}.svg)\n\n*{chart.title}.* {chart.caption}"
+
+
+def _pair(pair: Pair) -> str:
+    """What models wrote, indented, so that nothing of it is taken for Markdown."""
+    lines = [f"**{pair.sample}** ({pair.lost})"]
+    lines += [_indented(pair.prompt)] if pair.prompt else []
+    for answer in pair.answers:
+        lines += [f"{answer.who} ({answer.verdict}):", _indented(answer.text)]
+    return "\n\n".join(lines)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines() or [""])
+
+
+_WRITERS: dict[str, Callable[[Any], str]] = {
+    Sheet.kind: _sheet,
+    Figure.kind: lambda part: _figure(part.chart),
+    Prose.kind: lambda part: part.text,
+    Code.kind: lambda part: _indented(part.text),
+    Listing.kind: _listing,
+    Finding.kind: _finding,
+    Pair.kind: _pair,
+}
 
 
 def write_report(run: Run) -> None:
-    """Write `report/report.md` and its figures into the run's folder."""
-    folder = run.folder / "report"
-    write_figure(quality_by_ratio(run.measurements), folder / "figures" / "quality_by_ratio")
-    write_text(folder / "report.md", report_text(run))
+    """See `prunelab.report.write_report`."""
+    from prunelab.report.writing import write_report
+
+    write_report(run)

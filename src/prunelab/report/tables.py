@@ -1,13 +1,16 @@
-"""The table that everyone wants first: one row a cut, one column a benchmark."""
+"""The table that everyone wants first, and how tables are written down."""
 
 from __future__ import annotations
 
-import math
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
 from prunelab.comparison import Difference
+from prunelab.report.columns import Column, number
+from prunelab.report.grid import Cut, Entry, Grid, grid_of
+from prunelab.report.parts import Cell, Row, Sheet
 from prunelab.results import Measurement
 
 
@@ -20,57 +23,80 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown."""
-        lines = ["| " + " | ".join(self.columns) + " |", "|" + "|".join(["---"] * len(self.columns)) + "|"]
-        return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in self.rows])
+        lines = [_markdown_row(self.columns), "|" + "|".join(["---"] * len(self.columns)) + "|"]
+        return "\n".join(lines + [_markdown_row(row) for row in self.rows])
+
+
+def table_of(sheet: Sheet) -> Table:
+    """A sheet's text."""
+    return Table(list(sheet.columns), [[cell.text for cell in row.cells] for row in sheet.rows])
+
+
+def csv_of(sheet: Sheet) -> str:
+    """A sheet as CSV: numbers in full where cells have them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sheet.columns)
+    for row in sheet.rows:
+        writer.writerow([cell.text if cell.value is None else repr(cell.value) for cell in row.cells])
+    return text.getvalue()
 
 
 def main_table(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Table:
-    """Each model's cuts with every benchmark's primary figure.
+    """Each model's cuts with every benchmark's primary figure, in the order of the measurements; see `main_sheet`."""
+    grid = grid_of(measurements, differences)
+    return table_of(main_sheet(grid, grid.cuts))
+
+
+def main_sheet(grid: Grid, cuts: Sequence[Cut]) -> Sheet:
+    """Each cut with every benchmark's primary figure.
 
     Cells that differ by their seed alone stand in one row: mean and sample standard deviation over the seeds. Speed is
     printed as a multiple of the dense model's, since seconds say something about a machine. An asterisk marks a change
     from the dense model that was seen (5 %, after Holm), where a row is one cell.
     """
-    primary = [m for m in measurements if m.primary]
-    seen = {_key(d.measurement) for d in differences if d.comparison.significant}
-    columns = list(dict.fromkeys((m.benchmark, m.metric, m.shots) for m in primary))
-    cuts = list(dict.fromkeys((m.model, m.method, m.ratio) for m in primary))
     rows = []
-    for model, method, ratio in cuts:
-        own = [m for m in primary if (m.model, m.method, m.ratio) == (model, method, ratio)]
-        achieved = mean({m.seed: m.achieved_ratio for m in own}.values())
-        dense = [m for m in primary if m.model == model and m.method == "dense"]
-        row = [model, method, f"{ratio:.0%}", f"{achieved:.1%}", str(len({m.seed for m in own}))]
-        rows.append(row + [_entry(own, dense, column, seen) for column in columns])
-    names = [_heading(*column) for column in columns]
-    return Table(["model", "method", "ratio", "achieved", "seeds", *names], rows)
+    for cut in cuts:
+        achieved = grid.achieved(cut)
+        who = (
+            Cell(cut.model),
+            Cell(cut.method),
+            Cell(f"{cut.ratio:.0%}", cut.ratio),
+            Cell(f"{achieved:.1%}", achieved),
+            Cell(str(grid.seeds(cut)), grid.seeds(cut)),
+        )
+        figures = tuple(_figure(grid, cut, column) for column in grid.columns)
+        rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+    columns = ("model", "method", "ratio", "achieved", "seeds", *(c.heading for c in grid.columns))
+    caption = (
+        "Every cut with every benchmark. Ratio: the share of the blocks' weights asked for; achieved: what went. An "
+        "asterisk marks a change from the dense model that was seen (paired test, 5 %, after Holm)."
+    )
+    return Sheet("main", caption, columns, tuple(rows), heading=1)
 
 
-Key = tuple[str, str, float, int | None, str, int | None]
+def _figure(grid: Grid, cut: Cut, column: Column) -> Cell:
+    entry, dense = grid.entry(cut, column), grid.dense(cut.model, column)
+    if entry is None:
+        return Cell("–")
+    tip = entry.differences[0].sentence() if len(entry.differences) == 1 else ""
+    if column.metric == "decode_tokens_per_second":
+        return _speed(entry, dense, column)
+    spread = "" if entry.spread is None else f" ± {number(entry.spread, 2)}"
+    mark = ""
+    if entry.is_seen:
+        rose = entry.differences[0].comparison.difference > 0
+        mark = "better" if rose == column.higher_is_better else "worse"
+    return Cell(f"{column.text(entry.value)}{'*' if mark else ''}{spread}", entry.value, tip, mark=mark)
 
 
-def _key(m: Measurement) -> Key:
-    return m.model, m.method, m.ratio, m.seed, m.benchmark, m.shots
+def _speed(entry: Entry, dense: Entry | None, column: Column) -> Cell:
+    tip = f"{number(entry.value)} tokens a second"
+    if dense is None:
+        return Cell("–", entry.value, tip)
+    return Cell(f"{entry.value / dense.value:.2f}x", entry.value / dense.value, tip)
 
 
-def _heading(benchmark: str, metric: str, shots: int | None) -> str:
-    return f"{benchmark}{'' if shots is None else f' {shots}-shot'} {_short(metric)}"
-
-
-def _short(metric: str) -> str:
-    return {"token_perplexity": "perplexity", "decode_tokens_per_second": "decode speed"}.get(metric, metric)
-
-
-def _entry(
-    own: Sequence[Measurement], dense: Sequence[Measurement], column: tuple[str, str, int | None], seen: set[Key]
-) -> str:
-    cells = [m for m in own if (m.benchmark, m.metric, m.shots) == column]
-    values = [m.value for m in cells]
-    if not values:
-        return "–"
-    if column[1] == "decode_tokens_per_second":
-        base = next((m.value for m in dense if (m.benchmark, m.metric, m.shots) == column), math.nan)
-        return f"{mean(values) / base:.2f}x"
-    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-    mark = "*" if len(cells) == 1 and _key(cells[0]) in seen else ""
-    return f"{mean(values):.4g}{mark}{spread}"
+def _markdown_row(cells: Sequence[str]) -> str:
+    shown = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"

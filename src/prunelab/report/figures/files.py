@@ -1,0 +1,138 @@
+"""Charts as files, through matplotlib: SVG for papers, PNG for slides."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from prunelab.files import written_file
+from prunelab.report.chart import Chart, HeatMap, Panel, Radar, Series
+from prunelab.report.figures.ticks import limits, ticks
+
+# Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same.
+COLOURS = {
+    "depth": "#0072B2", "width": "#D55E00", "hybrid": "#009E73", "dense": "#555555", "other": "#CC79A7",
+    "step0": "#56B4E9", "step1": "#0072B2", "step2": "#CC79A7",
+}  # fmt: skip
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "up": "^", "down": "v", "cross": "X", "none": ""}
+MOST = 24
+"""Panels a figure; what is beyond stands in the next file."""
+
+
+def draw(chart: Chart, first: int = 0) -> Figure:
+    """The chart's panels from `first` on, at most `MOST`, side by side."""
+    panels = chart.panels[first : first + MOST]
+    across = 1 if chart.wide else min(4, len(panels))
+    down = math.ceil(len(panels) / across)
+    heights = [_height(panel) for panel in panels]
+    size = (7.5, sum(heights)) if chart.wide else (3.6 * across + 0.6, 2.9 * down)
+    figure = Figure(figsize=size)
+    ratios = heights if chart.wide else None
+    grid = figure.add_gridspec(down, across, height_ratios=ratios, hspace=0.55, wspace=0.32)
+    for index, panel in enumerate(panels):
+        place = grid[index // across, index % across]
+        if isinstance(panel, Radar):
+            _radar(figure.add_subplot(place, projection="polar"), panel)
+        elif isinstance(panel, HeatMap):
+            _heat_map(figure.add_subplot(place), panel)
+        else:
+            _panel(figure.add_subplot(place), panel)
+    handles = [_handle(line) for line in chart.legend if line.marker != "none"]
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="upper center", ncols=min(len(handles), 2 * across + 2), frameon=False,
+                      fontsize=7, bbox_to_anchor=(0.5, 1.0 + 0.35 / size[1]))  # fmt: skip
+    return figure
+
+
+def write_chart(chart: Chart, folder: Path) -> list[Path]:
+    """Write the chart's SVG and PNG files; a chart of very many panels takes several."""
+    written = []
+    for part, first in enumerate(range(0, len(chart.panels), MOST)):
+        figure = draw(chart, first)
+        for kind in ("svg", "png"):
+            path = folder / f"{chart.name}{'' if part == 0 else f'_{part + 1}'}.{kind}"
+            with written_file(path) as aside:
+                metadata = {"Date": None} if kind == "svg" else None  # the same data, the same file
+                figure.savefig(aside, format=kind, dpi=110, metadata=metadata)
+            written.append(path)
+    return written
+
+
+def _height(panel: object) -> float:
+    if isinstance(panel, HeatMap):
+        return 1.2 + 0.2 * len(panel.rows)
+    return 1.2 + 0.3 * len(panel.categories) if isinstance(panel, Panel) and panel.categories else 2.9
+
+
+def _style(line: Series) -> dict[str, Any]:
+    return {"color": COLOURS[line.tint], "marker": MARKERS[line.marker], "ms": 4, "lw": 1.2,
+            "ls": ("--" if line.dashed else "-") if line.line or line.marker == "none" else ""}  # fmt: skip
+
+
+def _handle(line: Series) -> Line2D:
+    return Line2D([], [], label=line.name, **_style(line))
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    for line in panel.series:
+        xs, ys = [p.x for p in line.points], [p.y for p in line.points]
+        axes.plot(xs, ys, label=line.name, **_style(line))
+        bars = [(p, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
+        if bars:
+            draw_bars = axes.hlines if panel.categories else axes.vlines
+            at = [p.y if panel.categories else p.x for p, _, _ in bars]
+            draw_bars(
+                at,
+                [low for _, low, _ in bars],
+                [high for _, _, high in bars],
+                color=COLOURS[line.tint],
+                lw=0.9,
+                alpha=0.7,
+            )
+    for level in panel.levels:
+        axes.axhline(level.y, color="grey", lw=0.8, ls=":")
+    x_range, y_range = limits(panel)
+    axes.set_xlim(x_range)
+    axes.set_xticks(ticks(*x_range, 4))
+    if panel.categories:
+        axes.axvline(0, color="grey", lw=0.8)
+        axes.set_yticks(range(len(panel.categories)), panel.categories, fontsize=7)
+        axes.set_ylim(*reversed(y_range))
+    else:
+        axes.set_ylim(y_range)
+        axes.set_yticks(ticks(*y_range, 4))
+    axes.set_title(panel.title, fontsize=8, y=1.03)  # placing a title by itself is slow
+    axes.set_xlabel(panel.x_label, fontsize=7)
+    axes.set_ylabel(panel.y_label, fontsize=7)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _radar(axes: Axes, panel: Radar) -> None:
+    polar: Any = axes
+    angles = [2 * math.pi * spoke / len(panel.axes) for spoke in range(len(panel.axes))]
+    for line in panel.series:
+        closed = [*line.points, line.points[0]]
+        axes.plot([angles[int(p.x)] for p in closed], [p.y for p in closed], label=line.name, **_style(line))
+    polar.set_theta_zero_location("N")
+    polar.set_theta_direction(-1)
+    axes.set_xticks(angles, panel.axes, fontsize=7)
+    axes.set_ylim(0, panel.top)
+    axes.tick_params(labelsize=6)
+    axes.set_title(panel.title, fontsize=8, y=1.03)
+
+
+def _heat_map(axes: Axes, panel: HeatMap) -> None:
+    width = len(panel.columns)
+    rows = [[math.nan if v is None else v for v in row] + [math.nan] * (width - len(row)) for row in panel.values]
+    axes.imshow(rows, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(panel.rows)), panel.rows, fontsize=6)
+    every = max(1, width // 16)
+    axes.set_xticks(range(0, width, every), panel.columns[::every], fontsize=6)
+    axes.set_xlabel(panel.x_label, fontsize=7)
+    axes.set_title(panel.title, fontsize=8, y=1.03)

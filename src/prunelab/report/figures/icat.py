@@ -1,0 +1,60 @@
+"""StereoSet by domain (the paper's Fig. 5 and 7)."""
+
+from __future__ import annotations
+
+from prunelab.report.chart import Chart, Point, Radar, Series
+from prunelab.report.columns import number
+from prunelab.report.figures.by_ratio import MARKERS
+from prunelab.report.grid import Cut, Grid, Study
+from prunelab.results import Measurement
+
+DOMAINS = ("gender", "profession", "race", "religion")
+
+
+def icat_radar(study: Study) -> Chart | None:
+    """ICAT by domain and overall, one panel a model and ratio: dense, depth, width and hybrid."""
+    panels = []
+    for model in study.grid.models:
+        cuts = [cut for cut in study.grid.of_model(model, dense=False) if not cut.is_baseline]
+        for ratio in dict.fromkeys(cut.ratio for cut in cuts):
+            shown = [Cut(model, "dense", 0.0), *(cut for cut in cuts if cut.ratio == ratio)]
+            series = tuple(line for index, cut in enumerate(shown) if (line := _series(study, cut, index)) is not None)
+            if len(series) > 1:
+                axes = ("overall", *DOMAINS)
+                panels.append(Radar(f"{model}: ICAT at {ratio:.0%}", model, axes, series))
+    caption = (
+        "The paper's Fig. 5 and 7. 100 is best, 50 is what a model without any preference or knowledge earns: look at "
+        "the language modelling score (LMS) in the table as well."
+    )
+    return Chart("icat", "ICAT by domain", caption, tuple(panels)) if panels else None
+
+
+def _series(study: Study, cut: Cut, index: int) -> Series | None:
+    found = scores(study, cut, "icat")
+    values = [found.get(group) for group in ("", *DOMAINS)]
+    points = [
+        Point(spoke, m.value, tip=f"{cut.model}, {cut.label}, {m.group or 'overall'}: ICAT {number(m.value, 3)}")
+        for spoke, m in enumerate(values)
+        if m is not None
+    ]
+    if len(points) < len(values):
+        return None
+    return Series(cut.method, cut.strategy, tuple(points), MARKERS[index % len(MARKERS)])
+
+
+def scores(study: Study, cut: Cut, metric: str) -> dict[str, Measurement]:
+    """StereoSet's figures of a cut's first seed, by group."""
+    found: dict[str, Measurement] = {}
+    for m in study.run.measurements:
+        if m.benchmark == "stereoset" and m.metric == metric and (m.model, m.method, m.ratio) == _id(cut):
+            found.setdefault(m.group, m)
+    return found
+
+
+def _id(cut: Cut) -> tuple[str, str, float]:
+    return cut.model, cut.method, cut.ratio
+
+
+def has_stereoset(grid: Grid) -> bool:
+    """Whether it was measured."""
+    return any(column.benchmark == "stereoset" for column in grid.columns)

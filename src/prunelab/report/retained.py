@@ -1,0 +1,63 @@
+"""How much of the dense model a cut keeps."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from prunelab.report.columns import Column
+from prunelab.report.grid import Cut, Entry, Grid
+
+
+def retained(entry: Entry, dense: Entry, column: Column) -> float | None:
+    """A figure as a share of the dense model's; of a figure that should be low, the dense one's share of it."""
+    above, below = (entry.value, dense.value) if column.higher_is_better else (dense.value, entry.value)
+    return above / below if below > 0 else None
+
+
+def above_chance(entry: Entry, dense: Entry, chance: float | None) -> float | None:
+    """What is kept of the dense model's lead over guessing; None where guessing earns nothing, or as much as it does.
+
+    A lead of less than two standard errors is none that a share could be taken of.
+    """
+    if chance is None:
+        return None
+    lead, error = dense.value - chance, dense.measurements[0].standard_error or 0.0
+    return (entry.value - chance) / lead if lead > 0 and lead >= 2 * error else None
+
+
+def quality(grid: Grid, cut: Cut, column: Column, entry: Entry | None = None) -> float | None:
+    """What one benchmark says is kept: above chance where guessing earns something, else the plain share."""
+    entry, dense = entry or grid.entry(cut, column), grid.dense(cut.model, column)
+    if entry is None or dense is None or not column.is_quality:
+        return None
+    chance = grid.chance(cut.model, column)
+    return retained(entry, dense, column) if chance is None else above_chance(entry, dense, chance)
+
+
+def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:
+    """The mean over the benchmarks that can say anything of the model; None where none can.
+
+    Args:
+        grid: the run's.
+        cut: which.
+        seed: of a single cell; by default all cells of the cut together.
+
+    A cut that was measured on fewer of those benchmarks than others has none: the means would not compare.
+    """
+    found = []
+    for column in judging(grid, cut.model):
+        entry = grid.entry(cut, column)
+        if entry is not None and seed is not None:
+            own = tuple(m for m in entry.measurements if m.seed == seed)
+            entry = Entry(own) if own else None
+        share = quality(grid, cut, column, entry) if entry else None
+        if share is None:
+            return None
+        found.append(share)
+    return mean(found) if found else None
+
+
+def judging(grid: Grid, model: str) -> list[Column]:
+    """The benchmarks that can say what a model keeps: the dense one is better than chance there."""
+    dense = Cut(model, "dense", 0.0)
+    return [column for column in grid.columns if quality(grid, dense, column) is not None]

@@ -1,0 +1,17 @@
+"""What quality costs in speed and memory."""
+
+from __future__ import annotations
+
+from prunelab.report.figures.frontier import AXES, frontier
+from prunelab.report.grid import Study
+from prunelab.report.parts import Figure, Section
+
+
+def section(study: Study) -> Section | None:
+    """Quality against speed, and against memory."""
+    charts = [chart for metric in AXES if (chart := frontier(study, metric)) is not None]
+    lead = (
+        "Quality is the mean over benchmarks of what is kept of the dense model. The stepped line joins the cells that "
+        "no other beats in both. Speeds were measured in an eager runtime at batch size 1."
+    )
+    return Section("frontier", "Quality, speed and memory", lead, tuple(map(Figure, charts))) if charts else None

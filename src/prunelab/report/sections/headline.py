@@ -1,0 +1,123 @@
+"""What was studied, in a sentence, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from prunelab.report.chart import Chart
+from prunelab.report.figures.by_ratio import quality_by_ratio
+from prunelab.report.grid import Cut, Grid, Study
+from prunelab.report.retained import judging, mean_quality
+
+STRATEGIES = ("depth", "width", "hybrid")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the report.
+
+    Attributes:
+        studied: one sentence.
+        finding: the most important one.
+        models: one sentence a model.
+        chart: quality by ratio; None where no benchmark can say.
+        failed: how many cells could not be measured.
+    """
+
+    studied: str
+    finding: str
+    models: tuple[str, ...]
+    chart: Chart | None
+    failed: int
+
+
+def headline(study: Study) -> Headline:
+    """The top of the report."""
+    grid = study.grid
+    return Headline(
+        studied=_studied(study),
+        finding=_finding(study),
+        models=tuple(filter(None, (_of_model(grid, model) for model in grid.models))),
+        chart=quality_by_ratio(grid),
+        failed=len(study.run.failures),
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "nothing"
+
+
+def _studied(study: Study) -> str:
+    grid = study.grid
+    methods = list(dict.fromkeys(cut.method for cut in grid.sorted_cuts if not cut.is_dense and not cut.is_baseline))
+    baselines = list(dict.fromkeys(cut.method for cut in grid.cuts if cut.is_baseline))
+    ratios = sorted({cut.ratio for cut in grid.cuts if not cut.is_dense})
+    benchmarks = list(dict.fromkeys(column.benchmark for column in grid.columns))
+    if not grid.cuts:
+        return "Nothing could be measured."
+    if not ratios:
+        return f"{listed(grid.models)}, whole, measured by {_count(len(benchmarks), 'benchmark')}."
+    by = f"by {listed(methods)}" if methods else f"by {listed(baselines)}"
+    beside = f", beside {_count(len(baselines), 'baseline')}" if methods and baselines else ""
+    shares = listed([f"{100 * ratio:g}" for ratio in ratios])
+    measured = f"measured by {_count(len(benchmarks), 'benchmark')}"
+    return f"{listed(grid.models)}, cut by {shares} % {by}{beside}, without training, and {measured}."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _finding(study: Study) -> str:
+    """Which strategy kept more, and how many of the changes were seen."""
+    seen = [d for d in study.run.differences if d.comparison.significant]
+    losses = sum((d.comparison.difference > 0) != d.higher_is_better for d in seen)
+    tested = f"{losses} of {len(study.run.differences)} figures are significantly worse than the dense model's."
+    if not seen:
+        tested = "No change from the dense models was seen." if study.run.differences else ""
+    return " ".join(filter(None, (_duel(study.grid), tested)))
+
+
+def _duel(grid: Grid) -> str:
+    """How often depth keeps more than width of the same size."""
+    won = drawn = 0
+    for depth in grid.cuts:
+        for width in grid.cuts:
+            same = depth.model == width.model and depth.ratio == width.ratio
+            if not same or (depth.strategy, width.strategy) != ("depth", "width"):
+                continue
+            kept = (mean_quality(grid, depth), mean_quality(grid, width))
+            if not (depth.is_baseline or width.is_baseline) and kept[0] is not None and kept[1] is not None:
+                drawn += 1
+                won += kept[0] > kept[1]
+    if not drawn:
+        return ""
+    if won in (0, drawn):
+        best, other = ("Depth", "width") if won else ("Width", "depth")
+        often = {1: "in the one comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
+        return f"{best} kept more of the dense model than {other} of the same size {often}."
+    return f"Depth kept more of the dense model than width of the same size in {won} of {drawn} comparisons."
+
+
+def _of_model(grid: Grid, model: str) -> str:
+    """What each strategy keeps at the mildest ratio, and at the strongest."""
+    cuts = [cut for cut in grid.of_model(model, dense=False) if not cut.is_baseline]
+    ratios = sorted({cut.ratio for cut in cuts})
+    parts = []
+    for ratio in dict.fromkeys((ratios[0], ratios[-1])) if ratios else ():
+        kept = [
+            f"{strategy} {mean(values):.0%}"
+            for strategy in STRATEGIES
+            if (values := _kept(grid, [cut for cut in cuts if cut.ratio == ratio and cut.strategy == strategy]))
+        ]
+        if kept:
+            parts.append(f"at {ratio:.0%} {listed(kept)}")
+    names = listed([column.title.split(", ")[0] for column in judging(grid, model)])
+    return f"{model} keeps {'; '.join(parts)} of its quality (by {names})." if parts else ""
+
+
+def _kept(grid: Grid, cuts: Sequence[Cut]) -> list[float]:
+    return [kept for cut in cuts if (kept := mean_quality(grid, cut)) is not None]

@@ -1,0 +1,78 @@
+"""How it was made: what to know before believing it, and to make it again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from prunelab.report.grid import Cut, Study
+from prunelab.report.parts import Cell, Code, Listing, Part, Prose, Row, Section, Sheet
+
+VERSIONS = ("prunelab", "python", "torch", "transformers")
+
+
+def section(study: Study) -> Section:
+    """Failures first, then versions, calibration, seeds, the command and the time of every cell."""
+    parts: list[Part] = []
+    if study.run.failures:
+        lines = tuple(f"{f.cell}: {f.error.strip().splitlines()[-1]}" for f in study.run.failures if f.error.strip())
+        parts.append(Listing("What failed", lines))
+    parts += [_facts(study), Prose("The same again, keeping what is whole:"), Code(_command(study))]
+    if study.grid.cuts:
+        parts.append(_time(study))
+    lead = (
+        "results.csv holds every figure, plans/ what each cut kept, study.yaml the configuration, and report/tables/ "
+        "and report/figures/ what this page shows."
+    )
+    return Section("made", "How it was made", lead, tuple(parts))
+
+
+def _command(study: Study) -> str:
+    folder = study.run.folder.name
+    return f"prunelab study {folder}/study.yaml --out {folder}"
+
+
+def _facts(study: Study) -> Sheet:
+    config = study.run.config
+    of_figures = [m.details for m in study.run.measurements]
+    calibration = config.calibration
+    rows = {
+        "versions": ", ".join(f"{name} {_once(details.get(name) for details in of_figures)}" for name in VERSIONS),
+        "hardware": _once(details.get("hardware") for details in of_figures),
+        "number format": _once(details.get("dtype") for details in of_figures),
+        "calibration": f"{calibration.corpus}, {calibration.samples} samples of {calibration.sequence_length} tokens, "
+        f"{calibration.held_out} more held out to choose the hybrid's split",
+        "seeds": f"{', '.join(map(str, config.seeds))}"
+        + (", each with calibration text of its own" if config.vary_calibration else ""),
+        "documents a benchmark": "all" if config.limit is None else f"the first {config.limit}",
+        "perplexity windows": f"{config.window} tokens, or the model's context where that is shorter",
+    }
+    if any(details.get("shots_from_validation") for details in of_figures):
+        rows["shots"] = "of benchmarks without a train split drawn from validation, the scored item left out"
+    pruning = {name: value for name, value in config.pruning.model_dump().items() if value != "auto"}
+    rows["pruning"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pruning.items())
+    made = tuple(Row((Cell(name), Cell(text))) for name, text in rows.items())
+    return Sheet("how_it_was_made", "The conditions of this run", ("what", "how"), made)
+
+
+def _once(values: Iterable[object]) -> str:
+    """What the figures say, each answer once."""
+    found = dict.fromkeys(str(value) for value in values if value is not None)
+    return ", ".join(found) if found else "unknown"
+
+
+def _time(study: Study) -> Sheet:
+    seconds: dict[Cut, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for one in study.run.measured:
+        m = one.primary
+        seconds[Cut(m.model, m.method, m.ratio)][m.benchmark] += m.seconds or 0.0
+    benchmarks = list(dict.fromkeys(column.benchmark for column in study.grid.columns))
+    rows = []
+    for cut in study.grid.sorted_cuts:
+        own = seconds[cut]
+        times = [sum(own.values()), *(own.get(name) for name in benchmarks)]
+        cells = tuple(Cell("–") if t is None else Cell(f"{t:.1f}", t) for t in times)
+        rows.append(Row((Cell(cut.model), Cell(cut.label), *cells), cut.model, cut.is_baseline, cut.strategy))
+    total = sum(sum(own.values()) for own in seconds.values())
+    caption = f"Seconds of evaluation, all seeds of a cut together; {total / 3600:.2f} hours in all"
+    return Sheet("seconds", caption, ("model", "cut", "all", *benchmarks), tuple(rows), heading=1, folded=True)

@@ -1,0 +1,100 @@
+"use strict";
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Sorting: a button in every heading; numbers by their value, dashes last.
+  const valueOf = (row, column) => {
+    const cell = row.cells[column];
+    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    const text = cell.textContent.trim();
+    return text === "–" ? null : text;
+  };
+  const compare = (a, b) => {
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), "en", {numeric: true});
+  };
+  const sortBy = (table, column, direction) => {
+    const body = table.tBodies[0];
+    const keyed = [...body.rows].map(row => [valueOf(row, column), row]);
+    keyed.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      return direction * compare(a, b);
+    });
+    body.append(...keyed.map(([, row]) => row));
+  };
+  for (const table of all("table")) {
+    [...table.tHead.rows[0].cells].forEach((heading, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => {
+        const down = heading.getAttribute("aria-sort") === "ascending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+        sortBy(table, column, down ? -1 : 1);
+      });
+    });
+  }
+
+  // Baselines are there on request.
+  for (const box of all("input.baselines")) {
+    const table = box.closest("label").nextElementSibling.querySelector("table");
+    const show = () => table.classList.toggle("without-baselines", !box.checked);
+    box.closest("label").hidden = false;
+    box.addEventListener("change", show);
+    show();
+  }
+
+  // One model alone.
+  const chosen = document.getElementById("model");
+  if (chosen) {
+    chosen.closest("label").hidden = false;
+    chosen.addEventListener("change", () => {
+      for (const one of all("[data-model]")) {
+        one.classList.toggle("other-model", chosen.value !== "" && one.dataset.model !== chosen.value);
+      }
+    });
+  }
+
+  // Tips, for the pointer and for the keyboard.
+  const tip = document.getElementById("tip");
+  const hide = () => { tip.hidden = true; };
+  const show = target => {
+    tip.textContent = target.dataset.tip;
+    tip.hidden = false;
+    const at = target.getBoundingClientRect(), own = tip.getBoundingClientRect();
+    const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
+    const above = at.top - own.height - 8;
+    tip.style.left = `${left}px`;
+    tip.style.top = `${above > 8 ? above : at.bottom + 8}px`;
+  };
+  const follow = event => {
+    const target = event.target.closest ? event.target.closest("[data-tip]") : null;
+    if (target) show(target); else hide();
+  };
+  document.addEventListener("pointerover", follow);
+  document.addEventListener("focusin", follow);
+  document.addEventListener("focusout", hide);
+  document.addEventListener("scroll", hide, {capture: true, passive: true});
+
+  // Points are one stop of the Tab key a chart; arrows go on from there, from left to right.
+  for (const chart of all("svg[role=group]")) {
+    const points = all(".point[tabindex]", chart)
+      .map(point => [point.getBBox().x, point]).sort(([a], [b]) => a - b).map(([, point]) => point);
+    if (points.length) points[0].setAttribute("tabindex", "0");
+    chart.addEventListener("keydown", event => {
+      const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+      const next = points[points.indexOf(document.activeElement) + step];
+      if (!step || !next) return;
+      document.activeElement.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      next.focus();
+      event.preventDefault();
+    });
+  }
+  document.addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
+
+  // Paper cannot be unfolded.
+  addEventListener("beforeprint", () => { for (const one of all("details")) one.open = true; });
+})();

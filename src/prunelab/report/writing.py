@@ -1,0 +1,28 @@
+"""Where the report goes."""
+
+from __future__ import annotations
+
+from prunelab.files import write_text
+from prunelab.report.content import report_of
+from prunelab.report.figures.files import write_chart
+from prunelab.report.markdown import report_text
+from prunelab.report.page import page
+from prunelab.report.tables import csv_of, table_of
+from prunelab.run import Run
+
+
+def write_report(run: Run) -> None:
+    """Write a run's report into RUN/report.
+
+    `index.html` is the whole report in one file; `report.md` the same as Markdown; `tables/` every table as CSV and
+    Markdown, `figures/` every figure as SVG and PNG.
+    """
+    folder = run.folder / "report"
+    report = report_of(run)
+    for sheet in report.sheets:
+        write_text(folder / "tables" / f"{sheet.name}.csv", csv_of(sheet))
+        write_text(folder / "tables" / f"{sheet.name}.md", f"{sheet.caption}\n\n{table_of(sheet).markdown()}\n")
+    for chart in report.charts:
+        write_chart(chart, folder / "figures")
+    write_text(folder / "report.md", report_text(report))
+    write_text(folder / "index.html", page(report))
