@@ -86,22 +86,36 @@ def _cut_tensors(
     decoder: Decoder, kept: Kept, form: Form, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
     """The pruned model's state, by name."""
+    tensors = {name: tensor for name, tensor in decoder.model.state_dict().items() if decoder.is_outside(name)}
+    for position in range(len(kept.blocks)):
+        tensors |= cut_block(decoder, kept, position, form, statistics)
+    return tensors
+
+
+def cut_block(
+    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The state of one block of the pruned model, by its names there.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        position: of the block among the kept ones.
+        form: how the pruned model is held; biases that the block lacked and the form has are zero.
+        statistics: what compensation is made of; None for none.
+    """
+    prefix = f"{decoder.prefix}{position}."
     tensors: dict[str, Tensor] = {}
-    positions = {block: position for position, block in enumerate(kept.blocks)}
-    for name, tensor in decoder.model.state_dict().items():
-        if not name.startswith(decoder.prefix):
-            tensors[name] = tensor
-            continue
-        number, _, inner = name.removeprefix(decoder.prefix).partition(".")
-        block = int(number)
-        if block in positions:
-            part = _cut_tensor(decoder, kept, positions[block], inner, tensor)
-            if part is not None:
-                tensors[f"{decoder.prefix}{positions[block]}.{inner}"] = part
+    for inner, tensor in decoder.block_state(kept.blocks[position]).items():
+        part = _cut_tensor(decoder, kept, position, inner, tensor)
+        if part is not None:
+            tensors[prefix + inner] = part
     for name, size in form.biases(decoder, kept):
-        tensors.setdefault(name, torch.zeros(size, dtype=decoder.model.dtype, device=decoder.model.device))
+        if name.startswith(prefix):
+            device = next(iter(tensors.values())).device
+            tensors.setdefault(name, torch.zeros(size, dtype=decoder.model.dtype, device=device))
     if statistics is not None:
-        for name, bias in _compensation(decoder, kept, statistics):
+        for name, bias in _compensation(decoder, kept, position, statistics):
             old = tensors[name]
             tensors[name] = (old.cpu().double() + bias).to(old.device, old.dtype)
     return tensors
@@ -128,21 +142,22 @@ def _cut_tensor(decoder: Decoder, kept: Kept, position: int, inner: str, tensor:
     return tensor
 
 
-def _compensation(decoder: Decoder, kept: Kept, statistics: ActivationStatistics) -> list[tuple[str, Tensor]]:
-    """What the removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3)."""
-    biases = []
-    for position, block in enumerate(kept.blocks):
-        shape = decoder.shapes[block]
-        for layout in decoder.family.layouts():
-            removed = _removed(_kept_units(kept, position, layout), shape.units(layout.part))
-            if not removed:
-                continue
-            moments = statistics.of(layout.unit)[block]
-            columns = layout.columns(shape, removed)
-            weight = decoder.weight(block, layout.writer)
-            # On the CPU: not every device knows float64.
-            bias = weight.index_select(1, columns.to(weight.device)).cpu().double() @ moments.mean[columns]
-            biases.append((f"{decoder.prefix}{position}.{layout.writer}.bias", bias))
+def _compensation(
+    decoder: Decoder, kept: Kept, position: int, statistics: ActivationStatistics
+) -> list[tuple[str, Tensor]]:
+    """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3)."""
+    biases, block = [], kept.blocks[position]
+    shape = decoder.shapes[block]
+    for layout in decoder.family.layouts():
+        removed = _removed(_kept_units(kept, position, layout), shape.units(layout.part))
+        if not removed:
+            continue
+        moments = statistics.of(layout.unit)[block]
+        columns = layout.columns(shape, removed)
+        weight = decoder.weight(block, layout.writer)
+        # On the CPU: not every device knows float64.
+        bias = weight.index_select(1, columns.to(weight.device)).cpu().double() @ moments.mean[columns]
+        biases.append((f"{decoder.prefix}{position}.{layout.writer}.bias", bias))
     return biases
 
 

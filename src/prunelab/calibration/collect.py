@@ -6,7 +6,7 @@ behind the final norm, and Block Influence read from there is wrong for the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def mean_and_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean + rest, deviations.clamp_min(0)
 
 
-class _Collector:
+class Collector:
     """Sums of one batch, by block; joined to the running statistics when the batch is through."""
 
     def __init__(self, decoder: Decoder) -> None:
@@ -100,14 +100,29 @@ class _Collector:
         self._cosines.clear()
 
     @contextmanager
-    def attached(self) -> Iterator[None]:
-        """The hooks in place, for as long as the block lasts."""
+    def attached(self, blocks: Collection[int]) -> Iterator[None]:
+        """The hooks of some blocks in place, for as long as the `with` lasts."""
         with ExitStack() as stack:
             for block, layout, module in self.decoder.writers():
-                stack.callback(module.register_forward_pre_hook(self.on_writer(block, layout.unit)).remove)
-            for index, module in enumerate(self.decoder.blocks):
-                stack.callback(module.register_forward_hook(self.on_block(index)).remove)
+                if block in blocks:
+                    stack.callback(module.register_forward_pre_hook(self.on_writer(block, layout.unit)).remove)
+            for block in blocks:
+                stack.callback(self.decoder.blocks[block].register_forward_hook(self.on_block(block)).remove)
             yield
+
+    def statistics(self, calibration: CalibrationSet) -> ActivationStatistics:
+        """What was collected, when every block has seen every token."""
+        blocks = range(len(self.decoder.shapes))
+        return ActivationStatistics(
+            tokens=self.tokens,
+            cosine_sum=self.cosine_sum,
+            attention=tuple(self.moments[block, "key_value_group"] for block in blocks),
+            mlp=tuple(self.moments[block, "channel"] for block in blocks),
+            provenance={
+                "calibration": calibration.provenance(),
+                "dtype": str(self.decoder.model.dtype).removeprefix("torch."),
+            },
+        )
 
 
 def _require_finite(values: Tensor, where: str) -> None:
@@ -136,10 +151,10 @@ def calibrate(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
     """
-    collector = _Collector(decoder)
+    collector = Collector(decoder)
     device = next(decoder.body.parameters()).device
     samples = max(1, tokens_a_batch // calibration.sequence_length)
-    with collector.attached():
+    with collector.attached(range(len(decoder.shapes))):
         for start in range(0, len(calibration.token_ids), samples):
             ids = calibration.token_ids[start : start + samples].to(device)
             mask = calibration.mask_of(start, start + samples)
@@ -148,11 +163,4 @@ def calibrate(
             collector.join(ids.numel() if mask is None else int(mask.sum()))
             if progress is not None:
                 progress(min(start + samples, len(calibration.token_ids)))
-    blocks = range(len(decoder.shapes))
-    return ActivationStatistics(
-        tokens=collector.tokens,
-        cosine_sum=collector.cosine_sum,
-        attention=tuple(collector.moments[block, "key_value_group"] for block in blocks),
-        mlp=tuple(collector.moments[block, "channel"] for block in blocks),
-        provenance={"calibration": calibration.provenance(), "dtype": str(decoder.model.dtype).removeprefix("torch.")},
-    )
+    return collector.statistics(calibration)

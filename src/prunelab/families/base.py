@@ -214,6 +214,15 @@ class Decoder:
         """A projection's weight, shape `(rows, columns)`, on the model's device and in its dtype."""
         return self.blocks[block].get_parameter(f"{path}.weight").detach()
 
+    def block_state(self, block: int) -> dict[str, Tensor]:
+        """A block's parameters by their names within the block, on the model's device."""
+        state: dict[str, Tensor] = self.blocks[block].state_dict()
+        return state
+
+    def is_outside(self, name: str) -> bool:
+        """Whether a tensor of the model so called belongs to no block."""
+        return not name.startswith(self.prefix)
+
     def writers(self) -> Iterator[tuple[int, UnitLayout, nn.Module]]:
         """Every output projection that has columns: its block, its layout and the module."""
         for index, (block, shape) in enumerate(zip(self.blocks, self.shapes, strict=True)):
