@@ -10,14 +10,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 
-def random_llama() -> PreTrainedModel:
+def random_llama(blocks: int = 12) -> PreTrainedModel:
     """A Llama of GPT-2's size: 12 blocks of width 768, random weights.
 
     One thread: on a machine that is not alone, threads that wait for each other measure the neighbours.
     """
     torch.set_num_threads(1)
     config = LlamaConfig(
-        vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
+        vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=blocks, num_attention_heads=12,
         num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True,
     )  # fmt: skip
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from safetensors import SafetensorError
 
@@ -22,11 +23,20 @@ def _is_full(error: BaseException) -> bool:
     return isinstance(error, SafetensorError) and "No space left" in str(error)
 
 
+def _is_forbidden(error: BaseException) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 @contextmanager
-def _named_when_full(path: Path) -> Iterator[None]:
+def _named_when_it_fails(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        if _is_forbidden(error):
+            raise InvalidRequest(
+                f"{path} cannot be written ({os.strerror(error.errno or 0)}): choose another place, or mend its "
+                "permissions"
+            ) from error
         if not _is_full(error):
             raise
         raise DiskFull(f"no space left while writing {path}: free some, or choose another place") from error
@@ -92,9 +102,10 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputExists: `path` exists and `overwrite` is false.
         DiskFull: the disk filled up; nothing is left behind.
+        InvalidRequest: the place cannot be written.
     """
     refuse_existing(path, overwrite, folder=True)
-    with _named_when_full(path):
+    with _named_when_it_fails(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
@@ -118,7 +129,7 @@ def _replace(aside: Path, path: Path) -> None:
 @contextmanager
 def written_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    with _named_when_full(path):
+    with _named_when_it_fails(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)

@@ -1,0 +1,43 @@
+"""`prunelab export`: a checkpoint in another program's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from prunelab.cli.options import Model, Overwrite
+from prunelab.cli.terminal import app, bar, out
+
+
+@app.command()
+def export(
+    model: Model,
+    out_file: Annotated[Path, typer.Option("--out", help="file to write")],
+    to: Annotated[Literal["gguf"], typer.Option(help="gguf: one file for llama.cpp")] = "gguf",
+    type_: Annotated[
+        Literal["f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="number format of the matrices")
+    ] = "f16",
+    pad_widths: Annotated[
+        bool,
+        typer.Option("--pad-widths", help="fill every block with zeros up to the widest, for Gemma-2 of mixed widths"),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model, whole or pruned, in another program's format."""
+    from prunelab.export.gguf import export_gguf, require_gguf
+    from prunelab.files import refuse_existing
+    from prunelab.loading import load_model
+
+    require_gguf()
+    refuse_existing(out_file, overwrite)
+    loaded = load_model(model, device="cpu")
+    with bar("writing", 1) as progress:
+        done = export_gguf(loaded, out_file, type_, pad_widths=pad_widths, overwrite=overwrite, progress=progress)
+    out.print(
+        f"written to {done.path}: {done.size / 1e6:,.1f} MB, {type_}, llama.cpp's architecture {done.architecture}"
+    )
+    for note in done.notes:
+        out.print(f"note: {note}")
+    out.print(f"next: llama-server -m {done.path}")

@@ -1,0 +1,167 @@
+"""`prunelab export` as its user meets it, and what a GGUF file holds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Ran, make_tiny, tiny_model
+from test_cli import quick, refused
+
+from prunelab.errors import DiskFull, UnsupportedModel
+from prunelab.export.gguf import export_gguf
+from prunelab.export.layout import layout_of
+from prunelab.export.tensors import named_tensors, neighbours_rotate
+from prunelab.export.vocabulary import vocabulary_of
+from prunelab.loading import LanguageModel, load_model
+
+gguf: Any = pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def pocket(tmp_path: Path) -> Path:
+    """A checkpoint with a tokenizer that llama.cpp knows."""
+    from prunelab.pocket.models import checkpoint_of
+
+    folder = checkpoint_of("pocket-llama")
+    assert folder is not None
+    return folder
+
+
+def fields(path: Path) -> dict[str, Any]:
+    reader = gguf.GGUFReader(path)
+    return {name: field.contents() for name, field in reader.fields.items()}
+
+
+def test_the_command_writes_a_pruned_model(command: Command, pocket: Path, corpus: Path, tmp_path: Path) -> None:
+    pruned, out = tmp_path / "pruned", tmp_path / "models" / "pruned.gguf"
+    assert command("prune", pocket, "--out", pruned, *quick(corpus)).code == 0
+    ran = command("export", pruned, "--to", "gguf", "--out", out, "--type", "q8_0")
+    assert ran.code == 0, ran
+    assert "llama.cpp's architecture deci" in ran.out
+    assert f"llama-server -m {out}" in ran.out
+    found = fields(out)
+    config = json.loads((pruned / "config.json").read_text())
+    own = [config["per_layer_config"].get(str(i), {}) for i in range(config["num_hidden_layers"])]
+    groups, channels = (
+        [{**config, **one}[name] for one in own] for name in ("num_key_value_heads", "intermediate_size")
+    )
+    assert found["deci.attention.head_count_kv"] == groups
+    assert found["deci.feed_forward_length"] == [-(-count // 32) * 32 for count in channels]
+    assert found["tokenizer.chat_template"] == (pocket / "chat_template.jinja").read_text()
+    assert found["tokenizer.ggml.pre"] == "gpt-2"
+    refused(command("export", pruned, "--out", out), "exists", "--overwrite")
+    assert command("export", pruned, "--out", out, "--overwrite").code == 0
+
+
+def test_places_that_cannot_be_written(
+    command: Command, pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    refused(command("export", pocket, "--out", tmp_path / "file" / "x.gguf"), "is a file, not a folder")
+    refused(command("export", pocket, "--out", tmp_path), "is a folder, and a file is to be written")
+
+    def forbidden(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("prunelab.files.tempfile.mkstemp", forbidden)
+    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another place")
+
+
+def test_no_room(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunelab.files.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(DiskFull, match="needs"):
+        export_gguf(load_model(str(pocket), device="cpu"), tmp_path / "x.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package(command: Command, pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "pip install 'prunelab[gguf]'")
+
+
+def test_unknown_types_and_formats(command: Command, pocket: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.gguf"
+    refused(command("export", pocket, "--out", out, "--type", "q4_k"), "--type", "'q8_0'")
+    refused(command("export", pocket, "--out", out, "--to", "onnx"), "--to", "'gguf'")
+
+
+def with_tokenizer(model: LanguageModel, changes: dict[str, Any]) -> LanguageModel:
+    """The model with parts of its tokenizer.json replaced."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    whole = {**json.loads(model.tokenizer.backend_tokenizer.to_str()), **changes}
+    core = Tokenizer.from_str(json.dumps(whole))
+    return LanguageModel(model.name, model.model, PreTrainedTokenizerFast(tokenizer_object=core))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}},
+         "puts a space in front"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]}},
+         "cuts words by a pattern that is not known"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "added_tokens": []}, "WordLevel"),
+    ],
+)  # fmt: skip
+def test_tokenizers_that_llama_cpp_does_not_compute(changes: dict[str, Any], text: str, pocket: Path) -> None:
+    model = with_tokenizer(load_model(str(pocket), device="cpu"), changes)
+    with pytest.raises(UnsupportedModel, match=text):
+        vocabulary_of(model)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "text"),
+    [
+        ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "by dynamic"),
+        ("gemma2", {"final_logit_softcapping": None}, "without soft-capped logits"),
+        ("gemma2", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "stretched"),
+    ],
+)
+def test_models_that_llama_cpp_does_not_compute(variant: str, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(UnsupportedModel, match=text):
+        layout_of(make_tiny(variant, **changes).model)
+
+
+def test_rotary_channels_become_neighbours() -> None:
+    rows = torch.arange(8)[:, None]  # two heads of four channels
+    assert neighbours_rotate(rows, 4).flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_biases_of_zeros_are_left_out() -> None:
+    model = make_tiny("llama_biased").model
+    for block in model.decoder.blocks:
+        for name, parameter in block.named_parameters():
+            if name.endswith("bias") and "down" not in name:
+                parameter.data.zero_()
+    names = [tensor.name for tensor in named_tensors(model, layout_of(model))]
+    assert [name for name in names if name.endswith("bias")] == [f"blk.{i}.ffn_down.bias" for i in range(4)]
+
+
+def test_numbers_too_large_for_f16(pocket: Path, tmp_path: Path) -> None:
+    model = load_model(str(pocket), device="cpu", dtype="float32")
+    model.decoder.blocks[0].mlp.up_proj.weight.data[0, 0] = 1e6  # type: ignore[union-attr,operator]
+    with pytest.raises(Exception, match=r"blk.0.ffn_up.weight has numbers too large for f16: choose --type bf16"):
+        export_gguf(model, tmp_path / "x.gguf", "f16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tied_embeddings_are_written_once() -> None:
+    tied = LanguageModel("tied", tiny_model("qwen2"), make_tiny("qwen2").model.tokenizer)
+    untied = LanguageModel("untied", tiny_model("llama"), tied.tokenizer)
+    for model, expected in ((tied, 0), (untied, 1)):
+        names = [tensor.name for tensor in named_tensors(model, layout_of(model))]
+        assert names.count("output.weight") == expected

@@ -1,0 +1,284 @@
+"""Exported files against torch, computed by a real llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import VARIANTS, Tiny, make_tiny
+from llama_cpp import LlamaCpp
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from prunelab.allocation import Kept
+from prunelab.errors import UnsupportedModel
+from prunelab.export.gguf import NumberFormat, export_gguf
+from prunelab.export.vocabulary import WORD_PATTERNS
+from prunelab.loading import LanguageModel, load_model
+from prunelab.plan import Compensation
+from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.surgery import cut
+
+pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
+pytest.importorskip("xllamacpp", reason="no llama.cpp: pip install xllamacpp")
+
+PROMPT = [256, *((i * 37) % 250 for i in range(20))]
+Make = Callable[[Tiny], LanguageModel]
+
+
+def letter_tokenizer() -> PreTrainedTokenizerFast:
+    """256 tokens, each readable by itself, and a start and an end token: llama.cpp reports no half characters."""
+    letters = [*map(chr, range(33, 127)), "Ġ", "Ċ"]
+    merges = [(a, b) for a in letters[:2] for b in letters][: 256 - len(letters)]
+    tokens = [*letters, *(a + b for a, b in merges)]
+    core = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(["<s>", "</s>"])
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="module")
+def readable() -> Callable[[str], Tiny]:
+    """Tiny models by variant, with readable tokens."""
+    made: dict[str, Tiny] = {}
+    tokenizer = letter_tokenizer()
+
+    def get(variant: str) -> Tiny:
+        if variant not in made:
+            tiny = make_tiny(variant)
+            made[variant] = replace(tiny, model=replace(tiny.model, tokenizer=tokenizer))
+        return made[variant]
+
+    return get
+
+
+def logits(model: LanguageModel, prompt: Sequence[int]) -> torch.Tensor:
+    with torch.no_grad():
+        whole: torch.Tensor = model.model(torch.tensor([prompt])).logits[0, -1].float()
+    return whole.log_softmax(-1)
+
+
+def distance(model: LanguageModel, path: Path, prompt: Sequence[int] = PROMPT, **how: Any) -> tuple[str, float]:
+    """The architecture, and how far llama.cpp's eight likeliest log-probabilities are from torch's."""
+    done = export_gguf(model, path, **{"number_format": "f32", **how})
+    expected = logits(model, prompt)
+    found = LlamaCpp(path).top_log_probabilities(prompt)
+    assert len(found) == 8
+    return done.architecture, max(abs(float(expected[token]) - p) for token, p in found.items())
+
+
+def dense(tiny: Tiny) -> LanguageModel:
+    return tiny.model
+
+
+def depth(tiny: Tiny) -> LanguageModel:
+    """Without the third of four blocks: a Gemma-2's windows no longer alternate."""
+    everything = Kept.everything(tiny.model.decoder.shapes)
+    return tiny.model.with_model(cut(tiny.model.decoder, everything.without_blocks([2])))
+
+
+def width(compensation: Compensation = "bias", uniform: bool = False) -> Make:
+    def make(tiny: Tiny) -> LanguageModel:
+        options = PruningOptions(compensation=compensation, uniform=uniform)
+        plan = make_pruning_plan(tiny.model, "flap", 0.2, statistics=tiny.statistics, options=options)
+        return pruned_model(tiny.model, plan, tiny.statistics)
+
+    return make
+
+
+def dropped(block: int, compensation: Compensation = "bias", mlp: bool = False) -> Make:
+    """Without one block's attention, or MLP, or with `mlp` and a block before it without both."""
+
+    def make(tiny: Tiny) -> LanguageModel:
+        everything = Kept.everything(tiny.model.decoder.shapes)
+        groups, channels = list(everything.key_value_groups), list(everything.channels)
+        groups[block], channels[2] = (), (1, 2, 5, 7, 9, 11, 13)
+        if mlp:
+            channels[block] = channels[3] = ()
+        kept = replace(everything, key_value_groups=tuple(groups), channels=tuple(channels))
+        return tiny.model.with_model(cut(tiny.model.decoder, kept, compensation, tiny.statistics))
+
+    return make
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama_biased", "qwen2", "mistral"])
+@pytest.mark.parametrize(
+    ("make", "architectures"),
+    [
+        (dense, ["llama", "qwen2"]),
+        (depth, ["llama", "qwen2"]),
+        (width(), ["deci"]),
+        (width("none"), ["deci"]),
+        (width(uniform=True), ["llama"]),
+        (dropped(1), ["deci"]),
+        (dropped(0, "none"), ["deci"]),
+        (dropped(1, "none", mlp=True), ["deci"]),
+        (dropped(1, mlp=True), ["deci"]),
+    ],
+)
+def test_log_probabilities_are_torchs(
+    variant: str, make: Make, architectures: list[str], readable: Callable[[str], Tiny], tmp_path: Path
+) -> None:
+    architecture, far = distance(make(readable(variant)), tmp_path / "x.gguf")
+    assert architecture in architectures
+    assert far < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        (dense, {}),
+        (depth, {}),
+        (width("none", uniform=True), {}),
+        (width("none"), {"pad_widths": True}),
+        (dropped(1, "none"), {"pad_widths": True}),
+        (dropped(0, "none", mlp=True), {"pad_widths": True}),
+    ],
+)
+def test_gemma2_within_llama_cpps_gelu_table(
+    make: Make, how: dict[str, Any], readable: Callable[[str], Tiny], tmp_path: Path
+) -> None:
+    model = make(readable("gemma2"))
+    architecture, far = distance(model, tmp_path / "x.gguf", **how)
+    assert architecture == "gemma2"
+    assert far < 2e-3
+
+
+def test_gemma2_with_as_many_blocks_as_the_27b(tmp_path: Path) -> None:
+    tiny = make_tiny("gemma2", num_hidden_layers=46, query_pre_attn_scalar=7)
+    model = replace(tiny.model, tokenizer=letter_tokenizer())
+    assert distance(model, tmp_path / "x.gguf")[1] < 5e-3
+
+
+@pytest.mark.parametrize("variant", ["mistral_window", "qwen2_window"])
+def test_a_window_becomes_the_context(variant: str, readable: Callable[[str], Tiny], tmp_path: Path) -> None:
+    model = readable(variant).model
+    assert distance(model, tmp_path / "x.gguf", PROMPT[:7])[1] < 1e-5
+    (note,) = export_gguf(model, tmp_path / "y.gguf", "f32").notes
+    assert "the file's context is the window, 8 tokens" in note
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        {"rope_type": "linear", "factor": 4.0},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+         "original_max_position_embeddings": 64},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("variant", ["llama", "qwen2"])
+def test_stretched_positions(variant: str, positions: dict[str, Any], tmp_path: Path) -> None:
+    tiny = make_tiny(variant, rope_parameters={"rope_theta": 10000.0, **positions})
+    model = replace(tiny.model, tokenizer=letter_tokenizer())
+    assert distance(model, tmp_path / "x.gguf", [*PROMPT, *range(100)])[1] < 1e-5
+
+
+@pytest.mark.parametrize(("number_format", "near"), [("f16", 0.05), ("bf16", 0.2), ("q8_0", 0.3)])
+@pytest.mark.parametrize("make", [dense, width(), dropped(1, mlp=True)])
+def test_other_number_formats(
+    number_format: NumberFormat, near: float, make: Make, readable: Callable[[str], Tiny], tmp_path: Path
+) -> None:
+    model = make(readable("llama"))
+    assert distance(model, tmp_path / "x.gguf", number_format=number_format)[1] < near
+    whole = export_gguf(model, tmp_path / "y.gguf", "f32").size
+    assert (tmp_path / "x.gguf").stat().st_size < whole
+
+
+def pruned_cases(model: LanguageModel, text: str) -> list[LanguageModel]:
+    """The model whole, without a fifth of its blocks and of its widths, the text being calibrated on."""
+    from prunelab.calibration import CalibrationSet, calibrate
+
+    ids = torch.tensor(model.tokenizer(text).input_ids)
+    calibration = CalibrationSet(ids[: len(ids) // 64 * 64].reshape(-1, 64))
+    statistics = calibrate(model.decoder, calibration)
+    plans = (make_pruning_plan(model, method, 0.2, statistics=statistics) for method in ("shortgpt", "flap"))
+    return [model, *(pruned_model(model, plan, statistics) for plan in plans)]
+
+
+@pytest.fixture(scope="module")
+def trained(shared: Path) -> dict[str, list[LanguageModel]]:
+    """Trained models in float32, whole and pruned."""
+    from prunelab.pocket.models import checkpoint_of  # noqa: F401  (the name is resolved by load_model)
+
+    text = (shared / "bench/tinystories_sample.txt").read_text()
+    return {
+        name: pruned_cases(load_model(path, device="cpu", dtype="float32"), text)
+        for name, path in (("stories", str(shared / "models/stories260K")), ("pocket", "pocket-llama"))
+    }
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("stories", "Once upon a time"), ("pocket", "The fox")])
+def test_greedy_text_is_the_same(
+    name: str, prompt: str, trained: dict[str, list[LanguageModel]], tmp_path: Path
+) -> None:
+    for model in trained[name]:
+        ids = model.tokenizer(prompt).input_ids
+        export_gguf(model, tmp_path / f"{model.name}.gguf", "f32")
+        theirs = LlamaCpp(tmp_path / f"{model.name}.gguf")
+        assert theirs.tokens(prompt) == ids
+        assert theirs.greedy(ids, 50) == greedy(model, ids, 50)
+
+
+def greedy(model: LanguageModel, ids: list[int], count: int) -> list[int]:
+    for _ in range(count):
+        ids = [*ids, int(logits(model, ids).argmax())]
+    return ids[-count:]
+
+
+TRICKY = (
+    "Hello  World! I'll pay 12345 for it's café, naïve?\n\n\tTabs   and trailing  \n"
+    "1st 22nd 333rd We'Re don't 日本語 🙂 "
+)
+
+
+@pytest.mark.parametrize("pattern", [None, *WORD_PATTERNS])
+def test_words_are_cut_as_by_llama_cpp(pattern: str | None, tmp_path: Path) -> None:
+    core = Tokenizer(models.BPE())
+    steps: list[Any] = []
+    if pattern is not None:
+        steps = [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None))
+    core.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )  # fmt: skip
+    core.train_from_iterator([TRICKY * 3], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    model = replace(make_tiny("llama", vocab_size=420).model, tokenizer=tokenizer)
+    export_gguf(model, tmp_path / "x.gguf", "f32")
+    theirs = LlamaCpp(tmp_path / "x.gguf")
+    assert theirs.tokens(TRICKY) == tokenizer(TRICKY).input_ids
+    assert theirs.chat([{"role": "user", "content": "Hi"}]) == "<user>Hi"
+
+
+def test_stories_tokens(trained: dict[str, list[LanguageModel]], tmp_path: Path) -> None:
+    model = trained["stories"][0]
+    export_gguf(model, tmp_path / "x.gguf", "q8_0")
+    theirs = LlamaCpp(tmp_path / "x.gguf")
+    for text in (TRICKY, " leading", "", "Lily and Tom were happy.\nThe end."):
+        assert theirs.tokens(text) == model.tokenizer(text).input_ids
+
+
+def test_all_variants_are_covered() -> None:
+    named = {"llama", "llama_biased", "qwen2", "mistral", "gemma2", "mistral_window", "qwen2_window"}
+    assert named == set(VARIANTS), "say what llama.cpp does with the new family, and test it here"
+
+
+@pytest.mark.parametrize(
+    ("make", "texts"),
+    [(width(), ["biases", "--compensation none"]), (width("none"), ["widths of their own", "--pad-widths"])],
+)
+def test_what_gemma2_cannot_hold(make: Make, texts: list[str], readable: Callable[[str], Tiny], tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel) as refusal:
+        export_gguf(make(readable("gemma2")), tmp_path / "x.gguf", "f32")
+    assert all(text in str(refusal.value) for text in texts)
+    assert not list(tmp_path.iterdir())
