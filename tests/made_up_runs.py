@@ -85,7 +85,7 @@ class MadeUpRun:
         error = (share * (1 - share) / (of - 1)) ** 0.5
         self.add(model, cut, benchmark, {metric: share}, records, error, seed, shots=shots)
 
-    def instructions(self, model: str, cut: Cut, followed: int, of: int = 400) -> None:
+    def instructions(self, model: str, cut: Cut, followed: int, of: int = 400, seed: int = 0) -> None:
         """IFEval with one instruction a prompt."""
         records = pd.DataFrame(
             {
@@ -94,7 +94,7 @@ class MadeUpRun:
                 "parts": 1,
             }
         )
-        self.add(model, cut, "ifeval", {"inst_level_strict_acc": followed / of}, records, 0.02)
+        self.add(model, cut, "ifeval", {"inst_level_strict_acc": followed / of}, records, 0.02, seed)
 
     def programs(
         self, model: str, cut: Cut, passed: int, of: int = 100, syntax_errors: int = 0, repeats: int = 0
@@ -114,7 +114,7 @@ class MadeUpRun:
         )
         self.add(model, cut, "humaneval", {"pass@1": passed / of}, records, 0.02)
 
-    def windows(self, model: str, cut: Cut, loss: float, spread: float = 0.01, of: int = 40) -> None:
+    def windows(self, model: str, cut: Cut, loss: float, spread: float = 0.01, of: int = 40, seed: int = 0) -> None:
         """WikiText-2 in windows of 100 tokens, whose mean losses alternate around one."""
         # The spread differs between cuts, so that differences of losses have one too.
         shift = np.resize([spread, -spread], of) * (1 + cut[1] + len(cut[0]) / 10)
@@ -126,10 +126,16 @@ class MadeUpRun:
                 "tokens": 100,
             }
         )
-        self.add(model, cut, "wikitext2", {"token_perplexity": float(np.exp(loss))}, records)
+        self.add(model, cut, "wikitext2", {"token_perplexity": float(np.exp(loss))}, records, seed=seed)
 
     def stereotypes(
-        self, model: str, cut: Cut, stereotyped: Sequence[int], meaningful: Sequence[int], terms: int = 400
+        self,
+        model: str,
+        cut: Cut,
+        stereotyped: Sequence[int],
+        meaningful: Sequence[int],
+        terms: int = 400,
+        seed: int = 0,
     ) -> None:
         """StereoSet with one example a term: so many of each domain's terms are stereotyped, so many are understood."""
         rows = []
@@ -146,11 +152,19 @@ class MadeUpRun:
                 )  # fmt: skip
         lms, ss = (100 * sum(counts) / (4 * terms) for counts in (meaningful, stereotyped))
         figures = {"icat": lms * min(ss, 100 - ss) / 50, "lms": lms, "ss": ss}
-        self.add(model, cut, "stereoset", figures, pd.DataFrame(rows))
+        self.add(model, cut, "stereoset", figures, pd.DataFrame(rows), seed=seed)
+        whole = self.measured[-1].measurements
+        for index, domain in enumerate(DOMAINS):
+            own = (100 * meaningful[index] / terms, 100 * stereotyped[index] / terms)
+            parts = {"icat": own[0] * min(own[1], 100 - own[1]) / 50, "lms": own[0], "ss": own[1]}
+            self.measured[-1].measurements.extend(  # type: ignore[attr-defined]
+                whole[0].model_copy(update={"metric": metric, "value": value, "group": domain, "primary": False})
+                for metric, value in parts.items()
+            )
 
-    def speed(self, model: str, cut: Cut, tokens_per_second: float, **more: float) -> None:
+    def speed(self, model: str, cut: Cut, tokens_per_second: float, seed: int = 0, **more: float) -> None:
         """Throughput: a median without records."""
-        self.add(model, cut, "throughput", {"decode_tokens_per_second": tokens_per_second, **more})
+        self.add(model, cut, "throughput", {"decode_tokens_per_second": tokens_per_second, **more}, seed=seed)
 
     def run(self) -> Run:
         """The run, its cells compared with their dense models."""

@@ -67,7 +67,7 @@ def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus:
     assert again.measurements == result.measurements
     assert list(again.differences) == list(result.differences)
     assert again.config == result.config
-    assert set(again.plans) == {m.plan for m in result.measurements} - {None}
+    assert set(again.planned) == {m.plan for m in result.measurements} - {None}
 
 
 def test_width_is_budgeted_at_what_depth_achieved(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:

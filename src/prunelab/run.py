@@ -17,7 +17,7 @@ from prunelab.comparison import Difference, adjusted, difference, write_comparis
 from prunelab.config import StudyConfig, read_config, study_config
 from prunelab.errors import InvalidRequest
 from prunelab.files import write_text
-from prunelab.plan import PruningPlan
+from prunelab.planned import PlannedCut, planned_cuts
 from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv, write_parquet
 from prunelab.significance import Comparison
 
@@ -81,16 +81,9 @@ class Run:
         return [m for one in self.measured for m in one.measurements]
 
     @cached_property
-    def plans(self) -> Mapping[str, PruningPlan]:
-        """The plans of the cells, by fingerprint."""
-        return {fingerprint: PruningPlan.load(path) for fingerprint, path in self.plan_files.items()}
-
-    @cached_property
-    def plan_files(self) -> Mapping[str, Path]:
-        """The files of the cells' plans, by fingerprint."""
-        wanted = {m.plan for m in self.measurements}
-        found = ((PruningPlan.load(path).fingerprint, path) for path in sorted(self.folder.glob("plans/*.json")))
-        return {fingerprint: path for fingerprint, path in found if fingerprint in wanted}
+    def planned(self) -> Mapping[str, PlannedCut]:
+        """The plans of the cells in numbers, by fingerprint."""
+        return planned_cuts(self.folder / "plans", {m.plan for m in self.measurements})
 
     def write(self) -> None:
         """Write the tables, what failed, and which files hold the figures."""

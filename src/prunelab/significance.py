@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
@@ -31,6 +33,7 @@ Z = float(ndtri(1 - LEVEL / 2))
 FEWEST_TO_RESAMPLE = 6  # below, no sign test reaches 5 % either: 2 * 0.5**5 > 0.05
 FEWEST_RESAMPLES = 1000
 CELLS_AT_ONCE = 2_000_000  # resample counts held in memory (16 MB)
+MOST_KEPT_UNITS = 1000  # of up to so many units draws are remembered (10 MB for 10,000 resamples)
 
 
 def mean(means: FloatArray) -> FloatArray:
@@ -259,16 +262,32 @@ def _resampled_means(tables: Sequence[FloatArray], seed: int, resamples: int) ->
     if resamples < FEWEST_RESAMPLES:
         raise InvalidRequest(f"{resamples} resamples are too few for a 95 % interval; use at least {FEWEST_RESAMPLES}")
     n = len(tables[0])
-    generator = np.random.default_rng(seed)
     means = [np.empty((resamples, table.shape[1])) for table in tables]
+    drawn = _kept_counts if n <= MOST_KEPT_UNITS else _counts
+    start = 0
+    for counts in drawn(n, seed, resamples):
+        weights = counts.astype(np.float64)
+        for mean_of, table in zip(means, tables, strict=True):
+            mean_of[start : start + len(counts)] = weights @ table / n
+        start += len(counts)
+    return means
+
+
+def _counts(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.uint8]]:
+    """How often each unit occurs in each resample, `(some resamples, units)` at a time."""
+    generator = np.random.default_rng(seed)
     step = max(1, CELLS_AT_ONCE // n)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         units = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(units.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        for mean_of, table in zip(means, tables, strict=True):
-            mean_of[start : start + rows] = counts @ table / n
-    return means
+        # A byte holds them: a unit is drawn once on average, and never more than n times.
+        yield np.bincount(units.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _kept_counts(n: int, seed: int, resamples: int) -> tuple[NDArray[np.uint8], ...]:
+    """The same, remembered: a run compares the same samples again and again, and drawing takes most of the time."""
+    return tuple(_counts(n, seed, resamples))
 
 
 def _evaluated(statistic: Statistic, means: FloatArray) -> FloatArray:

@@ -37,9 +37,9 @@ class Gemma(Claim):
 
 def is_gemma2(evidence: Evidence, model: str) -> bool:
     """By the plans' record of the family, or else by the model's name."""
-    for plan in evidence.run.plans.values():
-        if plan.base.name == model:
-            return plan.base.family == "gemma2"
+    for plan in evidence.run.planned.values():
+        if plan.model == model:
+            return plan.family == "gemma2"
     return "gemma2" in re.sub(r"[^a-z0-9]", "", model.lower())
 
 

@@ -64,9 +64,9 @@ def parameters(evidence: Evidence, model: str) -> float | None:
     measured = evidence.figure(model, "throughput", "parameters")
     if measured is not None:
         return measured.value
-    for plan in evidence.run.plans.values():
-        if plan.base.name == model:
-            return float(plan.base.parameters)
+    for plan in evidence.run.planned.values():
+        if plan.model == model:
+            return float(plan.parameters)
     named = NAMED.search(model)
     return 1e9 * float(named.group(1)) if named else None
 

@@ -46,21 +46,23 @@ class Stereotypes(Claim):
     def parts(self, evidence: Evidence) -> Sequence[Part]:
         """Overall, and single domains."""
         cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy)]
-        tables = {cut: both for cut in cuts if (both := _terms(evidence, cut)) is not None}
+        dense = {model: _terms(evidence, model) for model in evidence.models}
+        tables: dict[Cut, Tables] = {}
+        for cut in cuts:
+            before, after = dense[cut.model], _terms(evidence, cut)
+            if before is not None and after is not None:
+                tables[cut] = (before, after)
         overall = [found for cut, terms in tables.items() if (found := _overall(terms, cut)) is not None]
         needs = f"{STEREOSET} with its sample records on a depth or width cut"
         return [every("overall ICAT stays", overall, needs), _domains(tables, needs)]
 
 
-def _terms(evidence: Evidence, cut: Cut) -> Tables | None:
-    """The dense model's and the cut's table of target terms."""
-    found = []
-    for of in (cut.model, cut):
-        one = evidence.measured(of, STEREOSET)
-        if one is None or one.samples is None or not set(SCORES) <= set(one.samples):
-            return None
-        found.append(term_table(map(_item, one.samples.to_dict("records"))))
-    return found[0], found[1]
+def _terms(evidence: Evidence, of: str | Cut) -> pd.DataFrame | None:
+    """The table of target terms of a dense model or a cut."""
+    one = evidence.measured(of, STEREOSET)
+    if one is None or one.samples is None or not set(SCORES) <= set(one.samples):
+        return None
+    return term_table(map(_item, one.samples.to_dict("records")))
 
 
 def _item(record: Mapping[Hashable, Any]) -> StereoSetItem:

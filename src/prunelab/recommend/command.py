@@ -8,23 +8,31 @@ from prunelab.claims.evidence import Cut, Evidence
 from prunelab.config import StudyConfig
 from prunelab.loading import short_name
 from prunelab.methods import methods
+from prunelab.planned import PlannedCut
 from prunelab.prune import CalibrationOptions
 from prunelab.results import slug
 from prunelab.run import Run
 
 
-def prune_command(run: Run, cut: Cut) -> str:
+def prune_command(run: Run, cut: Cut, plan: PlannedCut | None = None) -> str:
     """`prunelab prune` with the run's calibration and pruning options, and with the ratio that the plan was made for.
 
-    A method that compares losses on held-out windows is given by its plan where the run held out another number of them
-    than `prunelab prune` does.
+    The plan itself is given where the command would choose otherwise: for a method that compares losses on held-out
+    windows, where the run held out another number of them than `prunelab prune` does; and for a random method whose
+    seed is not that of the calibration.
+
+    Args:
+        run: the run.
+        cut: one of its cuts.
+        plan: the cut's; it is looked for where it is not given.
     """
+    plan = plan or _plan_of(run, cut)
     config = run.config
     entry = next((one for one in config.models if (one.name or short_name(one.path)) == cut.model), None)
     path = entry.path if entry is not None else cut.model
     dtype = (entry.dtype if entry is not None else None) or config.dtype
     name = slug(f"{cut.model}-{cut.method}-{100 * cut.ratio:g}")
-    words = ["prunelab", "prune", path, *_what(run, cut), *_how(config), "--out", name]
+    words = ["prunelab", "prune", path, *_what(run, cut, plan), *_how(config), "--out", name]
     calibration = config.calibration
     words += ["--calibration", calibration.corpus, "--samples", str(calibration.samples)]
     words += ["--sequence-length", str(calibration.sequence_length)]
@@ -35,14 +43,17 @@ def prune_command(run: Run, cut: Cut) -> str:
     return shlex.join(words)
 
 
-def _what(run: Run, cut: Cut) -> list[str]:
-    """The method and the ratio that the plan was asked for, or the plan."""
+def _plan_of(run: Run, cut: Cut) -> PlannedCut | None:
     fingerprint = next((m.plan for m in run.measurements if _is_of(cut, m) and m.plan is not None), None)
-    plan = run.plans.get(fingerprint) if fingerprint is not None else None
-    if methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out:
-        for path in sorted(run.folder.glob("plans/*.json")) if plan is not None else ():
-            if plan is not None and path.read_text(encoding="utf-8") == plan.to_json():
-                return ["--plan", str(path)]
+    return None if fingerprint is None else run.planned.get(fingerprint)
+
+
+def _what(run: Run, cut: Cut, plan: PlannedCut | None) -> list[str]:
+    """The method and the ratio that the plan was asked for, or the plan."""
+    other_loss = methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out
+    other_draw = methods[cut.method].is_random and cut.seed != run.config.seeds[0] and not run.config.vary_calibration
+    if plan is not None and (other_loss or other_draw):
+        return ["--plan", str(plan.path)]
     ratio = plan.requested_ratio if plan is not None else _asked(run, cut)
     return ["--method", cut.method, "--ratio", repr(float(ratio))]
 

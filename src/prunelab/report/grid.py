@@ -9,8 +9,8 @@ from functools import cached_property
 from statistics import mean, stdev
 
 from prunelab.comparison import Difference
+from prunelab.planned import PlannedCut
 from prunelab.report.columns import Column, is_baseline, strategy_of
-from prunelab.report.cuts import PlannedCut, planned_cuts
 from prunelab.results import Measurement
 from prunelab.run import Run
 
@@ -164,13 +164,17 @@ def grid_of(measurements: Sequence[Measurement], differences: Sequence[Differenc
 
 @dataclass(frozen=True)
 class Study:
-    """A run, its grid and its plans by fingerprint: what every section is made from."""
+    """A run and its grid: what every section is made from."""
 
     run: Run
     grid: Grid
-    plans: Mapping[str, PlannedCut] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run) -> Study:
         """Arrange a run."""
-        return cls(run, grid_of(run.measurements, run.differences), planned_cuts(run))
+        return cls(run, grid_of(run.measurements, run.differences))
+
+    @property
+    def plans(self) -> Mapping[str, PlannedCut]:
+        """The plans of the cells, by fingerprint."""
+        return self.run.planned

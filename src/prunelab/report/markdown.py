@@ -9,7 +9,6 @@ from prunelab.report.chart import Chart
 from prunelab.report.content import Report
 from prunelab.report.parts import Code, Figure, Finding, Listing, Pair, Part, Prose, Section, Sheet
 from prunelab.report.tables import table_of
-from prunelab.run import Run
 
 
 def report_text(report: Report) -> str:
@@ -74,10 +73,3 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     Finding.kind: _finding,
     Pair.kind: _pair,
 }
-
-
-def write_report(run: Run) -> None:
-    """See `prunelab.report.write_report`."""
-    from prunelab.report.writing import write_report
-
-    write_report(run)

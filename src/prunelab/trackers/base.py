@@ -71,7 +71,7 @@ def tracked_cells(run: Run) -> list[TrackedCell]:
     by_cell: dict[tuple[str, str, float, int | None, str | None], list[Measurement]] = {}
     for m in run.measurements:
         by_cell.setdefault((m.model, m.method, m.ratio, m.seed, m.plan), []).append(m)
-    plans = run.plan_files
+    plans = run.planned
     cells = []
     for (model, method, ratio, seed, plan), own in by_cell.items():
         given = {"model": model, "method": method, "ratio": ratio, "seed": seed, "plan": plan}
@@ -84,7 +84,7 @@ def tracked_cells(run: Run) -> list[TrackedCell]:
                 study=run.folder.resolve().name,
                 parameters={key: str(value) for key, value in parameters.items() if value is not None},
                 metrics={_metric(m): m.value for m in own},
-                files=[run.folder / "results.csv", *([plans[plan]] if plan is not None and plan in plans else [])],
+                files=[run.folder / "results.csv", *([plans[plan].path] if plan is not None and plan in plans else [])],
             )
         )
     return cells

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from prunelab.claims.evidence import Cut as MeasuredCut
+from prunelab.recommend.command import prune_command
 from prunelab.report.chart import Chart, Panel, Point, Series
 from prunelab.report.columns import number
-from prunelab.report.command import prune_command
 from prunelab.report.figures.by_ratio import MARKERS, methods_in_order
 from prunelab.report.grid import Cut, Study
 from prunelab.report.retained import mean_quality
@@ -76,7 +77,9 @@ def _tip(study: Study, cut: Cut, own: Measurement, times: float, kept: float) ->
         removed = plan.removed_blocks
         blocks = f"blocks {', '.join(map(str, removed))} go" if removed else "all blocks stay"
         lines.append(f"plan {plan.fingerprint[:8]}: {number(100 * plan.achieved_ratio, 3)} % removed, {blocks}")
-        lines.append(prune_command(study.run, plan, own))
+        lines.append(
+            prune_command(study.run, MeasuredCut(own.model, own.method, own.ratio, own.achieved_ratio, own.seed), plan)
+        )
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prunelab.report.chart import Chart, Point, Radar, Series
 from prunelab.report.columns import number
 from prunelab.report.figures.by_ratio import MARKERS
-from prunelab.report.grid import Cut, Grid, Study
+from prunelab.report.grid import Cut, Study
 from prunelab.results import Measurement
 
 DOMAINS = ("gender", "profession", "race", "religion")
@@ -53,8 +53,3 @@ def scores(study: Study, cut: Cut, metric: str) -> dict[str, Measurement]:
 
 def _id(cut: Cut) -> tuple[str, str, float]:
     return cut.model, cut.method, cut.ratio
-
-
-def has_stereoset(grid: Grid) -> bool:
-    """Whether it was measured."""
-    return any(column.benchmark == "stereoset" for column in grid.columns)

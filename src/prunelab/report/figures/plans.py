@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
+from prunelab.planned import PlannedCut
 from prunelab.report.chart import Chart, HeatMap
-from prunelab.report.cuts import PlannedCut
 from prunelab.report.grid import Cut, Study
 
 UNITS = {"key_value_groups": "key-value groups", "channels": "MLP channels"}

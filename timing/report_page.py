@@ -1,0 +1,65 @@
+"""The report of 200 cells x 13 benchmarks: how long it takes to make, what the page weighs, and how long it opens."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from browser import Browser, find_chromium
+from common import report
+from made_up_study import MadeUpStudy
+
+from prunelab.report import write_report
+
+MODELS = ("LLaMA-3-8B", "Gemma-2-9B", "Gemma-2-2B", "Qwen2-1.5B")
+METHODS = ("shortgpt", "flap", "hybrid", "magnitude_depth", "magnitude_width", "random_depth", "random_width")
+RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+BUILDING, WEIGHT, OPENING = 10.0, 5.0, 2.0
+"""Seconds, megabytes, seconds."""
+
+
+def main() -> None:
+    """Print processor seconds to make the report, megabytes of its page, and seconds until the browser has drawn it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        run = MadeUpStudy(folder / "run", MODELS, METHODS, RATIOS, seeds=(0,), size=1.0).run()
+        cells = {(m.model, m.method, m.ratio) for m in run.measurements}
+        benchmarks = {m.benchmark for m in run.measurements}
+        print(f"{len(cells)} cells x {len(benchmarks)} benchmarks, {len(run.measurements)} figures", flush=True)
+        profile = cProfile.Profile() if "--profile" in sys.argv else None
+        # Processor time, since neighbours on the machine would count otherwise; nothing here waits.
+        start, wall = time.process_time(), time.perf_counter()
+        if profile:
+            profile.enable()
+        write_report(run)
+        if profile:
+            profile.disable()
+            pstats.Stats(profile).sort_stats("cumtime").print_stats(60)
+        report("making the report, s", time.process_time() - start, 0.0, BUILDING)
+        print(f"(by the clock on the wall {time.perf_counter() - wall:.1f} s)", flush=True)
+        page = run.folder / "report" / "index.html"
+        report("weight of the page, MB", page.stat().st_size / 1e6, 0.0, WEIGHT)
+        executable = find_chromium()
+        if executable is None:
+            print("no Chromium here: how long the page opens was not measured")
+            return
+        with Browser(executable, folder / "profile") as browser:
+            seconds = []
+            for _ in range(5):
+                began = time.perf_counter()
+                opened = browser.open(page)
+                opened.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+                seconds.append(time.perf_counter() - began)
+                opened.close()
+        report("opening the page, s", median(seconds), (max(seconds) - min(seconds)) / 2, OPENING)
+
+
+if __name__ == "__main__":
+    main()
