@@ -19,11 +19,12 @@ from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
 from prunelab.pocket.models import checkpoint_of
+from prunelab.showing import html_table
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LanguageModel:
     """A model ready to be calibrated, cut or evaluated; evaluation does not know how it was made.
 
@@ -62,6 +63,23 @@ class LanguageModel:
     def context_length(self) -> int:
         """Tokens that the model can look at."""
         return int(self.model.config.get_text_config().max_position_embeddings)
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({self.name!r}, {self.decoder.parameters:,} parameters, {self.dtype} on {self.device})"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        shape, family = self.decoder.shapes[0], self.decoder.family.name
+        rows = [
+            ("family", family),
+            ("parameters", self.decoder.parameters),
+            ("of these in the blocks' projections", self.decoder.cost),
+            ("blocks", len(self.decoder.shapes)),
+            ("hidden width", shape.hidden),
+            ("context", self.context_length),
+            ("numbers", f"{self.dtype} on {self.device}"),
+        ]
+        return html_table(("", ""), rows, self.name)
 
     def with_model(self, model: PreTrainedModel, name: str | None = None) -> LanguageModel:
         """Another model with the same tokenizer."""

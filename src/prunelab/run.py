@@ -19,6 +19,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.files import write_text
 from prunelab.planned import PlannedCut, planned_cuts
 from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv, write_parquet
+from prunelab.showing import html_table
 from prunelab.significance import Comparison
 
 INDEX = "index.json"
@@ -57,7 +58,7 @@ class Measured:
         return pd.read_parquet(records) if records.exists() else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """What a study found.
 
@@ -74,6 +75,16 @@ class Run:
     measured: Sequence[Measured] = ()
     differences: Sequence[Difference] = ()
     failures: Sequence[Failure] = ()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {len(self.measured)} measured, {len(self.failures)} failed)"
+
+    def _repr_html_(self) -> str:
+        """The main table, for notebooks."""
+        from prunelab.report.tables import main_table  # the report knows runs, so that it is imported here
+
+        table = main_table(self.measurements, self.differences)
+        return html_table(table.columns, table.rows, f"{self.folder}: * a change that was seen (5 %, after Holm)")
 
     @cached_property
     def measurements(self) -> list[Measurement]:

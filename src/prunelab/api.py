@@ -1,0 +1,218 @@
+"""The Python API: what the commands do, for a notebook.
+
+    import prunelab
+
+    model = prunelab.load("pocket-llama")
+    pruned = prunelab.prune(model, method="flap", ratio=0.2)
+    prunelab.evaluate(pruned, "arc_easy")
+    pruned.save("pruned")
+
+Nothing heavy is imported before a function is called. Every function raises `PrunelabError` for what its caller can
+mend.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from prunelab.loading import LanguageModel
+    from prunelab.outcomes import Pruned, Report, Scores
+    from prunelab.run import Run
+
+PathLike = str | os.PathLike[str]
+
+
+def load(model: PathLike, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
+    """Load a checkpoint, whole or pruned.
+
+    Args:
+        model: a folder, an id on the hub, or the name of a pocket model.
+        device: `cuda`, `cpu`, ...; the best there is if not given.
+        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+
+    Raises:
+        CheckpointError: missing, gated, damaged, or weights that are not safetensors.
+        UnsupportedModel: an architecture that no family describes.
+        InvalidRequest: an unknown device or dtype.
+    """
+    from prunelab.loading import load_model
+
+    return load_model(os.fspath(model), device=device, dtype=dtype)
+
+
+def prune(
+    model: PathLike | LanguageModel,
+    method: str = "flap",
+    ratio: float = 0.2,
+    *,
+    calibration: str = "wikitext2",
+    samples: int = 128,
+    sequence_length: int = 2048,
+    seed: int = 0,
+    protect_first: int = 0,
+    protect_last: int = 0,
+    channel_multiple: int = 1,
+    drop_sublayers: bool = False,
+    uniform: bool = False,
+    compensation: Literal["auto", "bias", "none"] = "auto",
+    datasets_root: PathLike | None = None,
+) -> Pruned:
+    """Prune a model; the one given is left as it was.
+
+    Statistics of the calibration pass are kept, so that a second method or ratio costs no second pass.
+
+    Args:
+        model: a loaded model, or what `load` takes.
+        method: see `prunelab list methods`.
+        ratio: share of the blocks' projection weights to remove.
+        calibration: `wikitext2`, `c4`, or a `.txt` or `.jsonl` file.
+        samples: calibration samples.
+        sequence_length: tokens a sample, cut to the model's context.
+        seed: of the calibration's and a random method's draws.
+        protect_first: blocks at the beginning to leave whole.
+        protect_last: blocks at the end to leave whole.
+        channel_multiple: round pruned MLP widths to a multiple of this.
+        drop_sublayers: let a block lose its whole attention or MLP.
+        uniform: one width for all blocks, for a stock class.
+        compensation: what removed units leave behind.
+        datasets_root: folder with copies of the hub's data sets.
+
+    Raises:
+        UnknownName: no such method or corpus.
+        InvalidRequest: the ratio is out of reach, or options contradict each other.
+    """
+    from prunelab.allocation import Constraints, check_ratio
+    from prunelab.methods import methods
+    from prunelab.outcomes import Pruned
+    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+
+    check_ratio(ratio)
+    _ = methods[method]
+    base = _loaded(model)
+    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
+    options = PruningOptions(constraints, uniform, compensation, seed)
+    statistics = drawn = None
+    if needs_calibration(method, options):
+        text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
+        statistics, drawn = _calibrated(base, text, datasets_root)
+    plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
+    return Pruned(pruned_model(base, plan, statistics), plan)
+
+
+def evaluate(
+    model: PathLike | LanguageModel | Pruned,
+    benchmarks: str | Sequence[str] = (),
+    *,
+    suites: str | Sequence[str] = (),
+    shots: Sequence[int] = (),
+    datasets_root: PathLike | None = None,
+    **settings: Any,
+) -> Scores:
+    """Measure a model, whole or pruned.
+
+    Args:
+        model: a loaded or pruned model, or what `load` takes.
+        benchmarks: one or more; `text:FILE` is the perplexity of any text.
+        suites: one or more of `prunelab list suites`.
+        shots: numbers of examples in the prompt, each measured; none for each benchmark's own.
+        datasets_root: folder with copies of the hub's data sets.
+        settings: fields of `EvaluationSettings`, such as `limit=100` or `allow_code_execution=True`.
+
+    Raises:
+        UnknownName: no such benchmark or suite.
+        MissingRequirement: something must be fetched, installed or allowed first; said before anything is computed.
+        InvalidRequest: nothing to measure, or an unknown setting.
+    """
+    from prunelab.benchmarks.suites import expand
+    from prunelab.errors import InvalidRequest
+    from prunelab.evaluate import check_all, dense_cell, runs_of
+    from prunelab.evaluate import evaluate as run
+    from prunelab.outcomes import Scores, settings_of
+
+    names, limit = expand(_listed(suites), _listed(benchmarks))
+    if not names:
+        raise InvalidRequest("nothing to evaluate: name a benchmark or a suite (see `prunelab list benchmarks`)")
+    loaded = _loaded(model)
+    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, loaded))
+    runs = runs_of(names, chosen, shots)
+    check_all(runs, loaded)
+    cell = dense_cell(loaded)
+    return Scores([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
+
+
+def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
+    """Prune models every way, measure every cut, and compare each with the whole model on the same samples.
+
+    A study that was killed goes on where it was; one that is done is read.
+
+    Args:
+        models: folders, ids or pocket models; the pocket study if none.
+        fields: of `StudyConfig`, such as `methods=["flap"], ratios=[0.2], benchmarks=["wikitext2"], out="runs/mine"`.
+
+    Raises:
+        InvalidRequest: an unknown field or a value that is not possible.
+        PrunelabError: what is missing, before anything is computed.
+    """
+    from prunelab.config import study_config
+    from prunelab.pocket.models import checkpoint_of
+    from prunelab.pocket.study import pocket_study
+    from prunelab.study import run_study
+
+    chosen = _listed(models)
+    known: dict[str, Any] = {"models": chosen}
+    if all(checkpoint_of(name) for name in chosen):
+        known, _ = pocket_study(chosen or ["pocket-llama"])
+        if "suites" in fields:
+            known.pop("benchmarks", None)
+    return run_study(study_config({**known, **fields}))
+
+
+def report(run: PathLike | Run) -> Report:
+    """Make a run's report again, and show it.
+
+    Args:
+        run: what `study` returned, or the folder of a run.
+
+    Raises:
+        InvalidRequest: no finished run is there.
+    """
+    from prunelab.outcomes import Report
+    from prunelab.report import write_report
+    from prunelab.run import Run, load_run
+
+    found = run if isinstance(run, Run) else load_run(Path(run))
+    write_report(found)
+    return Report(found)
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else [os.fspath(name) for name in names]
+
+
+def _loaded(model: PathLike | LanguageModel | Pruned) -> LanguageModel:
+    if isinstance(model, str | os.PathLike):
+        return load(model)
+    from prunelab.outcomes import Pruned
+
+    return model.model if isinstance(model, Pruned) else model
+
+
+def _root(given: PathLike | None, model: LanguageModel) -> Path | None:
+    """Where data are read; a pocket model, also pruned, is asked about its own little world."""
+    from prunelab.pocket.data import data_root
+    from prunelab.pocket.models import POCKET_MODELS
+
+    own = [name for name in POCKET_MODELS if model.name == name or model.name.startswith(f"{name}-")]
+    return data_root(None if given is None else Path(given), own[:1])
+
+
+def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None) -> tuple[Any, Any]:
+    from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
+
+    drawn = draw_for(model, options, _root(datasets_root, model))
+    kept = cache_folder() / "statistics" / f"{statistics_key(model, drawn)}.safetensors"
+    return calibrated(model, drawn, kept), drawn

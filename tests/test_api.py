@@ -1,0 +1,95 @@
+"""The Python API: its names, what it costs to import, and what its objects show."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import prunelab
+from prunelab.errors import InvalidRequest, UnknownName
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(_clean_cache: None) -> None:
+    """Statistics go where they go."""
+
+
+def test_the_names_are_frozen() -> None:
+    assert prunelab.__all__ == ["PrunelabError", "__version__", "evaluate", "load", "prune", "report", "study"]
+    arguments = {name: list(inspect.signature(getattr(prunelab, name)).parameters) for name in prunelab.__all__[2:]}
+    assert arguments == {
+        "evaluate": ["model", "benchmarks", "suites", "shots", "datasets_root", "settings"],
+        "load": ["model", "device", "dtype"],
+        "prune": [
+            "model", "method", "ratio", "calibration", "samples", "sequence_length", "seed", "protect_first",
+            "protect_last", "channel_multiple", "drop_sublayers", "uniform", "compensation", "datasets_root",
+        ],
+        "report": ["run"],
+        "study": ["models", "fields"],
+    }  # fmt: skip
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = "import sys, prunelab; print([m for m in ('torch', 'transformers', 'pandas', 'lm_eval') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> None:
+    import prunelab.evaluate
+    import prunelab.prune
+    import prunelab.report
+    import prunelab.study
+
+    for name in ("prune", "evaluate", "study", "report"):
+        assert inspect.isfunction(getattr(prunelab, name))
+        assert inspect.ismodule(sys.modules[f"prunelab.{name}"])
+
+
+def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
+    model = prunelab.load("pocket-llama", device="cpu")
+    pruned = prunelab.prune(model, method="flap", ratio=0.2, calibration=str(corpus), samples=4, sequence_length=32)
+    assert repr(pruned) == "Pruned('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
+    assert "MLP channels in all" in pruned._repr_html_()
+    assert "pocket-llama" in model._repr_html_()
+    found = prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4)
+    assert 0 <= found["arc_easy"] <= 1
+    assert "arc_easy" in found._repr_html_()
+    assert len(found.table) == len(list(found))
+    with pytest.raises(UnknownName, match="did you mean 'arc_easy'"):
+        found["arc_esy"]
+    again = prunelab.load(pruned.save(tmp_path / "pruned"), device="cpu")
+    assert again.fingerprint == pruned.model.fingerprint
+    card = (tmp_path / "pruned" / "README.md").read_text()
+    assert "prunelab.prune('pocket-llama', method='flap', ratio=0.2)" in card
+
+
+def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
+    calibration = {"corpus": str(corpus), "samples": 4, "sequence_length": 32}
+    run = prunelab.study(
+        "pocket-llama", methods=["magnitude_depth"], ratios=[0.2], benchmarks=[f"text:{corpus}"],
+        calibration=calibration, out=tmp_path / "run", device="cpu",
+    )  # fmt: skip
+    assert "magnitude_depth" in run._repr_html_()
+    made = prunelab.report(tmp_path / "run")
+    assert made.path.exists()
+    assert made._repr_html_() == run._repr_html_()
+    assert repr(prunelab.report(run)) == f"Report('{tmp_path / 'run' / 'report' / 'index.html'}')"
+
+
+def test_what_the_caller_can_mend() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'flap'"):
+        prunelab.prune("pocket-llama", method="flapp")
+    with pytest.raises(InvalidRequest, match="ratio 2 is not possible"):
+        prunelab.prune("pocket-llama", ratio=2)
+    with pytest.raises(InvalidRequest, match="nothing to evaluate"):
+        prunelab.evaluate("pocket-llama")
+    with pytest.raises(UnknownName, match="did you mean 'limit'"):
+        prunelab.evaluate("pocket-llama", "arc_easy", limits=3)
+    with pytest.raises(InvalidRequest, match="method: no such key"):
+        prunelab.study("pocket-llama", method="flap")
+    assert issubclass(UnknownName, prunelab.PrunelabError)
