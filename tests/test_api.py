@@ -34,7 +34,9 @@ def test_the_names_are_frozen() -> None:
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
-    code = "import sys, prunelab; print([m for m in ('torch', 'transformers', 'pandas', 'lm_eval') if m in sys.modules])"
+    code = (
+        "import sys, prunelab; print([m for m in ('torch', 'transformers', 'pandas', 'lm_eval') if m in sys.modules])"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 

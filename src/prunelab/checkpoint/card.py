@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import yaml
+
+from prunelab.checkpoint.licence import Licence, licence_beside
+from prunelab.checkpoint.serving import serving
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan, to_ranges
 
 CARD = """\
 ---
-base_model: {base}
-library_name: transformers
+{head}library_name: transformers
 pipeline_tag: text-generation
 tags:
 - pruned
@@ -20,7 +24,7 @@ tags:
 
 # {base}, {achieved:.1%} of its blocks' weights removed by `{method}`
 
-This model was cut out of [{base}](https://huggingface.co/{base}) without any training.
+This model was cut out of {origin} without any training.
 
 | | dense | pruned |
 |---|---|---|
@@ -42,6 +46,7 @@ model = AutoModelForCausalLM.from_pretrained("PATH"{trust})
 tokenizer = AutoTokenizer.from_pretrained("PATH")
 ```
 {why_trust}
+{serving}
 ## How it was made
 
 ```
@@ -67,8 +72,13 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     """The text of a checkpoint's README.md."""
     mixed = type(pruned.model).__module__.endswith("modeling_prunelab")
     calibration = plan.provenance.get("calibration")
+    base = plan.base.name
+    is_id = base.count("/") == 1  # a folder's name has none
     return CARD.format(
-        base=plan.base.name,
+        base=base,
+        head=_head(base if is_id else None, licence_beside(Path(pruned.model.name_or_path))),
+        origin=f"[{base}](https://huggingface.co/{base})" if is_id else base,
+        serving=serving("PATH", pruned.decoder.family.name, mixed).rstrip("\n"),
         method=plan.method,
         before=plan.base.parameters,
         after=pruned.decoder.parameters,
@@ -85,6 +95,12 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         command=command or "made through the Python API",
         calibration=json.dumps(calibration, indent=1) if calibration else "none",
     )
+
+
+def _head(base: str | None, licence: Licence | None) -> str:
+    """The first lines of the front matter: the base on the hub and its licence, where they are known here."""
+    fields = {**({"base_model": base} if base else {}), **(licence.fields() if licence else {})}
+    return yaml.safe_dump(fields, sort_keys=False) if fields else ""
 
 
 def _removed(plan: PruningPlan) -> str:

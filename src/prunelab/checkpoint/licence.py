@@ -1,0 +1,73 @@
+"""Under which licence a base model came, and whether it asks something of those who pass its parts on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FREE = frozenset(
+    {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "cc0-1.0", "cc-by-4.0",
+     "cc-by-sa-4.0", "unlicense", "isc", "afl-3.0", "artistic-2.0", "zlib"}
+)  # fmt: skip
+"""Licences that ask for nothing but their own text and the authors' names; every other one is named to the user."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence in the hub's words.
+
+    Attributes:
+        identifier: such as `apache-2.0`, `llama3` or `other`.
+        name: what `other` stands for, where the card says.
+        link: where its text is, where the card says.
+    """
+
+    identifier: str
+    name: str = ""
+    link: str = ""
+
+    @property
+    def is_restrictive(self) -> bool:
+        """Whether it asks more than to be passed on."""
+        return self.identifier not in FREE
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return f"{self.name or self.identifier}{f' ({self.link})' if self.link else ''}"
+
+    def fields(self) -> dict[str, str]:
+        """As the front matter of a model card."""
+        found = {"license": self.identifier, "license_name": self.name, "license_link": self.link}
+        return {key: value for key, value in found.items() if value}
+
+
+def licence_in(fields: Mapping[str, Any]) -> Licence | None:
+    """The licence in a model card's front matter."""
+    given = fields.get("license")
+    if not given:
+        return None
+    identifier = ", ".join(given) if isinstance(given, list) else str(given)
+    return Licence(identifier, str(fields.get("license_name") or ""), str(fields.get("license_link") or ""))
+
+
+def front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """A model card's front matter and what follows it."""
+    if not text.startswith("---\n") or "\n---\n" not in text:
+        return {}, text
+    head, _, rest = text.removeprefix("---\n").partition("\n---\n")
+    try:
+        fields = yaml.safe_load(head)
+    except yaml.YAMLError:
+        return {}, text
+    return (fields, rest) if isinstance(fields, dict) else ({}, text)
+
+
+def licence_beside(folder: Path) -> Licence | None:
+    """The licence that a folder's model card names."""
+    card = folder / "README.md"
+    return licence_in(front_matter(card.read_text(encoding="utf-8"))[0]) if card.is_file() else None

@@ -1,0 +1,168 @@
+"""`prunelab push` against a hub that is a fake, and the card that goes there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import Ran
+from huggingface_hub.errors import HfHubHTTPError
+from test_cli import quick, refused
+
+from prunelab.checkpoint.licence import Licence, front_matter
+from prunelab.export import hub
+
+Command = Callable[..., Ran]
+
+
+class FakeHub:
+    """What `push` asks of the hub: it keeps what it is given, and refuses as it is told."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.sent: dict[str, bytes] = {}
+        self.refuses: int | None = None
+        self.licences: dict[str, str] = {}
+
+    def repo_exists(self, name: str) -> bool:
+        return name in self.taken
+
+    def create_repo(self, name: str, private: bool, exist_ok: bool) -> str:
+        if self.refuses is not None:
+            response: Any = SimpleNamespace(status_code=self.refuses, headers={}, request=None)
+            raise HfHubHTTPError("no\nreally not", response=response)
+        assert exist_ok or name not in self.taken
+        self.taken.add(name)
+        return f"https://huggingface.co/{name}"
+
+    def upload_folder(
+        self, repo_id: str, folder_path: str, commit_message: str, ignore_patterns: tuple[str, ...] = ()
+    ) -> None:
+        for path in Path(folder_path).rglob("*"):
+            if path.is_file() and not any(path.match(pattern) for pattern in ignore_patterns):
+                self.sent[str(path.relative_to(folder_path))] = path.read_bytes()
+
+    def model_info(self, name: str) -> Any:
+        fields = {"license": self.licences.get(name)}
+        return SimpleNamespace(card_data=SimpleNamespace(to_dict=lambda: fields))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    made = FakeHub()
+    monkeypatch.setattr(hub, "HfApi", lambda: made)
+    monkeypatch.setattr(hub, "get_token", lambda: "hf_token")
+    return made
+
+
+@pytest.fixture
+def base(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A base model whose card names its licence."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_checkpoint("llama"), folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
+    return folder
+
+
+def pruned(command: Command, base: Path, corpus: Path, *more: object) -> Path:
+    out = base.parent / "pruned"
+    ran = command("prune", base, "--out", out, *quick(corpus), *more)
+    assert ran.code == 0, ran
+    return out
+
+
+def test_everything_arrives(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    ran = command("push", folder, "--to", "me/small", "--base-model", "org/base")
+    assert ran.code == 0, ran
+    assert "licence apache-2.0" in ran.out
+    assert "sent to https://huggingface.co/me/small" in ran.out
+    expected = {"model.safetensors", "config.json", "tokenizer.json", "pruning_plan.json", "modeling_prunelab.py"}
+    assert expected <= set(fake.sent)
+    assert "pytorch_model.bin" not in fake.sent
+    fields, body = front_matter(fake.sent["README.md"].decode())
+    assert (fields["base_model"], fields["license"]) == ("org/base", "apache-2.0")
+    assert 'from_pretrained("me/small", trust_remote_code=True)' in body
+    assert "prunelab export me/small --to gguf" in body
+    assert "PATH" not in body
+    assert "Intended use" in body
+
+
+def test_measured_losses_come_along(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    run = base.parent / "run"
+    text = ["--calibration", corpus, "--samples", 8, "--sequence-length", 64]
+    grid = ["--method", "flap", "--ratio", 0.2, "--benchmark", f"text:{corpus}", "--device", "cpu", "--window", 64]
+    assert command("study", "--model", base, *grid, *text, "--out", run).code == 0
+    (plan,) = (run / "plans").glob("*.json")
+    folder = pruned(command, base, corpus, "--plan", plan)
+    assert command("push", folder, "--to", "me/small", "--run", run).code == 0
+    card = fake.sent["README.md"].decode()
+    assert "## What was lost" in card
+    assert f"- text:{corpus.name} token_perplexity: " in card or "token_perplexity: " in card
+    rows = json.loads(fake.sent["results.json"])
+    assert {row["method"] for row in rows} == {"flap"}
+    shutil.rmtree(folder)
+    other = pruned(command, base, corpus, "--ratio", 0.4)
+    refused(command("push", other, "--to", "me/other", "--run", run), "did not measure the cut")
+
+
+def test_a_dry_run_sends_nothing(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    ran = command("push", folder, "--to", "me/small", "--dry-run")
+    assert ran.code == 0
+    assert "model.safetensors" in ran.out
+    assert "README.md" in ran.out
+    assert "nothing was sent" in ran.out
+    assert not fake.sent
+    assert not fake.taken
+
+
+@pytest.mark.parametrize("licence", ["llama3", "gemma", "cc-by-nc-4.0", "other"])
+def test_a_restrictive_licence_is_named_before_anything_leaves(
+    licence: str, command: Command, base: Path, corpus: Path, fake: FakeHub
+) -> None:
+    (base / "README.md").write_text(f"---\nlicense: {licence}\nlicense_name: the-terms\n---\n")
+    folder = pruned(command, base, corpus, "--method", "magnitude_depth", "--ratio", 0.25)
+    refused(command("push", folder, "--to", "me/small"), "came under the-terms", "--accept-license")
+    assert not fake.sent
+    assert command("push", folder, "--to", "me/small", "--accept-license").code == 0
+    fields, _ = front_matter(fake.sent["README.md"].decode())
+    assert (fields["license"], fields["license_name"]) == (licence, "the-terms")
+
+
+def test_the_licence_is_asked_of_the_hub(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    (base / "README.md").unlink()
+    folder = pruned(command, base, corpus)
+    refused(command("push", folder, "--to", "me/small"), "licence of base is not known", "--license", "--base-model")
+    fake.licences["org/base"] = "mit"
+    ran = command("push", folder, "--to", "me/small", "--base-model", "org/base", "--dry-run")
+    assert "licence mit" in ran.out
+    assert command("push", folder, "--to", "me/small", "--license", "mit").code == 0
+
+
+def test_names_tokens_and_refusals(
+    command: Command, base: Path, corpus: Path, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pruned(command, base, corpus)
+    refused(command("push", folder, "--to", "small"), "'small' is no repository's name", "user/name")
+    refused(command("push", base, "--to", "me/small"), "no checkpoint that prunelab wrote")
+    fake.taken.add("me/taken")
+    refused(command("push", folder, "--to", "me/taken"), "me/taken exists on the hub", "--overwrite")
+    assert command("push", folder, "--to", "me/taken", "--overwrite").code == 0
+    for status, remedy in ((401, "hf auth login"), (403, "may not write to me"), (409, "is taken"), (500, "later")):
+        fake.refuses = status
+        refused(command("push", folder, "--to", "me/new"), "the hub refused me/new (no)", remedy)
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    refused(command("push", folder, "--to", "me/new"), "hf auth login", "HF_TOKEN")
+
+
+def test_only_known_free_licences_are_free() -> None:
+    assert not Licence("apache-2.0").is_restrictive
+    assert Licence("llama3.1").is_restrictive
+    assert Licence("other").is_restrictive
