@@ -196,4 +196,4 @@ def test_a_plan_leaves_no_choice(command: Command, tiny_checkpoint: CheckpointOf
     other = tmp_path / "other.txt"
     other.write_text("quite another text " * 400)
     given = ["--plan", plan, "--out", tmp_path / "x", "--calibration", other, "--device", "cpu"]
-    refused(command("prune", model, *given), "biases were made from calibration", "samples 8")
+    refused(command("prune", model, *given), "compensation was made from calibration", "samples 8")

@@ -15,11 +15,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from prunelab.allocation import Kept
+from prunelab.compensation import Compensation
 from prunelab.errors import UnsupportedModel
 from prunelab.export.gguf import NumberFormat, export_gguf
 from prunelab.export.vocabulary import WORD_PATTERNS
 from prunelab.loading import LanguageModel, load_model
-from prunelab.plan import Compensation
 from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.surgery import cut
 

@@ -58,7 +58,7 @@ def prune(
     channel_multiple: int = 1,
     drop_sublayers: bool = False,
     uniform: bool = False,
-    compensation: Literal["auto", "bias", "none"] = "auto",
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto",
     datasets_root: PathLike | None = None,
 ) -> Pruned:
     """Prune a model; the one given is left as it was.
@@ -78,7 +78,7 @@ def prune(
         channel_multiple: round pruned MLP widths to a multiple of this.
         drop_sublayers: let a block lose its whole attention or MLP.
         uniform: one width for all blocks, for a stock class.
-        compensation: what removed units leave behind.
+        compensation: what makes up for removed units; `auto` is the method's own.
         datasets_root: folder with copies of the hub's data sets.
 
     Raises:
@@ -100,7 +100,7 @@ def prune(
         text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         statistics, drawn = _calibrated(base, text, datasets_root)
     plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
-    return Pruned(pruned_model(base, plan, statistics), plan)
+    return Pruned(pruned_model(base, plan, statistics, drawn), plan)
 
 
 def evaluate(

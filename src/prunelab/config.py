@@ -56,7 +56,7 @@ class PruningConfig(Frozen):
     channel_multiple: int = Field(default=1, ge=1)
     drop_sublayers: bool = False
     uniform: bool = False
-    compensation: Literal["auto", "bias", "none"] = "auto"
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto"
 
     def options(self, seed: int) -> PruningOptions:
         """The same with a seed."""

@@ -126,8 +126,9 @@ class ModelStudy:
         )
 
         def make() -> LanguageModel:
-            statistics = None if plan.compensation == "none" else self.statistics(cut.seed)
-            return pruned_model(self.model, plan, statistics)
+            if plan.compensation == "none":
+                return pruned_model(self.model, plan)
+            return pruned_model(self.model, plan, self.statistics(cut.seed), self.calibration(cut.seed))
 
         own = self._measure(cell, pruned, make, plan)
         dense = [one for one in self.found.measured if one.primary.method == "dense"]

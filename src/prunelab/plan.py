@@ -1,6 +1,7 @@
 """The pruning plan: a small readable file that says what is kept, and why.
 
-Base model, plan and statistics together give the pruned model again, to the bit.
+Base model, plan and statistics together give the pruned model again, to the bit; where compensation is by least
+squares, base model, plan and the calibration tokens that the plan names.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from prunelab.allocation import Kept, achieved_ratio
+from prunelab.compensation import Compensation
 from prunelab.errors import PlanError, PlanMismatch
 from prunelab.families import BlockShape, Decoder
 from prunelab.files import write_text
 from prunelab.fingerprint import content_hash
-
-Compensation = Literal["none", "bias"]
 
 
 def to_ranges(units: Sequence[int]) -> str:
@@ -110,14 +110,15 @@ class PruningPlan(_Frozen):
         achieved_ratio: the share that goes; norms and added biases are not counted.
         share_of_model: the removed weights as a share of all the model's parameters.
         blocks: what is kept, block by block.
-        compensation: `bias` adds to each output projection what its removed inputs said on average (FLAP).
+        compensation: `bias` adds to each output projection what its removed inputs said on average (FLAP);
+            `least_squares` and `sequential` fit its kept weights to the calibration tokens as well.
         notes: what the user should know, a sentence each.
         provenance: calibration data, seed, options, versions.
     """
 
     format: Literal["prunelab/plan/1"] = "prunelab/plan/1"
     base: BaseModelRecord
-    method: str = Field(pattern=r"^[A-Za-z0-9_ -]+$")
+    method: str = Field(pattern=r"^[A-Za-z0-9_ +-]+$")
     requested_ratio: float = Field(ge=0, lt=1)
     achieved_ratio: float = Field(ge=0, lt=1)
     share_of_model: float = Field(ge=0, lt=1)

@@ -11,18 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from prunelab.allocation import Constraints, Kept, check_ratio
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate, draw_calibration_set
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
+from prunelab.compensation import COMPENSATORS, Compensation
 from prunelab.errors import DataError, PlanMismatch
 from prunelab.families import Decoder
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_loss
 from prunelab.methods import Budget, Evidence, PruningMethod, methods
-from prunelab.plan import Compensation, PruningPlan, make_plan
+from prunelab.plan import PruningPlan, make_plan
 from prunelab.surgery import apply, cut
 
 Progress = Callable[[int], None]
@@ -46,13 +45,14 @@ class PruningOptions:
     Attributes:
         constraints: what the cut must respect.
         uniform: one width for all blocks, so that a stock class loads the result.
-        compensation: `bias`, `none`, or `auto`: bias, unless widths are to be uniform and the stock class has no slot.
+        compensation: `none`, `bias`, `least_squares`, `sequential`, or `auto`: the method's own, which is bias for
+            width methods, unless widths are to be uniform and the stock class has no slot.
         seed: for methods that draw at random.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
     uniform: bool = False
-    compensation: Literal["auto", "bias", "none"] = "auto"
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto"
     seed: int = 0
 
 
@@ -106,25 +106,41 @@ def _loss_of_cut(
     model: LanguageModel,
     compensation: Compensation,
     statistics: ActivationStatistics | None,
-    held_out: torch.Tensor,
+    calibration: CalibrationSet,
     kept: Kept,
 ) -> float:
-    return mean_loss(model.with_model(cut(model.decoder, kept, compensation, statistics)), held_out)
+    assert calibration.held_out is not None
+    pruned = cut(model.decoder, kept, compensation, statistics, calibration)
+    return mean_loss(model.with_model(pruned), calibration.held_out)
 
 
 def _compensation(
     method: PruningMethod, model: LanguageModel, options: PruningOptions, calibrated: bool
 ) -> tuple[Compensation, tuple[str, ...]]:
-    """Whether removed units leave a bias behind, and what to tell the user about it."""
-    if method.strategy == "depth" or options.compensation == "none":
+    """What makes up for removed units, and what to tell the user about it."""
+    wished = options.compensation
+    if wished == "auto" and method.compensation is not None:
+        wished = method.compensation
+    if method.strategy == "depth" and wished != "sequential":
         return "none", ()
-    if options.compensation == "bias":
-        return "bias", ()
+    if wished != "auto":
+        return wished, ()
     if options.uniform and not stock_holds_biases(model.model.config, model.decoder.family):
         return "none", ("compensation is off: the stock class has no slot for its biases",)
     if not calibrated:
         return "none", ("compensation is off: nothing was calibrated",)
     return "bias", ()
+
+
+def _rank_note(decoder: Decoder, statistics: ActivationStatistics | None) -> tuple[str, ...]:
+    """Said where least squares has fewer tokens than channels to learn from."""
+    widest = max(shape.channels for shape in decoder.shapes)
+    if statistics is None or statistics.tokens > widest:
+        return ()
+    return (
+        f"{statistics.tokens} calibration tokens are no more than the {widest} channels of a block: their moments "
+        "have no full rank, and least squares is held back by a hundred times the usual ridge; calibrate on more",
+    )
 
 
 def make_pruning_plan(
@@ -156,15 +172,18 @@ def make_pruning_plan(
     compensation, notes = _compensation(method, model, options, statistics is not None)
     loss = None
     if calibration is not None and calibration.held_out is not None:
-        loss = partial(_loss_of_cut, model, compensation, statistics, calibration.held_out)
+        loss = partial(_loss_of_cut, model, compensation, statistics, calibration)
     counts = None
     if options.uniform and method.strategy != "depth":
-        counts = stock_group_counts(model.model.config, decoder.family, biased=compensation == "bias")
+        counts = stock_group_counts(model.model.config, decoder.family, biased=compensation != "none")
     budget = Budget(ratio, options.constraints, counts)
-    evidence = Evidence(decoder, statistics, options.seed, loss)
+    evidence = Evidence(decoder, statistics, options.seed, loss, calibration, compensation)
     decision = method.decide(evidence, budget)
-    if _nothing_narrowed(decoder, decision.kept):
+    compensation = decision.compensation or compensation
+    if _nothing_to_make_up(decoder, decision.kept, compensation):
         compensation = "none"
+    if compensation in COMPENSATORS:
+        notes += _rank_note(decoder, statistics)
     return make_plan(
         decoder,
         decision.kept,
@@ -196,7 +215,9 @@ def _options_record(options: PruningOptions) -> dict[str, Any]:
     }
 
 
-def _nothing_narrowed(decoder: Decoder, kept: Kept) -> bool:
+def _nothing_to_make_up(decoder: Decoder, kept: Kept, compensation: Compensation) -> bool:
+    if compensation == "sequential" and len(kept.blocks) < len(decoder.shapes):
+        return False
     return all(
         shape == decoder.shapes[block] for block, shape in zip(kept.blocks, kept.shapes(decoder.shapes), strict=True)
     )
@@ -209,25 +230,38 @@ def versions() -> dict[str, str]:
 
 
 def pruned_model(
-    model: LanguageModel, plan: PruningPlan, statistics: ActivationStatistics | None = None
+    model: LanguageModel,
+    plan: PruningPlan,
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
 ) -> LanguageModel:
     """Apply a plan to the model it was made for.
 
+    Args:
+        model: the base model.
+        plan: what is kept.
+        statistics: what biases are made of.
+        calibration: the tokens that least squares is fitted to.
+
     Raises:
-        PlanMismatch: the plan is another model's.
-        InvalidRequest: the plan compensates and there are no statistics.
+        PlanMismatch: the plan is another model's, or was made with another calibration.
+        InvalidRequest: the plan compensates and what it needs is not there.
     """
     plan.require_for(model.name, model.fingerprint)
-    if plan.compensation != "none" and statistics is not None:
-        made = (plan.provenance.get("calibration") or {}).get("fingerprint")
+    given = None
+    if plan.compensation in COMPENSATORS and calibration is not None:
+        given = calibration.fingerprint
+    elif plan.compensation == "bias" and statistics is not None:
         given = (statistics.provenance.get("calibration") or {}).get("fingerprint")
+    if given is not None:
+        made = (plan.provenance.get("calibration") or {}).get("fingerprint")
         if made != given:
             raise PlanMismatch(
-                f"the plan's biases were made from calibration {made}, the statistics given are of {given}: calibrate "
+                f"the plan's compensation was made from calibration {made}, what is given is of {given}: calibrate "
                 f"on what the plan says ({_words(plan.provenance.get('calibration'))})"
             )
     name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
-    return model.with_model(apply(model.decoder, plan, statistics), name)
+    return model.with_model(apply(model.decoder, plan, statistics, calibration), name)
 
 
 def _words(calibration: dict[str, Any] | None) -> str:
@@ -238,5 +272,7 @@ def _words(calibration: dict[str, Any] | None) -> str:
 def needs_calibration(method_name: str, options: PruningOptions) -> bool:
     """Whether a method has use for a calibration pass, for its scores or for compensation."""
     method = methods[method_name]
-    compensates = method.strategy != "depth" and options.compensation != "none"
+    wished = options.compensation
+    compensates = method.strategy != "depth" and wished != "none"
+    compensates |= "sequential" in (wished, method.compensation)
     return method.needs_statistics or method.needs_loss or compensates

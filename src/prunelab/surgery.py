@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from prunelab.allocation import Kept
-from prunelab.calibration.statistics import ActivationStatistics
+from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checkpoint.forms import Form, choose_form
+from prunelab.compensation import COMPENSATORS, Compensation, Repairs, units_of
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
-from prunelab.families.base import UnitLayout
-from prunelab.plan import Compensation, PruningPlan
+from prunelab.plan import PruningPlan
 
 
 def cut(
@@ -25,6 +25,7 @@ def cut(
     kept: Kept,
     compensation: Compensation = "none",
     statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
 ) -> PreTrainedModel:
     """Remove what is not kept.
 
@@ -33,16 +34,44 @@ def cut(
     Args:
         decoder: the model.
         kept: what stays.
-        compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection.
+        compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection;
+            `least_squares` and `sequential` change its kept weights as well (see `prunelab.compensation`).
         statistics: of the calibration pass; needed for `bias`.
+        calibration: the calibration tokens; needed for `least_squares` and `sequential`.
 
     Raises:
         InvalidRequest: compensation without statistics.
     """
     if compensation == "bias" and statistics is None:
         raise InvalidRequest("bias compensation needs calibration statistics: calibrate first, or ask for none")
-    form = choose_form(decoder.model.config, decoder.family, kept, _biased(decoder, kept, compensation))
-    tensors = _cut_tensors(decoder, kept, form, statistics if compensation == "bias" else None)
+    if compensation not in COMPENSATORS:
+        return cut_repaired(decoder, kept, {}, statistics if compensation == "bias" else None)
+    if calibration is None:
+        raise InvalidRequest(
+            f"{compensation} compensation needs the calibration tokens: calibrate first, or ask for none"
+        )
+    return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration))
+
+
+def cut_repaired(
+    decoder: Decoder, kept: Kept, repairs: Repairs, statistics: ActivationStatistics | None = None
+) -> PreTrainedModel:
+    """Remove what is not kept, with these output projections in place of the old ones, or with biases alone.
+
+    Args:
+        decoder: the model.
+        kept: what stays.
+        repairs: output projections after compensation.
+        statistics: where given, what is removed leaves its mean behind as a bias.
+    """
+    biased = _biased(decoder, kept) if statistics is not None else _repaired(kept, repairs)
+    form = choose_form(decoder.model.config, decoder.family, kept, biased)
+    tensors = _cut_tensors(decoder, kept, form, statistics)
+    names = set(tensors)
+    for (block, path), repair in repairs.items():
+        name = f"{decoder.prefix}{kept.blocks.index(block)}.{path}"
+        tensors |= {f"{name}.weight": repair.weight, f"{name}.bias": repair.bias}
+    assert names == set(tensors), "the form has a place for every repair"
     with torch.device("meta"), no_init_weights():
         pruned: PreTrainedModel = form.model_class(form.config)
     pruned.load_state_dict(tensors, strict=True, assign=True)
@@ -53,9 +82,14 @@ def cut(
     return pruned.train(decoder.model.training)
 
 
-def apply(decoder: Decoder, plan: PruningPlan, statistics: ActivationStatistics | None = None) -> PreTrainedModel:
+def apply(
+    decoder: Decoder,
+    plan: PruningPlan,
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
+) -> PreTrainedModel:
     """Apply a plan; see `cut`. The caller has checked that the plan is this model's."""
-    return cut(decoder, plan.kept, plan.compensation, statistics)
+    return cut(decoder, plan.kept, plan.compensation, statistics, calibration)
 
 
 def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
@@ -63,23 +97,21 @@ def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
     return [unit for unit in range(count) if unit not in stay]
 
 
-def _kept_units(kept: Kept, position: int, layout: UnitLayout) -> tuple[int, ...]:
-    units = kept.key_value_groups if layout.unit == "key_value_group" else kept.channels
-    return units[position]
-
-
-def _biased(decoder: Decoder, kept: Kept, compensation: Compensation) -> tuple[frozenset[str], ...]:
-    """For each kept block, the output projections that get a bias from compensation."""
-    if compensation == "none":
-        return tuple(frozenset() for _ in kept.blocks)
+def _biased(decoder: Decoder, kept: Kept) -> tuple[frozenset[str], ...]:
+    """For each kept block, the output projections that lose something."""
     return tuple(
         frozenset(
             layout.writer
             for layout in decoder.family.layouts()
-            if len(_kept_units(kept, position, layout)) < decoder.shapes[block].units(layout.part)
+            if len(units_of(kept, position, layout)) < decoder.shapes[block].units(layout.part)
         )
         for position, block in enumerate(kept.blocks)
     )
+
+
+def _repaired(kept: Kept, repairs: Repairs) -> tuple[frozenset[str], ...]:
+    """For each kept block, the output projections that are repaired."""
+    return tuple(frozenset(path for at, path in repairs if at == block) for block in kept.blocks)
 
 
 def _cut_tensors(
@@ -126,7 +158,7 @@ def _cut_tensor(decoder: Decoder, kept: Kept, position: int, inner: str, tensor:
     shape = decoder.shapes[kept.blocks[position]]
     path, _, kind = inner.rpartition(".")
     for layout in decoder.family.layouts():
-        units = _kept_units(kept, position, layout)
+        units = units_of(kept, position, layout)
         whole = len(units) == shape.units(layout.part)
         gone = not units and layout.unit == "key_value_group"
         if path == layout.writer:
@@ -149,7 +181,7 @@ def _compensation(
     biases, block = [], kept.blocks[position]
     shape = decoder.shapes[block]
     for layout in decoder.family.layouts():
-        removed = _removed(_kept_units(kept, position, layout), shape.units(layout.part))
+        removed = _removed(units_of(kept, position, layout), shape.units(layout.part))
         if not removed:
             continue
         moments = statistics.of(layout.unit)[block]

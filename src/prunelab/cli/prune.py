@@ -39,7 +39,10 @@ def prune(
     channel_multiple: Annotated[int, typer.Option(min=1, help="round pruned MLP widths to a multiple of this")] = 1,
     drop_sublayers: Annotated[bool, typer.Option(help="let a block lose its whole attention or MLP")] = False,
     uniform: Annotated[bool, typer.Option(help="one width for all blocks, for a stock class")] = False,
-    compensation: Annotated[Literal["auto", "bias", "none"], typer.Option(help="what removed units leave")] = "auto",
+    compensation: Annotated[
+        Literal["auto", "none", "bias", "least_squares", "sequential"],
+        typer.Option(help="what makes up for removed units; the method's own by default"),
+    ] = "auto",
     plan_file: Annotated[Path | None, typer.Option("--plan", help="apply this plan instead of making one")] = None,
     statistics: Annotated[Path | None, typer.Option(help="where statistics are kept and looked for")] = None,
     device: Device = None,
@@ -83,7 +86,7 @@ def prune(
         collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]))
     if plan is None:
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
-    pruned = pruned_model(base, plan, collected)
+    pruned = pruned_model(base, plan, collected, calibrating)
     save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
     _print_plan(plan, pruned.decoder.parameters)
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")

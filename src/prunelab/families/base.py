@@ -138,6 +138,7 @@ class ModelFamily:
         attention: where key-value groups live in a block.
         mlp: where channels live in a block.
         bias_switches: for an output projection, the config switch that gives it a bias in the stock class.
+        writer_norms: for an output projection, the norm that its output passes before it joins the residual stream.
         per_layer_lists: config attributes with one entry a block.
         needs_start_token: the model is unusable without its start token in front of every window (Gemma).
         llama_unless: the config field that must be unset for the model to compute what a Llama with biases on every
@@ -153,6 +154,7 @@ class ModelFamily:
     attention: UnitLayout = LLAMA_ATTENTION
     mlp: UnitLayout = LLAMA_MLP
     bias_switches: Mapping[str, str] | None = None
+    writer_norms: Mapping[str, str] | None = None
     per_layer_lists: tuple[str, ...] = ("layer_types",)
     needs_start_token: bool = False
     llama_unless: str | None = None
@@ -174,6 +176,10 @@ class ModelFamily:
             )
             for layer in layers
         )
+
+    def adder(self, writer: str) -> str:
+        """The module whose output joins the residual stream: the output projection, or the norm behind it."""
+        return (self.writer_norms or {}).get(writer, writer)
 
     def layouts(self) -> tuple[UnitLayout, UnitLayout]:
         """The layouts of key-value groups and of channels."""
@@ -213,6 +219,11 @@ class Decoder:
     def weight(self, block: int, path: str) -> Tensor:
         """A projection's weight, shape `(rows, columns)`, on the model's device and in its dtype."""
         return self.blocks[block].get_parameter(f"{path}.weight").detach()
+
+    def bias(self, block: int, path: str) -> Tensor | None:
+        """A projection's bias, shape `(rows,)`; None where it has none."""
+        bias = self.blocks[block].get_submodule(path).bias
+        return bias.detach() if isinstance(bias, Tensor) else None
 
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, on the model's device."""

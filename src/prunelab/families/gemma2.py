@@ -12,6 +12,10 @@ GEMMA2 = register(
         stock_class="Gemma2ForCausalLM",
         mixed_class="PrunedGemma2ForCausalLM",
         bias_switches={"self_attn.o_proj": "attention_bias"},
+        writer_norms={
+            "self_attn.o_proj": "post_attention_layernorm",
+            "mlp.down_proj": "post_feedforward_layernorm",
+        },
         needs_start_token=True,
     )
 )

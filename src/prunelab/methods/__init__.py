@@ -1,14 +1,41 @@
-"""Pruning methods, one file each. A new one is a new file here with one registered class."""
+"""Pruning methods, one file each. A new one is a new file here with one registered class.
+
+`flap+least_squares` is `flap` with another compensation than its own.
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import pkgutil
+from typing import get_args
 
+from prunelab.compensation import Compensation
+from prunelab.errors import UnknownName
 from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod
 from prunelab.registry import Registry
 
-methods: Registry[PruningMethod] = Registry("method")
+
+class MethodRegistry(Registry[PruningMethod]):
+    """The methods, and each with every compensation behind a plus sign."""
+
+    def __getitem__(self, name: str) -> PruningMethod:
+        base, plus, compensation = name.partition("+")
+        method = super().__getitem__(base)
+        if not plus:
+            return method
+        if compensation not in get_args(Compensation):
+            raise UnknownName("compensation", compensation, get_args(Compensation))
+        method = copy.copy(method)
+        vars(method).update(name=name, compensation=compensation)
+        return method
+
+    def __contains__(self, name: str) -> bool:
+        base, plus, compensation = name.partition("+")
+        return super().__contains__(base) and (not plus or compensation in get_args(Compensation))
+
+
+methods = MethodRegistry("method")
 
 
 def register(method: type[PruningMethod]) -> type[PruningMethod]:

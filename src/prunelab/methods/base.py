@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from prunelab.allocation import Constraints, Kept, allocate_depth, allocate_uniform, allocate_width
-from prunelab.calibration import ActivationStatistics
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
 from prunelab.importance import ImportanceScores
@@ -25,12 +26,16 @@ class Evidence:
         collected: statistics of the calibration pass; None where no calibration was made.
         seed: for methods that draw at random.
         loss: mean loss a token, on held-out calibration text, of the model cut to what is kept.
+        calibration: the tokens themselves, for methods that run the model.
+        compensation: what the cut will be compensated by.
     """
 
     decoder: Decoder
     collected: ActivationStatistics | None = None
     seed: int = 0
     loss: Callable[[Kept], float] | None = None
+    calibration: CalibrationSet | None = None
+    compensation: Compensation = "none"
 
     @property
     def statistics(self) -> ActivationStatistics:
@@ -58,11 +63,19 @@ class Budget:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a method decided, and what it has to say about it."""
+    """What a method decided, and what it has to say about it.
+
+    Attributes:
+        kept: what stays.
+        notes: what the user should know, a sentence each.
+        details: for the plan's provenance.
+        compensation: where the method chose that as well.
+    """
 
     kept: Kept
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    compensation: Compensation | None = None
 
 
 class PruningMethod(ABC):
@@ -74,7 +87,9 @@ class PruningMethod(ABC):
         summary: one line for lists.
         source: the paper, or why it is here.
         needs_statistics: it looks at the calibration pass.
+        needs_loss: it compares losses on held-out calibration text.
         is_random: another seed gives another plan.
+        compensation: what makes up for what it removes unless the user says otherwise.
     """
 
     name: ClassVar[str]
@@ -84,6 +99,7 @@ class PruningMethod(ABC):
     needs_statistics: ClassVar[bool] = True
     needs_loss: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
+    compensation: ClassVar[Compensation | None] = None
 
     @abstractmethod
     def decide(self, evidence: Evidence, budget: Budget) -> Decision:

@@ -1,0 +1,224 @@
+"""Hidden states carried through the blocks one at a time: what searches and compensation share.
+
+A trunk that was computed is not computed again: a cut that begins at block 20 starts from the hidden states before it.
+All hidden states of the tokens are held at once, for 128 windows of 2048 tokens of an 8B model 2 GiB in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prunelab.calibration import CalibrationSet
+from prunelab.families import Decoder
+
+TOKENS_A_BATCH = 4096
+_LOGIT_BYTES = 1 << 28
+
+Hidden = Sequence[Tensor]
+"""Hidden states of all tokens, a batch each, of shape `(samples, tokens, hidden)`."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What stands in an output projection in place of its own parameters.
+
+    Attributes:
+        weight: shape `(hidden, columns)`, as wide as the projection that is there; removed columns are zero.
+        bias: shape `(hidden,)`; None for the projection's own.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+Writers = Mapping[str, Written]
+"""Of one block, by the output projection's path; those not named are as they are."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one batch was seen doing inside a block.
+
+    Attributes:
+        inputs: of the output projection asked for, shape `(samples, tokens, columns)`.
+        added: what each sublayer that was passed added to the residual stream, by its output projection.
+        said: that output projection's output, before any norm behind it.
+        output: the block's output; None where the run stopped at the output projection asked for.
+    """
+
+    inputs: Tensor | None
+    added: Mapping[str, Tensor]
+    said: Mapping[str, Tensor]
+    output: Tensor | None
+
+
+class _Stop(Exception):
+    """All that was asked for has been seen."""
+
+
+class _Recorder(nn.Module):
+    """Stands in a block's place, passes the hidden states on and keeps the arguments that the block would have got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = torch.empty(0)
+        self.arguments: dict[str, Any] = {}
+
+    def forward(self, hidden: Tensor, **arguments: Any) -> Tensor:
+        self.hidden, self.arguments = hidden, arguments
+        return hidden
+
+
+class Blockwise:
+    """Some tokens, and a model whose blocks they are sent through one by one.
+
+    Args:
+        decoder: the model; its parameters are exchanged while a block runs and put back behind it.
+        token_ids: shape `(samples, tokens)`.
+        mask: true where a token counts, same shape; None where all do.
+        tokens_a_batch: how many tokens go through at once.
+    """
+
+    def __init__(
+        self, decoder: Decoder, token_ids: Tensor, mask: Tensor | None = None, tokens_a_batch: int = TOKENS_A_BATCH
+    ) -> None:
+        self.decoder = decoder
+        device = next(decoder.body.parameters()).device
+        samples = max(1, tokens_a_batch // token_ids.shape[1])
+        self.token_ids = [ids.to(device) for ids in token_ids.split(samples)]
+        masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
+        self.masks: list[Tensor | None] = list(masks)
+        self.blocks_run = 0.0
+        entered = [self._entered(ids, m) for ids, m in zip(self.token_ids, self.masks, strict=True)]
+        self.start: Hidden = [hidden for hidden, _ in entered]
+        self._arguments = [arguments for _, arguments in entered]
+
+    @classmethod
+    def of(cls, decoder: Decoder, calibration: CalibrationSet) -> Blockwise:
+        """The tokens that are calibrated on."""
+        return cls(decoder, calibration.token_ids, calibration.attention_mask)
+
+    @torch.inference_mode()
+    def _entered(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, list[dict[str, Any]]]:
+        """The hidden states before the first block, and every block's other arguments."""
+        body, name = self.decoder.body, self.decoder.family.blocks
+        recorders = nn.ModuleList(_Recorder() for _ in self.decoder.shapes)
+        blocks = self.decoder.blocks
+        setattr(body, name, recorders)
+        try:
+            body(input_ids=ids, attention_mask=mask, use_cache=False)
+        finally:
+            setattr(body, name, blocks)
+        arguments = [recorder.arguments for recorder in recorders if isinstance(recorder, _Recorder)]
+        first = recorders[0]
+        assert isinstance(first, _Recorder)
+        return first.hidden, arguments
+
+    def counted(self, batch: int, activations: Tensor) -> Tensor:
+        """The tokens of a batch that count, shape `(tokens, channels)`, in float32 or better."""
+        mask = self.masks[batch]
+        kept = activations.flatten(0, -2) if mask is None else activations[mask]
+        return kept if kept.dtype == torch.float64 else kept.float()
+
+    @torch.inference_mode()
+    def through(self, block: int, hidden: Hidden, writers: Writers | None = None) -> Hidden:
+        """Behind a block, its output projections exchanged."""
+        self.blocks_run += 1
+        module = self.decoder.blocks[block]
+        with exchanged(module, writers or {}):
+            return [
+                module(states, **arguments[block]) for states, arguments in zip(hidden, self._arguments, strict=True)
+            ]
+
+    @torch.inference_mode()
+    def watch(
+        self, block: int, hidden: Hidden, writers: Writers | None = None, until: str | None = None
+    ) -> Iterator[Seen]:
+        """Run a block batch by batch and tell what happened inside.
+
+        Args:
+            block: its number.
+            hidden: before it.
+            writers: its output projections in place of its own.
+            until: the output projection whose inputs are wanted, and where the run stops; None for the whole block.
+        """
+        self.blocks_run += 1
+        module = self.decoder.blocks[block]
+        with exchanged(module, writers or {}):
+            for states, arguments in zip(hidden, self._arguments, strict=True):
+                yield self._seen(module, states, arguments[block], until)
+
+    def _seen(self, module: nn.Module, states: Tensor, arguments: Mapping[str, Any], until: str | None) -> Seen:
+        inputs: list[Tensor] = []
+        added: dict[str, Tensor] = {}
+        said: dict[str, Tensor] = {}
+
+        def stop(_: nn.Module, given: tuple[Any, ...]) -> None:
+            inputs.append(given[0])
+            raise _Stop
+
+        with ExitStack() as stack:
+            for layout in self.decoder.family.layouts():
+                writer = module.get_submodule(layout.writer)
+                adder = module.get_submodule(self.decoder.family.adder(layout.writer))
+                stack.callback(writer.register_forward_hook(_keeping(said, layout.writer)).remove)
+                stack.callback(adder.register_forward_hook(_keeping(added, layout.writer)).remove)
+                if layout.writer == until:
+                    stack.callback(writer.register_forward_pre_hook(stop).remove)
+            try:
+                output = module(states, **arguments)
+            except _Stop:
+                output = None
+        return Seen(inputs[0] if inputs else None, added, said, output)
+
+    @torch.inference_mode()
+    def loss(self, hidden: Hidden) -> float:
+        """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
+        model = self.decoder.model
+        head, norm = model.get_output_embeddings(), self.decoder.body.get_submodule("norm")
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        total, count = 0.0, 0
+        for states, ids in zip(hidden, self.token_ids, strict=True):
+            targets = ids[:, 1:].flatten()
+            final = norm(states)[:, :-1].flatten(0, 1)
+            step = max(1, _LOGIT_BYTES // (4 * head.weight.shape[0]))
+            for part, target in zip(final.split(step), targets.split(step), strict=True):
+                logits = head(part).float()
+                logits = logits if cap is None else cap * torch.tanh(logits / cap)
+                total += F.cross_entropy(logits, target, reduction="sum").double().item()
+            count += len(targets)
+        return total / count
+
+
+def _keeping(where: dict[str, Tensor], name: str) -> Any:
+    """A hook that keeps a module's output."""
+
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        where[name] = output
+
+    return hook
+
+
+@contextmanager
+def exchanged(module: nn.Module, writers: Writers) -> Iterator[None]:
+    """A block with other output projections, for as long as the `with` lasts."""
+    before: dict[str, tuple[Any, Any]] = {}
+    for path, written in writers.items():
+        writer = module.get_submodule(path)
+        before[path] = (writer.weight, writer.bias)
+        weight = nn.Parameter(written.weight, requires_grad=False)
+        bias = writer.bias if written.bias is None else nn.Parameter(written.bias, requires_grad=False)
+        writer.weight, writer.bias = weight, bias
+    try:
+        yield
+    finally:
+        for path, own in before.items():
+            writer = module.get_submodule(path)
+            writer.weight, writer.bias = own

@@ -1,0 +1,97 @@
+"""Ridge regression on second moments: how much of what was removed the kept channels can say.
+
+Moments are sums over tokens of centred products, joined batch by batch in float64 (Chan, Golub and LeVeque 1979); a
+batch's own products are taken in the activations' float32. The systems are solved in float64, by Cholesky.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-5
+"""Relative to the mean eigenvalue of the inputs' covariance."""
+
+DEFICIENT_RIDGE = 1e-3
+"""Where tokens are no more than channels: the covariance has no full rank, and a small ridge would fit the tokens."""
+
+
+@dataclass
+class JointMoments:
+    """Running moments of inputs and of what is to be said with them.
+
+    Attributes:
+        count: tokens seen.
+        input_mean: shape `(channels,)`, float64.
+        target_mean: shape `(targets,)`, float64.
+        inputs: centred second moments of the inputs, summed over tokens, shape `(channels, channels)`, float64.
+        cross: centred products of inputs and targets, summed over tokens, shape `(channels, targets)`, float64.
+    """
+
+    count: int
+    input_mean: Tensor
+    target_mean: Tensor
+    inputs: Tensor
+    cross: Tensor
+
+    @classmethod
+    def none(cls, channels: int, targets: int) -> JointMoments:
+        """Of no token."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64)
+
+        return cls(0, zeros(channels), zeros(targets), zeros(channels, channels), zeros(channels, targets))
+
+    def add(self, inputs: Tensor, targets: Tensor) -> None:
+        """Take a batch in, of shapes `(tokens, channels)` and `(tokens, targets)`."""
+        tokens = len(inputs)
+        if not tokens:
+            return
+        input_mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
+        x, y = inputs - input_mean, targets - target_mean
+        own, cross = (x.T @ x).cpu().double(), (x.T @ y).cpu().double()
+        shift = input_mean.cpu().double() - self.input_mean
+        target_shift = target_mean.cpu().double() - self.target_mean
+        total = self.count + tokens
+        self.inputs += own + torch.outer(shift, shift) * (self.count * tokens / total)
+        self.cross += cross + torch.outer(shift, target_shift) * (self.count * tokens / total)
+        self.input_mean += shift * (tokens / total)
+        self.target_mean += target_shift * (tokens / total)
+        self.count = total
+
+    def fit(self) -> tuple[Tensor, Tensor]:
+        """The map D and the constant b that make D x + b nearest to the targets.
+
+        Minimises the mean squared error plus `ridge(...)` |D|^2, b being free. Since D = 0 is among the candidates,
+        the error is never above that of the best constant alone.
+
+        Returns:
+            D of shape `(targets, channels)` and b of shape `(targets,)`, float64.
+        """
+        map_ = solve(self.inputs, self.cross, self.count)
+        return map_, self.target_mean - map_ @ self.input_mean
+
+
+def ridge(second_moments: Tensor, count: int) -> float:
+    """What is added to the diagonal of the summed moments, by their own spectrum.
+
+    Args:
+        second_moments: summed over tokens, shape `(channels, channels)`.
+        count: tokens summed over.
+    """
+    channels = len(second_moments)
+    relative = RIDGE if count > channels else DEFICIENT_RIDGE
+    return relative * second_moments.diagonal().sum().item() / max(channels, 1)
+
+
+def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
+    """D = cross^T (M + ridge)^-1, shape `(targets, channels)`; zero where the inputs never vary."""
+    added = ridge(second_moments, count)
+    if not added > 0:
+        return torch.zeros_like(cross.T)
+    factor = torch.linalg.cholesky(second_moments + added * torch.eye(len(second_moments), dtype=torch.float64))
+    solution: Tensor = torch.cholesky_solve(cross, factor).T
+    return solution

@@ -1,0 +1,261 @@
+"""Least squares: what it promises by hand, on constructed redundancy, and layer by layer over every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import VARIANTS, Tiny, make_tiny, tiny_calibration
+from torch import Tensor
+
+from prunelab.allocation import Kept
+from prunelab.blockwise import Blockwise, exchanged
+from prunelab.calibration import CalibrationSet
+from prunelab.checkpoint.save import save_checkpoint
+from prunelab.compensation import COMPENSATORS, Repair, least_squares, masked, sequential
+from prunelab.errors import InvalidRequest, PlanMismatch, UnknownName
+from prunelab.families import Decoder
+from prunelab.loading import load_model
+from prunelab.losses import mean_loss
+from prunelab.methods import methods
+from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.regression import DEFICIENT_RIDGE, RIDGE, JointMoments, ridge, solve
+from prunelab.surgery import cut
+
+TinyOf = Callable[[str], Tiny]
+KINDS = tuple(COMPENSATORS)
+
+
+def narrowed(decoder: Decoder) -> Kept:
+    """Half of everything in block 1, some channels of block 2, block 3 gone."""
+    whole = Kept.everything(decoder.shapes)
+    groups, channels = list(whole.key_value_groups), list(whole.channels)
+    groups[1], channels[1], channels[2] = (0, 3), tuple(range(0, 40, 2)), tuple(range(30))
+    return Kept(whole.blocks, tuple(groups), tuple(channels)).without_blocks([3])
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_moments_do_not_depend_on_how_tokens_are_batched() -> None:
+    x, y = draws(50, 3) + 7, draws(50, 2, seed=1)
+    once, thrice = JointMoments.none(3, 2), JointMoments.none(3, 2)
+    once.add(x, y)
+    for part in (slice(0, 1), slice(1, 20), slice(20, 50)):
+        thrice.add(x[part], y[part])
+    assert torch.allclose(once.inputs, torch.cov(x.T) * 49)
+    for name in ("input_mean", "target_mean", "inputs", "cross"):
+        assert torch.allclose(getattr(once, name), getattr(thrice, name), atol=1e-10)
+
+
+def test_a_linear_relation_is_found() -> None:
+    x = draws(200, 4)
+    truth, constant = draws(3, 4, seed=1), draws(3, seed=2)
+    moments = JointMoments.none(4, 3)
+    moments.add(x, x @ truth.T + constant)
+    found, offset = moments.fit()
+    assert (found - truth).abs().max() < 1e-3
+    assert (offset - constant).abs().max() < 1e-3
+
+
+def test_the_ridge_follows_the_spectrum_and_the_rank() -> None:
+    moments = torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64))
+    assert ridge(moments, 10) == pytest.approx(RIDGE * 2)
+    assert ridge(100 * moments, 10) == pytest.approx(RIDGE * 200)
+    assert ridge(moments, 2) == pytest.approx(DEFICIENT_RIDGE * 2)
+    assert torch.equal(solve(torch.zeros(2, 2, dtype=torch.float64), draws(2, 3), 10), torch.zeros(3, 2).double())
+
+
+def test_fewer_tokens_than_channels_stay_finite_and_small() -> None:
+    x, y = draws(5, 40), draws(5, 2, seed=1)
+    moments = JointMoments.none(40, 2)
+    moments.add(x, y)
+    found, _ = moments.fit()
+    # The least-norm interpolation is the limit of no ridge; with one the map is smaller.
+    interpolation = torch.linalg.lstsq(x - x.mean(0), y - y.mean(0), driver="gelsd").solution
+    assert found.norm() < interpolation.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_removed_changes_nothing(variant: str, kind: str, tiny: TinyOf) -> None:
+    t = tiny(variant)
+    assert COMPENSATORS[kind](t.model.decoder, Kept.everything(t.model.decoder.shapes), t.calibration) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_that_others_can_say_are_not_missed(kind: str) -> None:
+    """Channels 20 to 39 are copies of 0 to 19 at other scales: nothing is lost with them."""
+    t = make_tiny("llama")
+    block = t.model.decoder.blocks[1]
+    scale = torch.linspace(0.5, 2, 20)[:, None]
+    with torch.no_grad():
+        gate, up = block.get_parameter("mlp.gate_proj.weight"), block.get_parameter("mlp.up_proj.weight")
+        gate[20:] = gate[:20]
+        up[20:] = scale * up[:20]
+    whole = Kept.everything(t.model.decoder.shapes)
+    channels = (whole.channels[0], tuple(range(20)), *whole.channels[2:])
+    kept = Kept(whole.blocks, whole.key_value_groups, channels)
+    # More tokens than channels, as the ridge of a deficient rank is not meant to be exact.
+    calibration = tiny_calibration(samples=20)
+    ids = calibration.token_ids[:4]
+    with torch.no_grad():
+        before = t.model.model(input_ids=ids).logits
+        after = cut(t.model.decoder, kept, kind, calibration=calibration)(input_ids=ids).logits  # type: ignore[arg-type]
+        plain = cut(t.model.decoder, kept)(input_ids=ids).logits
+    size = before.abs().max()
+    assert (after - before).abs().max() <= 1e-4 * size
+    assert (plain - before).abs().max() > 1e-2 * size
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_layer_is_further_off_than_with_a_bias(variant: str, tiny: TinyOf) -> None:
+    """On the calibration tokens, the whole model's inputs given to each projection."""
+    t = tiny(variant)
+    decoder, kept = t.model.decoder, narrowed(t.model.decoder)
+    repairs = least_squares(decoder, kept, t.calibration)
+    assert set(repairs) == {(1, "self_attn.o_proj"), (1, "mlp.down_proj"), (2, "mlp.down_proj")}
+    walk = Blockwise.of(decoder, t.calibration)
+    hidden = walk.start
+    for block in range(3):
+        for layout in decoder.family.layouts():
+            if (block, layout.writer) not in repairs:
+                continue
+            inputs = [seen.inputs for seen in walk.watch(block, hidden, until=layout.writer)]
+            x = torch.cat([one.flatten(0, 1) for one in inputs if one is not None]).double()
+            weight, old = decoder.weight(block, layout.writer).double(), decoder.bias(block, layout.writer)
+            wanted = x @ weight.T + (0 if old is None else old.double())
+            units = (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[block]
+            columns = layout.columns(decoder.shapes[block], units)
+            repair = repairs[block, layout.writer]
+            least = ((x[:, columns] @ repair.weight.double().T + repair.bias.double() - wanted) ** 2).mean()
+            left = wanted - x[:, columns] @ weight[:, columns].T
+            assert least <= ((left - left.mean(dim=0)) ** 2).mean() * (1 + 1e-6)
+        hidden = walk.through(block, hidden)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_cut_model_computes_what_the_masked_one_does(variant: str, kind: str, tiny: TinyOf, tmp_path: Path) -> None:
+    t = tiny(variant)
+    kept = narrowed(t.model.decoder)
+    repairs = COMPENSATORS[kind](t.model.decoder, kept, t.calibration)
+    ids = t.calibration.token_ids[:2]
+    walk = Blockwise(t.model.decoder, ids)
+    hidden = walk.start
+    for position, block in enumerate(kept.blocks):
+        writers = {}
+        for layout in t.model.decoder.family.layouts():
+            units = (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[position]
+            repair = repairs.get((block, layout.writer))
+            if repair is not None:
+                writers[layout.writer] = masked(t.model.decoder, block, layout, units, repair)
+        hidden = walk.through(block, hidden, writers)
+    pruned = cut(t.model.decoder, kept, kind, calibration=t.calibration)  # type: ignore[arg-type]
+    assert walk.loss(hidden) == pytest.approx(mean_loss(t.model.with_model(pruned), ids), abs=1e-5)
+    options = PruningOptions(compensation=kind)  # type: ignore[arg-type]
+    plan = make_pruning_plan(t.model, "flap", 0.3, statistics=t.statistics, calibration=t.calibration, options=options)
+    small = pruned_model(t.model, plan, t.statistics, t.calibration)
+    save_checkpoint(small, plan, tmp_path / "out")
+    reloaded = load_model(str(tmp_path / "out"), device="cpu").model
+    with torch.no_grad():
+        assert torch.equal(reloaded(input_ids=ids).logits, small.model(input_ids=ids).logits)
+
+
+def test_the_blocks_run_one_by_one_are_the_model(tiny: TinyOf) -> None:
+    for variant in VARIANTS:
+        t = tiny(variant)
+        assert t.calibration.held_out is not None
+        walk = Blockwise(t.model.decoder, t.calibration.held_out)
+        hidden = walk.start
+        for block in range(4):
+            hidden = walk.through(block, hidden)
+        assert walk.loss(hidden) == pytest.approx(mean_loss(t.model, t.calibration.held_out), abs=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["llama", "gemma2", "qwen2"])
+def test_sequential_makes_up_for_a_block_that_went(variant: str, tiny: TinyOf) -> None:
+    """Behind the cut the residual stream is nearer to the whole model's on the calibration tokens."""
+    t = tiny(variant)
+    decoder = t.model.decoder
+    kept = Kept.everything(decoder.shapes).without_blocks([1])
+    repairs = sequential(decoder, kept, t.calibration)
+    assert {block for block, _ in repairs} == {2, 3}
+    walk = Blockwise.of(decoder, t.calibration)
+    whole = walk.start
+    for block in range(3):
+        whole = walk.through(block, whole)
+
+    def distance(repairs: dict[tuple[int, str], Repair]) -> float:
+        hidden = walk.through(0, walk.start)
+        writers = {}
+        for layout in decoder.family.layouts():
+            if repairs:
+                units = tuple(range(decoder.shapes[2].units(layout.part)))
+                writers[layout.writer] = masked(decoder, 2, layout, units, repairs[2, layout.writer])
+        hidden = walk.through(2, hidden, writers)
+        return sum(((a - b) ** 2).sum().item() for a, b in zip(hidden, whole, strict=True))
+
+    assert distance(repairs) < 0.9 * distance({})
+
+
+def test_an_exchanged_projection_comes_back(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    block = t.model.decoder.blocks[0]
+    before = block.get_parameter("mlp.down_proj.weight")
+    repair = Repair(torch.zeros(32, 40), torch.ones(32))
+    layout = t.model.decoder.family.mlp
+    written = masked(t.model.decoder, 0, layout, tuple(range(40)), repair)
+    with exchanged(block, {"mlp.down_proj": written}):
+        assert block.get_parameter("mlp.down_proj.weight") is not before
+    assert block.get_parameter("mlp.down_proj.weight") is before
+    assert block.get_submodule("mlp.down_proj").bias is None
+
+
+def test_padding_does_not_count(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    kept = narrowed(t.model.decoder)
+    ids, mask = t.calibration.token_ids[:2].clone(), torch.ones(2, 24)
+    mask[1, 16:] = 0
+    padded = ids.clone()
+    padded[1, 16:] = 3
+    first = least_squares(t.model.decoder, kept, CalibrationSet(ids, mask))
+    second = least_squares(t.model.decoder, kept, CalibrationSet(padded, mask))
+    for place, repair in first.items():
+        assert torch.allclose(repair.weight, second[place].weight, atol=1e-5)
+
+
+def test_few_tokens_are_said(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    calibration = tiny_calibration(samples=1)
+    from prunelab.calibration import calibrate
+
+    statistics = calibrate(t.model.decoder, calibration)
+    plan = make_pruning_plan(t.model, "flap+least_squares", 0.3, statistics=statistics, calibration=calibration)
+    assert any("no full rank" in note for note in plan.notes)
+    plan = make_pruning_plan(t.model, "flap+sequential", 0.3, statistics=t.statistics, calibration=t.calibration)
+    assert not any("no full rank" in note for note in plan.notes)
+
+
+def test_a_method_with_another_compensation(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    assert "flap+sequential" in methods
+    assert "flap+nothing" not in methods
+    assert methods["flap+least_squares"].compensation == "least_squares"
+    assert methods["flap"].compensation is None
+    with pytest.raises(UnknownName, match="did you mean 'least_squares'"):
+        _ = methods["flap+least_square"]
+    plan = make_pruning_plan(t.model, "shortgpt+sequential", 0.25, statistics=t.statistics, calibration=t.calibration)
+    assert (plan.compensation, plan.method) == ("sequential", "shortgpt+sequential")
+
+
+def test_least_squares_needs_the_tokens_of_its_plan(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    plan = make_pruning_plan(t.model, "flap+least_squares", 0.3, statistics=t.statistics, calibration=t.calibration)
+    with pytest.raises(InvalidRequest, match="needs the calibration tokens"):
+        pruned_model(t.model, plan, t.statistics)
+    with pytest.raises(PlanMismatch, match="compensation was made from calibration"):
+        pruned_model(t.model, plan, t.statistics, tiny_calibration(seed=1))
