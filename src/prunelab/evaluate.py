@@ -67,6 +67,8 @@ def evaluate(
     start = time.perf_counter()
     evaluation = benchmark.evaluate(model, settings, progress)
     seconds = time.perf_counter() - start
+    if model.siblings is not None:
+        seconds += model.siblings.settled_seconds(model.model)
     details: dict[str, Scalar] = {"limit": settings.limit, "hardware": hardware(model.device), **versions()}
     return Outcome(measurements_of(cell, benchmark, evaluation, seconds, details), evaluation.samples)
 

@@ -28,7 +28,8 @@ def _is_forbidden(error: BaseException) -> TypeGuard[OSError]:
 
 
 @contextmanager
-def _named_when_it_fails(path: Path) -> Iterator[None]:
+def named_when_it_fails(path: Path) -> Iterator[None]:
+    """A disk that is full, or a place that may not be written to, is an error that names the path."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -105,7 +106,7 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         InvalidRequest: the place cannot be written.
     """
     refuse_existing(path, overwrite, folder=True)
-    with _named_when_it_fails(path):
+    with named_when_it_fails(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
@@ -129,7 +130,7 @@ def _replace(aside: Path, path: Path) -> None:
 @contextmanager
 def written_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    with _named_when_it_fails(path):
+    with named_when_it_fails(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)

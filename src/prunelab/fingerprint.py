@@ -32,14 +32,18 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return memoryview(array)
 
 
+def config_hash(model: PreTrainedModel) -> str:
+    """Hash of how a model computes, its weights aside."""
+    return content_hash({key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL})
+
+
 def model_fingerprint(model: PreTrainedModel) -> str:
     """Hash of how a model computes and of its weights, rounded to bfloat16; 32 hexadecimal digits.
 
     Rounding makes the fingerprint the same whether a checkpoint is loaded in bfloat16 or in float32. Two models that
     differ anywhere by more than about 0.4 % of a weight differ in it, and in practice any fine-tuning does.
     """
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
-    digest = xxhash.xxh3_128(content_hash(config).encode())
+    digest = xxhash.xxh3_128(config_hash(model).encode())
     seen: set[int] = set()
     for name, tensor in sorted(model.state_dict().items()):
         if tensor.numel() and tensor.data_ptr() in seen:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -21,6 +21,9 @@ from prunelab.fingerprint import model_fingerprint
 from prunelab.pocket.models import checkpoint_of
 from prunelab.showing import html_table
 
+if TYPE_CHECKING:
+    from prunelab.siblings import Siblings
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,11 +35,14 @@ class LanguageModel:
         name: what to call it in tables.
         model: the transformers model, in evaluation mode.
         tokenizer: its tokenizer.
+        siblings: models cut out of the same one, this one among them, whose likelihoods are computed in one pass; None
+            where it is evaluated alone.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    siblings: Siblings | None = None
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -139,25 +145,43 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         InvalidRequest: an unknown device or dtype.
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
+    called, name, config, family = supported(name)
+    try:
+        model = class_for(config, family).from_pretrained(
+            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
+        raise explained(name, error) from error
+    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name))
+
+
+def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
+    """What a checkpoint is called in tables, where it is, its config and its family.
+
+    Raises:
+        CheckpointError: the config is missing, gated, or damaged.
+        UnsupportedModel: no family describes it, or its weights are quantised.
+    """
     called, name = short_name(name), str(checkpoint_of(name) or name)
     config = load_config(name)
     family = find_family(config, name)
     if getattr(config, "quantization_config", None) is not None:
         raise UnsupportedModel(f"{name} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
-    model_class = _class_for(config, family)
+    return called, name, config, family
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        CheckpointError: it has none that can be read.
+    """
     try:
-        model = model_class.from_pretrained(
-            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
-        raise _explain(name, error) from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({_first_line(error)}): put its files beside the weights"
         ) from error
-    return LanguageModel(called, model.to(where).eval(), tokenizer)
 
 
 def load_config(name: str) -> Any:
@@ -175,10 +199,11 @@ def load_config(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:
-        raise _explain(name, error) from error
+        raise explained(name, error) from error
 
 
-def _class_for(config: Any, family: ModelFamily) -> Any:
+def class_for(config: Any, family: ModelFamily) -> Any:
+    """The class that builds a model of a family; for mixed widths prunelab's own, never one that came with it."""
     if family.mixed_class in (config.architectures or ()):
         return getattr(modeling_prunelab, family.mixed_class)
     return getattr(transformers, family.stock_class)
@@ -201,7 +226,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _explain(name: str, error: Exception) -> CheckpointError:
+def explained(name: str, error: Exception) -> CheckpointError:
     """One line for whatever went wrong while loading: what, and the remedy."""
     causes = _causes(error)
     reason = _first_line(error)

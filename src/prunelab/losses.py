@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+import xxhash
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from prunelab.errors import NonFiniteValue
+from prunelab.families import decoder_of
+from prunelab.fingerprint import tensor_bytes
 from prunelab.loading import LanguageModel
+from prunelab.scoring.together import Together
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
@@ -35,18 +42,19 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
     Raises:
         NonFiniteValue: naming the first window with a NaN or infinite loss.
     """
-    losses = []
-    vocabulary = model.model.get_output_embeddings().weight.shape[0]
-    step = max(1, _LOGIT_BYTES // (4 * vocabulary))
-    for ids in token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1])):
-        hidden = model.decoder.body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
-        targets = ids[:, 1:].flatten()
-        parts = [
-            F.cross_entropy(logits_of(model, part), target, reduction="none")
-            for part, target in zip(hidden.split(step), targets.split(step), strict=True)
-        ]
-        losses.append(torch.cat(parts).reshape(len(ids), -1).cpu())
-    result = torch.cat(losses)
+    if model.siblings is None:
+        batches = token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1]))
+        result = torch.cat([_losses(model, ids, _hidden(model.model, ids)) for ids in batches])
+    else:
+        question = (
+            "losses",
+            tokens_a_batch,
+            tuple(token_ids.shape),
+            xxhash.xxh3_128_hexdigest(tensor_bytes(token_ids)),
+        )
+        result = model.siblings.answer(
+            model.model, question, partial(_losses_together, model, token_ids, tokens_a_batch)
+        )
     bad = ~torch.isfinite(result).all(dim=1)
     if bad.any():
         raise NonFiniteValue(
@@ -54,6 +62,33 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
             "be damaged, or the dtype too narrow (try --dtype float32)"
         )
     return result
+
+
+def _losses_together(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int, together: Together) -> list[Tensor]:
+    """The losses of every sibling of a model, each of shape `(windows, tokens - 1)`."""
+    siblings = [model.with_model(sibling) for sibling in together.models]
+    found: list[list[Tensor]] = [[] for _ in siblings]
+    for ids in token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1])):
+        for index, hidden in together.run(partial(_hidden, ids=ids)):
+            found[index].append(_losses(siblings[index], ids, hidden))
+    return [torch.cat(losses) for losses in found]
+
+
+def _hidden(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Final hidden states, shape `(windows, tokens, hidden)`."""
+    hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
+    return hidden
+
+
+def _losses(model: LanguageModel, ids: Tensor, hidden: Tensor) -> Tensor:
+    """Losses of a batch of windows, shape `(windows, tokens - 1)`, on the CPU."""
+    step = max(1, _LOGIT_BYTES // (4 * model.model.get_output_embeddings().weight.shape[0]))
+    states, targets = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    parts = [
+        F.cross_entropy(logits_of(model, part), target, reduction="none")
+        for part, target in zip(states.split(step), targets.split(step), strict=True)
+    ]
+    return torch.cat(parts).reshape(len(ids), -1).cpu()
 
 
 def mean_loss(model: LanguageModel, token_ids: Tensor) -> float:

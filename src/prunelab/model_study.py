@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from prunelab.plan import PruningPlan
 from prunelab.progress import StudyView
 from prunelab.prune import calibrated, draw_for, make_pruning_plan, needs_calibration, pruned_model, statistics_key
 from prunelab.results import Cell, Measurement, ResultsStore, set_aside, slug
-from prunelab.run import Failure, Measured, compared_to_dense
+from prunelab.run import Failure, Measured
+from prunelab.siblings import Siblings
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,21 @@ class Found:
             text = "".join(traceback.format_exception(error)) if fault else str(error)
             self.failures.append(Failure(what, text, fault))
             self.view.failed(cells, run, what, error)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured in a cell.
+
+    Attributes:
+        cell: the model as results know it.
+        make: makes the model.
+        plan: how it is cut; None for the dense model.
+    """
+
+    cell: Cell
+    make: Callable[[], LanguageModel]
+    plan: PruningPlan | None = None
 
 
 @dataclass
@@ -75,14 +91,65 @@ class ModelStudy:
         """Measure every cell; one that fails is recorded."""
         check_all(self.cells[0].runs, self.model)
         self.found.view.note(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+        self._score_together()
         for cell in self.cells:
-            self.found.view.cell_started(cell)
-            if cell.cut is None:
-                self._measure(cell, dense_cell(self.model), lambda: self.model)
-            else:
-                with self.found.recorded(cell.label, [cell]):
-                    self._pruned_cell(cell, cell.cut)
-            self.found.view.cell_done(cell)
+            self.run_cell(cell)
+
+    def run_cell(self, cell: GridCell) -> None:
+        """Measure one cell, as far as it is not measured already; what fails is recorded."""
+        self.found.view.cell_started(cell)
+        with self.found.recorded(cell.label, [cell]):
+            self.found.measured.extend(self._measure(cell, self._subject(cell)))
+        self.found.view.cell_done(cell)
+
+    def _subject(self, cell: GridCell) -> Subject:
+        """What is measured in a cell; its plan is made where there is none."""
+        dense = dense_cell(self.model)
+        if cell.cut is None:
+            return Subject(dense, lambda: self.model)
+        cut, plan = cell.cut, self.plan(cell.cut)
+        known = {
+            "method": cut.method,
+            "ratio": cut.ratio,
+            "achieved_ratio": plan.achieved_ratio,
+            "seed": cut.seed,
+            "plan": plan.fingerprint,
+        }
+
+        def make() -> LanguageModel:
+            if plan.compensation == "none":
+                return pruned_model(self.model, plan)
+            return pruned_model(self.model, plan, self.statistics(cut.seed), self.calibration(cut.seed))
+
+        return Subject(dense.model_copy(update=known), make, plan)
+
+    def _score_together(self) -> None:
+        """Measure what is missing of the dense model and its cuts in depth in one pass a benchmark, where one can.
+
+        Benchmark by benchmark, so that a study that is killed loses one. What fails here is tried again, and recorded,
+        when its cell's turn comes.
+        """
+        subjects: list[tuple[GridCell, Subject]] = []
+        for cell in self.cells:
+            if cell.cut is None or methods[cell.cut.method].strategy == "depth":
+                with suppress(Exception):
+                    subjects.append((cell, self._subject(cell)))
+        models: dict[str, LanguageModel] = {}
+        for run in self.cells[0].runs:
+            if not run[0].scores_likelihoods:
+                continue
+            missing = [(c, s) for c, s in subjects if run in c.runs and self._read(run, s) is None]
+            if len(missing) < 2:
+                continue
+            for cell, subject in missing:
+                self.found.view.cell_started(cell)
+                if subject.cell.name not in models:
+                    models[subject.cell.name] = subject.make()
+            members = [models[subject.cell.name] for _, subject in missing]
+            siblings = Siblings([member.model for member in members])
+            for (cell, subject), member in zip(missing, members, strict=True):
+                with suppress(Exception):
+                    self._measure_run(cell, run, subject, replace(member, siblings=siblings))
 
     def calibration(self, seed: int) -> CalibrationSet:
         """The calibration set of a seed; drawn once."""
@@ -112,27 +179,6 @@ class ModelStudy:
                 self.found.view.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
             self._statistics[key] = calibrated(self.model, calibration, path)
         return self._statistics[key]
-
-    def _pruned_cell(self, cell: GridCell, cut: Cut) -> None:
-        plan = self.plan(cut)
-        pruned = dense_cell(self.model).model_copy(
-            update={
-                "method": cut.method,
-                "ratio": cut.ratio,
-                "achieved_ratio": plan.achieved_ratio,
-                "seed": cut.seed,
-                "plan": plan.fingerprint,
-            }
-        )
-
-        def make() -> LanguageModel:
-            if plan.compensation == "none":
-                return pruned_model(self.model, plan)
-            return pruned_model(self.model, plan, self.statistics(cut.seed), self.calibration(cut.seed))
-
-        own = self._measure(cell, pruned, make, plan)
-        dense = [one for one in self.found.measured if one.primary.method == "dense"]
-        self.found.differences.extend(compared_to_dense([*dense, *own]))
 
     def plan(self, cut: Cut) -> PruningPlan:
         """The cut's plan, from the run's folder where it is there."""
@@ -183,31 +229,51 @@ class ModelStudy:
         """What decides each run's figures besides the model; found once, since it reads and hashes the data."""
         return {run: identity_of(run) for run in self.cells[0].runs}
 
-    def _measure(
-        self, cell: GridCell, model: Cell, make: Callable[[], LanguageModel], plan: PruningPlan | None = None
-    ) -> list[Measured]:
+    def _read(self, run: BenchmarkRun, subject: Subject) -> list[Measurement] | None:
+        """A benchmark's figures of a cell, where they are there."""
+        return self.store.read(self.store.path(subject.cell, run[0].name, self._identities[run]))
+
+    def _measure(self, cell: GridCell, subject: Subject) -> list[Measured]:
         """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
         made: list[LanguageModel] = []
         own = []
         for run in cell.runs:
-            benchmark, settings = run
-            with self.found.recorded(f"{model.label}: {benchmark.name}", [cell], run):
-                path = self.store.path(model, benchmark.name, self._identities[run])
-                workspace = self.store.run / "generations" / model.name
+            with self.found.recorded(f"{subject.cell.label}: {run[0].name}", [cell], run):
+                path = self.store.path(subject.cell, run[0].name, self._identities[run])
                 found = self.store.read(path)
-                kept = found is not None
                 if found is None:
-                    made = made or [make()]
-                    report = partial(self.found.view.benchmark_progress, cell, run)
-                    report(0, 1)
-                    outcome = evaluate(made[0], model, benchmark, replace(settings, workspace=workspace), report)
-                    found = [_with_plan(m, plan) for m in outcome.measurements]
-                    self.store.write(path, model, found, outcome.samples, self._identities[run])
-                _forget_generations(workspace, benchmark.name)
-                self.found.view.benchmark_done(cell, run, model.label, found, kept)
+                    made = made or [subject.make()]
+                    found = self._measure_run(cell, run, subject, made[0])
+                elif path not in self._told:
+                    _forget_generations(self._workspace(subject), run[0].name)
+                    self.found.view.benchmark_done(cell, run, subject.cell.label, found, True)
                 own.append(Measured(path, found))
-        self.found.measured.extend(own)
         return own
+
+    def _measure_run(
+        self, cell: GridCell, run: BenchmarkRun, subject: Subject, model: LanguageModel
+    ) -> list[Measurement]:
+        """Run a benchmark on a cell's model and keep what it finds."""
+        benchmark, settings = run
+        path = self.store.path(subject.cell, benchmark.name, self._identities[run])
+        workspace = self._workspace(subject)
+        report = partial(self.found.view.benchmark_progress, cell, run)
+        report(0, 1)
+        outcome = evaluate(model, subject.cell, benchmark, replace(settings, workspace=workspace), report)
+        found = [_with_plan(m, subject.plan) for m in outcome.measurements]
+        self.store.write(path, subject.cell, found, outcome.samples, self._identities[run])
+        _forget_generations(workspace, benchmark.name)
+        self._told.add(path)
+        self.found.view.benchmark_done(cell, run, subject.cell.label, found, False)
+        return found
+
+    @cached_property
+    def _told(self) -> set[Path]:
+        """Measurement files that this study has written, and told about."""
+        return set()
+
+    def _workspace(self, subject: Subject) -> Path:
+        return self.store.run / "generations" / subject.cell.name
 
 
 def _set_aside_if_damaged(path: Path) -> None:

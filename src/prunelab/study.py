@@ -18,7 +18,7 @@ from prunelab.pocket.data import data_root
 from prunelab.progress import PlainView, Say, StudyView
 from prunelab.report import write_report
 from prunelab.results import ResultsStore
-from prunelab.run import Run
+from prunelab.run import Run, compared_to_dense
 from prunelab.trackers import tracked_cells, trackers
 
 
@@ -45,6 +45,8 @@ def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = No
                 ModelStudy(resolved, entry, ResultsStore(config.out), found).run()
     finally:
         view.end()
+    with found.recorded("comparisons"):
+        found.differences.extend(compared_to_dense(found.measured))
     run = Run(config.out, config, found.measured, found.differences, found.failures)
     run.write()
     write_report(run)

@@ -64,8 +64,7 @@ def cut_repaired(
         repairs: output projections after compensation.
         statistics: where given, what is removed leaves its mean behind as a bias.
     """
-    biased = _biased(decoder, kept) if statistics is not None else _repaired(kept, repairs)
-    form = choose_form(decoder.model.config, decoder.family, kept, biased)
+    form = form_of(decoder, kept, biased=statistics is not None, repairs=repairs)
     tensors = _cut_tensors(decoder, kept, form, statistics)
     names = set(tensors)
     for (block, path), repair in repairs.items():
@@ -90,6 +89,19 @@ def apply(
 ) -> PreTrainedModel:
     """Apply a plan; see `cut`. The caller has checked that the plan is this model's."""
     return cut(decoder, plan.kept, plan.compensation, statistics, calibration)
+
+
+def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | None = None) -> Form:
+    """How the model is held when all that is not kept is gone.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        biased: what is removed leaves its mean behind as a bias.
+        repairs: otherwise, output projections after compensation.
+    """
+    biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
+    return choose_form(decoder.model.config, decoder.family, kept, biases)
 
 
 def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:

@@ -22,6 +22,7 @@ class ArcChallenge(LmEvalBenchmark):
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.2501564277588168
     shots: ClassVar[int | None] = 0
+    scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "arc/arc_challenge.yaml"
     columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answerKey")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"), Metric("acc_norm", "acc_norm,none"))

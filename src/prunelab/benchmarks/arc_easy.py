@@ -22,6 +22,7 @@ class ArcEasy(LmEvalBenchmark):
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25016133557800224
     shots: ClassVar[int | None] = 0
+    scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "arc/arc_easy.yaml"
     columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answerKey")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"), Metric("acc_norm", "acc_norm,none"))

@@ -107,6 +107,8 @@ class Benchmark(ABC):
         chance: the primary metric of guessing, None where guessing has none.
         shots: examples in the prompt by default; None where a benchmark has none to set.
         is_timing: the figures are times, which differ from run to run.
+        scores_likelihoods: all that it asks of a model are likelihoods of given tokens, so that a model and its cuts in
+            depth can be asked in one pass.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Benchmark(ABC):
     chance: ClassVar[float | None] = None
     shots: ClassVar[int | None] = None
     is_timing: ClassVar[bool] = False
+    scores_likelihoods: ClassVar[bool] = False
 
     def sources(self) -> Sequence[Source]:
         """The data sets it reads; by default none."""

@@ -21,6 +21,7 @@ class BoolQ(LmEvalBenchmark):
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.5
     shots: ClassVar[int | None] = 0
+    scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "super_glue/boolq/default.yaml"
     columns: ClassVar[tuple[str, ...]] = ("passage", "question", "label")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

@@ -25,6 +25,7 @@ class Mmlu(LmEvalBenchmark):
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25
     shots: ClassVar[int | None] = 5
+    scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "mmlu/default"
     columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answer")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

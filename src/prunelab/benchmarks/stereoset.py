@@ -17,6 +17,7 @@ from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.outline import ModelOutline
 from prunelab.scoring import Scorer, ScoringRequest
+from prunelab.scoring.company import scorer_of
 from prunelab.scoring_rules.stereoset import (
     DOMAINS,
     OVERALL,
@@ -86,6 +87,7 @@ class StereoSet(Benchmark):
     title: ClassVar[str] = "StereoSet: stereotypes against knowledge of the language (ICAT)"
     primary: ClassVar[str] = "icat"
     chance: ClassVar[float | None] = 50.0
+    scores_likelihoods: ClassVar[bool] = True
 
     def sources(self) -> Sequence[Source]:
         """Both splits."""
@@ -131,7 +133,7 @@ class StereoSet(Benchmark):
         """
         self.check_model(model, settings)
         examples = _read(settings.datasets_root, settings.limit)
-        scorer = Scorer(model.model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
+        scorer = scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
         items = list(_scored(model.tokenizer, scorer, examples, progress))
         cells = score(items)
         conditions = {

@@ -32,6 +32,7 @@ class TextPerplexity(Benchmark):
     title: ClassVar[str] = "perplexity of any text or JSONL file, each document by itself"
     primary: ClassVar[str] = "token_perplexity"
     higher_is_better: ClassVar[bool] = False
+    scores_likelihoods: ClassVar[bool] = True
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)

@@ -51,6 +51,7 @@ class WikiText2(Benchmark):
     version: ClassVar[int] = 2
     primary: ClassVar[str] = "token_perplexity"
     higher_is_better: ClassVar[bool] = False
+    scores_likelihoods: ClassVar[bool] = True
 
     def sources(self) -> Sequence[Source]:
         """The lines, and the same as pages."""

@@ -21,6 +21,7 @@ class WinoGrande(LmEvalBenchmark):
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.5
     shots: ClassVar[int | None] = 0
+    scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "winogrande/default.yaml"
     columns: ClassVar[tuple[str, ...]] = ("sentence", "option1", "option2", "answer")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

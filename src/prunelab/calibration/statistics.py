@@ -94,6 +94,17 @@ class ActivationStatistics:
             provenance=self.provenance,
         )
 
+    def with_block(self, block: int, other: ActivationStatistics) -> ActivationStatistics:
+        """The same, with one block's statistics taken from another."""
+        chosen = torch.arange(len(self.cosine_sum)) == block
+        return ActivationStatistics(
+            tokens=other.tokens,
+            cosine_sum=torch.where(chosen, other.cosine_sum, self.cosine_sum),
+            attention=(*self.attention[:block], other.attention[block], *self.attention[block + 1 :]),
+            mlp=(*self.mlp[:block], other.mlp[block], *self.mlp[block + 1 :]),
+            provenance=self.provenance,
+        )
+
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all."""
         tensors = {"cosine_sum": self.cosine_sum}

@@ -49,6 +49,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         add_bos_token: bool | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        scorer: Scorer | None = None,
     ) -> None:
         """Take a transformers causal language model and its tokenizer.
 
@@ -61,6 +62,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             seed: of sampling.
             progress: told within each kind of request how many are done and of how many; of texts scored whole,
                 their windows.
+            scorer: what scores the model; one of its own if not given.
 
         Raises:
             InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
@@ -72,7 +74,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         self._max_length = max_length or resolve_max_length(model.config, tokenizer)
         self.progress = progress
         self.encoder = Encoder(tokenizer, add_bos_token)
-        self.scorer = Scorer(model, max_length=self._max_length, batch_tokens=batch_tokens)
+        self.scorer = scorer or Scorer(model, max_length=self._max_length, batch_tokens=batch_tokens)
         self.sampler = Sampler(model, tokenizer, max_length=self._max_length, batch_tokens=batch_tokens, seed=seed)
 
     @property

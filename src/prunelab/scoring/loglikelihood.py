@@ -13,14 +13,15 @@ from prunelab.scoring.cache import PrefixCache
 from prunelab.scoring.grouping import Group, plan_groups
 from prunelab.scoring.memory import SATURATION, measured_peak, tokens_that_fit
 from prunelab.scoring.packing import Batch, PackedRow, make_batch, pack_row
-from prunelab.scoring.running import Progress, ScoringStatistics, TreeRunner, costs_of
+from prunelab.scoring.running import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
+from prunelab.scoring.together import Together
 from prunelab.scoring.tree import IntArray, PrefixTree, ScoringRequest, build_tree
 
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
 
-Answers = tuple[Batch, torch.Tensor, torch.Tensor]
-"""A batch, and its pairs' log-probabilities and greedy flags on the model's device."""
+Answers = tuple[Batch, int, torch.Tensor, torch.Tensor]
+"""A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
 
 
 class Score(NamedTuple):
@@ -51,6 +52,7 @@ class Scorer:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self._runner = TreeRunner(model)
+        self._models = [model]
         self._costs = costs_of(model)
 
     @property
@@ -68,22 +70,39 @@ class Scorer:
             DataError: a request has no context, no continuation, or a continuation longer than the context.
             NonFiniteValue: the model computed NaN or infinity for a request, which the message names.
         """
+        [found] = self._score_each(requests, progress)
+        if isinstance(found, NonFiniteValue):
+            raise found
+        return found
+
+    def _score_each(
+        self, requests: Sequence[ScoringRequest], progress: Progress | None
+    ) -> list[list[Score] | NonFiniteValue]:
+        """Every model's scores, or what is wrong with it."""
         tree = build_tree(requests, self.max_length)
         self.statistics.requests += len(requests)
         self.statistics.truncated += tree.truncated
         self.statistics.distinct_tokens += tree.distinct_tokens
-        sums, greedy = np.zeros(len(requests)), np.ones(len(requests), dtype=np.bool_)
-        unscored = np.array([len(request.continuation) for request in requests])
-        for batch, log_probabilities, best in self._run(tree):
+        shape = (len(self._models), len(requests))
+        sums, greedy = np.zeros(shape), np.ones(shape, dtype=np.bool_)
+        unscored = np.tile([len(request.continuation) for request in requests], (shape[0], 1))
+        faults: dict[int, NonFiniteValue] = {}
+        for batch, index, log_probabilities, best in self._run(tree):
             values = log_probabilities.cpu().double().numpy()
-            if not np.isfinite(values).all():
-                raise self._non_finite(requests, batch.requests[~np.isfinite(values)])
-            np.add.at(sums, batch.requests, values)
-            np.logical_and.at(greedy, batch.requests, best.cpu().numpy())
-            np.subtract.at(unscored, batch.requests, 1)
+            if index not in faults and not np.isfinite(values).all():
+                faults[index] = self._non_finite(index, requests, batch.requests[~np.isfinite(values)])
+                if len(faults) == len(self._models):
+                    break
+            np.add.at(sums[index], batch.requests, values)
+            np.logical_and.at(greedy[index], batch.requests, best.cpu().numpy())
+            np.subtract.at(unscored[index], batch.requests, 1)
             if progress is not None:
-                progress(int((unscored == 0).sum()), len(requests))
-        return [Score(float(total), bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
+                progress(int((unscored == 0).all(axis=0).sum()), len(requests))
+        return [
+            faults.get(index)
+            or [Score(float(total), bool(flag)) for total, flag in zip(sums[index], greedy[index], strict=True)]
+            for index in range(len(self._models))
+        ]
 
     def _run(self, tree: PrefixTree) -> Iterator[Answers]:
         """The answers of every batch; one batch is on its way through the model while another is read."""
@@ -91,7 +110,7 @@ class Scorer:
         for prefix, group in self._runner.walk(tree, plan_groups(tree, self._costs)):
             for rows in self._batches(tree, group):
                 pending += self._answers(rows, prefix)
-                while len(pending) > 1:
+                while len(pending) > len(self._models):
                     yield pending.pop(0)
         yield from pending
 
@@ -120,11 +139,11 @@ class Scorer:
         batch = make_batch(rows, prefix.length, device)
         try:
             if self.batch_tokens is not None:
-                return [(batch, *_read(self._runner.forward(batch, prefix), batch))]
+                return self._read_each(batch, prefix)
             with measured_peak(device) as peak:
-                answers = (batch, *_read(self._runner.forward(batch, prefix), batch))
+                answers = self._read_each(batch, prefix)
             self.batch_tokens = tokens_that_fit(peak.bytes / batch.ids.numel(), device, SATURATION[device.type])
-            return [answers]
+            return answers
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
@@ -133,20 +152,47 @@ class Scorer:
         half = (len(rows) + 1) // 2
         return self._answers(rows[:half], prefix) + self._answers(rows[half:], prefix)
 
-    def _non_finite(self, requests: Sequence[ScoringRequest], suspects: IntArray) -> NonFiniteValue:
+    def _read_each(self, batch: Batch, prefix: PrefixCache) -> list[Answers]:
+        """Every model's answers of a batch; its logits are let go of before the next model's are made."""
+        return [(batch, index, *_read(logits, batch)) for index, logits in self._runner.forwards(batch, prefix)]
+
+    def _non_finite(self, index: int, requests: Sequence[ScoringRequest], suspects: IntArray) -> NonFiniteValue:
         """Name the request at fault: NaN spreads within a packed row, so each suspect is run alone."""
         alone = list(dict.fromkeys(suspects.tolist()))
-        culprit = next((index for index in alone if not self._is_finite(requests[index])), alone[0])
+        culprit = next((request for request in alone if not self._is_finite(index, requests[request])), alone[0])
         return NonFiniteValue(
             f"{requests[culprit].name}: the model's logits hold NaN or infinity; log-probabilities must be finite: "
             "score in float32 or bfloat16, or prune less"
         )
 
-    def _is_finite(self, request: ScoringRequest) -> bool:
+    def _is_finite(self, index: int, request: ScoringRequest) -> bool:
         tokens = [*request.context, *request.continuation][-(self.max_length + 1) :]
         ids = torch.tensor([tokens[:-1]], device=self._runner.device)
-        logits = self._runner.model(input_ids=ids, use_cache=False).logits[0, -len(request.continuation) :]
+        logits = self._models[index](input_ids=ids, use_cache=False).logits[0, -len(request.continuation) :]
         return bool(logits.float().logsumexp(-1).isfinite().all())
+
+
+class TogetherScorer(Scorer):
+    """Scores continuations on several models cut out of one, their common blocks run once."""
+
+    def __init__(self, together: Together, *, max_length: int, batch_tokens: int | None = None) -> None:
+        """Take the models; how the requests are batched follows from the first, and its cuts have the same costs."""
+        super().__init__(together.models[0], max_length=max_length, batch_tokens=batch_tokens)
+        self._runner = TogetherRunner(together)
+        self._models = list(together.models)
+
+    @torch.inference_mode()
+    def score_each(
+        self, requests: Sequence[ScoringRequest], progress: Progress | None = None
+    ) -> list[list[Score] | NonFiniteValue]:
+        """Every model's scores in the order of the models, each in the requests' order.
+
+        A model that computes NaN or infinity has the error that names the request in place of scores.
+
+        Raises:
+            DataError: a request has no context, no continuation, or a continuation longer than the context.
+        """
+        return self._score_each(requests, progress)
 
 
 def _read(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from prunelab.scoring.cache import DecodingCache, PrefixCache
 from prunelab.scoring.grouping import Costs, Group
 from prunelab.scoring.packing import Batch, MaskStyle, chain, make_batch, tree_masks
+from prunelab.scoring.together import Together
 from prunelab.scoring.tree import PrefixTree
 
 Progress = Callable[[int, int], None]
@@ -86,11 +87,22 @@ class TreeRunner:
             return parent
         tokens = tree.sequences[group.inputs[0]][parent.length : group.length].astype(np.int64)
         recording = parent.recording()
-        self.forward(make_batch([chain(tokens, parent.length)], parent.length, self.device), recording)
+        for _ in self.forwards(make_batch([chain(tokens, parent.length)], parent.length, self.device), recording):
+            pass
         return recording.extended(len(tokens))
+
+    def forwards(self, batch: Batch, prefix: PrefixCache) -> Iterator[tuple[int, torch.Tensor]]:
+        """The model's index, which is 0, and its logits."""
+        yield 0, self.forward(batch, prefix)
 
     def forward(self, batch: Batch, prefix: PrefixCache) -> torch.Tensor:
         """Logits of the batch's scored nodes, (scored, vocabulary)."""
+        arguments = self.arguments(batch, prefix)
+        logits: torch.Tensor = self.model(**arguments).logits
+        return logits
+
+    def arguments(self, batch: Batch, prefix: PrefixCache) -> dict[str, Any]:
+        """What the model is given for a batch, which counts as run."""
         self.statistics.forwards += 1
         self.statistics.computed_tokens += batch.ids.numel()
         arguments: dict[str, Any] = {}
@@ -99,9 +111,7 @@ class TreeRunner:
         if arguments or not batch.plain:
             arguments["attention_mask"] = tree_masks(self.style, batch, prefix.length)
             arguments["position_ids"] = batch.depths
-        output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=batch.scored, **arguments)
-        logits: torch.Tensor = output.logits
-        return logits
+        return {"input_ids": batch.ids, "use_cache": False, "logits_to_keep": batch.scored, **arguments}
 
     def decode(
         self, ids: torch.Tensor, depths: torch.Tensor, keys: torch.Tensor, deepest: int, cache: DecodingCache
@@ -125,6 +135,23 @@ class TreeRunner:
         return logits
 
 
+class TogetherRunner(TreeRunner):
+    """Runs batches on several models cut out of one, their common blocks once."""
+
+    def __init__(self, together: Together) -> None:
+        """Take the models."""
+        super().__init__(together.models[0])
+        self.together = together
+        # A cut in depth may have lost the layers of one type.
+        windows = {kind: window for model in together.models for kind, window in MaskStyle.of(model).windows.items()}
+        self.style = replace(self.style, windows=windows)
+
+    def forwards(self, batch: Batch, prefix: PrefixCache) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each model's index and its logits of the scored nodes, (scored, vocabulary)."""
+        arguments = self.arguments(batch, prefix)
+        yield from self.together.run(lambda model: model(**arguments).logits)
+
+
 CALL = defaultdict(lambda: 512.0, cpu=32.0)
 """By type of device: what one more forward costs, in tokens, as small batches leave a device idle."""
 
@@ -139,6 +166,7 @@ def costs_of(model: Any, steps: int = 1) -> Costs:
     call = CALL[model.get_input_embeddings().weight.device.type]
     vocabulary = model.get_input_embeddings().weight
     embeddings = {id(vocabulary), id(model.get_output_embeddings().weight)}
-    weights = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+    # Matrices alone: so a model and its cuts in depth have the same costs, and their requests the same batches.
+    weights = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings)
     unit = vocabulary.shape[1] * model.config.get_text_config().num_hidden_layers / max(weights, 1)
     return Costs(PAIR * unit, PREFIX_KEY * unit, call=call, apart=steps * call, pack=steps == 1)

@@ -16,6 +16,7 @@ from lm_eval import evaluator
 from prunelab.benchmarks.base import EvaluationSettings, Progress
 from prunelab.benchmarks.harness.definition import PreparedTask
 from prunelab.loading import LanguageModel
+from prunelab.scoring.company import scorer_of
 from prunelab.scoring.lm import PrunelabLM
 
 
@@ -63,6 +64,7 @@ def run_tasks(
             max_length=model.context_length,
             seed=settings.seed,
             progress=progress,
+            scorer=scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch),
         )
         found = evaluator.evaluate(
             lm,

@@ -1,0 +1,72 @@
+"""A model and three cuts in depth scored in one pass: against the arithmetic of it, and against one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from common import random_llama, ratio, report
+from transformers import PreTrainedModel
+
+from prunelab.allocation import Kept
+from prunelab.errors import NonFiniteValue
+from prunelab.families import decoder_of
+from prunelab.scoring.loglikelihood import Scorer, TogetherScorer
+from prunelab.scoring.together import Together
+from prunelab.scoring.tree import ScoringRequest
+from prunelab.surgery import cut
+
+BLOCKS, ROUNDS, BATCH = 12, 3, 512
+# Nothing before 60 % of the depth is gone: one, two and three of the last five blocks.
+REMOVED = ((8,), (7, 9), (8, 9, 10))
+
+
+def questions(count: int = 6) -> list[ScoringRequest]:
+    """Four choices of 6 tokens behind 60 tokens of their own."""
+    ids = torch.randint(32000, (count, 60 + 4 * 6), generator=torch.Generator().manual_seed(0)).tolist()
+    return [ScoringRequest(row[:60], row[60 + 6 * k : 66 + 6 * k]) for row in ids for k in range(4)]
+
+
+def main() -> None:
+    """Print the ratios, and how far the numbers are apart."""
+    dense = random_llama()
+    decoder, requests = decoder_of(dense), questions()
+    whole = Kept.everything(decoder.shapes)
+    models = [dense, *(cut(decoder, whole.without_blocks(gone)) for gone in REMOVED)]
+    together = Together(models)
+    behind = [BLOCKS - min(gone) - len(gone) for gone in REMOVED]
+    print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {behind} blocks behind the first one gone")
+
+    def in_one_pass(*chosen: PreTrainedModel) -> Sequence[object]:
+        run = Together(chosen) if chosen else together
+        return TogetherScorer(run, max_length=2048, batch_tokens=BATCH).score_each(requests)
+
+    def alone(model: PreTrainedModel) -> Sequence[object]:
+        return Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests)
+
+    head = _head_share(dense)
+    least = (1 - head) * (1 + sum(behind) / BLOCKS) + head * len(models)
+    value, spread = ratio(in_one_pass, lambda: alone(dense), ROUNDS)
+    report("one pass / the dense model alone", value, spread, target=2.0)
+    report(f"one pass / its arithmetic ({least:.2f} dense models)", value / least, spread / least, target=1.15)
+    gain, spread = ratio(lambda: [alone(model) for model in models], in_one_pass, ROUNDS)
+    print(f"one by one / one pass: {gain:.2f} (± {spread:.2f})")
+    scored = TogetherScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
+    apart = max(
+        abs(a.log_probability - b.log_probability)
+        for model, found in zip(models, scored, strict=True)
+        if not isinstance(found, NonFiniteValue)
+        for a, b in zip(found, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
+    )
+    print(f"log-probabilities apart by at most {apart:.1e}, allowed 1e-05: {'met' if apart <= 1e-5 else 'MISSED'}")
+
+
+def _head_share(model: PreTrainedModel) -> float:
+    """The output head's part of a dense model's arithmetic: it sees the 21 tokens of 80 that are scored behind."""
+    head: float = model.get_output_embeddings().weight.numel() * 21 / 80
+    blocks = sum(shape.cost for shape in decoder_of(model).shapes)
+    return head / (head + blocks)
+
+
+if __name__ == "__main__":
+    main()
