@@ -153,7 +153,7 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Callable[[str], Path],
     folder = broken_copy(tiny_checkpoint, tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="broken cannot be loaded, a file of it is missing or damaged"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has 180,760 bytes and should have 181,760"):
         load_model(str(folder))
 
 

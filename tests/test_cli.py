@@ -131,7 +131,11 @@ def test_a_missing_and_a_truncated_checkpoint(command: Command, tiny_checkpoint:
     folder = tmp_path / "cut"
     shutil.copytree(tiny_checkpoint("llama"), folder)
     (folder / "model.safetensors").write_bytes(b"short")
-    refused(command("evaluate", folder, "--benchmark", "throughput"), "cannot be loaded", "fetch it again")
+    refused(
+        command("evaluate", folder, "--benchmark", "throughput"),
+        "model.safetensors cannot be read as safetensors",
+        "fetch it again",
+    )
 
 
 def test_nan_in_activations_is_named(

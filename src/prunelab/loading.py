@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.checkpoint import modeling_prunelab
+from prunelab.checkpoint.tensors import INDEX, SINGLE, TensorFiles
 from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
@@ -140,12 +141,14 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
 
     Raises:
-        CheckpointError: missing, gated, damaged, or weights that are not safetensors.
+        CheckpointError: missing, gated, damaged, a shard missing or not whole, or weights that are not safetensors.
         UnsupportedModel: an architecture that no family describes.
         InvalidRequest: an unknown device or dtype.
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
     called, name, config, family = supported(name)
+    if (Path(name) / SINGLE).exists() or (Path(name) / INDEX).exists():
+        TensorFiles.open(Path(name))
     try:
         model = class_for(config, family).from_pretrained(
             name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False

@@ -13,15 +13,19 @@ from typing import Any, Literal
 
 from prunelab.allocation import Constraints, Kept, check_ratio
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate, draw_calibration_set
+from prunelab.calibration.collect import TOKENS_A_BATCH
+from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
 from prunelab.compensation import COMPENSATORS, Compensation
-from prunelab.errors import DataError, PlanMismatch
+from prunelab.errors import DataError, InvalidRequest, PlanMismatch
 from prunelab.families import Decoder
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_loss
+from prunelab.memory import free_memory, held, plan_streaming
 from prunelab.methods import Budget, Evidence, PruningMethod, methods
 from prunelab.plan import PruningPlan, make_plan
+from prunelab.streamed import StreamedModel
 from prunelab.surgery import apply, cut
 
 Progress = Callable[[int], None]
@@ -82,9 +86,21 @@ def statistics_key(model: LanguageModel, calibration: CalibrationSet) -> str:
 
 
 def calibrated(
-    model: LanguageModel, calibration: CalibrationSet, path: Path, progress: Progress | None = None
+    model: LanguageModel,
+    calibration: CalibrationSet,
+    path: Path,
+    progress: Progress | None = None,
+    memory: int | None = None,
 ) -> ActivationStatistics:
-    """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there."""
+    """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there.
+
+    Args:
+        model: the model; one that is streamed is calibrated block by block, its hidden states beside `path`.
+        calibration: the tokens.
+        path: the statistics' file.
+        progress: called with the number of samples done.
+        memory: bytes that the process may hold where the model is streamed; what is free if not given.
+    """
     key = statistics_key(model, calibration)
     if path.exists():
         try:
@@ -93,13 +109,47 @@ def calibrated(
             found = None
         if found is not None and found.provenance.get("key") == key:
             return found
-    collected = calibrate(model.decoder, calibration, progress=progress)
+    if isinstance(model, StreamedModel):
+        collected = _calibrate_streamed(model, calibration, path, key, progress, memory)
+    else:
+        collected = calibrate(model.decoder, calibration, progress=progress)
     provenance = {**collected.provenance, "key": key, "model": model.name, "fingerprint": model.fingerprint}
     collected = ActivationStatistics(
         collected.tokens, collected.cosine_sum, collected.attention, collected.mlp, provenance
     )
     collected.save(path)
     return collected
+
+
+def _calibrate_streamed(
+    model: StreamedModel,
+    calibration: CalibrationSet,
+    path: Path,
+    key: str,
+    progress: Progress | None,
+    memory: int | None,
+) -> ActivationStatistics:
+    already = held()
+    samples, length = calibration.token_ids.shape
+    way = plan_streaming(
+        model.decoder.shapes,
+        itemsize=model.model.dtype.itemsize,
+        vocabulary=model.model.get_input_embeddings().num_embeddings,
+        samples=samples,
+        sequence_length=length,
+        tokens_a_batch=TOKENS_A_BATCH,
+        budget=memory or already + free_memory(model.device),
+        already=already,
+    )
+    return calibrate_streaming(
+        model.decoder,
+        calibration,
+        path.with_name(f"{path.name}.streaming"),
+        key,
+        in_memory=way.in_memory,
+        tokens_a_batch=way.tokens_a_batch,
+        progress=progress,
+    )
 
 
 def _loss_of_cut(
@@ -143,6 +193,21 @@ def _rank_note(decoder: Decoder, statistics: ActivationStatistics | None) -> tup
     )
 
 
+def _refuse_streamed(model: StreamedModel, method: PruningMethod | None, compensation: Compensation) -> None:
+    """Refuse what takes more of a model than its statistics and one weight after another."""
+    if method is not None and method.needs_loss:
+        others = ", ".join(other.name for other in methods.values() if not other.needs_loss)
+        raise InvalidRequest(
+            f"{method.name} compares candidates by their loss, which takes the whole model in memory, and {model.name} "
+            f"is read block by block: give more --memory, or a method that is arithmetic on statistics ({others})"
+        )
+    if compensation in COMPENSATORS:
+        raise InvalidRequest(
+            f"{compensation} compensation takes the whole model in memory, and {model.name} is read block by block: "
+            "give more --memory, or --compensation bias or none"
+        )
+
+
 def make_pruning_plan(
     model: LanguageModel,
     method_name: str,
@@ -171,7 +236,10 @@ def make_pruning_plan(
     method, decoder = methods[method_name], model.decoder
     compensation, notes = _compensation(method, model, options, statistics is not None)
     loss = None
-    if calibration is not None and calibration.held_out is not None:
+    if isinstance(model, StreamedModel):
+        _refuse_streamed(model, method, compensation)
+        calibration = None
+    elif calibration is not None and calibration.held_out is not None:
         loss = partial(_loss_of_cut, model, compensation, statistics, calibration)
     counts = None
     if options.uniform and method.strategy != "depth":
@@ -247,7 +315,26 @@ def pruned_model(
         PlanMismatch: the plan is another model's, or was made with another calibration.
         InvalidRequest: the plan compensates and what it needs is not there.
     """
+    check_plan(model, plan, statistics, calibration)
+    name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
+    return model.with_model(apply(model.decoder, plan, statistics, calibration), name)
+
+
+def check_plan(
+    model: LanguageModel,
+    plan: PruningPlan,
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
+) -> None:
+    """Refuse a plan of another model, or another text than the plan's compensation was made from.
+
+    Raises:
+        PlanMismatch: naming both.
+        InvalidRequest: the plan compensates by what a streamed model cannot.
+    """
     plan.require_for(model.name, model.fingerprint)
+    if isinstance(model, StreamedModel):
+        _refuse_streamed(model, None, plan.compensation)
     given = None
     if plan.compensation in COMPENSATORS and calibration is not None:
         given = calibration.fingerprint
@@ -260,8 +347,6 @@ def pruned_model(
                 f"the plan's compensation was made from calibration {made}, what is given is of {given}: calibrate "
                 f"on what the plan says ({_words(plan.provenance.get('calibration'))})"
             )
-    name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
-    return model.with_model(apply(model.decoder, plan, statistics, calibration), name)
 
 
 def _words(calibration: dict[str, Any] | None) -> str:

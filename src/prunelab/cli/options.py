@@ -23,6 +23,10 @@ AllowUntrainedPunkt = Annotated[
 AllowCodeExecution = Annotated[
     bool, typer.Option("--allow-code-execution", help="let HumanEval run generated programs, in a cage")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="what a model may take, such as 8GB; what is free by default. Larger ones are streamed"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
 
 

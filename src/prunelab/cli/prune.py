@@ -13,6 +13,7 @@ from prunelab.cli.options import (
     DatasetsRoot,
     Device,
     Dtype,
+    Memory,
     Model,
     Overwrite,
 )
@@ -47,18 +48,19 @@ def prune(
     statistics: Annotated[Path | None, typer.Option(help="where statistics are kept and looked for")] = None,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     datasets_root: DatasetsRoot = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Prune a model and write a checkpoint that loads everywhere."""
     from prunelab.allocation import Constraints, check_ratio
-    from prunelab.checkpoint.save import save_checkpoint
-    from prunelab.files import refuse_existing
-    from prunelab.loading import load_model
+    from prunelab.files import refuse_existing, require_space
+    from prunelab.memory import in_words, parse_memory
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
     from prunelab.pocket.data import data_root
-    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration
+    from prunelab.streamed import StreamedModel, open_model
 
     if plan_file is not None and (method is not None or ratio is not None):
         raise InvalidRequest("--plan says what to keep: leave out --method and --ratio, or --plan")
@@ -73,23 +75,49 @@ def prune(
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
     options = PruningOptions(constraints, uniform, compensation, seed)
-    base = load_model(model, device=device, dtype=dtype)
+    budget = parse_memory(memory)
+    base = open_model(model, device=device, dtype=dtype, memory=budget)
     if plan is not None:
         plan.require_for(base.name, base.fingerprint)
     out.print(f"{base.name}: {base.decoder.parameters:,} parameters, {len(base.decoder.shapes)} blocks, {base.dtype}")
+    if isinstance(base, StreamedModel):
+        where = "--memory" if budget else "what is free"
+        out.print(f"its weights ({in_words(base.weight_bytes)}) are too large for {where}: read block by block")
+    require_space(out_folder, _least_bytes(base, plan.achieved_ratio if plan is not None else ratio))
     collected = calibrating = None
     wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
     if wanted:
         of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         if plan is not None:
             of_text = _calibration_of(plan, calibration)
-        collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]))
+        collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]), budget)
     if plan is None:
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
-    pruned = pruned_model(base, plan, collected, calibrating)
-    save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
-    _print_plan(plan, pruned.decoder.parameters)
+    parameters = _save(base, plan, collected, calibrating, out_folder, overwrite)
+    _print_plan(plan, parameters)
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")
+
+
+def _least_bytes(base: Any, ratio: float) -> int:
+    """What the checkpoint will take at least, known before anything is computed."""
+    left = base.decoder.parameters - ratio * base.decoder.cost
+    return int(left * base.model.dtype.itemsize)
+
+
+def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Path, overwrite: bool) -> int:
+    """Write the pruned checkpoint; its parameters."""
+    from prunelab.checkpoint.save import save_checkpoint
+    from prunelab.checkpoint.streaming import save_streamed
+    from prunelab.prune import check_plan, pruned_model
+    from prunelab.streamed import StreamedModel
+
+    if isinstance(base, StreamedModel):
+        check_plan(base, plan, collected, calibrating)
+        pruned = save_streamed(base, plan, collected, out_folder, command=_command(), overwrite=overwrite)
+    else:
+        pruned = pruned_model(base, plan, collected, calibrating)
+        save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
+    return pruned.decoder.parameters
 
 
 def _calibration_of(plan: Any, corpus: str) -> Any:
@@ -111,14 +139,16 @@ def _command() -> str:
     return shlex.join(["prunelab", *sys.argv[1:]])
 
 
-def _calibrate(base: Any, options: Any, path: Path | None, datasets_root: Path | None) -> tuple[Any, Any]:
+def _calibrate(
+    base: Any, options: Any, path: Path | None, datasets_root: Path | None, memory: int | None
+) -> tuple[Any, Any]:
     from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
 
     calibration = draw_for(base, options, datasets_root)
     if path is None:
         path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
     with bar("calibrating", len(calibration.token_ids)) as progress:
-        collected = calibrated(base, calibration, path, progress)
+        collected = calibrated(base, calibration, path, progress, memory)
     out.print(
         f"calibrated on {collected.tokens:,} tokens of {calibration.corpus} ({calibration.split}); kept in {path}"
     )

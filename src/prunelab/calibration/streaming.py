@@ -1,0 +1,225 @@
+"""Calibration block by block, for models larger than memory: the numbers of the one pass, to the bit.
+
+A block is brought in, every sample goes through it, and its statistics are complete; then it makes room for the next.
+What goes from block to block are the hidden states of all samples, in memory or in a file. After every block they are
+written down beside the statistics so far, so that a pass that was stopped goes on at the block where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
+from prunelab.calibration.corpus import CalibrationSet
+from prunelab.calibration.statistics import ActivationStatistics
+from prunelab.errors import DataError
+from prunelab.files import named_when_it_fails, require_space, write_text
+from prunelab.fingerprint import tensor_bytes
+from prunelab.streamed import StreamedDecoder
+
+STATE, STATISTICS = "state.json", "statistics.safetensors"
+
+
+class HiddenStates:
+    """The hidden states of all samples between two blocks, shape `(samples, tokens, hidden)`.
+
+    A block reads one copy and writes the other, so that a pass that is stopped within a block finds what it began with.
+
+    Args:
+        folder: where the copies are kept.
+        shape: samples, tokens, hidden.
+        dtype: their number format.
+        in_memory: keep them in memory as well, so that blocks do not wait for the disk.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: torch.dtype, in_memory: bool) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.dtype = dtype
+        self.memory = torch.empty(shape, dtype=dtype) if in_memory else None
+        self.current = 0
+        self.sample_bytes = shape[1] * shape[2] * dtype.itemsize
+
+    def path(self, copy: int) -> Path:
+        """The file of one of the two copies."""
+        return self.folder / f"hidden-{copy}.bin"
+
+    def begin(self) -> None:
+        """Make room for what the coming block writes."""
+        with self.path(1 - self.current).open("wb") as file:
+            file.truncate(self.shape[0] * self.sample_bytes)
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Some samples, as the coming block is given them."""
+        if self.memory is not None:
+            return self.memory[start:stop]
+        return self._read(start, stop)
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        part = torch.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        with self.path(self.current).open("rb", buffering=0) as file:
+            file.seek(start * self.sample_bytes)
+            room, done = tensor_bytes(part.reshape(-1)), 0
+            while done < len(room):
+                count = file.readinto(room[done:])
+                if not count:
+                    raise DataError(f"{self.path(self.current)} has been cut short: delete {self.folder}, start anew")
+                done += count
+        return part
+
+    def write(self, start: int, states: Tensor) -> None:
+        """Some samples, as the block leaves them."""
+        states = states.detach().cpu()
+        if self.memory is not None:
+            self.memory[start : start + len(states)] = states
+        with self.path(1 - self.current).open("r+b", buffering=0) as file:
+            file.seek(start * self.sample_bytes)
+            rest = tensor_bytes(states.reshape(-1))
+            while rest:
+                rest = rest[file.write(rest) :]
+
+    def turn(self) -> None:
+        """The block is through: what it wrote is what the next one reads."""
+        self.current = 1 - self.current
+
+    def resume(self, current: int) -> None:
+        """Go on with one of the two copies."""
+        self.current = current
+        if self.memory is not None:
+            for start in range(self.shape[0]):
+                self.memory[start : start + 1] = self._read(start, start + 1)
+
+
+class _Recorder(nn.Module):
+    """Stands in a block's place and remembers what the model gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, Any] = {}
+
+    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
+        """The hidden states as they came."""
+        self.given = given
+        return hidden_states
+
+
+def block_arguments(decoder: StreamedDecoder, states: Tensor, mask: Tensor | None) -> list[dict[str, Any]]:
+    """What the stock code gives each block beside hidden states: masks, positions, rotary angles.
+
+    Args:
+        decoder: a decoder whose blocks need no values.
+        states: hidden states of the shape that the blocks will get, `(samples, tokens, hidden)`.
+        mask: true where a token counts, `(samples, tokens)`.
+    """
+    own, recorders = decoder.blocks, nn.ModuleList(_Recorder() for _ in decoder.blocks)
+    setattr(decoder.body, decoder.family.blocks, recorders)
+    norm = decoder.body.norm
+    # It has no values, and what it would make of the states is not wanted.
+    decoder.body.norm = nn.Identity()
+    try:
+        decoder.body(inputs_embeds=states, attention_mask=mask, use_cache=False)
+    finally:
+        decoder.body.norm = norm
+        setattr(decoder.body, decoder.family.blocks, own)
+    return [recorder.given for recorder in recorders if isinstance(recorder, _Recorder)]
+
+
+@torch.inference_mode()
+def calibrate_streaming(
+    decoder: StreamedDecoder,
+    calibration: CalibrationSet,
+    folder: Path,
+    key: str,
+    *,
+    in_memory: bool = True,
+    tokens_a_batch: int = TOKENS_A_BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> ActivationStatistics:
+    """Collect what `calibrate` collects, one block in memory at a time.
+
+    Args:
+        decoder: the model.
+        calibration: the tokens.
+        folder: where the hidden states are kept between blocks; a pass that was stopped is found there, and when all
+            is done the folder goes.
+        key: what the pass depends on besides `tokens_a_batch`; another's pass is not gone on with.
+        in_memory: keep hidden states in memory as well as in files.
+        tokens_a_batch: how many tokens go through at once.
+        progress: called with the number of samples done, each counting in parts as blocks are through.
+
+    Raises:
+        NonFiniteValue: naming the module in which NaN or infinity arose.
+        DiskFull: no room for the hidden states, found before anything is computed where possible.
+    """
+    samples, tokens = calibration.token_ids.shape
+    blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
+    states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)
+    key = f"{key}-{tokens_a_batch}"
+    with named_when_it_fails(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        done, found = _resumed(folder, key, states)
+        if found is None:
+            require_space(folder, 2 * samples * states.sample_bytes)
+            states.begin()
+            for index, row in enumerate(decoder.embed(calibration.token_ids)):
+                states.write(index, row)
+            states.turn()
+            found = Collector(decoder).statistics(calibration)
+        for block in range(done, blocks):
+            states.begin()
+            collector = Collector(decoder)
+            for through in _run_block(decoder, calibration, states, collector, block, tokens_a_batch):
+                if progress is not None:
+                    progress(int((block * samples + through) / blocks))
+            found = found.with_block(block, collector.statistics(calibration))
+            states.turn()
+            found.save(folder / STATISTICS)
+            state = {"key": key, "blocks": block + 1, "current": states.current}
+            write_text(folder / STATE, json.dumps(state) + "\n")
+    shutil.rmtree(folder)
+    return found
+
+
+def _run_block(
+    decoder: StreamedDecoder,
+    calibration: CalibrationSet,
+    states: HiddenStates,
+    collector: Collector,
+    block: int,
+    tokens_a_batch: int,
+) -> Iterator[int]:
+    """Send every sample through a block; yields how many are through."""
+    samples = states.shape[0]
+    step = max(1, tokens_a_batch // calibration.sequence_length)
+    with decoder.loaded(block) as module, collector.attached([block]):
+        for start in range(0, samples, step):
+            stop = min(start + step, samples)
+            mask = calibration.mask_of(start, stop)
+            collector.mask = None if mask is None else mask.to(decoder.device)
+            given = states.read(start, stop).to(decoder.device)
+            left = module(given, **block_arguments(decoder, given, collector.mask)[block])
+            states.write(start, left)
+            counted = given.shape[0] * given.shape[1] if mask is None else int(mask.sum())
+            del given, left
+            collector.join(counted)
+            yield stop
+
+
+def _resumed(folder: Path, key: str, states: HiddenStates) -> tuple[int, ActivationStatistics | None]:
+    """Blocks that an earlier pass has done, and its statistics of them; none where there was no such pass."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if state["key"] != key:
+            return 0, None
+        found = ActivationStatistics.load(folder / STATISTICS)
+        states.resume(state["current"])
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return 0, None
+    return int(state["blocks"]), found

@@ -1,0 +1,114 @@
+"""A pruned checkpoint written from one on disk, a block in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prunelab.calibration.statistics import ActivationStatistics
+from prunelab.checkpoint.card import model_card
+from prunelab.checkpoint.forms import Form
+from prunelab.checkpoint.save import PLAN_FILE
+from prunelab.checkpoint.tensors import SHARD_BYTES, SINGLE, Announced, write_tensors
+from prunelab.files import require_space, written_folder
+from prunelab.loading import LanguageModel
+from prunelab.plan import PruningPlan
+from prunelab.streamed import StreamedModel, empty_model
+from prunelab.surgery import cut_block, form_of
+
+
+def save_streamed(
+    model: StreamedModel,
+    plan: PruningPlan,
+    statistics: ActivationStatistics | None,
+    out: Path,
+    *,
+    command: str = "",
+    overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+) -> LanguageModel:
+    """Write what `save_checkpoint` writes of the pruned model; whole or not at all.
+
+    Args:
+        model: the model before the cut.
+        plan: what to keep; the caller has checked that it is this model's.
+        statistics: what compensation is made of.
+        out: the folder to make.
+        command: the command that made it, for the card.
+        overwrite: replace `out` where it exists.
+        shard_bytes: a file grows no longer than this.
+
+    Returns:
+        The pruned model without values, for what can be said of it.
+
+    Raises:
+        OutputExists: `out` exists and `overwrite` is false.
+        DiskFull: no room, found before writing where possible.
+    """
+    form = form_of(model.decoder, plan.kept, biased=plan.compensation == "bias")
+    pruned = model.with_model(_outline(model, form), f"{model.name}-{plan.method}")
+    announced = _announced(pruned.model, model.decoder.prefix)
+    require_space(out, sum(one.bytes for one in announced))
+    with written_folder(out, overwrite) as aside:
+        # Config, generation config, and the modelling file where one is needed; a file without tensors is of no use.
+        pruned.model.save_pretrained(aside, state_dict={})
+        (aside / SINGLE).unlink(missing_ok=True)
+        write_tensors(
+            aside,
+            announced,
+            _tensors(model, plan, form, statistics if plan.compensation == "bias" else None, announced),
+            pruned.decoder.parameters,
+            shard_bytes,
+        )
+        model.tokenizer.save_pretrained(aside)
+        plan.save(aside / PLAN_FILE)
+        (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
+    return pruned
+
+
+def _outline(model: StreamedModel, form: Form) -> PreTrainedModel:
+    """The pruned model without values."""
+    pruned = empty_model(form.model_class, form.config, model.model.dtype)
+    pruned.generation_config = model.model.generation_config
+    pruned.name_or_path = model.model.name_or_path
+    return pruned
+
+
+def _announced(pruned: PreTrainedModel, prefix: str) -> list[Announced]:
+    """Every tensor of the pruned model once, those of no block first, then block by block."""
+    own = {name for name, _ in pruned.named_parameters()}
+    found = [
+        Announced(name, tuple(tensor.shape), tensor.dtype)
+        for name, tensor in pruned.state_dict().items()
+        # What is tied to another tensor is not written.
+        if name in own
+    ]
+    return sorted(found, key=lambda one: _block_of(one.name, prefix))
+
+
+def _block_of(name: str, prefix: str) -> int:
+    return int(name.removeprefix(prefix).partition(".")[0]) if name.startswith(prefix) else -1
+
+
+def _tensors(
+    model: StreamedModel,
+    plan: PruningPlan,
+    form: Form,
+    statistics: ActivationStatistics | None,
+    announced: list[Announced],
+) -> Iterator[tuple[str, Tensor]]:
+    """The values in the order announced."""
+    decoder, position = model.decoder, -1
+    block: dict[str, Tensor] = {}
+    for one in announced:
+        if decoder.is_outside(one.name):
+            yield one.name, decoder.tensor(one.name)
+            continue
+        if _block_of(one.name, decoder.prefix) != position:
+            position = _block_of(one.name, decoder.prefix)
+            block.clear()
+            block = cut_block(decoder, plan.kept, position, form, statistics)
+        yield one.name, block.pop(one.name)

@@ -1,0 +1,246 @@
+"""A model whose weights stay on disk: a block at a time is brought in, and everything that is arithmetic on statistics
+and single weights works as on a loaded one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+from transformers.modeling_utils import local_torch_dtype
+
+from prunelab.checkpoint.tensors import TensorFiles
+from prunelab.errors import CheckpointError, InvalidRequest
+from prunelab.families import Decoder, ModelFamily
+from prunelab.fingerprint import config_hash, tensor_bytes
+from prunelab.loading import (
+    LanguageModel,
+    class_for,
+    explained,
+    load_model,
+    load_tokenizer,
+    parse_device,
+    parse_dtype,
+    supported,
+)
+from prunelab.memory import free_memory, is_too_large
+
+# What a checkpoint's folder needs besides its weights' shards.
+_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+class StreamedDecoder(Decoder):
+    """A decoder without values, and the files that its values are read from.
+
+    Args:
+        model: on the meta device, but for its buffers.
+        family: how to find things in it.
+        files: the checkpoint.
+        device: where blocks are run.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: ModelFamily, files: TensorFiles, device: torch.device) -> None:
+        super().__init__(model, family)
+        self.files = files
+        self.device = device
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """The name in the files of every tensor of the model; tied ones share one."""
+        state = self.model.state_dict(keep_vars=True)
+        stored: dict[int, str] = {}
+        for name, tensor in state.items():
+            if name in self.files.tensors:
+                stored.setdefault(id(tensor), name)
+        lost = [name for name, tensor in state.items() if id(tensor) not in stored]
+        if lost:
+            raise CheckpointError(
+                f"{self.files.folder} does not hold {lost[0]}, which {type(self.model).__name__} needs: fetch it again"
+            )
+        wrong = [
+            name
+            for name, tensor in state.items()
+            if self.files.tensors[stored[id(tensor)]].shape != tuple(tensor.shape)
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"{self.files.folder}: {wrong[0]} has another shape than config.json says: fetch it again"
+            )
+        return {name: stored[id(tensor)] for name, tensor in state.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the model in its number format, on the CPU."""
+        return self.files.tensors[self.sources[name]].read().to(self.model.dtype)
+
+    def weight(self, block: int, path: str) -> Tensor:
+        """A projection's weight, shape `(rows, columns)`, read anew each time."""
+        return self.tensor(f"{self.prefix}{block}.{path}.weight").to(self.device)
+
+    def block_state(self, block: int) -> dict[str, Tensor]:
+        """A block's parameters by their names within the block, read anew each time."""
+        names = self.blocks[block].state_dict()
+        return {name: self.tensor(f"{self.prefix}{block}.{name}").to(self.device) for name in names}
+
+    @contextmanager
+    def loaded(self, block: int) -> Iterator[nn.Module]:
+        """A block with its values, for as long as the `with` lasts."""
+        module = self.blocks[block]
+        empty = module.state_dict(keep_vars=True)
+        module.load_state_dict(self.block_state(block), strict=True, assign=True)
+        try:
+            yield module
+        finally:
+            module.load_state_dict(empty, strict=True, assign=True)
+
+    def embed(self, token_ids: Tensor) -> Iterator[Tensor]:
+        """What the first block is given, one sample `(1, tokens, hidden)` after the other."""
+        embedding = self.model.get_input_embeddings()
+        empty = embedding.weight
+        name = next(n for n, p in self.model.named_parameters() if p is empty)
+        embedding.weight = nn.Parameter(self.tensor(name).to(self.device), requires_grad=False)
+        try:
+            for row in token_ids:
+                yield embedding(row[None].to(self.device))
+        finally:
+            embedding.weight = empty
+
+
+@dataclass(frozen=True)
+class StreamedModel(LanguageModel):
+    """A language model whose weights stay on disk.
+
+    Attributes:
+        files: the checkpoint.
+        family: how it is taken apart.
+        where: the device that its blocks are run on.
+    """
+
+    files: TensorFiles | None = None
+    family: ModelFamily | None = None
+    where: torch.device | None = None
+
+    @cached_property
+    def decoder(self) -> StreamedDecoder:
+        """The decoder, without values."""
+        assert self.files is not None
+        assert self.family is not None
+        assert self.where is not None
+        return StreamedDecoder(self.model, self.family, self.files, self.where)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its blocks are run."""
+        assert self.where is not None
+        return self.where
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all its weights."""
+        return self.decoder.parameters * int(self.model.dtype.itemsize)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same as the loaded model's, read a tensor at a time; see `model_fingerprint`."""
+        digest = xxhash.xxh3_128(config_hash(self.model).encode())
+        seen: set[str] = set()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            source = self.decoder.sources[name]
+            if tensor.numel() and source in seen:
+                continue  # tied to one that was counted
+            seen.add(source)
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            if tensor.numel():
+                digest.update(tensor_bytes(self.decoder.tensor(name).to(torch.bfloat16)))
+        return str(digest.hexdigest())
+
+
+def open_model(
+    name: str, *, device: str | None = None, dtype: str | None = None, memory: int | None = None
+) -> LanguageModel:
+    """A checkpoint loaded, or streamed where it is too large to be pruned in memory; see `is_too_large`.
+
+    Args:
+        name: a folder, an id on the hub, or the name of a pocket model.
+        device: `cuda`, `cpu`, ...; the best there is if not given.
+        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+        memory: bytes that it may take; what the device has free if not given.
+    """
+    where, number_format = parse_device(device), parse_dtype(dtype)
+    _, _, config, family = supported(name)
+    own = getattr(config, "dtype", None)
+    chosen = number_format if isinstance(number_format, torch.dtype) else own
+    chosen = chosen if isinstance(chosen, torch.dtype) else torch.float32
+    outline = empty_model(class_for(config, family), config, chosen)
+    weights = sum(parameter.numel() for parameter in outline.parameters()) * chosen.itemsize
+    if is_too_large(weights, free_memory(where) if memory is None else memory):
+        return open_streamed(name, device=device, dtype=dtype)
+    return load_model(name, device=device, dtype=dtype)
+
+
+def open_streamed(name: str, *, device: str | None = None, dtype: str | None = None) -> StreamedModel:
+    """A checkpoint as `load_model` knows it, its weights left where they are.
+
+    Raises:
+        CheckpointError: missing, gated, damaged, a shard missing or of the wrong size.
+        UnsupportedModel: an architecture that no family describes.
+        InvalidRequest: an unknown device or dtype.
+    """
+    where, number_format = parse_device(device), parse_dtype(dtype)
+    called, name, config, family = supported(name)
+    folder = Path(name) if Path(name).is_dir() else _fetched(name)
+    files = TensorFiles.open(folder)
+    if isinstance(number_format, str):
+        number_format = getattr(config, "dtype", None) or torch.float32
+    if not isinstance(number_format, torch.dtype):
+        raise InvalidRequest(f"{name} names its number format {number_format!r}: give --dtype")
+    model = empty_model(class_for(config, family), config, number_format, where)
+    with suppress(OSError):  # where there is none, the one made from the config stays
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.name_or_path = name
+    return StreamedModel(called, model.eval(), load_tokenizer(name), files=files, family=family, where=where)
+
+
+def _fetched(name: str) -> Path:
+    """The hub's copy of a checkpoint, on this disk."""
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise explained(name, error) from error
+
+
+def empty_model(
+    model_class: Any, config: Any, dtype: torch.dtype, device: torch.device | None = None
+) -> PreTrainedModel:
+    """A model without values.
+
+    Args:
+        model_class: of transformers.
+        config: its config.
+        dtype: number format of the values that it would have.
+        device: where its buffers, which no checkpoint holds, are made; without one they have no values either.
+    """
+    with local_torch_dtype(dtype), torch.device("meta"), no_init_weights():
+        model: PreTrainedModel = model_class(config)
+    model.config.dtype = dtype
+    model.tie_weights()
+    if device is not None:
+        for module in model.modules():
+            buffers = {name: b for name, b in module.named_buffers(recurse=False) if b.is_meta}
+            for name, buffer in buffers.items():
+                module._buffers[name] = torch.empty_like(buffer, device=device)
+            if buffers:
+                # As loading does: the class knows what belongs in them. Its weights here have no values to change.
+                with torch.no_grad():
+                    model._init_weights(module)
+    return model
