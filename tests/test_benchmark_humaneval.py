@@ -14,12 +14,13 @@ from conftest import Ran, Tiny, make_tiny
 from miniature_hub import documents, write_data_set
 
 from prunelab.benchmarks import Evaluation, EvaluationSettings, benchmarks, humaneval
-from prunelab.benchmarks.humaneval import execute, program_of, repeats_itself
+from prunelab.benchmarks.humaneval import execute, program_of
 from prunelab.cage import Cage, Limits
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement
 from prunelab.loading import LanguageModel, load_model
 from prunelab.pass_at_k import pass_at_k
 from prunelab.scoring import Completion, Prompt, SamplingSettings
+from prunelab.scoring_rules.repetition import repeats_itself
 
 TinyOf = Callable[[str], Tiny]
 REPOSITORY = "openai/openai_humaneval"

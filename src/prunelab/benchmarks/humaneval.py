@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -21,6 +20,7 @@ from prunelab.loading import LanguageModel
 from prunelab.outline import ModelOutline
 from prunelab.pass_at_k import pass_at_k
 from prunelab.scoring import Completion, Prompt, SamplingSettings
+from prunelab.scoring_rules.repetition import repeats_itself
 from prunelab.significance import Comparison, mean, paired_bootstrap, standard_error
 
 HUMANEVAL = Source("openai/openai_humaneval", "openai_humaneval", wanted_by="--benchmark humaneval")
@@ -171,16 +171,6 @@ def execute(records: Sequence[Record], cage: Cage | None = None, progress: Progr
 def program_of(record: Record) -> str:
     """A record's program: prompt and completion, the tests, and the call that runs them."""
     return f"{record['prompt']}{record['text']}\n{record['test']}\ncheck({record['entry_point']})"
-
-
-def repeats_itself(text: str) -> bool:
-    """Whether a completion ends in a loop: the four words or signs before its last one occur in it four times.
-
-    The last one is left aside because it may be cut off. None of HumanEval's own 164 solutions does.
-    """
-    words = re.findall(r"\w+|[^\w\s]", text)
-    end = words[-5:-1]
-    return len(end) == 4 and sum(words[i : i + 4] == end for i in range(len(words) - 3)) >= 4
 
 
 def _problems(settings: EvaluationSettings) -> list[dict[str, Any]]:

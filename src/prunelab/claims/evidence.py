@@ -148,8 +148,11 @@ class Evidence:
     def difference(self, cut: Cut, benchmark: str) -> Difference | None:
         """The paired test against the dense model that the study made, adjusted over the cut's benchmarks."""
         figure = self.figure(cut, benchmark)
-        wanted = None if figure is None else _key(figure)
-        return next((d for d in self.run.differences if _key(d.measurement) == wanted), None)
+        return None if figure is None else self._differences.get(_key(figure))
+
+    @cached_property
+    def _differences(self) -> Mapping[tuple[object, ...], Difference]:
+        return {_key(d.measurement): d for d in reversed(self.run.differences)}
 
     def chance(self, model: str, benchmark: str) -> float:
         """The primary figure of guessing; 0 where guessing has none."""

@@ -55,7 +55,7 @@ def _what(run: Run, cut: Cut, plan: PlannedCut | None) -> list[str]:
     if plan is not None and (other_loss or other_draw):
         return ["--plan", str(plan.path)]
     ratio = plan.requested_ratio if plan is not None else _asked(run, cut)
-    return ["--method", cut.method, "--ratio", repr(float(ratio))]
+    return ["--method", cut.method, "--ratio", f"{ratio:.12g}"]
 
 
 def _is_of(cut: Cut, m: object) -> bool:

@@ -18,6 +18,7 @@ class Point:
         low: where its error bar begins; None for no bar.
         high: where it ends.
         tip: what pointing at it tells.
+        hollow: whether a test saw no change from the dense model.
     """
 
     x: float
@@ -25,6 +26,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     tip: str = ""
+    hollow: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,11 @@ from prunelab.methods import methods
 from prunelab.results import Measurement
 
 SHARES = ("acc", "acc_norm", "exact_match", "pass@1", "pass@5", "inst_level_strict_acc", "f1")
+MARKERS = {
+    "depth": ("circle", "up", "cross"),
+    "width": ("square", "down", "cross"),
+    "hybrid": ("diamond", "up", "down"),
+}
 NAMES = {
     "token_perplexity": "perplexity",
     "word_perplexity": "perplexity a word",
@@ -119,3 +124,17 @@ def strategy_of(method: str) -> str:
 def is_baseline(method: str) -> bool:
     """Whether a method is only there for others to be compared with."""
     return method in methods and methods[method].source == "baseline"
+
+
+def series_name(method: str) -> str:
+    """A method in a legend, with what it removes where its name does not say so: "flap (width)"."""
+    strategy = strategy_of(method)
+    return method if strategy in method or strategy == "other" else f"{method} ({strategy})"
+
+
+def marker_of(method: str) -> str:
+    """A method's marker, the same in every figure; within a strategy those of baselines come last."""
+    strategy = strategy_of(method)
+    alike = sorted((name for name in methods if methods[name].strategy == strategy), key=is_baseline)
+    markers = MARKERS.get(strategy, ("circle",))
+    return markers[alike.index(method) % len(markers)] if method in alike else markers[-1]

@@ -10,6 +10,7 @@ from prunelab.report.figures.data import chart_sheet
 from prunelab.report.grid import Study
 from prunelab.report.parts import Figure, Finding, Section, Sheet
 from prunelab.report.sections import (
+    breakage,
     changes,
     claims,
     completions,
@@ -19,7 +20,6 @@ from prunelab.report.sections import (
     main,
     mmlu,
     plans,
-    programs,
     recommendation,
     retained,
     tables,
@@ -29,7 +29,7 @@ from prunelab.run import Run
 
 # The order in which a reader wants them.
 SECTIONS = (
-    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, programs, completions, changes,
+    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, breakage, completions, changes,
     made,
 )  # fmt: skip
 

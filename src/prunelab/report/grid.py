@@ -9,7 +9,9 @@ from functools import cached_property
 from statistics import mean, stdev
 
 from prunelab.comparison import Difference
+from prunelab.errors import InvalidRequest
 from prunelab.planned import PlannedCut
+from prunelab.recommend import Need, Recommendation, recommend
 from prunelab.report.columns import Column, is_baseline, strategy_of
 from prunelab.results import Measurement
 from prunelab.run import Run
@@ -173,6 +175,27 @@ class Study:
     def of(cls, run: Run) -> Study:
         """Arrange a run."""
         return cls(run, grid_of(run.measurements, run.differences))
+
+    @cached_property
+    def recommendations(self) -> Mapping[str, Recommendation]:
+        """For every model that was cut the answer to the usual need, where there is one; see `Study.unadvised`."""
+        return {model: found for model, found in self._advice.items() if isinstance(found, Recommendation)}
+
+    @cached_property
+    def unadvised(self) -> Mapping[str, str]:
+        """Why there is no recommendation, by model."""
+        return {model: found for model, found in self._advice.items() if isinstance(found, str)}
+
+    @cached_property
+    def _advice(self) -> Mapping[str, Recommendation | str]:
+        found: dict[str, Recommendation | str] = {}
+        for model in self.grid.models:
+            if self.grid.of_model(model, dense=False):
+                try:
+                    found[model] = recommend(self.run, Need(model=model))
+                except InvalidRequest as error:
+                    found[model] = str(error)
+        return found
 
     @property
     def plans(self) -> Mapping[str, PlannedCut]:

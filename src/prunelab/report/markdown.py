@@ -16,7 +16,7 @@ def report_text(report: Report) -> str:
     top = report.headline
     lines = ["# Pruning study", top.studied]
     lines += [f"**{top.finding}**"] if top.finding else []
-    lines += ["\n".join(f"- {one}" for one in top.models)] if top.models else []
+    lines += ["\n".join(f"- **{one.model}.** {' '.join(one.lines)}" for one in top.briefs)] if top.briefs else []
     lines += (
         [f"{top.failed} {'cell' if top.failed == 1 else 'cells'} failed: see *How it was made*."] if top.failed else []
     )

@@ -66,6 +66,13 @@ class Sheet:
     folded: bool = False
 
     @property
+    def of_numbers(self) -> tuple[bool, ...]:
+        """Which columns hold numbers."""
+        return tuple(
+            any(cell.value is not None for cell in column) for column in zip(*(r.cells for r in self.rows), strict=True)
+        )
+
+    @property
     def has_baselines(self) -> bool:
         """Whether there is something to hide and something left then."""
         return len({row.baseline for row in self.rows}) == 2
@@ -89,10 +96,11 @@ class Prose:
 
 @dataclass(frozen=True)
 class Code:
-    """Something to be typed or read as it stands."""
+    """Something to be typed or read as it stands; `model` is whose it is."""
 
     kind: ClassVar[str] = "code"
     text: str
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,9 +187,11 @@ class Section:
         title: its heading.
         lead: what to look for, in a sentence or two.
         parts: in the order of reading.
+        short: its heading where there is little room; the title if empty.
     """
 
     name: str
     title: str
     lead: str
     parts: tuple[Part, ...]
+    short: str = ""

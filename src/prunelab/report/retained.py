@@ -6,6 +6,7 @@ from statistics import mean
 
 from prunelab.report.columns import Column
 from prunelab.report.grid import Cut, Entry, Grid
+from prunelab.significance import Z
 
 
 def retained(entry: Entry, dense: Entry, column: Column) -> float | None:
@@ -17,21 +18,26 @@ def retained(entry: Entry, dense: Entry, column: Column) -> float | None:
 def above_chance(entry: Entry, dense: Entry, chance: float | None) -> float | None:
     """What is kept of the dense model's lead over guessing; None where guessing earns nothing, or as much as it does.
 
-    A lead of less than two standard errors is none that a share could be taken of.
+    A lead within two standard errors (the 95 % level) is none that a share could be taken of.
     """
     if chance is None:
         return None
     lead, error = dense.value - chance, dense.measurements[0].standard_error or 0.0
-    return (entry.value - chance) / lead if lead > 0 and lead >= 2 * error else None
+    return (entry.value - chance) / lead if lead > Z * error else None
 
 
 def quality(grid: Grid, cut: Cut, column: Column, entry: Entry | None = None) -> float | None:
-    """What one benchmark says is kept: above chance where guessing earns something, else the plain share."""
+    """What one benchmark says is kept, as `prunelab recommend` counts it: of a lead over guessing, or a perplexity.
+
+    Below chance nothing is kept; None where the dense model itself does not beat guessing.
+    """
     entry, dense = entry or grid.entry(cut, column), grid.dense(cut.model, column)
     if entry is None or dense is None or not column.is_quality:
         return None
-    chance = grid.chance(cut.model, column)
-    return retained(entry, dense, column) if chance is None else above_chance(entry, dense, chance)
+    if not column.higher_is_better:
+        return retained(entry, dense, column)
+    share = above_chance(entry, dense, grid.chance(cut.model, column) or 0.0)
+    return None if share is None else max(0.0, share)
 
 
 def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:

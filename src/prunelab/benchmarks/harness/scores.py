@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from prunelab.benchmarks.base import Score
+from prunelab.scoring_rules.repetition import repeats_itself
 from prunelab.significance import perplexity, ratio, standard_error
 
 Samples = Sequence[Mapping[str, Any]]
@@ -125,7 +126,8 @@ def _answer(sample: Mapping[str, Any], task: Any) -> Record:
         # Where every choice has a prompt of its own, lm-eval's `target` is the text that follows them all.
         target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
         return {"scores": scores, "prediction": scores.index(max(scores)), "target": int(target)}
-    text = {"text": sample["resps"][0][0]}
+    written = sample["resps"][0][0]
+    text: Record = {"text": written, "repeats": repeats_itself(written)}
     if sample["filter"] == "none":
         return text
     return {**text, "prediction": str(sample["filtered_resps"][0]), "target": str(sample["target"])}

@@ -81,8 +81,8 @@ def difference_chart(found: list[DepthMinusWidth], study: Study) -> Chart | None
             title = f"{model}: {'perplexities' if columns[0].is_perplexity else 'shares and scores'}"
             panels.append(Panel(title, model, series, unit, categories=names))
     caption = (
-        "The paper's Fig. 3. Right of the line depth is ahead, left of it width (of perplexities it is the other way: "
-        "lower is better). Bars are 95 % intervals, paired on the same samples where there are records."
+        "The paper's Fig. 3. Of perplexities lower is better, so that there the sides are the other way round. Bars "
+        "are 95 % intervals, paired on the same samples where there are records; one across the line says nothing."
     )
     return Chart("depth_minus_width", "Depth minus width", caption, tuple(panels), wide=True) if panels else None
 
@@ -90,13 +90,17 @@ def difference_chart(found: list[DepthMinusWidth], study: Study) -> Chart | None
 def _by_unit(found: list[DepthMinusWidth]) -> dict[str, list[DepthMinusWidth]]:
     units: dict[str, list[DepthMinusWidth]] = {}
     for one in found:
-        unit = "difference of ln perplexity" if one.column.is_perplexity else "difference, percentage points"
+        unit = (
+            "← depth ahead · difference of ln perplexity · width ahead →"
+            if one.column.is_perplexity
+            else "← width ahead · difference, percentage points · depth ahead →"
+        )
         units.setdefault(unit, []).append(one)
     return units
 
 
 def _point(d: DepthMinusWidth, columns: list[Column], index: int, ratios: int) -> Point:
-    y = columns.index(d.column) + (index - (ratios - 1) / 2) * 0.22
+    y = columns.index(d.column) + (index - (ratios - 1) / 2) * min(0.22, 0.8 / ratios)
     low, high = d.interval if d.interval else (None, None)
     spread = "" if d.interval is None else f", 95 % interval {number(d.interval[0], 3)} to {number(d.interval[1], 3)}"
     how = "paired" if d.paired else "from both standard errors"

@@ -82,6 +82,10 @@ def _panel(axes: Axes, panel: Panel) -> None:
     for line in panel.series:
         xs, ys = [p.x for p in line.points], [p.y for p in line.points]
         axes.plot(xs, ys, label=line.name, **_style(line))
+        hollow = [p for p in line.points if p.hollow]
+        if hollow:
+            style = {**_style(line), "ls": "", "mfc": "white"}
+            axes.plot([p.x for p in hollow], [p.y for p in hollow], label="_hollow", **style)
         bars = [(p, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
         if bars:
             draw_bars = axes.hlines if panel.categories else axes.vlines

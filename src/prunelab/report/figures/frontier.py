@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from prunelab.claims.evidence import Cut as MeasuredCut
 from prunelab.recommend.command import prune_command
 from prunelab.report.chart import Chart, Panel, Point, Series
-from prunelab.report.columns import number
-from prunelab.report.figures.by_ratio import MARKERS, methods_in_order
+from prunelab.report.columns import marker_of, number, series_name
+from prunelab.report.figures.by_ratio import methods_in_order
 from prunelab.report.grid import Cut, Study
 from prunelab.report.retained import mean_quality
 from prunelab.results import Measurement
@@ -46,7 +46,7 @@ def _series(
     dense = figures.get((model, "dense", 0.0, None))
     cuts = grid.of_model(model)
     found = []
-    for index, method in enumerate(methods_in_order(cuts)):
+    for method in methods_in_order(cuts):
         points = []
         for cut in (cut for cut in cuts if cut.method == method):
             for (*_, seed), own in _cells(figures, cut):
@@ -57,7 +57,7 @@ def _series(
                     points.append(Point(x, 100 * kept, tip=_tip(study, cut, own, times, kept)))
         if points:
             strategy = next(cut.strategy for cut in cuts if cut.method == method)
-            found.append(Series(method, strategy, tuple(points), MARKERS[index % len(MARKERS)], line=False))
+            found.append(Series(series_name(method), strategy, tuple(points), marker_of(method), line=False))
     return tuple(found)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from prunelab.report.chart import Chart, Point, Radar, Series
-from prunelab.report.columns import number
-from prunelab.report.figures.by_ratio import MARKERS
+from prunelab.report.columns import marker_of, number, series_name
 from prunelab.report.grid import Cut, Study
 from prunelab.results import Measurement
 
@@ -18,7 +17,7 @@ def icat_radar(study: Study) -> Chart | None:
         cuts = [cut for cut in study.grid.of_model(model, dense=False) if not cut.is_baseline]
         for ratio in dict.fromkeys(cut.ratio for cut in cuts):
             shown = [Cut(model, "dense", 0.0), *(cut for cut in cuts if cut.ratio == ratio)]
-            series = tuple(line for index, cut in enumerate(shown) if (line := _series(study, cut, index)) is not None)
+            series = tuple(line for cut in shown if (line := _series(study, cut)) is not None)
             if len(series) > 1:
                 axes = ("overall", *DOMAINS)
                 panels.append(Radar(f"{model}: ICAT at {ratio:.0%}", model, axes, series))
@@ -29,7 +28,7 @@ def icat_radar(study: Study) -> Chart | None:
     return Chart("icat", "ICAT by domain", caption, tuple(panels)) if panels else None
 
 
-def _series(study: Study, cut: Cut, index: int) -> Series | None:
+def _series(study: Study, cut: Cut) -> Series | None:
     found = scores(study, cut, "icat")
     values = [found.get(group) for group in ("", *DOMAINS)]
     points = [
@@ -39,7 +38,7 @@ def _series(study: Study, cut: Cut, index: int) -> Series | None:
     ]
     if len(points) < len(values):
         return None
-    return Series(cut.method, cut.strategy, tuple(points), MARKERS[index % len(MARKERS)])
+    return Series(series_name(cut.method), cut.strategy, tuple(points), marker_of(cut.method))
 
 
 def scores(study: Study, cut: Cut, metric: str) -> dict[str, Measurement]:

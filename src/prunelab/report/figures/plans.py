@@ -36,7 +36,14 @@ def _map(model: str, unit: str, cuts: Sequence[tuple[Cut, list[PlannedCut]]]) ->
     for cut, plans in cuts:
         shares = [mean(block) for block in zip(*(plan.removed[unit] for plan in plans), strict=True)]
         values.append(tuple(shares))
-        tips.append(tuple(f"{cut.label}, block {b}: {share:.0%} removed" for b, share in enumerate(shares)))
+        tips.append(tuple(_tip(cut, unit, plans, block, share) for block, share in enumerate(shares)))
     blocks = tuple(str(block) for block in range(max(map(len, values))))
     rows = tuple(f"{cut.label}{' (mean)' if len(plans) > 1 else ''}" for cut, plans in cuts)
     return HeatMap(f"{model}: {UNITS[unit]}", model, rows, blocks, tuple(values), tuple(tips), "block")
+
+
+def _tip(cut: Cut, unit: str, plans: Sequence[PlannedCut], block: int, share: float) -> str:
+    """What goes of a block; of a single plan's key-value groups also which."""
+    gone = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
+    which = f": {'number' if gone.isdigit() else 'numbers'} {gone}" if gone else ""
+    return f"{cut.label}, block {block}: {share:.0%} of the {UNITS[unit]} removed{which}"

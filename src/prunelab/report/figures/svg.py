@@ -124,7 +124,7 @@ def _line(line: Series, across: Place, up: Place, lying: bool, focusable: bool) 
 def _point(line: Series, x: float, y: float, p: Point, focusable: bool) -> str:
     tip = f' data-tip="{escape(p.tip)}"' if p.tip else ""
     reach = f' role="img" aria-label="{escape(p.tip)}" tabindex="-1"' if focusable else ""
-    return f'<g class="point"{tip}{reach}>{_mark(line.marker, x, y)}</g>'
+    return f'<g class="point{" open" if p.hollow else ""}"{tip}{reach}>{_mark(line.marker, x, y)}</g>'
 
 
 def _classes(line: Series) -> str:

@@ -27,7 +27,7 @@ def section(study: Study) -> Section | None:
         "What the paper says of structured pruning, each judged on this run by a stated test. It is the claim on this "
         f"run that is judged, not the paper. {', '.join(counts)}."
     )
-    return Section("claims", "The paper's claims", lead, (*map(_finding, judged), _summary(judged)))
+    return Section("claims", "The paper's claims", lead, (*map(_finding, judged), _summary(judged)), "Claims")
 
 
 def _summary(judged: Sequence[Judgement]) -> Sheet:

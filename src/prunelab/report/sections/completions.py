@@ -38,7 +38,7 @@ def section(study: Study) -> Section | None:
         "Answers that the dense model got right and pruned ones wrong; first those that most cuts lost. Each strategy "
         "shows the mildest cut that lost it. Long texts are shortened."
     )
-    return Section("completions", "What was written, before and after", lead, (*_note(), *parts))
+    return Section("completions", "What was written, before and after", lead, (*_note(), *parts), "Samples")
 
 
 def _note() -> tuple[Prose, ...]:

@@ -29,7 +29,7 @@ def section(study: Study) -> Section | None:
             if chart.name == "icat":
                 parts.append(_stereoset(study))
     lead = "In the paper's form, with what its figures leave out: error bars, and ratios as they were achieved."
-    return Section("figures", "The paper's figures", lead, tuple(parts)) if parts else None
+    return Section("figures", "The paper's figures", lead, tuple(parts), "Figures") if parts else None
 
 
 def _differences(found: list[DepthMinusWidth]) -> Sheet:

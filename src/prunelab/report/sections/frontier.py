@@ -14,4 +14,5 @@ def section(study: Study) -> Section | None:
         "Quality is the mean over benchmarks of what is kept of the dense model. The stepped line joins the cells that "
         "no other beats in both. Speeds were measured in an eager runtime at batch size 1."
     )
-    return Section("frontier", "Quality, speed and memory", lead, tuple(map(Figure, charts))) if charts else None
+    parts = tuple(map(Figure, charts))
+    return Section("frontier", "Quality, speed and memory", lead, parts, "Frontier") if charts else None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 
+from prunelab.report.brief import Brief, brief, listed
 from prunelab.report.chart import Chart
 from prunelab.report.figures.by_ratio import quality_by_ratio
-from prunelab.report.grid import Cut, Grid, Study
-from prunelab.report.retained import judging, mean_quality
-
-STRATEGIES = ("depth", "width", "hybrid")
+from prunelab.report.grid import Grid, Study
+from prunelab.report.retained import mean_quality
 
 
 @dataclass(frozen=True)
@@ -21,14 +18,14 @@ class Headline:
     Attributes:
         studied: one sentence.
         finding: the most important one.
-        models: one sentence a model.
+        briefs: each model in short.
         chart: quality by ratio; None where no benchmark can say.
         failed: how many cells could not be measured.
     """
 
     studied: str
     finding: str
-    models: tuple[str, ...]
+    briefs: tuple[Brief, ...]
     chart: Chart | None
     failed: int
 
@@ -38,16 +35,11 @@ def headline(study: Study) -> Headline:
     grid = study.grid
     return Headline(
         studied=_studied(study),
-        finding=_finding(study),
-        models=tuple(filter(None, (_of_model(grid, model) for model in grid.models))),
+        finding=_duel(grid),
+        briefs=tuple(brief(study, model) for model in grid.models if grid.of_model(model, dense=False)),
         chart=quality_by_ratio(grid),
         failed=len(study.run.failures),
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence."""
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "nothing"
 
 
 def _studied(study: Study) -> str:
@@ -71,16 +63,6 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def _finding(study: Study) -> str:
-    """Which strategy kept more, and how many of the changes were seen."""
-    seen = [d for d in study.run.differences if d.comparison.significant]
-    losses = sum((d.comparison.difference > 0) != d.higher_is_better for d in seen)
-    tested = f"{losses} of {len(study.run.differences)} figures are significantly worse than the dense model's."
-    if not seen:
-        tested = "No change from the dense models was seen." if study.run.differences else ""
-    return " ".join(filter(None, (_duel(study.grid), tested)))
-
-
 def _duel(grid: Grid) -> str:
     """How often depth keeps more than width of the same size."""
     won = drawn = 0
@@ -100,24 +82,3 @@ def _duel(grid: Grid) -> str:
         often = {1: "in the one comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
         return f"{best} kept more of the dense model than {other} of the same size {often}."
     return f"Depth kept more of the dense model than width of the same size in {won} of {drawn} comparisons."
-
-
-def _of_model(grid: Grid, model: str) -> str:
-    """What each strategy keeps at the mildest ratio, and at the strongest."""
-    cuts = [cut for cut in grid.of_model(model, dense=False) if not cut.is_baseline]
-    ratios = sorted({cut.ratio for cut in cuts})
-    parts = []
-    for ratio in dict.fromkeys((ratios[0], ratios[-1])) if ratios else ():
-        kept = [
-            f"{strategy} {mean(values):.0%}"
-            for strategy in STRATEGIES
-            if (values := _kept(grid, [cut for cut in cuts if cut.ratio == ratio and cut.strategy == strategy]))
-        ]
-        if kept:
-            parts.append(f"at {ratio:.0%} {listed(kept)}")
-    names = listed([column.title.split(", ")[0] for column in judging(grid, model)])
-    return f"{model} keeps {'; '.join(parts)} of its quality (by {names})." if parts else ""
-
-
-def _kept(grid: Grid, cuts: Sequence[Cut]) -> list[float]:
-    return [kept for cut in cuts if (kept := mean_quality(grid, cut)) is not None]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from prunelab.claims.evidence import Cut as MeasuredCut
+from prunelab.recommend.command import prune_command
+from prunelab.report.columns import is_baseline
 from prunelab.report.grid import Cut, Study
 from prunelab.report.parts import Cell, Code, Listing, Part, Prose, Row, Section, Sheet
+from prunelab.results import Measurement
 
 VERSIONS = ("prunelab", "python", "torch", "transformers")
 
@@ -19,12 +23,12 @@ def section(study: Study) -> Section:
         parts.append(Listing("What failed", lines))
     parts += [_facts(study), Prose("The same again, keeping what is whole:"), Code(_command(study))]
     if study.grid.cuts:
-        parts.append(_time(study))
+        parts += [_time(study), _cells(study)]
     lead = (
         "results.csv holds every figure, plans/ what each cut kept, study.yaml the configuration, and report/tables/ "
         "and report/figures/ what this page shows."
     )
-    return Section("made", "How it was made", lead, tuple(parts))
+    return Section("made", "How it was made", lead, tuple(parts), "How")
 
 
 def _command(study: Study) -> str:
@@ -76,3 +80,30 @@ def _time(study: Study) -> Sheet:
     total = sum(sum(own.values()) for own in seconds.values())
     caption = f"Seconds of evaluation, all seeds of a cut together; {total / 3600:.2f} hours in all"
     return Sheet("seconds", caption, ("model", "cut", "all", *benchmarks), tuple(rows), heading=1, folded=True)
+
+
+def _cells(study: Study) -> Sheet:
+    """Every pruned cell's plan, size, time and command."""
+    found: dict[MeasuredCut, tuple[Measurement, list[float]]] = {}
+    for one in study.run.measured:
+        m = one.primary
+        if m.method != "dense":
+            cut = MeasuredCut(m.model, m.method, m.ratio, m.achieved_ratio, m.seed)
+            found.setdefault(cut, (m, []))[1].append(m.seconds or 0.0)
+    rows = []
+    for cut, (first, seconds) in found.items():
+        plan, share = study.plans.get(first.plan or ""), first.details.get("share_of_model")
+        cells = (
+            Cell(cut.model),
+            Cell(f"{cut.method} {cut.ratio:.0%}"),
+            Cell(str(cut.seed or 0), cut.seed or 0),
+            Cell(f"{cut.achieved_ratio:.1%}", cut.achieved_ratio),
+            Cell(f"{share:.1%}", share) if isinstance(share, float) else Cell("–"),
+            Cell(f"{sum(seconds):.1f}", sum(seconds)),
+            Cell("–" if plan is None else plan.path.name),
+            Cell(prune_command(study.run, cut, plan)),
+        )
+        rows.append(Row(cells, cut.model, is_baseline(cut.method), cut.strategy))
+    caption = "Every cell: what it removes of the blocks and of the whole model, what it took, its plan and its command"
+    columns = ("model", "cut", "seed", "of the blocks", "of the model", "seconds", "plan", "command")
+    return Sheet("cells", caption, columns, tuple(rows), heading=1, folded=True)

@@ -14,7 +14,7 @@ def section(study: Study) -> Section | None:
         "Categories first, then subjects, shaded by the difference from the dense model. Single subjects have few "
         "questions, and their differences much noise: the tip says how many."
     )
-    return Section("mmlu", "MMLU by subject", lead, tuple(sheets)) if sheets else None
+    return Section("mmlu", "MMLU by subject", lead, tuple(sheets), "MMLU") if sheets else None
 
 
 def _sheet(study: Study, model: str) -> Sheet | None:

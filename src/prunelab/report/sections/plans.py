@@ -11,4 +11,4 @@ def section(study: Study) -> Section | None:
     """A map of the plans."""
     chart = plan_map(study)
     lead = "Where each method takes its share: whole blocks (full colour), or a little of many."
-    return Section("plans", "What was removed", lead, (Figure(chart),)) if chart is not None else None
+    return Section("plans", "What was removed", lead, (Figure(chart),), "Removed") if chart is not None else None

@@ -25,7 +25,7 @@ def section(study: Study) -> Section | None:
         "counts from chance, so that 0 % is guessing. A dash: the dense model does not beat chance by two standard "
         "errors there, and there is nothing to keep."
     )
-    return Section("kept", "What is kept", lead, tuple(parts)) if parts else None
+    return Section("kept", "What is kept", lead, tuple(parts), "Kept") if parts else None
 
 
 def _sheet(study: Study, cuts: list[Cut], columns: list[Column], name: str, caption: str, chance: bool) -> Sheet:

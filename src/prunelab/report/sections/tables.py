@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
 
-from prunelab.paper import Table, paper_model, paper_note, paper_value
+from prunelab.paper import Table, paper_note, paper_value
 from prunelab.report.columns import Column, number
 from prunelab.report.grid import Cut, Entry, Study
 from prunelab.report.parts import Cell, Prose, Row, Section, Sheet
@@ -12,24 +12,57 @@ from prunelab.report.parts import Cell, Prose, Row, Section, Sheet
 TITLES = {
     "ifeval": "Table 1: IFEval, share of verifiable instructions followed",
     "throughput": "Table 2: generated tokens a second at batch size 1",
-    "pope": "Table 3: POPE",
-    "textvqa": "Table 3: TextVQA",
-    "mmmu": "Table 3: MMMU",
 }
+SINGLE: tuple[Table, ...] = ("ifeval", "throughput")
+VISION: tuple[Table, ...] = ("pope", "textvqa", "mmmu")
 
 
 def section(study: Study) -> Section | None:
     """IFEval, throughput and the multimodal benchmarks, where measured."""
-    tables: tuple[Table, ...] = get_args(Table)
     parts: list[Sheet | Prose] = []
-    for table in tables:
-        column = next((c for c in study.grid.columns if c.benchmark == table), None)
+    for table in SINGLE:
+        column = _column(study, table)
         if column is not None:
-            parts.append(_sheet(study, table, column))
-            if any(paper_model(model) for model in study.grid.models):
-                parts.append(Prose(f"The paper's column: {paper_note(table)}"))
+            parts += [_sheet(study, table, column), *_note(study, table)]
+    seen = {table: column for table in VISION if (column := _column(study, table)) is not None}
+    if seen:
+        parts += [_vision(study, seen), *_note(study, next(iter(seen)))]
     lead = "The paper's own values stand beside ours where the model is one of the paper's."
-    return Section("tables", "The paper's tables", lead, tuple(parts)) if parts else None
+    return Section("tables", "The paper's tables", lead, tuple(parts), "Tables") if parts else None
+
+
+def _column(study: Study, table: Table) -> Column | None:
+    return next((column for column in study.grid.columns if column.benchmark == table), None)
+
+
+def _note(study: Study, table: Table) -> list[Prose]:
+    """What the paper says of its table, where a model of it is in the run."""
+    known = any(paper_value(table, model, "baseline", 0.0) is not None for model in study.grid.models)
+    return [Prose(f"The paper's column: {paper_note(table)}")] if known else []
+
+
+def _vision(study: Study, seen: Mapping[Table, Column]) -> Sheet:
+    """Table 3: the three benchmarks side by side, in percent, as the paper has them."""
+    rows = []
+    for cut in study.grid.sorted_cuts:
+        entries = [study.grid.entry(cut, column) for column in seen.values()]
+        if any(entries):
+            achieved = study.grid.achieved(cut)
+            ours = [Cell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
+            found = [None if cut.is_baseline else paper_value(t, cut.model, cut.strategy, cut.ratio) for t in seen]
+            theirs = [Cell("–") if value is None else _percent(value) for value in found]
+            who = (Cell(cut.model), Cell(cut.label), Cell(f"{achieved:.1%}", achieved))
+            rows.append(Row((*who, *ours, *theirs), cut.model, cut.is_baseline, cut.strategy))
+    names = [f"{column.title.split(',')[0]}, %" for column in seen.values()]
+    columns = ("model", "cut", "achieved", *names, *(f"paper: {name}" for name in names))
+    if not any(cell.value for row in rows for cell in row.cells[-len(names) :]):
+        rows = [Row(row.cells[: -len(names)], row.model, row.baseline, row.strategy) for row in rows]
+        columns = columns[: -len(names)]
+    return Sheet("paper_multimodal", "Table 3: what models see", columns, tuple(rows), heading=1)
+
+
+def _percent(value: float, error: float | None = None) -> Cell:
+    return Cell(f"{value:.2f}" + ("" if error is None else f" ± {number(100 * error, 2)}"), value)
 
 
 def _sheet(study: Study, table: Table, column: Column) -> Sheet:

@@ -22,7 +22,7 @@
     });
     body.append(...keyed.map(([, row]) => row));
   };
-  for (const table of all("table")) {
+  for (const table of all(".scroll > table")) {
     [...table.tHead.rows[0].cells].forEach((heading, column) => {
       const button = document.createElement("button");
       button.type = "button";
