@@ -151,6 +151,10 @@ class Page:
             raise BrowserError(str(answer["exceptionDetails"].get("exception", answer["exceptionDetails"])))
         return answer["result"].get("value")
 
+    def settle(self) -> None:
+        """Wait until what was done is drawn, and what follows from it (scrolling) has been told."""
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def screenshot(self, path: Path, whole: bool = False) -> bytes:
         """Write what is seen, or the page from top to bottom, as PNG."""
         answer = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)

@@ -15,6 +15,8 @@ from prunelab.allocation import Kept, achieved_ratio
 from prunelab.families import BlockShape
 from prunelab.methods import methods
 from prunelab.plan import BaseModelRecord, PlannedBlock, PruningPlan
+from prunelab.report.content import report_of
+from prunelab.report.tables import csv_of, table_of
 from prunelab.run import Run
 
 SHAPE = BlockShape(hidden=4096, key_value_groups=8, queries_per_group=4, head_dim=128, channels=14336)
@@ -42,6 +44,7 @@ class MadeUpStudy:
         ratios: shares removed.
         seeds: of random methods.
         size: of every benchmark, as a share of the real one's.
+        questions: which of `QUESTIONS`.
         blocks: of every model.
     """
 
@@ -51,6 +54,7 @@ class MadeUpStudy:
     ratios: Sequence[float] = (0.1, 0.2, 0.3)
     seeds: Sequence[int] = (0, 1)
     size: float = 0.05
+    questions: Sequence[str] = tuple(QUESTIONS)
     blocks: int = 32
     shape: BlockShape = SHAPE
     plans: dict[tuple[Cut, int], PruningPlan] = field(default_factory=dict)
@@ -122,7 +126,8 @@ class MadeUpStudy:
     def _measure(self, made: MadeUpRun, model: str, cut: Cut, seed: int) -> None:
         plan = self.plans.get((cut, seed))
         before = len(made.measured)
-        for name, (of, dense, chance, sensitivity) in QUESTIONS.items():
+        for name in self.questions:
+            of, dense, chance, sensitivity = QUESTIONS[name]
             share = chance + (dense - chance) * self.kept(cut, sensitivity, (model, name, seed))
             made.questions(model, cut, name, round(share * self._n(of)), self._n(of), seed=seed, shots=0)
         self._mmlu(made, model, cut, seed)
@@ -206,3 +211,16 @@ class MadeUpStudy:
 def _kept_units(chance: random.Random, of: int, share: float) -> tuple[int, ...]:
     gone = set(chance.sample(range(of), min(of - 1, max(0, round(share * of)))))
     return tuple(unit for unit in range(of) if unit not in gone)
+
+
+def golden_study(folder: Path) -> Run:
+    """The small study whose tables are kept under `tests/golden/tables`."""
+    text = ("arc_easy", "arc_challenge", "boolq", "winogrande")
+    return MadeUpStudy(folder, ("LLaMA-3-8B",), ratios=(0.1, 0.2), size=0.01, blocks=8, questions=text).run()
+
+
+def golden_tables(run: Run) -> dict[str, str]:
+    """Every table of a run's report by its file's name, but for those of times and paths."""
+    sheets = [sheet for sheet in report_of(run).sheets if sheet.name not in ("cells", "seconds", "how_it_was_made")]
+    tables = {f"{sheet.name}.csv": csv_of(sheet) for sheet in sheets}
+    return {**tables, **{f"{sheet.name}.md": f"{table_of(sheet).markdown()}\n" for sheet in sheets}}

@@ -194,17 +194,20 @@ def test_baselines_and_models_can_be_hidden(page: Page) -> None:
 def test_pointing_at_a_cell_tells_its_plan_and_command(page: Page) -> None:
     point = "document.querySelector('#figure-frontier_speed .s-depth .point')"
     page.run(f"{point}.scrollIntoView({{block: 'center'}})")
+    page.settle()
     box = page.run(
         f"(() => {{ const b = {point}.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
     )
     assert page.run("document.getElementById('tip').hidden")
     page.pointer_at(*box)
+    page.settle()
     tip = page.run("document.getElementById('tip').textContent")
     assert not page.run("document.getElementById('tip').hidden")
     assert "LLaMA-3-8B, shortgpt 10%" in tip
     assert "plan " in tip
     assert "prunelab prune LLaMA-3-8B --method shortgpt --ratio 0.1" in tip
     page.pointer_at(2, 2)
+    page.settle()
     assert page.run("document.getElementById('tip').hidden")
 
 

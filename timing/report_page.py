@@ -55,7 +55,7 @@ def main() -> None:
             for _ in range(5):
                 began = time.perf_counter()
                 opened = browser.open(page)
-                opened.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+                opened.settle()
                 seconds.append(time.perf_counter() - began)
                 opened.close()
         report("opening the page, s", median(seconds), (max(seconds) - min(seconds)) / 2, OPENING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunelab.benchmarks import Benchmark, find_benchmark
+from prunelab.claims.evidence import CHANCE
 from prunelab.errors import UnknownName
 from prunelab.methods import methods
 from prunelab.results import Measurement
@@ -75,7 +76,7 @@ class Column:
     @property
     def chance(self) -> float | None:
         """What guessing earns; a run's own measurement knows it better."""
-        return self.known.chance if self.known else None
+        return self.known.chance if self.known else CHANCE.get(self.benchmark)
 
     @property
     def higher_is_better(self) -> bool:

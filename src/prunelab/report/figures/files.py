@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -56,7 +57,7 @@ def write_chart(chart: Chart, folder: Path) -> list[Path]:
         figure = draw(chart, first)
         for kind in ("svg", "png"):
             path = folder / f"{chart.name}{'' if part == 0 else f'_{part + 1}'}.{kind}"
-            with written_file(path) as aside:
+            with written_file(path) as aside, rc_context({"svg.hashsalt": chart.name}):
                 metadata = {"Date": None} if kind == "svg" else None  # the same data, the same file
                 figure.savefig(aside, format=kind, dpi=110, metadata=metadata)
             written.append(path)
