@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from miniature_hub import write_hub
+from seeing import seeing_config, seeing_processor, sees
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -40,8 +41,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral_window": ("Mistral", {"sliding_window": 8}),
     "gemma2": ("Gemma2", {"sliding_window": 8, "query_pre_attn_scalar": 4, "attn_logit_softcapping": 5.0,
                           "final_logit_softcapping": 3.0}),
+    "idefics3": ("Idefics3", {}),
+    "smolvlm": ("SmolVLM", {}),
 }  # fmt: skip
-FAMILIES = ("llama", "qwen2", "gemma2", "mistral")
+FAMILIES = ("llama", "qwen2", "gemma2", "mistral", "idefics3", "smolvlm")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,9 +69,13 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(variant: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A random model whose numbers are of the size that trained ones have."""
     name, fields = VARIANTS[variant]
-    config = getattr(transformers, f"{name}Config")(**{**_COMMON, **fields, **changes})
+    if sees(variant):
+        config = seeing_config(name, {**_COMMON, **fields, **changes})
+    else:
+        config = getattr(transformers, f"{name}Config")(**{**_COMMON, **fields, **changes})
     torch.manual_seed(seed)
-    model: PreTrainedModel = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    kind = "ConditionalGeneration" if sees(variant) else "CausalLM"
+    model: PreTrainedModel = getattr(transformers, f"{name}For{kind}")(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.25 if parameter.ndim > 1 else 0.5)
@@ -91,7 +98,9 @@ def tiny_calibration(seed: int = 0, samples: int = 6, tokens: int = 24) -> Calib
 
 
 def make_tiny(variant: str, **changes: Any) -> Tiny:
-    model = LanguageModel(f"tiny-{variant}", tiny_model(variant, **changes), byte_tokenizer())
+    tokenizer = byte_tokenizer()
+    processor = seeing_processor(tokenizer) if sees(variant) else None
+    model = LanguageModel(f"tiny-{variant}", tiny_model(variant, **changes), tokenizer, processor)
     calibration = tiny_calibration()
     return Tiny(model, calibration, calibrate(model.decoder, calibration))
 
@@ -187,7 +196,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         if variant not in made:
             folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{variant}"
             tiny_model(variant).save_pretrained(folder)
-            byte_tokenizer().save_pretrained(folder)
+            tokenizer = byte_tokenizer()
+            (seeing_processor(tokenizer) if sees(variant) else tokenizer).save_pretrained(folder)
             made[variant] = folder
         return made[variant]
 

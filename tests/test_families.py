@@ -26,7 +26,9 @@ def test_a_group_costs_so_many_channels(shape: BlockShape, channels: int) -> Non
 def test_cost_is_the_projections_weights(family: str) -> None:
     decoder = decoder_of(tiny_model(family))
     projections = [
-        p.numel() for name, p in decoder.model.named_parameters() if "proj.weight" in name and "layers" in name
+        p.numel()
+        for name, p in decoder.model.named_parameters()
+        if "proj.weight" in name and name.startswith(decoder.prefix)
     ]
     assert decoder.cost == sum(projections)
     assert decoder.family.name == family

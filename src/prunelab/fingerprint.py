@@ -34,7 +34,7 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 def config_hash(model: PreTrainedModel) -> str:
     """Hash of how a model computes, its weights aside."""
-    return content_hash({key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL})
+    return content_hash(_essential(model.config.to_dict()))
 
 
 def model_fingerprint(model: PreTrainedModel) -> str:
@@ -53,3 +53,12 @@ def model_fingerprint(model: PreTrainedModel) -> str:
         if tensor.numel():
             digest.update(tensor_bytes(tensor.to(torch.bfloat16)))
     return str(digest.hexdigest())
+
+
+def _essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what is incidental, in the configs of a model's parts as well."""
+    kept = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+    for part in ("text_config", "vision_config"):
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = _essential(kept[part])
+    return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.checkpoint import modeling_prunelab
 from prunelab.checkpoint.tensors import INDEX, SINGLE, TensorFiles
@@ -36,6 +37,7 @@ class LanguageModel:
         name: what to call it in tables.
         model: the transformers model, in evaluation mode.
         tokenizer: its tokenizer.
+        processor: of a model that sees, what makes its inputs of images and text; None for a language model.
         siblings: models cut out of the same one, this one among them, whose likelihoods are computed in one pass; None
             where it is evaluated alone.
     """
@@ -43,6 +45,7 @@ class LanguageModel:
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    processor: Any = None
     siblings: Siblings | None = None
 
     @cached_property
@@ -89,8 +92,8 @@ class LanguageModel:
         return html_table(("", ""), rows, self.name)
 
     def with_model(self, model: PreTrainedModel, name: str | None = None) -> LanguageModel:
-        """Another model with the same tokenizer."""
-        return LanguageModel(name or self.name, model, self.tokenizer)
+        """Another model with the same tokenizer and processor."""
+        return LanguageModel(name or self.name, model, self.tokenizer, self.processor)
 
 
 def best_device() -> torch.device:
@@ -155,7 +158,8 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         )
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
         raise explained(name, error) from error
-    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name))
+    processor = load_processor(name) if family.sees else None
+    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name), processor)
 
 
 def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
@@ -184,6 +188,32 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({_first_line(error)}): put its files beside the weights"
+        ) from error
+
+
+def load_processor(name: str) -> Any:
+    """What makes inputs of images and text, with the image processor that Pillow suffices for.
+
+    None, with a warning, where it wants a package that is not there (SmolVLM2's for videos): the language model inside
+    can be pruned all the same.
+
+    Raises:
+        CheckpointError: its files are missing or damaged.
+    """
+    try:
+        return AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+    except ImportError as error:
+        reason = _first_line(error)
+        warnings.warn(
+            f"{name} can be pruned but shown no images: its processor needs a package ({reason})",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{name} has no image processor that can be read ({_first_line(error)}): put preprocessor_config.json and "
+            "processor_config.json beside the weights"
         ) from error
 
 

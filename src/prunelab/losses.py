@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import NonFiniteValue
 from prunelab.families import decoder_of
 from prunelab.fingerprint import tensor_bytes
@@ -91,6 +92,30 @@ def _losses(model: LanguageModel, ids: Tensor, hidden: Tensor) -> Tensor:
     return torch.cat(parts).reshape(len(ids), -1).cpu()
 
 
-def mean_loss(model: LanguageModel, token_ids: Tensor) -> float:
-    """Mean cross-entropy a predicted token in nats; `token_ids` has shape `(windows, tokens)`."""
-    return token_losses(model, token_ids).double().mean().item()
+def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    """Mean cross-entropy a predicted token in nats.
+
+    Args:
+        model: the model.
+        held_out: windows of text, shape `(windows, tokens)`; or images with text, of which the text's tokens count.
+    """
+    if isinstance(held_out, CalibrationSet):
+        return _mean_loss_of_pairs(model, held_out)
+    return token_losses(model, held_out).double().mean().item()
+
+
+@torch.inference_mode()
+def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float:
+    """Pair by pair; the places of an image's features are given, not predicted."""
+    given = getattr(model.model.config, "image_token_id", None)
+    total, count = 0.0, 0
+    for index, row in enumerate(held_out.token_ids.to(model.device)):
+        mask = held_out.mask_of(index, index + 1)
+        ids = row if mask is None else row[mask[0].to(row.device)]
+        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        hidden = model.decoder.run(ids[None], None, seen)[0, :-1]
+        chosen = ids[1:] != given
+        losses = F.cross_entropy(logits_of(model, hidden[chosen]), ids[1:][chosen], reduction="none")
+        total += float(losses.double().sum())
+        count += int(chosen.sum())
+    return total / count

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunelab.allocation import Constraints, Kept, check_ratio
-from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate, draw_calibration_set
+from prunelab.calibration import (
+    ActivationStatistics,
+    CalibrationSet,
+    calibrate,
+    draw_calibration_set,
+    draw_pairs,
+    is_pairs,
+)
 from prunelab.calibration.collect import TOKENS_A_BATCH
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
@@ -69,15 +76,16 @@ def cache_folder() -> Path:
 
 def draw_for(model: LanguageModel, options: CalibrationOptions, datasets_root: Path | None = None) -> CalibrationSet:
     """The calibration set of these options, its windows cut to the model's context."""
-    return draw_calibration_set(
-        options.corpus,
-        model.tokenizer,
-        samples=options.samples,
-        sequence_length=min(options.sequence_length, model.context_length),
-        held_out=options.held_out,
-        seed=options.seed,
-        datasets_root=datasets_root,
-    )
+    common: dict[str, Any] = {
+        "samples": options.samples,
+        "sequence_length": min(options.sequence_length, model.context_length),
+        "held_out": options.held_out,
+        "seed": options.seed,
+        "datasets_root": datasets_root,
+    }
+    if is_pairs(options.corpus):
+        return draw_pairs(options.corpus, model.processor, **common)
+    return draw_calibration_set(options.corpus, model.tokenizer, **common)
 
 
 def statistics_key(model: LanguageModel, calibration: CalibrationSet) -> str:
@@ -159,9 +167,10 @@ def _loss_of_cut(
     calibration: CalibrationSet,
     kept: Kept,
 ) -> float:
-    assert calibration.held_out is not None
+    held_out = calibration.held_out_pairs or calibration.held_out
+    assert held_out is not None
     pruned = cut(model.decoder, kept, compensation, statistics, calibration)
-    return mean_loss(model.with_model(pruned), calibration.held_out)
+    return mean_loss(model.with_model(pruned), held_out)
 
 
 def _compensation(
@@ -239,7 +248,7 @@ def make_pruning_plan(
     if isinstance(model, StreamedModel):
         _refuse_streamed(model, method, compensation)
         calibration = None
-    elif calibration is not None and calibration.held_out is not None:
+    elif calibration is not None and (calibration.held_out_pairs or calibration.held_out) is not None:
         loss = partial(_loss_of_cut, model, compensation, statistics, calibration)
     counts = None
     if options.uniform and method.strategy != "depth":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -74,7 +74,7 @@ def cut_repaired(
     with torch.device("meta"), no_init_weights():
         pruned: PreTrainedModel = form.model_class(form.config)
     pruned.load_state_dict(tensors, strict=True, assign=True)
-    _bring_buffers(decoder.model, pruned)
+    bring_buffers(dict(decoder.model.named_buffers()), pruned)
     pruned.tie_weights()
     pruned.generation_config = copy.deepcopy(decoder.model.generation_config)
     pruned.name_or_path = decoder.model.name_or_path
@@ -205,9 +205,8 @@ def _compensation(
     return biases
 
 
-def _bring_buffers(model: PreTrainedModel, pruned: PreTrainedModel) -> None:
-    """Buffers that no checkpoint holds (rotary frequencies, embedding scales): copy them from the old model."""
-    old: Mapping[str, Tensor] = dict(model.named_buffers())
+def bring_buffers(old: Mapping[str, Tensor], pruned: nn.Module) -> None:
+    """Buffers that no checkpoint holds (rotary frequencies, embedding scales): copy them from the old model's."""
     for name, buffer in list(pruned.named_buffers()):
         if buffer.is_meta:
             owner, _, leaf = name.rpartition(".")

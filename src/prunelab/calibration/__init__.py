@@ -2,6 +2,15 @@
 
 from prunelab.calibration.collect import calibrate
 from prunelab.calibration.corpus import CalibrationSet, draw_calibration_set
+from prunelab.calibration.pairs import draw_pairs, is_pairs
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 
-__all__ = ["ActivationStatistics", "CalibrationSet", "Moments", "calibrate", "draw_calibration_set"]
+__all__ = [
+    "ActivationStatistics",
+    "CalibrationSet",
+    "Moments",
+    "calibrate",
+    "draw_calibration_set",
+    "draw_pairs",
+    "is_pairs",
+]

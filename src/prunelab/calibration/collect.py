@@ -159,7 +159,8 @@ def calibrate(
             ids = calibration.token_ids[start : start + samples].to(device)
             mask = calibration.mask_of(start, start + samples)
             collector.mask = None if mask is None else mask.to(device)
-            decoder.body(input_ids=ids, attention_mask=collector.mask, use_cache=False)
+            seen = {} if calibration.pairs is None else calibration.pairs.of(start, start + samples)
+            decoder.run(ids, collector.mask, seen)
             collector.join(ids.numel() if mask is None else int(mask.sum()))
             if progress is not None:
                 progress(min(start + samples, len(calibration.token_ids)))

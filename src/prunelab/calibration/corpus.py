@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import xxhash
@@ -34,6 +34,13 @@ def find_corpus(name: str) -> Source:
     return CORPORA[name]
 
 
+class Pairs(Protocol):
+    """The images of samples; see `prunelab.calibration.pairs`."""
+
+    def of(self, start: int, stop: int) -> dict[str, Tensor]:
+        """What the model takes in besides token ids and mask, for some samples."""
+
+
 @dataclass(frozen=True)
 class CalibrationSet:
     """Tokens to calibrate on.
@@ -47,6 +54,9 @@ class CalibrationSet:
         split: the split of the data set, or `file`.
         revision: which version of the data: the data set's own fingerprint, or a hash of the file's text.
         seed: what the windows were drawn with.
+        pairs: where samples are images with text, what makes the rest of the model's inputs; None for text.
+        held_out_pairs: of such samples, what `held_out` is of windows.
+        asked_length: tokens a sample as asked for, where samples may be shorter; None where they are not.
     """
 
     token_ids: Tensor
@@ -56,6 +66,9 @@ class CalibrationSet:
     split: str = ""
     revision: str = ""
     seed: int = 0
+    pairs: Pairs | None = None
+    held_out_pairs: CalibrationSet | None = None
+    asked_length: int | None = None
 
     @property
     def sequence_length(self) -> int:
@@ -76,6 +89,8 @@ class CalibrationSet:
         digest.update(tensor_bytes(self.token_ids))
         if self.attention_mask is not None:
             digest.update(tensor_bytes(self.attention_mask.bool()))
+        if self.pairs is not None:
+            digest.update(self.revision.encode())  # a hash of the images
         return str(digest.hexdigest())
 
     def provenance(self) -> dict[str, Any]:
@@ -85,7 +100,7 @@ class CalibrationSet:
             "split": self.split,
             "revision": self.revision,
             "samples": len(self.token_ids),
-            "sequence_length": self.sequence_length,
+            "sequence_length": self.asked_length or self.sequence_length,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
         }
@@ -163,7 +178,8 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
         return "train", _revision(data["text"]), data["text"], False
     if not Path(corpus).suffix:
         raise DataError(
-            f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, or give a .txt or .jsonl file"
+            f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, for models that see textvqa, or give a "
+            ".txt or .jsonl file"
         )
     documents = read_documents(Path(corpus))
     return "file", _revision(documents), documents, False

@@ -15,7 +15,7 @@ from prunelab.plan import PruningPlan, to_ranges
 CARD = """\
 ---
 {head}library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {task}
 tags:
 - pruned
 - prunelab
@@ -40,10 +40,10 @@ Compensation: {compensation}. {notes}
 ## How to load it
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto_class}, {reader_class}
 
-model = AutoModelForCausalLM.from_pretrained("PATH"{trust})
-tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = {auto_class}.from_pretrained("PATH"{trust})
+{reader} = {reader_class}.from_pretrained("PATH")
 ```
 {why_trust}
 {serving}
@@ -72,6 +72,7 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     """The text of a checkpoint's README.md."""
     mixed = type(pruned.model).__module__.endswith("modeling_prunelab")
     calibration = plan.provenance.get("calibration")
+    family = pruned.decoder.family
     base = plan.base.name
     is_id = base.count("/") == 1  # a folder's name has none
     return CARD.format(
@@ -79,6 +80,10 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         head=_head(base if is_id else None, licence_beside(Path(pruned.model.name_or_path))),
         origin=f"[{base}](https://huggingface.co/{base})" if is_id else base,
         serving=serving("PATH", pruned.decoder.family.name, mixed).rstrip("\n"),
+        task="image-text-to-text" if family.sees else "text-generation",
+        auto_class=family.auto_class,
+        reader="processor" if family.sees else "tokenizer",
+        reader_class="AutoProcessor" if family.sees else "AutoTokenizer",
         method=plan.method,
         before=plan.base.parameters,
         after=pruned.decoder.parameters,

@@ -39,7 +39,7 @@ class Form:
         model_class: the class that builds it.
         config: its config.
         family: the family it belongs to from now on.
-        stock: whether `AutoModelForCausalLM.from_pretrained(dir)` needs nothing else.
+        stock: whether `from_pretrained(dir)` of the family's auto class needs nothing else.
     """
 
     model_class: Any
@@ -50,12 +50,13 @@ class Form:
     def biases(self, decoder: Decoder, kept: Kept) -> Iterator[tuple[str, int]]:
         """Names and sizes of all projection biases that the form has; those the model lacked are zero."""
         shapes = kept.shapes(decoder.shapes)
+        config = self.config.get_text_config()
         for position, shape in enumerate(shapes):
-            own = self.config.per_layer_config[position]
+            own = config.per_layer_config[position]
             for layout in self.family.layouts():
                 name = f"{decoder.prefix}{position}."
                 switch = (self.family.bias_switches or {}).get(layout.writer)
-                everywhere = self.stock and switch is not None and getattr(self.config, switch)
+                everywhere = self.stock and switch is not None and getattr(config, switch)
                 if everywhere or getattr(own, _BIAS_SWITCH[layout.writer], False):
                     yield f"{name}{layout.writer}.bias", shape.hidden
                 if everywhere:
@@ -73,6 +74,23 @@ def choose_form(config: PreTrainedConfig, family: ModelFamily, kept: Kept, biase
         kept: what stays.
         biased: for each kept block, the output projections that get a bias.
     """
+    text = config.get_text_config()
+    form = _text_form(text, family, kept, biased)
+    return form if text is config else replace(form, config=_around(config, form.config))
+
+
+def _around(config: PreTrainedConfig, text: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of a model that sees, with another language model's inside."""
+    whole = copy.deepcopy(config)
+    for name in ("architectures", "auto_map"):
+        if getattr(whole, name, None) is not None:
+            setattr(whole, name, None)
+    whole.text_config = text
+    return whole
+
+
+def _text_form(config: PreTrainedConfig, family: ModelFamily, kept: Kept, biased: Sequence[frozenset[str]]) -> Form:
+    """The form of a language model, or, by its own config, of the one inside a model that sees."""
     fields = _cut_fields(config, family, kept)
     had_biases = [_biases_of(config.per_layer_config[block]) for block in kept.blocks]
     needed = [a | b for a, b in zip(biased, had_biases, strict=True)]

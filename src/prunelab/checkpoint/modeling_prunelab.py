@@ -10,9 +10,11 @@ attention was removed keeps a constant (the bias) in its place.
 from torch import nn
 from transformers import (
     Gemma2ForCausalLM,
+    Idefics3ForConditionalGeneration,
     LlamaForCausalLM,
     MistralForCausalLM,
     Qwen2ForCausalLM,
+    SmolVLMForConditionalGeneration,
 )
 
 
@@ -108,5 +110,23 @@ class PrunedGemma2ForCausalLM(Gemma2ForCausalLM):
         fit_widths(self.model, config)
 
 
+class PrunedIdefics3ForConditionalGeneration(Idefics3ForConditionalGeneration):
+    """Idefics3 whose language model has widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model.text_model, config.text_config)
+
+
+class PrunedSmolVLMForConditionalGeneration(SmolVLMForConditionalGeneration):
+    """SmolVLM whose language model has widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model.text_model, config.text_config)
+
+
 for _pruned in (PrunedLlamaForCausalLM, PrunedQwen2ForCausalLM, PrunedMistralForCausalLM, PrunedGemma2ForCausalLM):
     _pruned.register_for_auto_class("AutoModelForCausalLM")
+for _pruned in (PrunedIdefics3ForConditionalGeneration, PrunedSmolVLMForConditionalGeneration):
+    _pruned.register_for_auto_class("AutoModelForImageTextToText")

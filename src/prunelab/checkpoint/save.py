@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.checkpoint.card import model_card
@@ -10,6 +13,10 @@ from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
 
 PLAN_FILE = "pruning_plan.json"
+PROCESSOR_FILES = (
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "chat_template.json",
+    "chat_template.jinja",
+)  # fmt: skip
 
 
 def save_checkpoint(
@@ -30,10 +37,34 @@ def save_checkpoint(
         OutputExists: `out` exists and `overwrite` is false.
         DiskFull: no room, found before writing where possible.
     """
-    tensors = pruned.model.state_dict().values()
-    require_space(out, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
-    with written_folder(out, overwrite) as aside:
-        pruned.model.save_pretrained(aside)
-        pruned.tokenizer.save_pretrained(aside)
+    with save_model(pruned, out, overwrite) as aside:
         plan.save(aside / PLAN_FILE)
         (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
+
+
+@contextmanager
+def save_model(model: LanguageModel, out: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Write a model with all that reads for it, whole or not at all; gives the folder for what else belongs there.
+
+    Raises:
+        OutputExists: `out` exists and `overwrite` is false.
+        DiskFull: no room, found before writing where possible.
+    """
+    tensors = model.model.state_dict().values()
+    require_space(out, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    with written_folder(out, overwrite) as aside:
+        model.model.save_pretrained(aside)
+        model.tokenizer.save_pretrained(aside)
+        save_processor(model, aside)
+        yield aside
+
+
+def save_processor(model: LanguageModel, folder: Path) -> None:
+    """What a model that sees reads images with; where it could not be loaded, its files as they lie."""
+    if model.processor is not None:
+        model.processor.save_pretrained(folder)
+    elif model.decoder.family.sees:
+        for name in PROCESSOR_FILES:
+            path = Path(str(model.model.name_or_path)) / name
+            if path.is_file() and not (folder / name).exists():
+                shutil.copyfile(path, folder / name)

@@ -31,7 +31,14 @@ def find_family(config: PreTrainedConfig, name: str = "the model") -> ModelFamil
     Raises:
         UnsupportedModel: naming the architecture and listing the supported ones.
     """
-    return family_of(config.architectures or (), name)
+    family = family_of(config.architectures or (), name)
+    inside = config.get_text_config().model_type
+    if family.language_family not in (None, inside):
+        raise UnsupportedModel(
+            f"{name} is a {family.stock_class} around a language model of type {inside!r}, which prunelab cannot take "
+            f"apart there: supported inside it is {family.language_family}"
+        )
+    return family
 
 
 def family_of(architectures: Sequence[str], name: str = "the model") -> ModelFamily:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,8 @@ class ModelFamily:
         needs_start_token: the model is unusable without its start token in front of every window (Gemma).
         llama_unless: the config field that must be unset for the model to compute what a Llama with biases on every
             projection computes; such a model can be saved as that Llama where its own class has no slot for a bias.
+        auto_class: the transformers class that finds the stock class for a checkpoint.
+        language_family: of a model that sees, the family of its language model; None for a language model.
     """
 
     name: str
@@ -158,6 +160,13 @@ class ModelFamily:
     per_layer_lists: tuple[str, ...] = ("layer_types",)
     needs_start_token: bool = False
     llama_unless: str | None = None
+    auto_class: str = "AutoModelForCausalLM"
+    language_family: str | None = None
+
+    @property
+    def sees(self) -> bool:
+        """Whether images are part of its input."""
+        return self.language_family is not None
 
     def shapes(self, config: PreTrainedConfig) -> tuple[BlockShape, ...]:
         """The widths of every block, read from the config alone."""
@@ -204,6 +213,19 @@ class Decoder:
         """The module that turns token ids into final hidden states."""
         body: nn.Module = attrgetter(self.family.decoder)(self.model)
         return body
+
+    def run(self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Final hidden states, shape `(rows, tokens, hidden)`, of tokens of shape `(rows, tokens)`.
+
+        Args:
+            token_ids: on the model's device.
+            mask: true where a token counts; None where all do.
+            seen: the pixels of a model that sees, for the places in which its image tokens stand.
+        """
+        body: Any = self.model.base_model if seen else self.body
+        moved = {name: tensor.to(token_ids.device) for name, tensor in (seen or {}).items()}
+        states: Tensor = body(input_ids=token_ids, attention_mask=mask, use_cache=False, **moved).last_hidden_state
+        return states
 
     @property
     def blocks(self) -> nn.ModuleList:

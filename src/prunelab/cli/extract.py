@@ -1,0 +1,44 @@
+"""`prunelab extract-language-model`: a model that sees and the language model inside it, apart and together again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunelab.cli.options import Device, Dtype, Model, Overwrite
+from prunelab.cli.terminal import app, out
+
+
+@app.command("extract-language-model")
+def extract_language_model(
+    model: Model,
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the checkpoint to")],
+    into: Annotated[
+        str | None, typer.Option(help="put MODEL, a language model, back into this model that sees")
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Take the language model out of a model that sees, as a checkpoint of its own; with --into, put one back."""
+    from prunelab import reconnect
+    from prunelab.checkpoint.save import PLAN_FILE, save_model
+    from prunelab.files import refuse_existing
+    from prunelab.loading import load_model
+
+    refuse_existing(out_folder, overwrite, folder=True)
+    given = load_model(model, device=device, dtype=dtype)
+    if into is None:
+        made = reconnect.extract_language_model(given)
+    else:
+        made = reconnect.reconnect(given, load_model(into, device=device, dtype=dtype))
+    with save_model(made, out_folder, overwrite) as aside:
+        plan = Path(model) / PLAN_FILE
+        if plan.is_file():
+            shutil.copyfile(plan, aside / PLAN_FILE)
+    out.print(f"{made.decoder.parameters:,} parameters, {len(made.decoder.shapes)} blocks, written to {out_folder}")
+    if into is None:
+        out.print(f"next: prunelab prune {out_folder} --out DIR, then back with --into {model}")

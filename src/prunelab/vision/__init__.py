@@ -1,0 +1,1 @@
+"""Models that see: images read one by one, prompts, and answers in batches."""

@@ -1,0 +1,51 @@
+"""From a question and its images to what a model that sees takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+
+def prompt_text(processor: Any, question: str, images: int) -> str:
+    """The text that a model is given: the question behind its images, in the processor's own form of a dialogue.
+
+    Args:
+        processor: the model's; without a chat template the images stand before the question, and nothing else.
+        question: as the benchmark words it.
+        images: how many there are.
+    """
+    if not getattr(processor, "chat_template", None):
+        return f"{processor.image_token * images}{question}\n"
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
+    text: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    return text
+
+
+def model_inputs(
+    processor: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], padding_side: str
+) -> dict[str, torch.Tensor]:
+    """A batch: token ids, attention mask, and pixels where there are images.
+
+    Args:
+        processor: the model's.
+        texts: with a mark in the place of every image.
+        images: those of each text.
+        padding_side: `left` to generate behind the texts, `right` otherwise.
+    """
+    start = processor.tokenizer.bos_token
+    # A chat template puts the start token in by itself, and it is not to stand there twice.
+    special = not (start and all(text.startswith(start) for text in texts))
+    shown = {"images": [list(some) for some in images]} if any(images) else {}
+    batch = processor(
+        text=list(texts),
+        padding=True,
+        padding_side=padding_side,
+        add_special_tokens=special,
+        return_tensors="pt",
+        **shown,
+    )
+    kept = ("input_ids", "attention_mask", "pixel_values", "pixel_attention_mask")
+    return {name: batch[name] for name in kept if name in batch}

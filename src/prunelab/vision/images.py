@@ -1,0 +1,117 @@
+"""Images read one by one: whatever a file holds becomes an RGB picture, or a reason why not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from prunelab.errors import DataError
+
+MOST_PIXELS = 80_000_000
+"""An image of more is not decoded: Pillow itself takes such files for attacks."""
+LARGE_SIDE = 4096
+"""A larger image is scaled down to this; the largest size that Idefics3's image processor makes is below it."""
+_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+class UnusableImage(DataError):
+    """An image that cannot be shown to a model; its message is the reason in a few words."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that lies somewhere.
+
+    Attributes:
+        name: what messages call it.
+        read: gives the file's bytes; raises OSError where there is none.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image ready for a model.
+
+    Attributes:
+        image: RGB.
+        remarks: what had to be done to it: `greyscale`, `transparent`, `scaled down`.
+    """
+
+    image: Image.Image
+    remarks: tuple[str, ...] = ()
+
+
+def file_picture(path: Path) -> Picture:
+    """The image in a file."""
+    return Picture(path.name, path.read_bytes)
+
+
+def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Picture:
+    """The image in a data set's row, as `datasets.Image(decode=False)` gives it: bytes, or the path of a file.
+
+    Args:
+        name: what messages call it.
+        row: gives the image's entry.
+    """
+
+    def read() -> bytes:
+        entry = row() or {}
+        if entry.get("bytes"):
+            return bytes(entry["bytes"])
+        if entry.get("path"):
+            return Path(entry["path"]).read_bytes()
+        raise FileNotFoundError(name)
+
+    return Picture(name, read)
+
+
+def open_picture(picture: Picture) -> Opened:
+    """Read and decode an image; transparent ones are laid on white.
+
+    Raises:
+        UnusableImage: missing, broken, or enormous.
+    """
+    try:
+        data = picture.read()
+    except OSError:
+        raise UnusableImage("missing") from None
+    try:
+        image = Image.open(io.BytesIO(data))
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise UnusableImage(f"enormous ({width} x {height} pixels)")
+        return _as_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnusableImage("enormous") from None
+    except _BROKEN:
+        raise UnusableImage("broken") from None
+
+
+def _as_rgb(image: Image.Image) -> Opened:
+    remarks = []
+    if max(image.size) > LARGE_SIDE:
+        remarks.append("scaled down")
+        image.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # of a JPEG, decode no more than is needed
+        image.thumbnail((LARGE_SIDE, LARGE_SIDE))
+    if image.mode in _ALPHA or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        if clear.getchannel("A").getextrema() != (255, 255):
+            remarks.append("transparent")
+            white = Image.new("RGBA", clear.size, "white")
+            image = Image.alpha_composite(white, clear)
+    elif image.mode in ("1", "L", "I", "I;16", "F"):
+        remarks.append("greyscale")
+        if image.mode in ("I", "I;16"):  # 16 bits, which Pillow would cut off instead of scaling
+            image = image.point(lambda value: value / 256).convert("L")
+    return Opened(image.convert("RGB"), tuple(remarks))
