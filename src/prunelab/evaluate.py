@@ -12,7 +12,9 @@ import torch
 
 from prunelab.benchmarks import Benchmark, EvaluationSettings, find_benchmark
 from prunelab.benchmarks.base import Progress
-from prunelab.loading import LanguageModel
+from prunelab.errors import InvalidRequest
+from prunelab.families import families, find_family
+from prunelab.loading import LanguageModel, load_config
 from prunelab.prune import versions
 from prunelab.results import Cell, Measurement, Scalar, measurements_of
 
@@ -54,6 +56,21 @@ def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
             benchmark.check(settings)
         else:
             benchmark.check_model(model, settings)
+
+
+def check_sight(runs: Iterable[Run], path: str) -> None:
+    """Refuse a language model to benchmarks that show images, before it is loaded; reads its config if there are any.
+
+    Raises:
+        InvalidRequest: naming the benchmarks and the families that see.
+    """
+    seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.sees))
+    if seeing and not (family := find_family(load_config(path), path)).sees:
+        known = ", ".join(one.name for one in families.values() if one.sees)
+        raise InvalidRequest(
+            f"{path} is a {family.name}, a language model, and {', '.join(seeing)} shows images: give a model that "
+            f"sees ({known}), or other benchmarks"
+        )
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunelab.config import StudyConfig, write_config
-from prunelab.evaluate import check_all
+from prunelab.evaluate import check_all, check_sight
 from prunelab.files import require_place
 from prunelab.grid import cells_of, grid_of, model_runs
 from prunelab.loading import parse_device
@@ -68,7 +68,9 @@ def check_study(config: StudyConfig) -> None:
     checked = []
     for entry in config.models:
         parse_device(entry.device or config.device)
-        checked += [run for run in model_runs(config, entry) if run not in checked]
+        own = model_runs(config, entry)
+        check_sight(own, entry.path)
+        checked += [run for run in own if run not in checked]
     check_all(checked)
 
 

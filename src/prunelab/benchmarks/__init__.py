@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Score
 from prunelab.registry import Registry
@@ -21,17 +22,23 @@ for _module in pkgutil.iter_modules(__path__):
     if _module.name != "base":
         importlib.import_module(f"{__name__}.{_module.name}")
 
-from prunelab.benchmarks.text import TextPerplexity  # noqa: E402  (after the siblings it is one of)
+from prunelab.benchmarks.pope import Pope  # noqa: E402  (after the siblings it is one of)
+from prunelab.benchmarks.text import TextPerplexity  # noqa: E402
 
 
 def find_benchmark(name: str) -> Benchmark:
     """A benchmark by name; `text:FILE` measures the perplexity of any text.
+
+    `pope:QUESTIONS:IMAGES` is POPE from the official question files and a folder of images.
 
     Raises:
         UnknownName: with the nearest name.
     """
     if name.startswith("text:"):
         return TextPerplexity(name.removeprefix("text:"))
+    if name.startswith("pope:"):
+        questions, _, images = name.removeprefix("pope:").partition(":")
+        return Pope(Path(questions), Path(images or questions))
     return benchmarks[name]
 
 

@@ -109,6 +109,7 @@ class Benchmark(ABC):
         is_timing: the figures are times, which differ from run to run.
         scores_likelihoods: all that it asks of a model are likelihoods of given tokens, so that a model and its cuts in
             depth can be asked in one pass.
+        sees: it shows images, which only a model of a family that sees can take.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Benchmark(ABC):
     shots: ClassVar[int | None] = None
     is_timing: ClassVar[bool] = False
     scores_likelihoods: ClassVar[bool] = False
+    sees: ClassVar[bool] = False
 
     def sources(self) -> Sequence[Source]:
         """The data sets it reads; by default none."""

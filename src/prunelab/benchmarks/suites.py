@@ -35,6 +35,7 @@ for _suite in (
         "everything textual that the study of Rethinking the Value of Training-Free Structured Pruning measures",
         (*COMMONSENSE, "mmlu", "gsm8k", "wikitext2", "humaneval", "ifeval", "stereoset", "throughput"),
     ),
+    Suite("vision", "what a model that sees sees: POPE, TextVQA, MMMU", ("pope", "textvqa", "mmmu")),
     Suite(
         "quick",
         "a first look: 100 documents each of knowledge, reasoning and generation (shares are good to 5 points)",

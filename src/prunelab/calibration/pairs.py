@@ -17,7 +17,7 @@ from prunelab.calibration.corpus import CalibrationSet
 from prunelab.datasets import Source
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.vision.dialogue import model_inputs, prompt_text
-from prunelab.vision.images import Picture, UnusableImage, file_picture, open_picture, row_picture
+from prunelab.vision.images import Picture, UnusableImage, column_picture, file_picture, open_picture
 from prunelab.vision.prompts import BRIEFLY
 
 TEXTVQA = Source("lmms-lab/textvqa", "default", wanted_by="--benchmark textvqa")
@@ -177,7 +177,7 @@ class _HubPairs(Sequence[Pair]):
     def __getitem__(self, index: Any) -> Any:
         row = self._rows[index]
         answer = Counter(row["answers"]).most_common(1)[0][0]
-        picture = row_picture(f"row {index}", lambda: self._rows[index]["image"])
+        picture = column_picture(f"row {index}", self._rows, index)
         return Pair(picture, f"{row['question'].capitalize()}\n{BRIEFLY}", answer)
 
 

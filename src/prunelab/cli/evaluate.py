@@ -104,13 +104,14 @@ def _evaluate(
     placement: tuple[str | None, str | None],
     overwrite: bool,
 ) -> None:
-    from prunelab.evaluate import check_all, dense_cell
+    from prunelab.evaluate import check_all, check_sight, dense_cell
     from prunelab.evaluate import evaluate as run
     from prunelab.files import refuse_existing
     from prunelab.loading import load_model
 
     if out_file is not None:
         refuse_existing(out_file, overwrite)
+    check_sight(runs, name)
     check_all(runs)
     model = load_model(name, device=placement[0], dtype=placement[1])
     check_all(runs, model)
@@ -151,5 +152,6 @@ def _remarks(details: dict[str, Any]) -> list[str]:
         "sentences split without nltk's trained data": details.get("punkt") == "untrained",
         f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
         f"intersentence {details.get('intersentence')}": details.get("intersentence"),
+        f"images that could not be shown: {details.get('unusable images')}": details.get("unusable images"),
     }
     return [remark for remark, holds in remarks.items() if holds]

@@ -28,6 +28,7 @@ def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"]
             chance, shots = ("" if x is None else f"{x:.3g}" for x in (b.chance, b.shots))
             table.add_row(b.name, b.title, b.primary, chance, shots)
         table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "", "")
+        table.add_row("pope:QUESTIONS:IMAGES", "POPE from its official question files", "acc", "0.5", "")
     elif what == "suites":
         table = RichTable("suite", "what it is", "limit", "benchmarks")
         for s in suites.values():

@@ -76,6 +76,11 @@ def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Pictu
     return Picture(name, read)
 
 
+def column_picture(name: str, rows: Any, index: int, column: str = "image") -> Picture:
+    """The image in a column of a data set's row; `rows[index]` is read when the image is."""
+    return row_picture(name, lambda: rows[index].get(column))
+
+
 def open_picture(picture: Picture) -> Opened:
     """Read and decode an image; transparent ones are laid on white.
 

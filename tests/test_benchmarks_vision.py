@@ -1,0 +1,300 @@
+"""POPE, TextVQA and MMMU as they run: data as they lie on the hub, images of all sorts, models of both kinds."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+import yaml
+from conftest import Ran, Tiny
+from PIL import Image
+from seeing import stripes
+
+from prunelab.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.benchmarks.mmmu import DISCIPLINES, SOURCES
+from prunelab.errors import DataError, InvalidRequest
+from prunelab.vision.answering import ImageReport, PictureQuestion, answers
+from prunelab.vision.dialogue import prompt_text
+from prunelab.vision.images import LARGE_SIDE, Picture, UnusableImage, file_picture, open_picture
+
+Command = Callable[..., Ran]
+TinyOf = Callable[[str], Tiny]
+
+
+def png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def write_repository(folder: Path, configs: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Rows with images as Parquet, named in a README as on the hub."""
+    listed = []
+    for config, splits in configs.items():
+        parts = []
+        for split, rows in splits.items():
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            images = {name: datasets.Image() for name in columns if name.startswith("image") and name[5:6] in ("", "_")}
+            images.pop("image_source", None)
+            data = datasets.Dataset.from_dict(columns)
+            for name, feature in images.items():
+                data = data.cast_column(name, feature)
+            path = folder / config / f"{split}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data.to_parquet(path)
+            parts.append({"split": split, "path": f"{config}/{split}.parquet"})
+        listed.append({"config_name": config, "data_files": parts})
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': listed})}---\n")
+
+
+def pope_rows() -> list[dict[str, Any]]:
+    """Two questions of each category; one image broken, one greyscale, one transparent."""
+    odd: dict[int, bytes] = {
+        1: b"no image at all",
+        2: png(stripes(mode="L")),
+        3: png(Image.new("RGBA", (20, 20), (255, 0, 0, 90))),
+    }
+    return [
+        {
+            "id": str(index),
+            "question_id": str(index % 2 + 1),
+            "question": f"Is there a thing {index} in the image?",
+            "answer": ("yes", "no")[index % 2],
+            "image_source": f"image {index}.png",
+            "image": {"bytes": odd.get(index, png(stripes(20 + index))), "path": None},
+            "category": ("random", "popular", "adversarial")[index // 2],
+        }
+        for index in range(6)
+    ]
+
+
+def mmmu_row(subject: str, index: int, lettered: bool = True) -> dict[str, Any]:
+    picture = {"bytes": png(stripes(16 + index)), "path": None}
+    return {
+        "id": f"validation_{subject}_{index + 1}",
+        "question": "What is in <image 1>, and what in <image 2>?" if index else "What is in <image 1>?",
+        "options": "['red', 'it\\'s blue', \"<image 2>\"]" if lettered else "[]",
+        "answer": "B" if lettered else "['12', 'twelve']",
+        "question_type": "multiple-choice" if lettered else "open",
+        "image_1": picture,
+        "image_2": picture if index or lettered else None,
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three repositories."""
+    root = tmp_path_factory.mktemp("vision")
+    write_repository(root / "lmms-lab" / "POPE", {"default": {"test": pope_rows()}})
+    reading = [
+        {
+            "question_id": index,
+            "question": "what is WRITTEN here?",
+            "image": {"bytes": png(stripes(20 + index)), "path": None},
+            "answers": ["stop"] * 7 + ["a stop", "halt", "two"],
+        }
+        for index in range(4)
+    ]
+    write_repository(root / "lmms-lab" / "textvqa", {"default": {"train": reading, "validation": reading[:3]}})
+    subjects = {
+        subject: {"validation": [mmmu_row(subject, 0), mmmu_row(subject, 1, lettered=number > 0)]}
+        for number, subject in enumerate(SOURCES)
+    }
+    write_repository(root / "MMMU" / "MMMU", subjects)
+    return root
+
+
+def test_pope_runs_over_images_of_all_sorts(root: Path, tiny: TinyOf) -> None:
+    settings = EvaluationSettings(datasets_root=root)
+    found = find_benchmark("pope").evaluate(tiny("idefics3").model, settings)
+    assert found.conditions["images unusable"] == 1
+    assert found.conditions["unusable images"] == "image 1.png (broken)"
+    assert found.conditions["images greyscale"] == 1
+    assert found.conditions["images transparent"] == 1
+    assert found.conditions["left_out"] == 1
+    assert [record["sample"] for record in found.samples] == [
+        "random/1", "popular/1", "popular/2", "adversarial/1", "adversarial/2",
+    ]  # fmt: skip
+    groups = {(score.group, score.metric): score for score in found.scores}
+    assert found.scores[0].metric == find_benchmark("pope").primary
+    assert groups["", "acc"].n == 5
+    assert groups["random", "acc"].n == 1
+    metrics = {"acc", "f1", "precision", "recall", "yes_share", "unparseable", "strict_acc"}
+    assert {metric for group, metric in groups if group == "adversarial"} == metrics
+    limited = find_benchmark("pope").evaluate(tiny("idefics3").model, EvaluationSettings(datasets_root=root, limit=1))
+    assert [record["category"] for record in limited.samples] == ["random", "popular", "adversarial"]
+
+
+def test_textvqa_asks_without_recognised_words(root: Path, tiny: TinyOf) -> None:
+    benchmark = find_benchmark("textvqa")
+    settings = EvaluationSettings(datasets_root=root)
+    found = benchmark.evaluate(tiny("idefics3").model, settings)
+    assert found.scores[0].n == 3
+    assert found.conditions["ocr_tokens"] is False
+    asked = benchmark.question(benchmark.questions(settings)[0])  # type: ignore[attr-defined]
+    assert asked.prompt == "What is written here?\nAnswer the question using a single word or phrase."
+    records = pd.DataFrame(found.samples)
+    worse = records.assign(score=0.0)
+    best = records.assign(score=1.0)
+    compared = benchmark.compare(best, worse)
+    assert compared is not None
+    assert compared.difference == pytest.approx(-1.0)
+
+
+def test_mmmu_has_six_disciplines_of_thirty_subjects(root: Path, tiny: TinyOf) -> None:
+    assert sum(map(len, DISCIPLINES.values())) == 30
+    benchmark = find_benchmark("mmmu")
+    settings = EvaluationSettings(datasets_root=root)
+    items = benchmark.questions(settings)  # type: ignore[attr-defined]
+    assert items[0].options == ("red", "it's blue", "image 2")
+    assert len(items[0].pictures) == 2
+    assert items[1].answer == ("12", "twelve")
+    assert items[1].options == ()
+    asked = benchmark.question(items[0])  # type: ignore[attr-defined]
+    assert asked.prompt == (
+        "What is in ?\nA. red\nB. it's blue\nC. image 2\n"
+        "Answer with the option's letter from the given choices directly."
+    )
+    found = benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(datasets_root=root, limit=1))
+    assert found.scores[0].n == 30
+    groups = [score.group for score in found.scores if score.metric == "acc"]
+    assert len(groups) == 1 + 6 + 30
+    assert all(record["guessed"] or record["prediction"] in "ABC" for record in found.samples)
+    again = benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(datasets_root=root, limit=1))
+    assert again.samples == found.samples
+
+
+def test_pope_from_its_official_files(tiny: TinyOf, tmp_path: Path, shared: Path) -> None:
+    names = set()
+    for category in ("random", "popular", "adversarial"):
+        lines = (shared / "bench" / "pope" / f"coco_pope_{category}.json").read_text().splitlines()
+        names.update(json.loads(line)["image"] for line in lines[:12])
+    assert len(names) == 2
+    kept = sorted(names)[0]
+    stripes().save(tmp_path / kept, "JPEG")
+    benchmark = find_benchmark(f"pope:{shared / 'bench' / 'pope'}:{tmp_path}")
+    found = benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(limit=12))
+    assert benchmark.name == "pope"
+    assert found.scores[0].n == 18
+    assert found.conditions["left_out"] == 18
+    assert found.conditions["unusable images"] == f"{sorted(names)[1]} (missing)"
+    everything = benchmark.questions(EvaluationSettings())  # type: ignore[attr-defined]
+    assert len(everything) == 9000
+    assert {item.label for item in everything} == {"yes", "no"}
+    with pytest.raises(DataError, match=r"has no file like coco_pope_random\.json"):
+        find_benchmark(f"pope:{tmp_path}").check(EvaluationSettings())
+
+
+def test_not_one_image_is_an_error(tiny: TinyOf, shared: Path, tmp_path: Path) -> None:
+    benchmark = find_benchmark(f"pope:{shared / 'bench' / 'pope'}:{tmp_path}")
+    with pytest.raises(DataError, match="not one image of pope can be shown"):
+        benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(limit=2))
+
+
+def read(data: bytes) -> Any:
+    return open_picture(Picture("x", lambda: data))
+
+
+def test_images_of_all_sorts(tmp_path: Path) -> None:
+    assert read(png(stripes())).remarks == ()
+    grey = read(png(stripes(mode="L")))
+    assert (grey.image.mode, grey.remarks) == ("RGB", ("greyscale",))
+    clear = read(png(Image.new("RGBA", (3, 3), (255, 0, 0, 0))))
+    assert (clear.image.getpixel((1, 1)), clear.remarks) == ((255, 255, 255), ("transparent",))
+    assert read(png(Image.new("RGBA", (3, 3), (255, 0, 0, 255)))).remarks == ()
+    deep = Image.new("I;16", (4, 4), 65535)
+    assert read(png(deep)).image.getpixel((0, 0)) == (255, 255, 255)
+    palette = stripes().convert("P")
+    assert read(png(palette)).image.mode == "RGB"
+    large = read(png(Image.new("RGB", (LARGE_SIDE + 900, 10))))
+    assert (large.image.size, large.remarks) == ((LARGE_SIDE, 8), ("scaled down",))
+    with pytest.raises(UnusableImage, match=r"enormous \(9000 x 9000 pixels\)"):
+        read(png(Image.new("1", (9000, 9000))))
+    with pytest.raises(UnusableImage, match="enormous"):
+        read(png(Image.new("1", (20000, 10000))))
+    whole = png(stripes(60, 60))
+    for broken in (b"", b"text", whole[: len(whole) // 2], whole[:8] + b"\0" * 40):
+        with pytest.raises(UnusableImage, match="broken"):
+            read(broken)
+    with pytest.raises(UnusableImage, match="missing"):
+        open_picture(file_picture(tmp_path / "absent.png"))
+
+
+def test_answers_do_not_depend_on_the_batch(tiny: TinyOf) -> None:
+    t = tiny("idefics3")
+
+    def ask(rows: int) -> list[str]:
+        questions = [
+            PictureQuestion(
+                str(n), "so? " * n, tuple(Picture("x", lambda n=n: png(stripes(16 + n))) for _ in range(n % 3))
+            )
+            for n in range(7)
+        ]
+        return [text for _, text in answers(t.model, questions, ImageReport(), max_new_tokens=6, rows=rows)]
+
+    assert ask(1) == ask(3) == ask(7)
+
+
+def test_answers_are_what_the_library_generates(tiny: TinyOf) -> None:
+    t = tiny("idefics3")
+    question = PictureQuestion("0", "what?", (Picture("x", lambda: png(stripes())),))
+    ((_, text),) = answers(t.model, [question], ImageReport(), max_new_tokens=9)
+    inputs = t.model.processor(
+        text=[prompt_text(t.model.processor, "what?", 1)], images=[[stripes()]], return_tensors="pt"
+    )
+    written = t.model.model.generate(
+        **inputs, max_new_tokens=9, do_sample=False, pad_token_id=0, eos_token_id=[257, 260]
+    )
+    new = written[0, inputs["input_ids"].shape[1] :]
+    assert text == t.model.tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+def test_a_language_model_is_refused_before_it_is_loaded(
+    command: Command, tiny_checkpoint: Callable[[str], Path], tmp_path: Path, root: Path
+) -> None:
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    (folder / "config.json").write_text((tiny_checkpoint("llama") / "config.json").read_text())  # and no weights
+    ran = command("evaluate", folder, "--benchmark", "pope", "--benchmark", "textvqa", "--datasets-root", root)
+    assert ran.code == 2
+    assert "is a llama, a language model, and pope, textvqa shows images: give a model that sees (idefics3" in ran.err
+    ran = command("study", "--model", folder, "--benchmark", "mmmu", "--datasets-root", root, "--out", tmp_path / "run")
+    assert ran.code == 2
+    assert "shows images: give a model that sees" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_without_a_processor_is_told_what_it_lacks(tiny: TinyOf, root: Path) -> None:
+    from dataclasses import replace
+
+    blind = replace(tiny("idefics3").model, processor=None)
+    with pytest.raises(InvalidRequest, match="was loaded without a processor for images, and pope shows some"):
+        find_benchmark("pope").check_model(blind, EvaluationSettings(datasets_root=root))
+
+
+def test_the_command_names_what_could_not_be_shown(
+    command: Command, tiny_checkpoint: Callable[[str], Path], root: Path
+) -> None:
+    ran = command(
+        "evaluate", tiny_checkpoint("idefics3"), "--suite", "vision", "--limit", 2, "--datasets-root", root,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "image 1.png (broken)" in ran.out
+    assert "vqa_acc" in ran.out
+
+
+def test_text_benchmarks_run_on_models_that_see(
+    command: Command, tiny_checkpoint: Callable[[str], Path], miniature: Path
+) -> None:
+    ran = command(
+        "evaluate", tiny_checkpoint("idefics3"), "--benchmark", "arc_easy", "--limit", 2, "--datasets-root", miniature,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
