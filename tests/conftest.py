@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 from miniature_hub import write_hub
+from miniature_vision import write_vision_hub
 from seeing import seeing_config, seeing_processor, sees
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -137,6 +138,12 @@ def _own_copies_of_data(tmp_path_factory: pytest.TempPathFactory) -> None:
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of data sets with a few documents of every text benchmark; no test may change it."""
     return write_hub(tmp_path_factory.mktemp("hub"))
+
+
+@pytest.fixture(scope="session")
+def vision_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data sets with a few documents of every vision benchmark; no test may change it."""
+    return write_vision_hub(tmp_path_factory.mktemp("vision"))
 
 
 @pytest.fixture(scope="session")

@@ -45,11 +45,14 @@ def settings_for(root: Path, **more: Any) -> EvaluationSettings:
 def test_every_benchmark_keeps_the_contract(
     name: str, miniature: Path, tiny: TinyOf, request: pytest.FixtureRequest
 ) -> None:
-    benchmark, model, settings = benchmarks[name], tiny("llama").model, settings_for(miniature)
+    benchmark, model = benchmarks[name], tiny("idefics3" if benchmarks[name].sees else "llama").model
+    if benchmark.sees:
+        miniature = request.getfixturevalue("vision_hub")
+    settings = settings_for(miniature)
     if name == "humaneval":
         request.getfixturevalue("can_cage")
     for source in benchmark.sources():
-        assert (miniature / source.repository).is_dir(), f"add documents of {source} to tests/miniature_hub.py"
+        assert (miniature / source.repository).is_dir(), f"add documents of {source} to tests/miniature_*.py"
     assert benchmark.name == name
     assert benchmark.title
     assert benchmark.chance is None or 0 < benchmark.chance < (100 if name == "stereoset" else 1)

@@ -27,6 +27,7 @@ from prunelab.losses import mean_loss
 from prunelab.methods import methods
 from prunelab.prune import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
 from prunelab.reconnect import extract_language_model, reconnect
+from prunelab.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 Command = Callable[..., Ran]
@@ -253,6 +254,10 @@ def test_calibration_on_pairs_sees_the_images(pairs: Path, seeing: TinyOf) -> No
     assert mean_loss(t.model, drawn.held_out_pairs) > 0
     plan = make_pruning_plan(t.model, "hybrid", 0.3, statistics=found, calibration=drawn)
     assert plan.provenance["calibration"]["corpus"] == "pairs.jsonl"
+    kept = make_pruning_plan(t.model, "flap", 0.3, statistics=found).kept
+    fitted = [cut(t.model.decoder, kept, "least_squares", found, calibration) for calibration in (drawn, blind)]
+    seen, unseen = (logits(model, shown(t)) for model in fitted)
+    assert not torch.allclose(seen, unseen, rtol=1e-3)
 
 
 def test_pairs_that_do_not_suffice_are_told(pairs: Path, tiny: TinyOf, seeing: TinyOf) -> None:

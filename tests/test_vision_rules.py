@@ -46,7 +46,8 @@ def test_pope_figures() -> None:
 
 def test_pope_figures_of_a_model_that_has_collapsed() -> None:
     always = pope.score(["yes"] * 4, ["yes", "yes", "no", "no"])
-    assert (always.accuracy, always.f1, always.yes_share) == (0.5, pytest.approx(2 / 3), 1.0)
+    assert (always.accuracy, always.yes_share) == (0.5, 1.0)
+    assert always.f1 == pytest.approx(2 / 3)
     never = pope.score(["no"] * 4, ["yes", "yes", "no", "no"])
     assert (never.accuracy, never.precision, never.recall, never.f1) == (0.5, 0.0, 0.0, 0.0)
     with pytest.raises(InvalidRequest, match="give at least one"):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunelab.calibration import CalibrationSet
+from prunelab.calibration.corpus import CalibrationSet, Pairs
 from prunelab.families import Decoder
 
 TOKENS_A_BATCH = 4096
@@ -84,10 +84,16 @@ class Blockwise:
         token_ids: shape `(samples, tokens)`.
         mask: true where a token counts, same shape; None where all do.
         tokens_a_batch: how many tokens go through at once.
+        pairs: the images that belong to the tokens, where they are a model's that sees.
     """
 
     def __init__(
-        self, decoder: Decoder, token_ids: Tensor, mask: Tensor | None = None, tokens_a_batch: int = TOKENS_A_BATCH
+        self,
+        decoder: Decoder,
+        token_ids: Tensor,
+        mask: Tensor | None = None,
+        tokens_a_batch: int = TOKENS_A_BATCH,
+        pairs: Pairs | None = None,
     ) -> None:
         self.decoder = decoder
         device = next(decoder.body.parameters()).device
@@ -96,24 +102,27 @@ class Blockwise:
         masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
         self.masks: list[Tensor | None] = list(masks)
         self.blocks_run = 0.0
-        entered = [self._entered(ids, m) for ids, m in zip(self.token_ids, self.masks, strict=True)]
+        seen = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
+        entered = [self._entered(*one) for one in zip(self.token_ids, self.masks, seen, strict=True)]
         self.start: Hidden = [hidden for hidden, _ in entered]
         self._arguments = [arguments for _, arguments in entered]
 
     @classmethod
     def of(cls, decoder: Decoder, calibration: CalibrationSet) -> Blockwise:
         """The tokens that are calibrated on."""
-        return cls(decoder, calibration.token_ids, calibration.attention_mask)
+        return cls(decoder, calibration.token_ids, calibration.attention_mask, pairs=calibration.pairs)
 
     @torch.inference_mode()
-    def _entered(self, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, list[dict[str, Any]]]:
+    def _entered(
+        self, ids: Tensor, mask: Tensor | None, seen: dict[str, Tensor]
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
         """The hidden states before the first block, and every block's other arguments."""
         body, name = self.decoder.body, self.decoder.family.blocks
         recorders = nn.ModuleList(_Recorder() for _ in self.decoder.shapes)
         blocks = self.decoder.blocks
         setattr(body, name, recorders)
         try:
-            body(input_ids=ids, attention_mask=mask, use_cache=False)
+            self.decoder.run(ids, mask, seen)
         finally:
             setattr(body, name, blocks)
         arguments = [recorder.arguments for recorder in recorders if isinstance(recorder, _Recorder)]

@@ -78,6 +78,8 @@ class VisionBenchmark(Benchmark):
             records.append(self.record(items[question.id], answer, settings))
             if progress is not None:
                 progress(len(records), len(items))
+        if progress is not None:  # questions that were left out are done as well
+            progress(len(items), len(items))
         if not records:
             raise DataError(f"not one image of {self.name} can be shown: {report.conditions()['unusable images']}")
         conditions = {

@@ -43,7 +43,6 @@ class TextVqa(VisionBenchmark):
     name = "textvqa"
     title: ClassVar[str] = "TextVQA: reading in pictures, against ten people's answers (images)"
     primary: ClassVar[str] = "vqa_acc"
-    chance: ClassVar[float | None] = 0.0
 
     def sources(self) -> Sequence[Source]:
         """The hub's copy."""
