@@ -197,7 +197,8 @@ def test_the_command_names_what_could_not_be_shown(
     command: Command, tiny_checkpoint: Callable[[str], Path], vision_hub: Path
 ) -> None:
     ran = command(
-        "evaluate", tiny_checkpoint("idefics3"), "--benchmark", "pope", "--benchmark", "textvqa", "--limit", 2, "--datasets-root", vision_hub,
+        "evaluate", tiny_checkpoint("idefics3"), "--benchmark", "pope", "--benchmark", "textvqa", "--limit", 2,
+        "--datasets-root", vision_hub,
         "--device", "cpu",
     )  # fmt: skip
     assert ran.code == 0, ran.err
