@@ -29,6 +29,7 @@ from prunelab.loading import (
     class_for,
     explained,
     load_model,
+    load_processor,
     load_tokenizer,
     parse_device,
     parse_dtype,
@@ -208,7 +209,8 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
     with suppress(OSError):  # where there is none, the one made from the config stays
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.name_or_path = name
-    return StreamedModel(called, model.eval(), load_tokenizer(name), files=files, family=family, where=where)
+    processor = load_processor(name) if family.sees else None
+    return StreamedModel(called, model.eval(), load_tokenizer(name), processor, files=files, family=family, where=where)
 
 
 def _fetched(name: str) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
-from prunelab.errors import DataError
+from prunelab.errors import DataError, InvalidRequest
 from prunelab.files import named_when_it_fails, require_space, write_text
 from prunelab.fingerprint import tensor_bytes
 from prunelab.streamed import StreamedDecoder
@@ -157,7 +157,13 @@ def calibrate_streaming(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
         DiskFull: no room for the hidden states, found before anything is computed where possible.
+        InvalidRequest: samples are images with text.
     """
+    if calibration.pairs is not None:
+        raise InvalidRequest(
+            f"{calibration.corpus} holds images, and a model that is streamed is calibrated on text: give one, "
+            "or load the model whole"
+        )
     samples, tokens = calibration.token_ids.shape
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.forms import Form
-from prunelab.checkpoint.save import PLAN_FILE
+from prunelab.checkpoint.save import PLAN_FILE, save_processor
 from prunelab.checkpoint.tensors import SHARD_BYTES, SINGLE, Announced, write_tensors
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
@@ -64,6 +64,7 @@ def save_streamed(
             shard_bytes,
         )
         model.tokenizer.save_pretrained(aside)
+        save_processor(model, aside)
         plan.save(aside / PLAN_FILE)
         (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
     return pruned
