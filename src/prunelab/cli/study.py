@@ -97,7 +97,10 @@ def study(
     shown = RichTable(*table.columns)
     for row in table.rows:
         shown.add_row(*row)
-    out.print(shown)
+    if out.is_terminal:
+        out.print(shown)
+    else:  # whole lines, for logs
+        typer.echo(table.markdown())
     out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
     if run.failures:
         err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")

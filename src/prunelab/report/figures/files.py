@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ def draw(chart: Chart, first: int = 0) -> Figure:
     across = 1 if chart.wide else min(4, len(panels))
     down = math.ceil(len(panels) / across)
     heights = [_height(panel) for panel in panels]
-    size = (7.5, sum(heights)) if chart.wide else (3.6 * across + 0.6, 2.9 * down)
-    figure = Figure(figsize=size)
-    ratios = heights if chart.wide else None
-    grid = figure.add_gridspec(down, across, height_ratios=ratios, hspace=0.55, wspace=0.32)
+    left, right, bottom, top = (_left(panels) if chart.wide else 0.65), 0.2, 0.5, 0.75
+    inner = (6.0, sum(heights)) if chart.wide else (3.4 * across, 2.75 * down - 0.6)
+    width, height = inner[0] + left + right, inner[1] + bottom + top
+    figure = Figure(figsize=(width, height))
+    # Margins in inches: what is drawn outside the axes has a place, however large the figure is.
+    grid = figure.add_gridspec(
+        down, across, height_ratios=heights if chart.wide else None, hspace=0.55, wspace=0.32,
+        left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height,
+    )  # fmt: skip
     for index, panel in enumerate(panels):
         place = grid[index // across, index % across]
         if isinstance(panel, Radar):
@@ -46,7 +52,7 @@ def draw(chart: Chart, first: int = 0) -> Figure:
     handles = [_handle(line) for line in chart.legend if line.marker != "none"]
     if len(handles) > 1:
         figure.legend(handles=handles, loc="upper center", ncols=min(len(handles), 2 * across + 2), frameon=False,
-                      fontsize=7, bbox_to_anchor=(0.5, 1.0 + 0.35 / size[1]))  # fmt: skip
+                      fontsize=7, bbox_to_anchor=(0.5, 1.0))  # fmt: skip
     return figure
 
 
@@ -62,6 +68,16 @@ def write_chart(chart: Chart, folder: Path) -> list[Path]:
                 figure.savefig(aside, format=kind, dpi=110, metadata=metadata)
             written.append(path)
     return written
+
+
+def _left(panels: Sequence[object]) -> float:
+    """Inches for the names of rows."""
+    names = [
+        name
+        for panel in panels
+        for name in (panel.rows if isinstance(panel, HeatMap) else panel.categories if isinstance(panel, Panel) else ())
+    ]
+    return 0.35 + 0.062 * max(map(len, names), default=5)
 
 
 def _height(panel: object) -> float:
@@ -129,7 +145,7 @@ def _radar(axes: Axes, panel: Radar) -> None:
     axes.set_xticks(angles, panel.axes, fontsize=7)
     axes.set_ylim(0, panel.top)
     axes.tick_params(labelsize=6)
-    axes.set_title(panel.title, fontsize=8, y=1.03)
+    axes.set_title(panel.title, fontsize=8, y=1.12)
 
 
 def _heat_map(axes: Axes, panel: HeatMap) -> None:
