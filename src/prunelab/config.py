@@ -27,6 +27,7 @@ from prunelab.model_entry import (
     each_once,
 )
 from prunelab.prune import CalibrationOptions, PruningOptions
+from prunelab.runtimes import Runtime
 from prunelab.trackers import trackers
 from prunelab.yaml_lines import line_of
 
@@ -64,6 +65,24 @@ class PruningConfig(Frozen):
         return PruningOptions(constraints, self.uniform, self.compensation, seed)
 
 
+class RayConfig(Frozen):
+    """How cells run as tasks of Ray.
+
+    Attributes:
+        address: of a cluster, `HOST:PORT`, `ray://HOST:PORT` or `auto`; without one, Ray is started here.
+        workers: cells at once, where Ray is started here; as many as the processor's cores if not given.
+        cpus_a_cell: cores that a cell takes.
+        gpus_a_cell: GPUs that a cell takes, or the part of one.
+        memory_a_cell: memory that a cell takes, such as `20GB`; not counted if not given.
+    """
+
+    address: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    cpus_a_cell: float = Field(default=1, gt=0)
+    gpus_a_cell: float = Field(default=0, ge=0)
+    memory_a_cell: str | None = None
+
+
 class StudyConfig(Frozen):
     """A grid: models x methods x ratios x benchmarks.
 
@@ -85,6 +104,9 @@ class StudyConfig(Frozen):
         temperature: of HumanEval's completions; 0 is greedy.
         limit: only so many documents a benchmark.
         window: tokens a perplexity window.
+        runtime: how throughput runs the models, `eager` or `compiled`.
+        engine: where cells run, `local` or `ray`.
+        ray: how they run there.
         trackers: where the figures go besides the run's folder; see `prunelab.trackers`.
     """
 
@@ -106,10 +128,13 @@ class StudyConfig(Frozen):
     temperature: float = Field(default=0.8, ge=0)
     limit: int | None = Field(default=None, ge=1)
     window: int = Field(default=2048, ge=2)
+    runtime: Runtime = "eager"
     device: str | None = None
     dtype: str | None = None
     datasets_root: Path | None = None
     out: Path = Path("runs/study")
+    engine: Literal["local", "ray"] = "local"
+    ray: RayConfig = RayConfig()
     trackers: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -179,6 +204,7 @@ class StudyConfig(Frozen):
 _NESTED: dict[str, type[BaseModel]] = {
     "calibration": CalibrationConfig,
     "pruning": PruningConfig,
+    "ray": RayConfig,
     "models": ModelEntry,
 }
 

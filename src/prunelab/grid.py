@@ -58,6 +58,7 @@ def settings_of(config: StudyConfig, entry: ModelEntry) -> EvaluationSettings:
         allow_untrained_punkt=config.allow_untrained_punkt,
         allow_code_execution=config.allow_code_execution,
         completions=config.completions,
+        runtime=config.runtime,
         temperature=config.temperature,
         workspace=config.out / "generations",
         seed=config.seeds[0],

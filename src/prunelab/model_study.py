@@ -102,6 +102,13 @@ class ModelStudy:
             self.found.measured.extend(self._measure(cell, self._subject(cell)))
         self.found.view.cell_done(cell)
 
+    def prepare(self) -> None:
+        """Calibrate and plan for all cells, so that what measures them finds both; a cut that fails reports itself."""
+        for cell in self.cells:
+            if cell.cut is not None:
+                with suppress(Exception):
+                    self._subject(cell)
+
     def _subject(self, cell: GridCell) -> Subject:
         """What is measured in a cell; its plan is made where there is none."""
         dense = dense_cell(self.model)

@@ -47,7 +47,8 @@ class StudyView(Protocol):
 def figure(measurements: Sequence[Measurement]) -> str:
     """A benchmark's primary figure in words."""
     primary = next(m for m in measurements if m.primary)
-    return f"{primary.metric} {primary.value:.4g}"
+    ideal = next((f", {m.value:.0%} of the ideal" for m in measurements if m.metric == "share_of_ideal"), "")
+    return f"{primary.metric} {primary.value:.4g}{ideal}"
 
 
 def title(run: BenchmarkRun) -> str:

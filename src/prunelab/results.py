@@ -17,6 +17,7 @@ import pandas as pd
 import xxhash
 from pydantic import ValidationError
 
+from prunelab.errors import InvalidRequest
 from prunelab.files import write_text, written_file
 from prunelab.fingerprint import content_hash
 from prunelab.measurement import Cell, Measurement, Scalar, measurements_of, slug
@@ -100,6 +101,20 @@ class ResultsStore:
             "measurements": rows,
         }
         write_text(path, json.dumps(fields, indent=1, default=str) + "\n")
+
+    def take(self, name: str, content: bytes) -> None:
+        """Keep a file of the run that was written elsewhere, unless it is there.
+
+        Args:
+            name: its path below the run's folder.
+            content: what it holds.
+        """
+        path = self.run / name
+        if not path.resolve().is_relative_to(self.run.resolve()):
+            raise InvalidRequest(f"{name} lies outside the run's folder: it is not taken")
+        if not path.exists():
+            with written_file(path) as aside:
+                aside.write_bytes(content)
 
     def measurements(self) -> list[Measurement]:
         """Everything that the run has measured, in a fixed order."""

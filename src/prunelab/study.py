@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunelab.config import StudyConfig, write_config
+from prunelab.engines.local import run_local
+from prunelab.engines.ray import check_ray, run_ray
 from prunelab.evaluate import check_all, check_sight
 from prunelab.files import require_place
-from prunelab.grid import cells_of, grid_of, model_runs
+from prunelab.grid import grid_of, model_runs
 from prunelab.loading import parse_device
-from prunelab.model_study import Found, ModelStudy
+from prunelab.lock import locked
+from prunelab.model_study import Found
 from prunelab.pocket.data import data_root
 from prunelab.progress import PlainView, Say, StudyView
 from prunelab.report import write_report
-from prunelab.results import ResultsStore
 from prunelab.run import Run, compared_to_dense
 from prunelab.trackers import tracked_cells, trackers
 
@@ -31,18 +33,26 @@ def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = No
         view: shows how far it is.
 
     Raises:
-        PrunelabError: before anything is computed, where a benchmark, a device or a tracker is not to be had.
+        PrunelabError: before anything is computed, where a benchmark, a device, an engine or a tracker is not to be
+            had, or another study is at work in the folder.
     """
     view = view or PlainView(say)
     resolved = with_data(config)
     check_study(resolved)
+    with locked(config.out) as token:
+        return _run(config, resolved, view, token)
+
+
+def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str) -> Run:
+    """The study in a folder that is held."""
     write_config(config.out / "study.yaml", config)
     found = Found(view)
     view.begin(grid_of(resolved))
     try:
-        for entry in resolved.models:
-            with found.recorded(entry.path, cells_of(resolved, entry)):
-                ModelStudy(resolved, entry, ResultsStore(config.out), found).run()
+        if config.engine == "ray":
+            run_ray(resolved, found, token)
+        else:
+            run_local(resolved, found)
     finally:
         view.end()
     with found.recorded("comparisons"):
@@ -66,8 +76,11 @@ def check_study(config: StudyConfig) -> None:
     for name in config.trackers:
         trackers[name].check()
     checked = []
+    if config.engine == "ray":
+        check_ray(config.ray)
     for entry in config.models:
-        parse_device(entry.device or config.device)
+        if config.engine == "local":  # a worker may have devices that this machine has not
+            parse_device(entry.device or config.device)
         own = model_runs(config, entry)
         check_sight(own, entry.path)
         checked += [run for run in own if run not in checked]

@@ -13,6 +13,7 @@ import pandas as pd
 from prunelab.datasets import Source
 from prunelab.loading import LanguageModel
 from prunelab.outline import ModelOutline
+from prunelab.runtimes import Runtime
 from prunelab.significance import Comparison, Statistic, paired_accuracy, paired_bootstrap
 
 Progress = Callable[[int, int], None]
@@ -36,6 +37,7 @@ class EvaluationSettings:
         prompt_tokens: length of the prompt that throughput is measured with.
         new_tokens: tokens that throughput generates.
         repeats: measurements of which throughput reports the median.
+        runtime: how throughput runs the model, `eager` or `compiled`.
         allow_code_execution: let generated programs run, in a cage.
         completions: programs that are drawn for each problem.
         temperature: of their draws; 0 takes the likeliest token.
@@ -54,6 +56,7 @@ class EvaluationSettings:
     prompt_tokens: int = 128
     new_tokens: int = 64
     repeats: int = 5
+    runtime: Runtime = "eager"
     allow_code_execution: bool = False
     completions: int = 5
     temperature: float = 0.8

@@ -9,36 +9,44 @@ from statistics import median
 from typing import Any, ClassVar
 
 import torch
-from transformers import DynamicCache
 
 from prunelab.benchmarks import register
 from prunelab.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.errors import InvalidRequest
 from prunelab.loading import LanguageModel
 from prunelab.outline import ModelOutline
+from prunelab.runtimes import Generation, bytes_a_second, bytes_a_token, check_runtime
 
 
 @register
 class Throughput(Benchmark):
     """Tokens per second of reading a prompt and of generating behind it, and what the model weighs.
 
-    One sequence, greedy, with a key-value cache, in the eager runtime; the median of several runs behind a warm-up, the
-    device synchronised around each. The prompt is random tokens: what they say does not change the work. Peak memory is
-    the device's on an accelerator and the whole process's on a CPU, whatever else the process holds included.
+    One sequence, greedy, with a key-value cache, in the eager or the compiled runtime; the median of several runs
+    behind a warm-up, the device synchronised around each. Beside the speed stands the ideal one, at which every weight
+    is read once a token (see `prunelab.runtimes`). The prompt is random tokens: what they say does not change the work.
+    Peak memory is the device's on an accelerator and the whole process's on a CPU, whatever else the process holds
+    included.
     """
 
     name = "throughput"
     title: ClassVar[str] = "tokens per second at batch size 1, parameters, bytes, memory"
     primary: ClassVar[str] = "decode_tokens_per_second"
+    version: ClassVar[int] = 2
     is_timing: ClassVar[bool] = True
+
+    def check(self, settings: EvaluationSettings) -> None:
+        """There must be a compiler where one is to be used."""
+        check_runtime(settings.runtime)
 
     def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
         """Every run's, the warm-up's included."""
         return (1 + settings.repeats) * (settings.prompt_tokens + settings.new_tokens)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The lengths and the number of runs."""
+        """The lengths, the number of runs and the runtime."""
         return {
+            "runtime": settings.runtime,
             "prompt_tokens": settings.prompt_tokens,
             "new_tokens": settings.new_tokens,
             "repeats": settings.repeats,
@@ -56,11 +64,12 @@ class Throughput(Benchmark):
         generator = torch.Generator().manual_seed(settings.seed)
         vocabulary = model.model.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
-        _generate(model, ids, new)
+        run = Generation(model, settings.runtime, prompt + new)
+        _generate(run, ids, new)
         reset_peak_memory(model.device)
         runs = []
         for index in range(repeats):
-            runs.append(_generate(model, ids, new))
+            runs.append(_generate(run, ids, new))
             if progress is not None:
                 progress(index + 1, repeats)
         prefill, decode = (median(times) for times in zip(*runs, strict=True))
@@ -70,9 +79,15 @@ class Throughput(Benchmark):
             *size_scores(model),
         ]
         peak = peak_memory(model.device)
+        scores += ideal_scores(model, scores[0].value, prompt + new // 2)
         if peak is not None:
             scores.append(Score("peak_memory_bytes", peak, 1))
-        conditions = {"prompt_tokens": prompt, "new_tokens": new, "device": str(model.device), "runtime": "eager"}
+        conditions = {
+            "prompt_tokens": prompt,
+            "new_tokens": new,
+            "device": str(model.device),
+            "runtime": settings.runtime,
+        }
         return Evaluation(scores, conditions=conditions)
 
 
@@ -90,25 +105,31 @@ def size_scores(model: LanguageModel) -> list[Score]:
 
 
 @torch.inference_mode()
-def _generate(model: LanguageModel, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
+def _generate(run: Generation, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
     """Seconds of reading the prompt (the first new token included) and of the other new tokens."""
-    cache = DynamicCache(config=model.model.config)
-
-    def step(tokens: torch.Tensor) -> torch.Tensor:
-        out = model.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        following: torch.Tensor = out.logits[:, -1:].argmax(dim=-1)
-        return following
-
-    token, prefill = timed(model.device, lambda: step(ids))
+    run.begin()
+    device, prompt = run.model.device, ids.shape[1]
+    token, prefill = timed(device, lambda: run.read(ids))
 
     def rest() -> torch.Tensor:
         following = token
-        for _ in range(new_tokens - 1):
-            following = step(following)
+        for index in range(new_tokens - 1):
+            following = run.write(following, prompt + index)
         return following
 
-    _, decode = timed(model.device, rest)
+    _, decode = timed(device, rest)
     return prefill, decode
+
+
+def ideal_scores(model: LanguageModel, tokens_per_second: float, length: int) -> list[Score]:
+    """The most tokens per second that the memory's speed allows, and the share of it that was measured."""
+    needed = bytes_a_token(model, length)
+    ideal = bytes_a_second(model.device, needed, synchronise) / needed
+    return [
+        Score("ideal_tokens_per_second", ideal, 1),
+        Score("share_of_ideal", tokens_per_second / ideal, 1),
+        Score("bytes_read_per_token", needed, 1),
+    ]
 
 
 def timed(device: torch.device, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:

@@ -18,6 +18,7 @@ from prunelab.cli.options import (
     Dtype,
     Model,
     Overwrite,
+    RuntimeName,
     Shots,
     SuiteNames,
     counts,
@@ -85,6 +86,7 @@ def throughput(
     prompt_tokens: Annotated[int, typer.Option(min=1)] = 128,
     new_tokens: Annotated[int, typer.Option(min=2)] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="the median of so many runs")] = 5,
+    runtime: RuntimeName = "eager",
     device: Device = None,
     dtype: Dtype = None,
     overwrite: Overwrite = False,
@@ -93,7 +95,7 @@ def throughput(
     from prunelab.benchmarks import EvaluationSettings
     from prunelab.evaluate import runs_of
 
-    settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats)
+    settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats, runtime=runtime)
     _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype), overwrite)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ AllowUntrainedPunkt = Annotated[
 ]
 AllowCodeExecution = Annotated[
     bool, typer.Option("--allow-code-execution", help="let HumanEval run generated programs, in a cage")
+]
+RuntimeName = Annotated[
+    Literal["eager", "compiled"], typer.Option(help="how throughput runs models: as they are, or compiled")
 ]
 Memory = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from prunelab.cli.options import (
     DatasetsRoot,
     Device,
     Dtype,
+    RuntimeName,
     Shots,
     SuiteNames,
     counts,
@@ -40,6 +41,7 @@ def study(
     samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
     limit: Annotated[int | None, typer.Option(help="only so many documents a benchmark")] = None,
+    runtime: RuntimeName | None = None,
     window: Annotated[int | None, typer.Option(help="tokens a perplexity window")] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="the run's folder; a study goes on where it was")
@@ -48,6 +50,11 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what is done, what is missing and what it costs; compute nothing")
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"] | None, typer.Option(help="where cells run: here, or as tasks of Ray")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; without one, Ray is started here")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="cells at once, where Ray is started here")] = None,
     device: Device = None,
     dtype: Dtype = None,
     datasets_root: DatasetsRoot = None,
@@ -64,10 +71,10 @@ def study(
     fields: dict[str, Any] = read_config(config) if config is not None else {}
     given = {
         "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
-        "limit": limit, "window": window, "shots": counts(shots), "chat_template": chat_template,
+        "limit": limit, "window": window, "runtime": runtime, "shots": counts(shots), "chat_template": chat_template,
         "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
         "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
-        "datasets_root": datasets_root, "trackers": tracker,
+        "datasets_root": datasets_root, "trackers": tracker, "engine": engine,
     }  # fmt: skip
     fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
     if temperature is not None:  # 0 is one, too
@@ -87,6 +94,9 @@ def study(
     if chosen:
         written = fields.get("calibration") or {}
         fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
+    of_ray = {key: value for key, value in {"address": address, "workers": workers}.items() if value is not None}
+    if of_ray:
+        fields["ray"] = {**(fields.get("ray") or {}), **of_ray}
     resolved = study_config(fields, str(config) if config is not None else "the study", config)
     if dry_run:
         _print_dry_run(resolved)

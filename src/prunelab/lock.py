@@ -1,0 +1,53 @@
+"""One study at a time in a run's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prunelab.errors import InvalidRequest
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[str]:
+    """Hold a folder for as long as the block lasts; a process that dies lets go of it.
+
+    Yields:
+        A token that the folder's lock file holds meanwhile, by which others can tell that they see the same folder.
+
+    Raises:
+        InvalidRequest: another process holds it; naming which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _, _, who = os.pread(handle, 200, 0).decode(errors="replace").strip().partition(" ")
+            raise InvalidRequest(
+                f"{folder} is in use by another study ({who or 'just begun'}): wait until it is done, or give another "
+                "--out"
+            ) from None
+        token = uuid.uuid4().hex[:12]
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{token} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield token
+    finally:
+        os.close(handle)
+
+
+def holds(folder: Path, token: str) -> bool:
+    """Whether a folder seen here is the one that is held under a token."""
+    try:
+        return (folder / LOCK).read_text(encoding="utf-8").partition(" ")[0] == token
+    except OSError:
+        return False

@@ -1,0 +1,186 @@
+"""Cells as Ray tasks: the local engine's figures, with workers lost on the way; one study at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Ran
+
+from prunelab.config import study_config
+from prunelab.engines.cells import Task, replay, run_task
+from prunelab.errors import InvalidRequest
+from prunelab.grid import grid_of
+from prunelab.lock import holds, locked
+from prunelab.progress import PlainView
+from prunelab.run import Run
+from prunelab.study import run_study
+
+CheckpointOf = Callable[[str], Path]
+
+
+@pytest.fixture
+def given(tiny_checkpoint: CheckpointOf, corpus: Path, miniature: Path, tmp_path: Path) -> dict[str, Any]:
+    return {
+        "models": [str(tiny_checkpoint("llama"))], "methods": ["shortgpt", "flap"], "ratios": [0.25],
+        "benchmarks": [f"text:{corpus}", "boolq"], "out": str(tmp_path / "run"), "device": "cpu",
+        "datasets_root": str(miniature),
+        "calibration": {"corpus": str(corpus), "samples": 8, "sequence_length": 64, "held_out": 2},
+    }  # fmt: skip
+
+
+def run(given: dict[str, Any], view: PlainView | None = None) -> Run:
+    result = run_study(study_config(given), say=lambda line: None, view=view)
+    assert not result.failures, result.failures
+    return result
+
+
+def figures(result: Run) -> list[dict[str, Any]]:
+    return [m.model_dump(exclude={"seconds"}) for m in result.measurements]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(
+        str(p.relative_to(folder)) for name in ("cells", "plans", "statistics") for p in folder.glob(f"{name}/**/*.*")
+    )
+
+
+class KillingView(PlainView):
+    """Kills the workers that are at work when the first figure has come."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda line: None)
+        self.killed: list[int] = []
+
+    def benchmark_done(self, *given: Any) -> None:
+        if not self.killed:
+            import psutil
+
+            for process in psutil.Process().children(recursive=True):
+                if "_remotely" in process.name() + " ".join(process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
+                    self.killed.append(process.pid)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_workers_find_what_the_local_engine_finds_and_a_lost_one_is_made_up_for(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'prunelab[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = run(given)
+    view = KillingView()
+    there = {**given, "out": str(tmp_path / "ray"), "engine": "ray", "ray": {"workers": 2}}
+    remote = run(there, view)
+    assert view.killed, "a worker was lost"
+    assert figures(remote) == figures(local)
+    assert names(tmp_path / "ray") == names(tmp_path / "run"), "nothing is lost or doubled"
+    assert [d.comparison for d in remote.differences] == [d.comparison for d in local.differences]
+
+
+def tasks(given: dict[str, Any], token: str) -> Iterator[Task]:
+    config = study_config(given)
+    yield Task(config, token, 0, None)
+    for number in range(len(grid_of(config))):
+        yield Task(config, token, 0, number)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[str, Any], tmp_path: Path) -> None:
+    local = run(given)
+    folder = tmp_path / "driver"
+    told: list[Any] = []
+    with locked(folder) as token:
+        there = {**given, "out": str(folder if shared else tmp_path / "unseen")}
+        prepared, *found = [run_task(task, told.append, sent) for task, sent in _with_sent(there, token)]
+    assert not any(result.failures for result in (prepared, *found))
+    if shared:
+        assert names(folder) == names(tmp_path / "run")
+        assert all(result.files is None for result in found)
+    else:
+        assert not (tmp_path / "unseen").exists()
+        sent = {name for result in (prepared, *found) for name in (result.files or {})}
+        assert sorted(sent) == names(tmp_path / "run")
+    measured = [name for result in found for name in result.measured]
+    assert measured == [str(one.path.relative_to(tmp_path / "run")) for one in local.measured]
+    lines: list[str] = []
+    cells = {cell.label: cell for cell in grid_of(study_config(given))}
+    for event in told:
+        replay(PlainView(lines.append), event, cells)
+    assert sum("token_perplexity" in line for line in lines) == 3
+
+
+def _with_sent(given: dict[str, Any], token: str) -> Iterator[tuple[Task, Any]]:
+    """Each task with what the first one, which prepares, has sent."""
+    prepared: Any = None
+    for task in tasks(given, token):
+        if task.cell is None:
+            prepared = run_task(task, lambda event: None)
+        yield task, prepared.files
+
+
+def test_a_folder_belongs_to_one_study_at_a_time(given: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = f"""
+import sys, time
+from pathlib import Path
+from prunelab.lock import locked
+with locked(Path({str(folder)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(InvalidRequest, match=rf"in use by another study \(process {other.pid} on .*give another --out"):
+        run(given)
+    assert not (folder / "study.yaml").exists()
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    run(given)
+    with locked(folder) as token:
+        assert holds(folder, token)
+        assert not holds(folder, "another")
+        assert not holds(tmp_path, token)
+
+
+def test_an_address_where_nothing_answers_is_said_within_seconds(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: object())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(InvalidRequest, match=f"nothing answers at ray://127.0.0.1:{port} within 5 s"):
+        run({**given, "engine": "ray", "ray": {"address": f"ray://127.0.0.1:{port}"}})
+    assert time.monotonic() - began < 10
+    with pytest.raises(InvalidRequest, match="is no address: give HOST:PORT"):
+        run({**given, "engine": "ray", "ray": {"address": "cluster"}})
+
+
+def test_without_ray_the_command_that_installs_it_is_named(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: None)
+    ran = command(
+        "study", "--model", tiny_checkpoint("llama"), "--benchmark", f"text:{corpus}", "--out", tmp_path / "run",
+        "--engine", "ray", "--workers", 2,
+    )  # fmt: skip
+    assert (ran.code, "pip install 'prunelab[ray]'" in ran.err) == (2, True), ran
+    assert not (tmp_path / "run").exists()
