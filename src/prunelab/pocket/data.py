@@ -12,6 +12,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.files import written_folder
 from prunelab.pocket.held_out import digest
 from prunelab.pocket.models import checkpoint_of
+from prunelab.pocket.pictures.data import pictures_digest, write_pictures
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
 from prunelab.prune import cache_folder
@@ -28,7 +29,7 @@ def pocket_data() -> Path:
     Its name holds a hash of the contents, so that another version's folder is never taken for this one's.
     """
     contents = {repository: _files(configs) for repository, configs in data_sets().items()}
-    folder = cache_folder() / f"pocket-{digest(contents):016x}"
+    folder = cache_folder() / f"pocket-{digest(contents, pictures_digest()):016x}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with written_folder(folder, overwrite=True) as aside:
@@ -37,6 +38,7 @@ def pocket_data() -> Path:
                     path = aside / repository / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(text, encoding="utf-8")
+            write_pictures(aside)
     return folder
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from prunelab.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.benchmarks.suites import suites
-from prunelab.errors import MissingRequirement
+from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.pocket.data import pocket_data
-from prunelab.pocket.models import CONTEXT
+from prunelab.pocket.models import CONTEXT, SEEING_MODELS
 
 
 def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Depth, width and both at 10, 20 and 30 %, every miniature, and speed.
+    """Depth, width and both at 10, 20 and 30 %, every miniature, and speed; of a model that sees, those with pictures.
 
     The programs that the models write run in the cage. Where a benchmark cannot run on this machine (no cage, a package
     missing), the study goes on without it.
@@ -24,9 +24,13 @@ def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     Returns:
         Fields of a study's configuration, and a line for each benchmark that is left out.
     """
+    seeing = [name for name in models if name in SEEING_MODELS]
+    if seeing and len(seeing) < len(models):
+        raise InvalidRequest(f"{seeing[0]} is asked about pictures and the others are not: study it apart")
+    suite = suites["vision" if seeing else "paper"]
     settings = EvaluationSettings(allow_code_execution=True, datasets_root=pocket_data())
     benchmarks, left_out = [], []
-    for name in suites["paper"].benchmarks:
+    for name in suite.benchmarks:
         try:
             find_benchmark(name).check(settings)
         except MissingRequirement as error:
@@ -38,7 +42,7 @@ def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         "methods": ["shortgpt", "flap", "hybrid"],
         "ratios": [0.1, 0.2, 0.3],
         "benchmarks": benchmarks,
-        "calibration": {"sequence_length": CONTEXT},
+        "calibration": {"corpus": "textvqa" if seeing else "wikitext2", "sequence_length": CONTEXT},
         "allow_code_execution": "humaneval" in benchmarks,
         "window": CONTEXT,
         "out": f"runs/{'-'.join(models)}",

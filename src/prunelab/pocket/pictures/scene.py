@@ -1,0 +1,160 @@
+"""What is in a picture: shapes in the cells of a grid, and often a sign with a number or a word."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from prunelab.pocket.held_out import is_held_out
+
+SIDE = 3
+"""Cells a side."""
+SHAPES = ("circle", "square", "star", "ring", "cross", "moon", "heart", "arrow", "triangle", "diamond")
+FREQUENT = SHAPES[:3]
+"""Shapes that are drawn three times as often as the others: POPE's popular objects."""
+COLOURS = {
+    "red": (214, 32, 32),
+    "green": (24, 150, 48),
+    "blue": (36, 72, 220),
+    "orange": (240, 140, 0),
+    "purple": (150, 40, 170),
+    "black": (24, 24, 24),
+}
+PLACES = (
+    "at the top left", "at the top", "at the top right", "on the left", "in the middle", "on the right",
+    "at the bottom left", "at the bottom", "at the bottom right",
+)  # fmt: skip
+_WORDS = """
+ACE AIR ANT APE ARM ART BAG BAR BAT BED BEE BIG BOW BOX BUS CAB CAKE CAN CAP CAR CAT COAT COLD COW
+CUP DAY DOG DOOR DOT DRUM DUCK EAR EGG EXIT EYE FAN FARM FIRE FISH FIX FLAG FOG FOOD FORK FOX FROG
+FUN GAME GATE GIFT GLUE GOAT GOLD GUM HAM HAT HEN HILL HOME HOT HOUR HUB ICE INK INN JAM JAR JET JOB
+JOY KEY KING KITE LAB LAMP LEAF LEG LID LION LOCK LOG MAIL MAP MAT MILK MIX MOON MUD NAIL NET NEW
+NEST NUT OAK OIL OPEN OVEN OWL PAN PARK PEN PIE PIG PIN PLUM POOL POT QUIZ RAIN RED RICE RING ROAD
+ROCK ROPE RUG SALE SALT SAND SHIP SHOP SKY SNOW SOAP SOUP STAR STOP SUN TAXI TEA TEN TENT TOE TOP
+TOY TREE TUB VAN VASE WAX WEB WIND WOLF WOOD YAK YARN YES ZEBU ZOO
+"""
+WORDS = tuple(_WORDS.split())
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One shape.
+
+    Attributes:
+        shape: which.
+        colour: of it.
+        cell: where, from 0 at the top left, row by row.
+        radius: in pixels.
+        shift: how far it is off its cell's middle, in pixels.
+    """
+
+    shape: str
+    colour: str
+    cell: int
+    radius: int
+    shift: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A number or a word, over two cells side by side.
+
+    Attributes:
+        text: digits or capital letters, at most four.
+        cell: the left one of the two.
+        colour: of the writing.
+        shift: of the writing from the cell's upper left, in pixels.
+    """
+
+    text: str
+    cell: int
+    colour: str
+    shift: tuple[int, int]
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number."""
+        return self.text.isdigit()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture's contents.
+
+    Attributes:
+        shapes: two to five, no shape twice, by cell.
+        sign: what is written, if anything.
+        ground: colour behind it all.
+    """
+
+    shapes: tuple[Drawn, ...]
+    sign: Sign | None
+    ground: tuple[int, int, int]
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is for the benchmarks: what is written decides, or the shapes with their places."""
+        if self.sign is not None:
+            return is_held_out("sign", self.sign.text)
+        return is_held_out("scene", [(one.shape, one.colour, one.cell) for one in self.shapes])
+
+    @property
+    def present(self) -> frozenset[str]:
+        """The names of its shapes."""
+        return frozenset(one.shape for one in self.shapes)
+
+
+def companion(shape: str) -> str:
+    """The shape that is often drawn beside a shape: what POPE's adversarial questions ask for."""
+    return SHAPES[SHAPES.index(shape) ^ 1]
+
+
+def make_scene(rng: random.Random, held_out: bool, sign: bool | None = None) -> Scene:
+    """A random scene.
+
+    Args:
+        rng: decides it.
+        held_out: for the benchmarks, or for training.
+        sign: whether it has a sign; by chance if not given.
+    """
+    while True:
+        scene = _any_scene(rng, rng.random() < 0.6 if sign is None else sign, held_out)
+        if scene.is_held_out == held_out:
+            return scene
+
+
+def _any_scene(rng: random.Random, with_sign: bool, held_out: bool) -> Scene:
+    cells = list(range(SIDE * SIDE))
+    sign = None
+    if with_sign:
+        left = rng.choice([cell for cell in cells if cell % SIDE < SIDE - 1])
+        cells = [cell for cell in cells if cell not in (left, left + 1)]
+        colour = rng.choice(list(COLOURS))
+        sign = Sign(_writing(rng, held_out), left, colour, (rng.randint(0, 2), rng.randint(1, 4)))
+    count = rng.randint(2, 5)
+    drawn = [
+        Drawn(shape, rng.choice(list(COLOURS)), cell, rng.randint(5, 6), (rng.randint(-1, 1), rng.randint(-1, 1)))
+        for shape, cell in zip(_shapes(rng, count), rng.sample(cells, count), strict=True)
+    ]
+    ground = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
+    return Scene(tuple(sorted(drawn, key=lambda one: one.cell)), sign, ground)
+
+
+def _shapes(rng: random.Random, count: int) -> list[str]:
+    """Different shapes: frequent ones oftener, and half of them with their companions."""
+    chosen: list[str] = []
+    while len(chosen) < count:
+        alike = companion(chosen[-1]) if chosen and rng.random() < 0.5 else None
+        shape = alike or rng.choice(SHAPES + 2 * FREQUENT)
+        if shape not in chosen:
+            chosen.append(shape)
+    return chosen
+
+
+def _writing(rng: random.Random, held_out: bool) -> str:
+    """A number, a word, or, in training, letters that mean nothing, so that reading is learned and not the words."""
+    if rng.random() < 0.5:
+        return str(rng.randint(10, 9999))
+    if held_out or rng.random() < 0.5:
+        return rng.choice(WORDS)
+    return "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(3, 4)))

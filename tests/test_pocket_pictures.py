@@ -1,0 +1,194 @@
+"""The little world's pictures: drawn alike everywhere, held out from training, asked as the model was taught."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Ran
+
+from prunelab.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.errors import InvalidRequest
+from prunelab.loading import LanguageModel, load_model
+from prunelab.pocket.data import pocket_data
+from prunelab.pocket.models import checkpoint_of
+from prunelab.pocket.pictures.data import picture_sets
+from prunelab.pocket.pictures.drawing import SIZE, draw
+from prunelab.pocket.pictures.lessons import Lesson, lesson
+from prunelab.pocket.pictures.questions import ABSENT, OPEN, existence, lettered
+from prunelab.pocket.pictures.scene import COLOURS, FREQUENT, SHAPES, Drawn, Scene, companion, make_scene
+from prunelab.pocket.pictures.tokens import make_processor, train_tokenizer
+from prunelab.pocket.pictures.train import Recipe, Trainer, Writer
+from prunelab.pocket.study import pocket_study
+from prunelab.vision.dialogue import model_inputs, prompt_text
+
+Command = Callable[..., Ran]
+NAME = "pocket-idefics3"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return pocket_data()
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return load_model(NAME, device="cpu")
+
+
+def folder() -> Path:
+    found = checkpoint_of(NAME)
+    assert found is not None
+    return found
+
+
+def test_the_checkpoint_is_small_and_says_how_it_was_made(model: LanguageModel) -> None:
+    assert sum(path.stat().st_size for path in folder().iterdir()) <= 8e6
+    assert model.dtype == "bfloat16"
+    assert len(model.decoder.shapes) == 10
+    assert model.decoder.family.name == "idefics3"
+    assert (model.name, type(model.processor).__name__) == (NAME, "Idefics3Processor")
+    training = json.loads((folder() / "training.json").read_text())
+    assert training["parameters"] == model.decoder.parameters
+    assert training["curve"][-1]["right"]["reading"] > 0.9
+    scores = json.loads((folder() / "scores.json").read_text())
+    assert {row["benchmark"] for row in scores} == {"pope", "textvqa", "mmmu"}
+
+
+def test_training_and_benchmarks_share_no_sign_and_no_scene() -> None:
+    sets = picture_sets()
+    asked = [
+        value
+        for repository, configs in sets.items()
+        for splits in configs.values()
+        for split, rows in splits.items()
+        if split != "train"
+        for row in rows
+        for value in row.values()
+        if isinstance(value, Scene)
+    ]
+    assert len(asked) == 600 + 200 + 300
+    assert all(scene.is_held_out for scene in asked)
+    signs = {scene.sign.text for scene in asked if scene.sign is not None}
+    bare = {repr(scene.shapes) for scene in asked if scene.sign is None}
+    rng = random.Random(7)
+    for _ in range(2000):
+        scene = lesson(rng, 0.5).scene
+        assert not scene.is_held_out
+        assert (scene.sign.text if scene.sign else "") not in signs
+        assert scene.sign is not None or repr(scene.shapes) not in bare
+
+
+def test_what_is_absent_is_chosen_as_pope_does() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        scene = make_scene(rng, held_out=False)
+        for absent in ABSENT:
+            one = existence(rng, scene, absent, yes=False)
+            if one is None:
+                continue
+            name = one.question.split()[3]
+            assert name not in scene.present
+            assert absent != "popular" or name in FREQUENT
+            assert absent != "adversarial" or companion(name) in scene.present
+        yes = existence(rng, scene, "random", yes=True)
+        assert yes is not None
+        assert yes.question.split()[3] in scene.present
+
+
+def test_lettered_questions_have_one_right_option() -> None:
+    rng = random.Random(1)
+    letters = []
+    for index in range(400):
+        asked = lettered(rng, make_scene(rng, held_out=True), OPEN[index % len(OPEN)])
+        if asked is not None:
+            assert len(set(asked.options)) == 4
+            assert asked.options.count(asked.answer) == 1
+            letters.append(asked.letter)
+    assert all(50 < letters.count(letter) < 150 for letter in "ABCD")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_drawn_in_its_colour_and_cell(shape: str) -> None:
+    for name, colour in COLOURS.items():
+        picture = draw(Scene((Drawn(shape, name, 4, 6, (0, 0)),), None, (255, 255, 255)))
+        assert picture.size == (SIZE, SIZE)
+        coloured = [(x, y) for x in range(SIZE) for y in range(SIZE) if picture.getpixel((x, y)) == colour]
+        assert len(coloured) > 20
+        assert all(15 <= x <= 32 and 15 <= y <= 32 for x, y in coloured)
+
+
+def test_lessons_are_written_as_the_processor_writes_prompts() -> None:
+    """Training makes its tokens by itself, faster; they are those that the benchmarks' prompts become."""
+    tokenizer = train_tokenizer(0, lessons=400)
+    writer = Writer(tokenizer, Recipe())
+    processor = make_processor(tokenizer)
+    rng = random.Random(3)
+    for _ in range(20):
+        one = lesson(rng, 1.0)
+        first = one.turns[0]
+        tokens = writer.row(Lesson(one.scene, [first]))[0]
+        text = prompt_text(processor, first.prompt, 1)
+        ids = model_inputs(processor, [text], [[draw(one.scene)]], "right")["input_ids"][0].tolist()
+        assert tokens[: len(ids)] == ids
+        if first.kind != "description":
+            answer = tokenizer.decode(tokens[len(ids) :], skip_special_tokens=True).strip()
+            assert answer == first.answer[0].text.strip()
+
+
+def test_pixels_are_the_processors() -> None:
+    tokenizer = train_tokenizer(0, lessons=200)
+    scene = make_scene(random.Random(2), held_out=False)
+    batch = Writer(tokenizer, Recipe(pictures=1)).batch(random.Random(5), 0.5)
+    assert batch.pixels.shape == (1, 3, SIZE, SIZE)
+    inputs = model_inputs(make_processor(tokenizer), ["<image>"], [[draw(scene)]], "right")
+    pixels = torch.tensor(list(draw(scene).getdata())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1
+    assert torch.allclose(inputs["pixel_values"][0, 0], pixels, atol=1e-5)
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    recipe = Recipe(steps=3, pictures=2, length=64)
+    whole = Trainer(recipe, tmp_path / "whole", compiled=False)
+    whole.run()
+    begun = Trainer(recipe, tmp_path / "parts", compiled=False)
+    begun.stop_after = 2
+    begun.run()
+    again = Trainer(recipe, tmp_path / "parts", compiled=False)
+    again.resume()
+    assert again.step == 2
+    again.run()
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert (tmp_path / "parts" / "training.json").is_file()
+
+
+def test_a_part_of_the_scores_is_measured_again(data: Path, model: LanguageModel) -> None:
+    """Sixty signs against the score kept from all: four standard errors."""
+    kept = json.loads((folder() / "scores.json").read_text())
+    value = next(row["value"] for row in kept if row["benchmark"] == "textvqa" and row["primary"])
+    found = find_benchmark("textvqa").evaluate(model, EvaluationSettings(datasets_root=data, limit=60))
+    assert value >= 0.7
+    assert found.scores[0].value == pytest.approx(value, abs=max(0.05, 4 * (value * (1 - value) / 60) ** 0.5))
+
+
+def test_a_pocket_study_with_pictures(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = command(
+        "study", "--model", NAME, "--benchmark", "pope", "--benchmark", "textvqa", "--limit", 4, "--ratio", 0.3,
+        "--method", "flap", "--samples", 8, "--device", "cpu",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    rows = (tmp_path / "runs" / NAME / "results.csv").read_text()
+    assert ",pope," in rows
+    assert ",textvqa," in rows
+
+
+def test_a_model_that_sees_is_studied_apart() -> None:
+    with pytest.raises(InvalidRequest, match="is asked about pictures and the others are not"):
+        pocket_study([NAME, "pocket-llama"])
