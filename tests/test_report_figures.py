@@ -133,7 +133,7 @@ def test_the_heat_map_says_what_plans_removed(run: Run, charts: dict[str, Chart]
     assert sorted(share or 0.0 for share in depth) == [0] * 6 + [1] * 2, "30 % of eight blocks"
     width = groups.rows.index("flap 30%")
     block = next(b for b, share in enumerate(groups.values[width]) if share)
-    assert re.search(rf"block {block}: \d+% of the key-value groups removed: numbers? \d", groups.tips[width][block])
+    assert re.search(rf"block {block}: \d+% gone: numbers? \d", groups.tips[width][block])
 
 
 def test_radars_have_every_domain(charts: dict[str, Chart], run: Run) -> None:

@@ -46,4 +46,4 @@ def _tip(cut: Cut, unit: str, plans: Sequence[PlannedCut], block: int, share: fl
     """What goes of a block; of a single plan's key-value groups also which."""
     gone = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
     which = f": {'number' if gone.isdigit() else 'numbers'} {gone}" if gone else ""
-    return f"{cut.label}, block {block}: {share:.0%} of the {UNITS[unit]} removed{which}"
+    return f"{cut.label}, block {block}: {share:.0%} gone{which}"

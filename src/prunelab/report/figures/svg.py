@@ -189,12 +189,17 @@ def _heat_map(panel: HeatMap) -> Markup:
     for i, (name, values, tips) in enumerate(zip(panel.rows, panel.values, panel.tips, strict=True)):
         y = top + i * row
         body.append(f'<text class="tick" x="{left - 6:.0f}" y="{y + 12.5:.1f}" text-anchor="end">{escape(name)}</text>')
+        # What stays whole needs no tip of its own: one faint bar a row, and a mark wherever something went.
+        body.append(
+            f'<rect class="heat" x="{left:.0f}" y="{y:.1f}" width="{column * len(values) - 1.2:.1f}" '
+            f'height="{row - 1.5:g}" fill-opacity=".06"/>'
+        )
         for j, (value, tip) in enumerate(zip(values, tips, strict=True)):
-            shade = "" if value is None else f' fill-opacity="{0.06 + 0.94 * value:.2f}"'
-            body.append(
-                f'<rect class="heat" x="{left + j * column:.1f}" y="{y:.1f}" width="{column - 1.2:.1f}" '
-                f'height="{row - 1.5:g}"{shade} data-tip="{escape(tip)}"/>'
-            )
+            if value:
+                body.append(
+                    f'<rect class="heat" x="{left + j * column:.1f}" y="{y:.1f}" width="{column - 1.2:.1f}" '
+                    f'height="{row - 1.5:g}" fill-opacity="{0.06 + 0.94 * value:.2f}" data-tip="{escape(tip)}"/>'
+                )
     every = max(1, math.ceil(22 / column))
     for j, name in enumerate(panel.columns):
         if j % every == 0:
