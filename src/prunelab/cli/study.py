@@ -103,18 +103,22 @@ def study(
         return
     view = LiveView(out) if out.is_terminal else PlainView(lambda line: out.print(escaped(line)))
     run = run_study(resolved, view=view)
-    table = main_table(run.measurements, run.differences)
-    shown = RichTable(*table.columns)
-    for row in table.rows:
-        shown.add_row(*row)
-    if out.is_terminal:
-        out.print(shown)
-    else:  # whole lines, for logs
-        typer.echo(table.markdown())
+    _print_results(main_table(run.measurements, run.differences))
     out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
     if run.failures:
         err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")
         raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)
+
+
+def _print_results(table: Any) -> None:
+    """The main table; whole lines where there is no terminal, for logs."""
+    if not out.is_terminal:
+        typer.echo(table.markdown())
+        return
+    shown = RichTable(*table.columns)
+    for row in table.rows:
+        shown.add_row(*row)
+    out.print(shown)
 
 
 def _print_dry_run(config: Any) -> None:

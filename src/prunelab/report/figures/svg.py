@@ -194,12 +194,14 @@ def _heat_map(panel: HeatMap) -> Markup:
             f'<rect class="heat" x="{left:.0f}" y="{y:.1f}" width="{column * len(values) - 1.2:.1f}" '
             f'height="{row - 1.5:g}" fill-opacity=".06"/>'
         )
+        marks = []
         for j, (value, tip) in enumerate(zip(values, tips, strict=True)):
             if value:
-                body.append(
-                    f'<rect class="heat" x="{left + j * column:.1f}" y="{y:.1f}" width="{column - 1.2:.1f}" '
-                    f'height="{row - 1.5:g}" fill-opacity="{0.06 + 0.94 * value:.2f}" data-tip="{escape(tip)}"/>'
+                marks.append(
+                    f'<rect x="{left + j * column:.1f}" fill-opacity="{0.06 + 0.94 * value:.2f}" '
+                    f'data-tip="{escape(tip)}"/>'
                 )
+        body.append(f'<g class="heat" transform="translate(0 {y:.1f})">{"".join(marks)}</g>')
     every = max(1, math.ceil(22 / column))
     for j, name in enumerate(panel.columns):
         if j % every == 0:
@@ -211,7 +213,8 @@ def _heat_map(panel: HeatMap) -> Markup:
         f'<text class="label" x="{(left + width) / 2:.0f}" y="{floor + 29:.0f}" text-anchor="middle">'
         f"{escape(panel.x_label)}</text>"
     )
-    return _framed(width, floor + 36, panel.alt, body)
+    size = f"--w:{column - 1.2:.1f}px;--h:{row - 1.5:g}px"
+    return _framed(width, floor + 36, panel.alt, [f'<g style="{size}">', *body, "</g>"])
 
 
 def shortened(text: str, most: int) -> str:
