@@ -122,4 +122,4 @@ def paper_value(table: Table, model: str, strategy: str, ratio: float) -> float 
     return next((r.value for r in rows if (r.model, r.strategy, round(100 * r.ratio)) == wanted), None)
 
 
-__all__ = ["PaperRow", "Table", "paper_model", "paper_note", "paper_rows", "paper_value"]
+__all__ = ["PaperRow", "Strategy", "Table", "paper_model", "paper_note", "paper_rows", "paper_value"]

@@ -19,6 +19,7 @@ from prunelab.report.sections import (
     made,
     main,
     mmlu,
+    multimodal,
     plans,
     recommendation,
     retained,
@@ -29,8 +30,8 @@ from prunelab.run import Run
 
 # The order in which a reader wants them.
 SECTIONS = (
-    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, breakage, completions, changes,
-    made,
+    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, multimodal, breakage, completions,
+    changes, made,
 )  # fmt: skip
 
 
