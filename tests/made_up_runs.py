@@ -78,7 +78,9 @@ class MadeUpRun:
     ) -> None:
         """Questions of which `right`, from the one numbered `first` on, are answered rightly."""
         correct = [first <= index < first + right for index in range(of)]
-        records = pd.DataFrame({"sample": [str(i) for i in range(of)], "correct": correct})
+        records = pd.DataFrame(
+            {"sample": [str(i) for i in range(of)], "correct": correct, "score": [float(x) for x in correct]}
+        )
         known = registered(benchmark)
         share = right / of
         metric = known.primary if known is not None else "score"
