@@ -11,12 +11,17 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from prunelab.allocation import Kept
 from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.families import decoder_of
+from prunelab.levels import elimination_order
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_loss
 from prunelab.methods import Budget, Evidence, methods
+from prunelab.methods.activation_norm import activation_sizes
 from prunelab.methods.flap import Flap
 from prunelab.methods.shortgpt import block_influence
+from prunelab.methods.wanda_sp import WandaSp, column_sums
 from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.regression import JointMoments
+from prunelab.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 
@@ -74,7 +79,9 @@ def test_a_method_keeps_within_its_budget(method: str, family: str, tiny: TinyOf
     for ratio in (0.0, 0.25, 0.5):
         plan = make_pruning_plan(t.model, method, ratio, statistics=t.statistics, calibration=t.calibration)
         shape = t.model.decoder.shapes[0]
+        attention = shape.group_cost * shape.key_value_groups
         unit = shape.cost if methods[method].strategy == "depth" else max(shape.group_cost, shape.channel_cost)
+        unit = max(attention, shape.cost - attention) if method.startswith("sublayer") else unit
         assert abs(plan.achieved_ratio - ratio) <= unit / 2 / t.model.decoder.cost + 1e-9
         if methods[method].strategy == "depth":
             assert len(plan.blocks) == 4 * (1 - ratio)
@@ -163,3 +170,84 @@ def test_an_unimportant_group_and_channels_are_found() -> None:
         plan = make_pruning_plan(t.model, method, ratio * 4, statistics=statistics)
         assert 1 not in plan.blocks[2].key_value_groups
         assert not {3, 5} & set(plan.blocks[2].channels)
+
+
+def test_greedy_depth_of_one_block_is_exhaustive_search(tiny: TinyOf) -> None:
+    for family in FAMILIES:
+        t = tiny(family)
+        plan = make_pruning_plan(t.model, "greedy_depth", 0.25, statistics=t.statistics, calibration=t.calibration)
+        assert t.calibration.held_out is not None
+        losses = []
+        for block in range(4):
+            kept = Kept.everything(t.model.decoder.shapes).without_blocks([block])
+            losses.append(mean_loss(t.model.with_model(cut(t.model.decoder, kept)), t.calibration.held_out))
+        assert plan.removed_blocks == [min(range(4), key=losses.__getitem__)]
+        assert plan.provenance["losses"] == [pytest.approx(min(losses), abs=1e-5)]
+        # The dense model, then each candidate from its own block on, that block itself not run.
+        assert plan.provenance["search_passes"] == (4 + 3 + 2 + 1 + 0) / 4
+
+
+def test_the_first_sublayer_to_go_is_the_cheapest_by_weight(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    shape = t.model.decoder.shapes[0]
+    ratio = 2 * shape.group_cost * shape.key_value_groups / t.model.decoder.cost
+    plan = make_pruning_plan(t.model, "sublayer", ratio, statistics=t.statistics, calibration=t.calibration)
+    assert t.calibration.held_out is not None
+    dense, rises = mean_loss(t.model, t.calibration.held_out), {}
+    whole = Kept.everything(t.model.decoder.shapes)
+    for block in range(4):
+        for path in ("self_attn.o_proj", "mlp.down_proj"):
+            groups, channels = list(whole.key_value_groups), list(whole.channels)
+            (groups if "attn" in path else channels)[block] = ()
+            cost = shape.group_cost * 4 if "attn" in path else shape.channel_cost * 40
+            model = cut(t.model.decoder, Kept(whole.blocks, tuple(groups), tuple(channels)))
+            rises[block, path] = (mean_loss(t.model.with_model(model), t.calibration.held_out) - dense) / cost
+    assert tuple(plan.provenance["removed_in_order"][0]) == min(rises, key=rises.__getitem__)
+
+
+def test_a_sublayer_that_says_nothing_goes_first() -> None:
+    t = make_tiny("llama")
+    with torch.no_grad():
+        t.model.decoder.blocks[2].get_parameter("self_attn.o_proj.weight").zero_()
+    statistics = calibrate(t.model.decoder, t.calibration)
+    plan = make_pruning_plan(t.model, "sublayer_influence", 0.1, statistics=statistics, calibration=t.calibration)
+    assert plan.blocks[2].key_value_groups == ()
+
+
+def test_activation_scores_by_hand(pencil: PreTrainedModel) -> None:
+    # Group 0 hears (1, 1) twice; group 1 hears (1, 1) and (0, 0): root mean squares 1, 1, sqrt 1/2, sqrt 1/2.
+    decoder = decoder_of(pencil)
+    statistics = calibrate(decoder, CalibrationSet(torch.tensor([[0, 1]])))
+    sizes = activation_sizes(statistics, 0, decoder.family.attention)
+    assert sizes.tolist() == pytest.approx([1, 1, math.sqrt(0.5), math.sqrt(0.5)], abs=1e-6)
+    # Columns of the MLP's output projection: (1, 0) and (0, 2); its channels are (1, 1) and (1, 0).
+    assert column_sums(decoder, 0, decoder.family.mlp).tolist() == [1, 2]
+    scores = WandaSp().score(Evidence(decoder, statistics))
+    assert scores.channels is not None
+    raw = torch.tensor([1.0, 2 * math.sqrt(0.5)])
+    assert scores.channels[0].tolist() == pytest.approx(((raw - raw.mean()) / raw.std()).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_auto_is_never_worse_than_the_best_single_method(family: str, tiny: TinyOf) -> None:
+    t = tiny(family)
+    losses = {}
+    assert t.calibration.held_out is not None
+    for method in [name for name in methods if not methods[name].is_random]:
+        plan = make_pruning_plan(t.model, method, 0.3, statistics=t.statistics, calibration=t.calibration)
+        pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
+        losses[method] = mean_loss(pruned, t.calibration.held_out)
+    assert losses.pop("auto") <= min(losses.values()) + 1e-6
+
+
+def test_units_that_others_can_say_go_first() -> None:
+    """Channel 1 is channel 0 doubled: one of the two goes first, the other takes over."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 4, generator=generator)
+    x[:, 1] = 2 * x[:, 0]
+    weight = torch.eye(4)
+    moments = JointMoments.none(4, 0)
+    moments.add(x, x[:, :0])
+    assert elimination_order(weight, moments, 4)[0] in (0, 1)
+    # In pairs: the variances of 0 and 1 are 1 and 4, those of 2 and 3 are 1 each.
+    assert elimination_order(weight, moments, 2)[0] == 1

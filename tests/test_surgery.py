@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import ActivationStatistics, calibrate
 from prunelab.checkpoint.save import save_checkpoint
+from prunelab.compensation import COMPENSATORS, Repairs
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder, decoder_of
 from prunelab.loading import LanguageModel, load_model
@@ -40,8 +41,10 @@ def auto_class(t: Tiny) -> Any:
     return getattr(transformers, t.model.decoder.family.auto_class)
 
 
-def masked(decoder: Decoder, kept: Kept, statistics: ActivationStatistics | None) -> PreTrainedModel:
-    """The whole model with removed units silenced, removed blocks passed by, and biases added."""
+def masked(
+    decoder: Decoder, kept: Kept, statistics: ActivationStatistics | None, repairs: Repairs | None = None
+) -> PreTrainedModel:
+    """The whole model with removed units silenced, removed blocks passed by, biases added, projections repaired."""
     model = copy.deepcopy(decoder.model)
     blocks = decoder_of(model).blocks
     for index, block in enumerate(blocks):
@@ -61,8 +64,12 @@ def masked(decoder: Decoder, kept: Kept, statistics: ActivationStatistics | None
             if statistics is not None and gone:
                 mean = statistics.of(layout.unit)[index].mean[columns]
                 bias = (writer.weight[:, columns].double() @ mean).float()
+            repair = (repairs or {}).get((index, layout.writer))
             with torch.no_grad():
                 writer.weight[:, columns] = 0
+                if repair is not None:
+                    writer.weight[:, layout.columns(shape, units)] = repair.weight
+                    bias = repair.bias if writer.bias is None else repair.bias - writer.bias
             writer.register_forward_hook(lambda m, i, o, bias=bias: o + bias)
     return model
 
@@ -78,7 +85,7 @@ def assert_generates_alike_with_and_without_cache(model: PreTrainedModel) -> Non
 def test_pruning_nothing_is_bit_identical(method: str, variant: str, tiny: TinyOf) -> None:
     t = tiny(variant)
     plan = make_pruning_plan(t.model, method, 0.0, statistics=t.statistics, calibration=t.calibration)
-    pruned = pruned_model(t.model, plan, t.statistics)
+    pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
     assert type(pruned.model) is type(t.model.model)
     assert torch.equal(logits(pruned.model), logits(t.model.model))
 
@@ -89,9 +96,12 @@ def test_cut_equals_masked_and_survives_its_checkpoint(method: str, variant: str
     t = tiny(variant)
     before = logits(t.model.model)
     plan = make_pruning_plan(t.model, method, 0.4, statistics=t.statistics, calibration=t.calibration)
-    pruned = pruned_model(t.model, plan, t.statistics)
+    pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
     compensated = t.statistics if plan.compensation == "bias" else None
-    expected = logits(masked(t.model.decoder, plan.kept, compensated))
+    repairs = None
+    if plan.compensation in COMPENSATORS:
+        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration)
+    expected = logits(masked(t.model.decoder, plan.kept, compensated, repairs))
     assert (logits(pruned.model) - expected).abs().max() <= 1e-5
     assert torch.equal(logits(t.model.model), before), "the model given must be left as it was"
     assert_generates_alike_with_and_without_cache(pruned.model)

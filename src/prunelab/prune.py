@@ -162,10 +162,10 @@ def _calibrate_streamed(
 
 def _loss_of_cut(
     model: LanguageModel,
-    compensation: Compensation,
     statistics: ActivationStatistics | None,
     calibration: CalibrationSet,
     kept: Kept,
+    compensation: Compensation,
 ) -> float:
     held_out = calibration.held_out_pairs or calibration.held_out
     assert held_out is not None
@@ -249,7 +249,7 @@ def make_pruning_plan(
         _refuse_streamed(model, method, compensation)
         calibration = None
     elif calibration is not None and (calibration.held_out_pairs or calibration.held_out) is not None:
-        loss = partial(_loss_of_cut, model, compensation, statistics, calibration)
+        loss = partial(_loss_of_cut, model, statistics, calibration)
     counts = None
     if options.uniform and method.strategy != "depth":
         counts = stock_group_counts(model.model.config, decoder.family, biased=compensation != "none")

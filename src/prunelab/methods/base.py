@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from prunelab.allocation import Constraints, Kept, allocate_depth, allocate_uniform, allocate_width
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.compensation import Compensation
@@ -25,7 +27,7 @@ class Evidence:
         decoder: weights and widths of the model.
         collected: statistics of the calibration pass; None where no calibration was made.
         seed: for methods that draw at random.
-        loss: mean loss a token, on held-out calibration text, of the model cut to what is kept.
+        loss_of: mean loss a token, on held-out calibration text, of the model cut to what is kept and compensated so.
         calibration: the tokens themselves, for methods that run the model.
         compensation: what the cut will be compensated by.
     """
@@ -33,9 +35,22 @@ class Evidence:
     decoder: Decoder
     collected: ActivationStatistics | None = None
     seed: int = 0
-    loss: Callable[[Kept], float] | None = None
+    loss_of: Callable[[Kept, Compensation], float] | None = None
     calibration: CalibrationSet | None = None
     compensation: Compensation = "none"
+
+    def loss(self, kept: Kept) -> float:
+        """The cut's loss on held-out calibration text, compensated as it will be."""
+        if self.loss_of is None:
+            raise InvalidRequest("this method compares losses on held-out calibration text: give some")
+        return self.loss_of(kept, self.compensation)
+
+    @property
+    def held_out(self) -> Tensor:
+        """Held-out windows of the calibration text, for a method that runs the model on them."""
+        if self.calibration is None or self.calibration.held_out is None:
+            raise InvalidRequest("this method compares losses on held-out calibration text: give some")
+        return self.calibration.held_out
 
     @property
     def statistics(self) -> ActivationStatistics:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from prunelab.calibration.corpus import C4
 from prunelab.errors import InvalidRequest
 from prunelab.files import written_folder
+from prunelab.pocket.crawl import crawl
 from prunelab.pocket.held_out import digest
 from prunelab.pocket.models import checkpoint_of
 from prunelab.pocket.pictures.data import pictures_digest, write_pictures
@@ -29,6 +32,7 @@ def pocket_data() -> Path:
     Its name holds a hash of the contents, so that another version's folder is never taken for this one's.
     """
     contents = {repository: _files(configs) for repository, configs in data_sets().items()}
+    contents[C4.repository] = crawl()
     folder = cache_folder() / f"pocket-{digest(contents, pictures_digest()):016x}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,8 @@ def pocket_data() -> Path:
                 for name, text in files.items():
                     path = aside / repository / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(text, encoding="utf-8")
+                    data = text.encode()
+                    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
             write_pictures(aside)
     return folder
 

@@ -1,0 +1,153 @@
+"""How far one sublayer can be cut: its units in the order in which they go, and its projection repaired at each level.
+
+The order is the optimal brain surgeon's for whole columns (Hassibi and Stork 1993; Kurtic et al. 2023 for structures):
+at each step the unit goes whose absence, made up for by all that are left, adds least to the squared error of the
+projection's output, tr(W_S (H_SS)^-1 W_S^T) with H the inverse of the inputs' covariance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from prunelab.blockwise import Blockwise, Hidden, Written
+from prunelab.compensation import Repair, masked
+from prunelab.families import Decoder
+from prunelab.families.base import UnitLayout
+from prunelab.regression import JointMoments, ridge
+
+STEPS = 16
+"""Levels of an MLP between whole and gone."""
+
+ELIMINATIONS = 512
+"""At most so many steps of elimination; wider projections lose several units at once."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One sublayer, cut so far.
+
+    Attributes:
+        kept: its units, ascending.
+        cost: projection weights that are gone.
+        written: the repaired output projection; None where nothing is removed.
+    """
+
+    kept: tuple[int, ...]
+    cost: int
+    written: Written | None
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """The levels of one block's attention or MLP, from whole to gone, and the order in which its units go."""
+
+    block: int
+    layout: UnitLayout
+    levels: tuple[Level, ...]
+    order: tuple[int, ...]
+
+
+def moments_at(walk: Blockwise, block: int, hidden: Hidden, layout: UnitLayout) -> JointMoments:
+    """Of all inputs of an output projection in the whole model; there are no targets."""
+    shape = walk.decoder.shapes[block]
+    moments = JointMoments.none(shape.units(layout.part) * shape.rows(layout.part), 0)
+    for batch, seen in enumerate(walk.watch(block, hidden, until=layout.writer)):
+        assert seen.inputs is not None
+        x = walk.counted(batch, seen.inputs)
+        moments.add(x, x[:, :0])
+    return moments
+
+
+def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tuple[int, ...]:
+    """Units in the order in which they go.
+
+    Args:
+        weight: the output projection's, shape `(hidden, channels)`.
+        moments: of its inputs.
+        units: how many there are; each owns as many neighbouring channels.
+    """
+    size = weight.shape[1] // units
+    added = ridge(moments.inputs, moments.count) or 1.0
+    damped = moments.inputs + added * torch.eye(len(moments.inputs), dtype=torch.float64)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    left, w = list(range(units)), weight.cpu().double()
+    order: list[int] = []
+    while left:
+        count = max(1, units // ELIMINATIONS)
+        costs = _costs(w, inverse, size)
+        lowest = costs.argsort(stable=True)[:count].tolist()
+        order += [left[place] for place in lowest]
+        gone = torch.cat([torch.arange(place * size, (place + 1) * size) for place in lowest])
+        stay = torch.ones(w.shape[1], dtype=torch.bool)
+        stay[gone] = False
+        solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone][:, stay])
+        w = w[:, stay] - w[:, gone] @ solved
+        inverse = inverse[stay][:, stay] - inverse[stay][:, gone] @ solved
+        left = [unit for place, unit in enumerate(left) if place not in set(lowest)]
+    return tuple(order)
+
+
+def _costs(weight: Tensor, inverse: Tensor, size: int) -> Tensor:
+    """What each unit's absence adds to the squared error, shape `(units,)`."""
+    if size == 1:
+        return weight.square().sum(dim=0) / inverse.diagonal().clamp_min(1e-300)
+    units = weight.shape[1] // size
+    places = torch.arange(units * size).reshape(units, size)
+    own = inverse[places[:, :, None], places[:, None, :]]
+    columns = weight[:, places].permute(1, 2, 0)
+    costs: Tensor = (columns * torch.linalg.solve(own, columns)).sum(dim=(1, 2))
+    return costs
+
+
+def repaired(decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, ...], moments: JointMoments) -> Repair:
+    """An output projection whose kept columns take over what the others said."""
+    shape = decoder.shapes[block]
+    stay = set(kept)
+    columns = layout.columns(shape, kept)
+    gone = layout.columns(shape, [unit for unit in range(shape.units(layout.part)) if unit not in stay])
+    own = decoder.weight(block, layout.writer)
+    weight = own.cpu().double()
+    part = JointMoments(
+        moments.count,
+        moments.input_mean[columns],
+        weight[:, gone] @ moments.input_mean[gone],
+        moments.inputs[columns][:, columns],
+        moments.inputs[columns][:, gone] @ weight[:, gone].T,
+    )
+    change, constant = part.fit()
+    bias = decoder.bias(block, layout.writer)
+    constant = constant if bias is None else bias.cpu().double() + constant
+    return Repair((weight[:, columns] + change).to(own.device, own.dtype), constant.to(own.device, own.dtype))
+
+
+def sublayer_levels(walk: Blockwise, block: int, hidden: Hidden, layout: UnitLayout, multiple: int) -> Sublayer:
+    """Cut a sublayer of the whole model to every level.
+
+    Args:
+        walk: the calibration tokens.
+        block: the block.
+        hidden: before it.
+        layout: which sublayer.
+        multiple: MLP widths are a multiple of this.
+    """
+    decoder = walk.decoder
+    shape = decoder.shapes[block]
+    units = shape.units(layout.part)
+    moments = moments_at(walk, block, hidden, layout)
+    order = elimination_order(decoder.weight(block, layout.writer), moments, units)
+    step = multiple if layout.unit == "channel" else 1
+    cost = shape.channel_cost if layout.unit == "channel" else shape.group_cost
+    widths = {round(Fraction(units * left, STEPS) / step) * step for left in range(1, STEPS)}
+    levels = [Level(tuple(range(units)), 0, None)]
+    for width in sorted(widths - {0}, reverse=True):
+        if width < units:
+            kept = tuple(sorted(order[units - width :]))
+            repair = repaired(decoder, block, layout, kept, moments)
+            levels.append(Level(kept, (units - width) * cost, masked(decoder, block, layout, kept, repair)))
+    nothing = masked(decoder, block, layout, (), repaired(decoder, block, layout, (), moments))
+    levels.append(Level((), units * cost, nothing))
+    return Sublayer(block, layout, tuple(levels), order)

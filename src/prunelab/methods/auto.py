@@ -1,0 +1,290 @@
+"""One budget over blocks, sublayers, key-value groups and channels, spent where calibration loss says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from prunelab.allocation import Kept, check_ratio
+from prunelab.blockwise import Blockwise, Written
+from prunelab.compensation import Compensation
+from prunelab.errors import InvalidRequest
+from prunelab.levels import Sublayer, sublayer_levels
+from prunelab.methods import methods, register
+from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.trunk import BlockChoice, SharedTrunk
+
+BINS = 800
+"""Into which dynamic programming divides the blocks' weights."""
+
+TRIES = 48
+"""Exchanges that are tried at most."""
+
+
+@register
+class Auto(PruningMethod):
+    """Measure what every sublayer's every level costs, spend the budget on the cheapest, and look at the result.
+
+    1. Every attention and MLP is cut to several levels in the optimal brain surgeon's order, repaired by least squares,
+       and the held-out loss with that cut alone is measured, the trunk before it shared.
+    2. Dynamic programming finds the levels of least summed loss within the budget; a sublayer's last level is its
+       absence, and a block that loses both is dropped.
+    3. Exchanges of a step between two sublayers are tried where the measured slopes promise most, and kept where the
+       loss of the whole cut falls.
+    4. What results, and the cuts of the single methods, are compensated as they will be and measured: the lowest loss
+       on the held-out text wins. So the choice is never worse there than the best single method.
+    """
+
+    name: ClassVar[str] = "auto"
+    strategy: ClassVar[Strategy] = "hybrid"
+    summary: ClassVar[str] = "blocks, sublayers, groups and channels under one budget, chosen by calibration loss"
+    source: ClassVar[str] = "ours"
+    needs_loss: ClassVar[bool] = True
+    compensation: ClassVar[Compensation | None] = "sequential"
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Search, then compare with every single method.
+
+        Raises:
+            InvalidRequest: uniform widths are asked for, or the ratio is out of reach.
+        """
+        check_ratio(budget.ratio)
+        if budget.group_counts is not None:
+            raise InvalidRequest("auto gives every sublayer a width of its own: leave out --uniform, or use hybrid")
+        if budget.ratio == 0:
+            return Decision(Kept.everything(evidence.decoder.shapes))
+        singles = list(_singles(evidence, budget))
+        search = _Search.of(evidence, budget)
+        found = [("search", kept, evidence.compensation) for kept in search.run()]
+        for name, kept, _, _ in singles[:2]:
+            found.append((name, kept, evidence.compensation))
+        assert evidence.loss_of is not None
+        tried = [(name, kept, how, evidence.loss_of(kept, how)) for name, kept, how in found] + singles
+        name, kept, how, loss = min(tried, key=lambda one: one[3])
+        beaten = f", {singles[0][0]} having {singles[0][3]:.4f}" if singles else ""
+        return Decision(
+            kept,
+            notes=(f"chosen by {name}: loss on held-out calibration text {loss:.4f}{beaten}",),
+            details={
+                "chosen_by": name,
+                "tried": [{"by": by, "compensation": with_, "loss": round(value, 6)} for by, _, with_, value in tried],
+                "measured_cuts": search.measured,
+                "search_passes": round(search.trunk.passes, 2),
+            },
+            compensation=how,
+        )
+
+
+def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Compensation, float]]:
+    """The single methods' cuts with their own compensation and their losses, the best first."""
+    found: list[tuple[str, Kept, Compensation, float]] = []
+    assert evidence.loss_of is not None
+    for method in methods.values():
+        if method.is_random or isinstance(method, Auto):
+            continue
+        how: Compensation = method.compensation or ("none" if method.strategy == "depth" else "bias")
+        if evidence.compensation != "sequential":
+            how = evidence.compensation if method.strategy != "depth" else "none"
+        own = Evidence(evidence.decoder, evidence.collected, evidence.seed, evidence.loss_of, evidence.calibration, how)
+        try:
+            kept = method.decide(own, budget).kept
+        except InvalidRequest:  # this method cannot reach the budget
+            continue
+        found.append((method.name, kept, how, evidence.loss_of(kept, how)))
+    return iter(sorted(found, key=lambda one: one[3]))
+
+
+@dataclass
+class _Search:
+    """Levels of all sublayers, their measured losses, and the budget.
+
+    Attributes:
+        evidence: the model and the windows.
+        sublayers: those that may be cut.
+        losses: for each, the loss above the whole model's at each level.
+        goal: projection weights to remove.
+        trunk: runs cuts.
+        measured: cuts measured so far.
+    """
+
+    evidence: Evidence
+    sublayers: Sequence[Sublayer]
+    goal: float
+    trunk: SharedTrunk
+    losses: list[np.ndarray] = field(default_factory=list)
+    measured: int = 0
+
+    @classmethod
+    def of(cls, evidence: Evidence, budget: Budget) -> _Search:
+        """Cut every sublayer to its levels and measure each alone."""
+        decoder = evidence.decoder
+        assert evidence.calibration is not None
+        walk = Blockwise.of(decoder, evidence.calibration)
+        span = budget.constraints.removable(len(decoder.shapes))
+        hidden, sublayers = walk.start, []
+        for block, shape in enumerate(decoder.shapes):
+            for layout in decoder.family.layouts():
+                if block in span and shape.units(layout.part):
+                    sublayers.append(sublayer_levels(walk, block, hidden, layout, budget.constraints.channel_multiple))
+            if block + 1 < len(decoder.shapes):
+                hidden = walk.through(block, hidden)
+        search = cls(evidence, sublayers, budget.ratio * decoder.cost, SharedTrunk(decoder, evidence.held_out))
+        search._survey()
+        return search
+
+    def _survey(self) -> None:
+        whole = self.trunk.refer_to(self._choices([0] * len(self.sublayers)))
+        for place, sublayer in enumerate(self.sublayers):
+            last = len(sublayer.levels) - 1
+            # Some levels are measured, more where little is cut, and those between interpolated by cost.
+            at = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)})
+            seen = [0.0]
+            for level in at[1:]:
+                chosen = [0] * len(self.sublayers)
+                chosen[place] = level
+                seen.append(self._loss(chosen) - whole)
+            costs = np.array([level.cost for level in sublayer.levels], dtype=float)
+            self.losses.append(np.interp(costs, costs[at], np.array(seen)))
+
+    def run(self) -> list[Kept]:
+        """The cut of dynamic programming, and what exchanges made of it, nearest to the budget."""
+        first = self._cheapest()
+        better = self._exchanged(first)
+        cuts = [self._fitted(levels) for levels in (better, first)]
+        return cuts[:1] if cuts[0] == cuts[1] else cuts
+
+    def _loss(self, chosen: Sequence[int]) -> float:
+        self.measured += 1
+        return self.trunk.loss(self._choices(chosen))
+
+    def _choices(self, chosen: Sequence[int]) -> list[BlockChoice]:
+        """What becomes of each block at these levels."""
+        blocks: list[dict[str, int]] = [{} for _ in self.evidence.decoder.shapes]
+        written: list[dict[str, Written]] = [{} for _ in blocks]
+        gone = [0] * len(blocks)
+        for sublayer, level in zip(self.sublayers, chosen, strict=True):
+            if level:
+                own = sublayer.levels[level].written
+                assert own is not None
+                blocks[sublayer.block][sublayer.layout.writer] = level
+                written[sublayer.block][sublayer.layout.writer] = own
+                gone[sublayer.block] += not sublayer.levels[level].kept
+        return [
+            BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
+            for levels, writers, count in zip(blocks, written, gone, strict=True)
+        ]
+
+    def _cheapest(self) -> list[int]:
+        """The levels of least summed loss that remove at least the goal, by dynamic programming over binned costs."""
+        total = self.evidence.decoder.cost
+        goal = int(np.ceil(self.goal / total * BINS - 1e-9))
+        best = np.full(goal + 1, np.inf)
+        best[0] = 0.0
+        taken: list[np.ndarray] = []
+        for sublayer, losses in zip(self.sublayers, self.losses, strict=True):
+            bins = [int(level.cost / total * BINS + 1e-9) for level in sublayer.levels]
+            after, how = np.full(goal + 1, np.inf), np.zeros((goal + 1, 2), dtype=np.int64)
+            for level, (width, loss) in enumerate(zip(bins, losses.tolist(), strict=True)):
+                for have in np.flatnonzero(np.isfinite(best)).tolist():
+                    reached = min(goal, have + width)
+                    if best[have] + loss < after[reached]:
+                        after[reached], how[reached] = best[have] + loss, (level, have)
+            best = after
+            taken.append(how)
+        if not np.isfinite(best[goal]):
+            raise InvalidRequest("the ratio is out of reach: protect fewer blocks, or ask for less")
+        chosen, at = [], goal
+        for how in reversed(taken):
+            level, at = how[at]
+            chosen.append(int(level))
+        return chosen[::-1]
+
+    def _exchanged(self, chosen: list[int]) -> list[int]:
+        """Try the exchanges that the slopes promise most of, and keep those that lower the loss."""
+        loss = self.trunk.refer_to(self._choices(chosen))
+        tried: set[tuple[int, ...]] = {tuple(chosen)}
+        while len(tried) <= TRIES:
+            options = [other for other in self._neighbours(chosen) if tuple(other) not in tried]
+            if not options:
+                break
+            other = min(options, key=self._promised)
+            tried.add(tuple(other))
+            value = self._loss(other)
+            if value < loss - 1e-6:
+                chosen, loss = other, self.trunk.refer_to(self._choices(other))
+        return chosen
+
+    def _promised(self, chosen: Sequence[int]) -> float:
+        return sum(float(losses[level]) for losses, level in zip(self.losses, chosen, strict=True))
+
+    def _neighbours(self, chosen: list[int]) -> Iterator[list[int]]:
+        """One sublayer gets a step back, another pays for it."""
+        for giver in range(len(chosen)):
+            for taker in range(len(chosen)):
+                if giver == taker or not chosen[taker]:
+                    continue
+                other = list(chosen)
+                other[taker] -= 1
+                while self._removed(other) < self.goal - self._step(other) / 2:
+                    if other[giver] + 1 >= len(self.sublayers[giver].levels):
+                        break
+                    other[giver] += 1
+                else:
+                    if other[giver] > chosen[giver] and self._leaves_something(other):
+                        yield other
+
+    def _step(self, chosen: Sequence[int]) -> int:
+        return max(shape.cost for shape in self.evidence.decoder.shapes) // (2 * len(chosen))
+
+    def _leaves_something(self, chosen: Sequence[int]) -> bool:
+        return any(sub.levels[level].kept for sub, level in zip(self.sublayers, chosen, strict=True))
+
+    def _removed(self, chosen: Sequence[int]) -> int:
+        return sum(sub.levels[level].cost for sub, level in zip(self.sublayers, chosen, strict=True))
+
+    def _fitted(self, chosen: Sequence[int]) -> Kept:
+        """These levels, with channels given back or taken until the removed weights are nearest to the goal."""
+        counts = [len(sub.levels[level].kept) for sub, level in zip(self.sublayers, chosen, strict=True)]
+        removed = self._removed(chosen)
+        mlps = [place for place, sub in enumerate(self.sublayers) if sub.layout.unit == "channel"]
+        while mlps:
+            place, sign = self._next_channel(mlps, counts, removed)
+            if place is None:
+                break
+            counts[place] += sign
+            removed -= sign * self._channel_cost(place)
+        return self._kept(counts)
+
+    def _next_channel(self, mlps: Sequence[int], counts: Sequence[int], removed: float) -> tuple[int | None, int]:
+        """The MLP that gets a channel back, the one that has lost most of those that lost any; or loses one more."""
+        sign = 1 if removed > self.goal else -1
+
+        def may(place: int) -> bool:
+            width, cost = len(self.sublayers[place].order), self._channel_cost(place)
+            nearer = abs(removed - sign * cost - self.goal) < abs(removed - self.goal) - 1e-9
+            room = 0 < counts[place] < width if sign > 0 else counts[place] > 1
+            return nearer and room
+
+        able = [place for place in mlps if may(place)]
+        if not able:
+            return None, sign
+        started = [place for place in able if counts[place] < len(self.sublayers[place].order)]
+        return max(started or able, key=lambda p: (sign * (len(self.sublayers[p].order) - counts[p]), -p)), sign
+
+    def _channel_cost(self, place: int) -> int:
+        return self.evidence.decoder.shapes[self.sublayers[place].block].channel_cost
+
+    def _kept(self, counts: Sequence[int]) -> Kept:
+        shapes = self.evidence.decoder.shapes
+        whole = Kept.everything(shapes)
+        groups, channels = list(whole.key_value_groups), list(whole.channels)
+        for sublayer, count in zip(self.sublayers, counts, strict=True):
+            units = tuple(sorted(sublayer.order[len(sublayer.order) - count :]))
+            (groups if sublayer.layout.unit == "key_value_group" else channels)[sublayer.block] = units
+        gone = [block for block in whole.blocks if not groups[block] and not channels[block]]
+        if len(gone) == len(whole.blocks):
+            raise InvalidRequest("so little would be left that no block stays: ask for less")
+        return Kept(whole.blocks, tuple(groups), tuple(channels)).without_blocks(gone)

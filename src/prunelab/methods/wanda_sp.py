@@ -1,0 +1,47 @@
+"""Wanda-sp: weights times activations, summed over whole columns (Sun et al. 2023; An et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prunelab.families import Decoder
+from prunelab.families.base import UnitLayout
+from prunelab.importance import ImportanceScores, width_scores
+from prunelab.methods import register
+from prunelab.methods.activation_norm import activation_sizes
+from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+
+
+def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
+    """Sum of absolute weights of each input channel's column in the output projection, shape `(channels,)`."""
+    weight = decoder.weight(block, layout.writer)
+    sums: Tensor = torch.linalg.vector_norm(weight, ord=1, dim=0, dtype=torch.float32)
+    return sums.cpu().double()
+
+
+@register
+class WandaSp(ScoringMethod):
+    """Remove the units of lowest sum over rows of |W_ij| ||X_j||.
+
+    Wanda's score of a single weight, summed over the column that goes as a whole, as FLAP's authors did for comparison.
+    They remove one share in every block and compensate nothing; here all blocks compete in one standardised ranking
+    (`--uniform` for one width), and what makes up for the removed units is an option as for every width method.
+    """
+
+    name: ClassVar[str] = "wanda_sp"
+    strategy: ClassVar[Strategy] = "width"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest weight times activation"
+    source: ClassVar[str] = "Wanda, Sun et al. 2023, as structured by An et al. 2024"
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Standardised sums."""
+        decoder, statistics = evidence.decoder, evidence.statistics
+        attention, mlp = decoder.family.layouts()
+
+        def raw(block: int, layout: UnitLayout) -> Tensor:
+            return column_sums(decoder, block, layout) * activation_sizes(statistics, block, layout)
+
+        return width_scores(decoder.shapes, lambda block: raw(block, attention), lambda block: raw(block, mlp))
