@@ -234,9 +234,12 @@ def test_auto_is_never_worse_than_the_best_single_method(family: str, tiny: Tiny
     losses = {}
     assert t.calibration.held_out is not None
     for method in [name for name in methods if not methods[name].is_random]:
-        plan = make_pruning_plan(t.model, method, 0.3, statistics=t.statistics, calibration=t.calibration)
+        plan = make_pruning_plan(t.model, method, 0.25, statistics=t.statistics, calibration=t.calibration)
         pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
-        losses[method] = mean_loss(pruned, t.calibration.held_out)
+        shape = t.model.decoder.shapes[0]
+        if method == "auto" or abs(plan.achieved_ratio - 0.25) <= shape.group_cost / 2 / t.model.decoder.cost + 1e-9:
+            losses[method] = mean_loss(pruned, t.calibration.held_out)
+    assert {"shortgpt", "flap", "greedy_depth", "wanda_sp"} <= set(losses)
     assert losses.pop("auto") <= min(losses.values()) + 1e-6
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from prunelab.allocation import Kept, check_ratio
+from prunelab.allocation import Kept, achieved_ratio, check_ratio
 from prunelab.blockwise import Blockwise, Written
 from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
@@ -35,7 +35,8 @@ class Auto(PruningMethod):
     3. Exchanges of a step between two sublayers are tried where the measured slopes promise most, and kept where the
        loss of the whole cut falls.
     4. What results, and the cuts of the single methods, are compensated as they will be and measured: the lowest loss
-       on the held-out text wins. So the choice is never worse there than the best single method.
+       on the held-out text wins. So the choice is never worse there than the best
+       single method at the same budget.
     """
 
     name: ClassVar[str] = "auto"
@@ -79,9 +80,14 @@ class Auto(PruningMethod):
 
 
 def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Compensation, float]]:
-    """The single methods' cuts with their own compensation and their losses, the best first."""
+    """The single methods' cuts with their own compensation and their losses, the best first.
+
+    Only those at the same budget, to half a unit: one that moves in whole blocks and removes less would win by that.
+    """
     found: list[tuple[str, Kept, Compensation, float]] = []
     assert evidence.loss_of is not None
+    shapes = evidence.decoder.shapes
+    unit = max(max(shape.group_cost, shape.channel_cost) for shape in shapes)
     for method in methods.values():
         if method.is_random or isinstance(method, Auto):
             continue
@@ -93,7 +99,8 @@ def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Co
             kept = method.decide(own, budget).kept
         except InvalidRequest:  # this method cannot reach the budget
             continue
-        found.append((method.name, kept, how, evidence.loss_of(kept, how)))
+        if abs(achieved_ratio(shapes, kept) - budget.ratio) <= unit / 2 / evidence.decoder.cost + 1e-9:
+            found.append((method.name, kept, how, evidence.loss_of(kept, how)))
     return iter(sorted(found, key=lambda one: one[3]))
 
 
