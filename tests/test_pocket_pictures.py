@@ -180,13 +180,15 @@ def test_a_part_of_the_scores_is_measured_again(data: Path, model: LanguageModel
 def test_a_pocket_study_with_pictures(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = command(
-        "study", "--model", NAME, "--benchmark", "pope", "--benchmark", "textvqa", "--limit", 4, "--ratio", 0.3,
+        "study", "--model", NAME, "--benchmark", "pope", "--benchmark", "textvqa", "--limit", 12, "--ratio", 0.4,
         "--method", "flap", "--samples", 8, "--device", "cpu",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     rows = (tmp_path / "runs" / NAME / "results.csv").read_text()
     assert ",pope," in rows
     assert ",textvqa," in rows
+    page = (tmp_path / "runs" / NAME / "report" / "index.html").read_text()
+    assert 'src="data:image/png;base64,' in page, "what pruning lost is shown with its picture"
 
 
 def test_a_model_that_sees_is_studied_apart() -> None:

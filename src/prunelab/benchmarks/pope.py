@@ -116,9 +116,9 @@ class Pope(VisionBenchmark):
             "sample": item.id,
             "category": item.category,
             "image": item.picture.name,
-            "question": item.question,
-            "label": item.label,
-            "answer": answer,
+            "prompt": item.question,
+            "target": item.label,
+            "text": answer,
             "prediction": meaning,
             "correct": meaning == item.label,
             "strictly_correct": plain_meaning(answer) == item.label,
@@ -149,7 +149,7 @@ def _official_rows(folder: Path, category: str) -> Iterator[tuple[int, Any]]:
 
 
 def _figures(records: Sequence[Mapping[str, Any]], group: str) -> list[Score]:
-    found = score([one["prediction"] for one in records], [one["label"] for one in records])
+    found = score([one["prediction"] for one in records], [one["target"] for one in records])
     n = len(records)
 
     def error(share: float) -> float:

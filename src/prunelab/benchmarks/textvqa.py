@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -77,12 +78,15 @@ class TextVqa(VisionBenchmark):
 
     def record(self, item: Item, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
         """What was said, what people said, and the score."""
+        earned = score(answer, item.people)
         return {
             "sample": item.id,
-            "question": item.question,
+            "prompt": item.question,
             "people": list(item.people),
-            "answer": answer,
-            "score": score(answer, item.people),
+            "text": answer,
+            "target": Counter(item.people).most_common(1)[0][0],
+            "score": earned,
+            "correct": earned >= 0.5,
         }
 
     def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:

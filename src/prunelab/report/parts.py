@@ -165,6 +165,7 @@ class Pair:
         lost: how many of the cuts got it wrong, in words.
         prompt: what was asked, shortened; empty where the records do not say.
         answers: the dense one's first.
+        picture: what the question is about, as a data URI; empty where it is about none.
     """
 
     kind: ClassVar[str] = "pair"
@@ -173,6 +174,7 @@ class Pair:
     lost: str
     prompt: str
     answers: tuple[Answer, ...]
+    picture: str = ""
 
 
 Part: TypeAlias = Sheet | Figure | Prose | Code | Listing | Finding | Pair

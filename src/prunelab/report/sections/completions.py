@@ -10,6 +10,7 @@ import pandas as pd
 
 from prunelab.report.grid import Cut, Study
 from prunelab.report.parts import Answer, Pair, Part, Prose, Section
+from prunelab.report.pictures import with_pictures
 from prunelab.run import Measured
 
 SHOWN = 4
@@ -30,8 +31,7 @@ def section(study: Study) -> Section | None:
     parts: list[Part] = []
     for model in study.grid.models:
         for (benchmark, _), found in _texts(study, model).items():
-            pairs = _worst(found, f"{model}, {benchmark}")
-            parts += pairs
+            parts += with_pictures(study, benchmark, _worst(found, f"{model}, {benchmark}"))
     if not parts:
         return None
     lead = (
