@@ -54,3 +54,11 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
     assert sum("tokens and bytes are not known" in note for note in found.notes) == 6
     assert found.calibration_tokens["Qwen2-1.5B"] == 128 * 2048
     assert not (tmp_path / "run").exists()
+
+
+def test_the_arena() -> None:
+    cells = grid_of(config("arena"))
+    # A dense model each; twelve methods at three ratios with three draws of the calibration text.
+    assert Counter(cell.model for cell in cells) == dict.fromkeys(
+        ("pocket-llama", "pocket-qwen2", "pocket-gemma2"), 109
+    )
