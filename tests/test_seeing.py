@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, Idefics3ForConditionalGene
 from prunelab.calibration import calibrate, draw_pairs, is_pairs
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.checkpoint.save import save_checkpoint
+from prunelab.compensation import COMPENSATORS
 from prunelab.errors import DataError, InvalidRequest, UnsupportedModel
 from prunelab.families import find_family
 from prunelab.fingerprint import tensor_bytes
@@ -122,9 +123,12 @@ def test_cut_equals_masked_on_images_and_the_eyes_stay_whole(
     t = seeing(name)
     inputs = shown(t)
     plan = make_pruning_plan(t.model, method, 0.3, statistics=t.statistics, calibration=t.calibration)
-    pruned = pruned_model(t.model, plan, t.statistics)
+    pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
     compensated = t.statistics if plan.compensation == "bias" else None
-    expected = logits(masked(t.model.decoder, plan.kept, compensated), inputs)
+    repairs = None
+    if plan.compensation in COMPENSATORS:
+        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration)
+    expected = logits(masked(t.model.decoder, plan.kept, compensated, repairs), inputs)
     assert (logits(pruned.model, inputs) - expected).abs().max() <= 1e-5
     save_checkpoint(pruned, plan, tmp_path / "out")
     again = load_model(str(tmp_path / "out"), device="cpu")
