@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lint check format timing clean
+.PHONY: help install study test lint check format timing docs notebook clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -40,5 +40,15 @@ format: $(VENV)/.installed  ## format the code
 timing: $(VENV)/.installed  ## measure the speed claims
 	@for script in $(filter-out timing/common.py,$(wildcard timing/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs  ## build the documentation into site/, warnings being errors
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+notebook: $(VENV)/.installed-docs  ## run the notebook of the documentation
+	$(BIN)/jupyter-execute --timeout 600 docs/notebooks/first_cut.ipynb
+
 clean:  ## remove what was made
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from prunelab.export.gguf import NumberFormat, export_gguf
 from prunelab.export.vocabulary import WORD_PATTERNS
 from prunelab.loading import LanguageModel, load_model
 from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.reconnect import extract_language_model
 from prunelab.surgery import cut
 
 pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
@@ -268,8 +269,16 @@ def test_stories_tokens(trained: dict[str, list[LanguageModel]], tmp_path: Path)
         assert theirs.tokens(text) == model.tokenizer(text).input_ids
 
 
+def test_the_language_model_of_one_that_sees(readable: Callable[[str], Tiny], tmp_path: Path) -> None:
+    seeing = readable("idefics3").model
+    with pytest.raises(UnsupportedModel, match="extract-language-model"):
+        export_gguf(seeing, tmp_path / "x.gguf", "f32")
+    language = replace(extract_language_model(seeing), tokenizer=seeing.tokenizer)
+    assert distance(language, tmp_path / "x.gguf")[1] < 1e-5
+
+
 def test_all_variants_are_covered() -> None:
-    named = {"llama", "llama_biased", "qwen2", "mistral", "gemma2", "mistral_window", "qwen2_window"}
+    named = {"llama", "llama_biased", "qwen2", "mistral", "gemma2", "mistral_window", "qwen2_window", "idefics3"}
     assert named == set(VARIANTS), "say what llama.cpp does with the new family, and test it here"
 
 

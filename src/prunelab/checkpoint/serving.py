@@ -16,7 +16,8 @@ With vLLM, **untested**: its Transformers backend builds each block from the con
 ```
 vllm serve {model} --model-impl transformers{trust_vllm}
 ```
-
+"""
+LLAMA_CPP = """
 With llama.cpp, checked against torch by prunelab's tests ({architecture}):
 
 ```
@@ -40,11 +41,12 @@ def serving(model: str, family: str, mixed: bool) -> str:
     own = "widths per block may be served as they are" if mixed else "one width for all blocks is nothing special"
     plain = "blocks with widths of their own are written as `deci`" if mixed else "as any model of its family"
     padded = family == "gemma2" and mixed
-    return SERVING.format(
+    trust = " --trust-remote-code" if mixed else ""
+    text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=own)
+    if family not in ("llama", "mistral", "qwen2", "gemma2"):
+        return text  # a model that sees has no GGUF of ours
+    return text + LLAMA_CPP.format(
         model=model,
-        trust=" --trust-remote-code" if mixed else "",
-        trust_vllm=" --trust-remote-code" if mixed else "",
-        geometry=own,
         architecture=_LLAMA_CPP.get((family, mixed), plain),
         pad=" --pad-widths" if padded else "",
     )

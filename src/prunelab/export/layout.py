@@ -72,7 +72,8 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
     config, family = model.model.config, model.decoder.family.name
     if family not in FAMILIES:
         raise UnsupportedModel(
-            f"{model.name} is of family {family}, which is not written as GGUF yet: {', '.join(FAMILIES)} are"
+            f"{model.name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
+            "those that `prunelab extract-language-model` takes out of a model that sees"
         )
     _check_activation(model.name, config, family)
     biases = used_biases(model)

@@ -1,0 +1,114 @@
+"""What the documentation shows is true: every command is run, or parsed by the real command line where it needs more.
+
+A block behind `<!-- run -->` is run, in one folder a page; every other line that begins with `prunelab` is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from conftest import Ran
+
+from prunelab.checkpoint.serving import serving
+from prunelab.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+FENCE = re.compile(r"(<!-- run -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def blocks(text: str, language: str, run: bool | None = None) -> list[str]:
+    """The code in a text's fences."""
+    return [
+        code for marked, kind, code in FENCE.findall(text) if kind == language and (run is None or bool(marked) == run)
+    ]
+
+
+def whole_lines(code: str) -> list[str]:
+    """A block's lines, those that go on behind a backslash joined."""
+    return code.replace("\\\n", " ").splitlines()
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every line of a block that calls prunelab."""
+    lines = [line for code in (*blocks(text, "bash"), *blocks(text, "")) for line in whole_lines(code)]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("prunelab ")]
+
+
+def parse(words: list[str]) -> None:
+    """Let the real command line read a command; raises what it would say."""
+    group = typer.main.get_command(app)
+    parent = group.make_context("prunelab", list(words), resilient_parsing=True)
+    name, command, rest = group.resolve_command(parent, list(words))  # type: ignore[attr-defined]
+    command.make_context(name, rest, parent=parent)
+
+
+SHOWN = [(page, words) for page in PAGES for words in commands(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), SHOWN, ids=lambda value: shlex.join(value) if isinstance(value, list) else value.stem
+)
+def test_every_command_shown_is_one(page: Path, words: list[str]) -> None:
+    parse(words)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_the_cards_commands_are_some(family: str, mixed: bool) -> None:
+    (words,) = commands(serving("me/model", family, mixed))
+    parse(words)
+
+
+def test_a_wrong_command_would_be_seen() -> None:
+    with pytest.raises(Exception, match="--rato"):
+        parse(["prune", "MODEL", "--rato", "0.2", "--out", "x"])
+    assert len(SHOWN) > 40
+
+
+RUN = [page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "bash", run=True)]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_commands_run(
+    page: Path, command: Callable[..., Ran], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(corpus.read_text())
+    for code in blocks(page.read_text(encoding="utf-8"), "bash", run=True):
+        for line in whole_lines(code):
+            if line.startswith("prunelab export"):
+                pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
+            ran = command(*shlex.split(line)[1:])
+            assert ran.code == 0, (line, ran.err)
+
+
+@pytest.mark.usefixtures("_clean_cache")
+def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    shown = blocks((ROOT / "docs/how-to/notebook.md").read_text(encoding="utf-8"), "python")
+    assert len(shown) == 2
+    for code in shown:
+        exec(code, names)
+    assert (tmp_path / "pruned.gguf").exists()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    written = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = set(re.findall(r"[\w/-]+\.md", str(written)))
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+
+
+def test_every_benchmark_is_explained() -> None:
+    from prunelab.benchmarks import benchmarks
+
+    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    assert not [name for name in benchmarks if f"`{name}`" not in page]
