@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -12,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 from conftest import VARIANTS, Ran, byte_tokenizer, tiny_calibration, tiny_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.calibration.streaming import HiddenStates, calibrate_streaming
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.checkpoint.streaming import save_streamed
-from prunelab.checkpoint.tensors import Announced, TensorFiles, write_tensors
+from prunelab.checkpoint.tensors import TensorFiles
+from prunelab.checkpoint.writing import Announced, Moved, write_tensors
 from prunelab.errors import CheckpointError, InvalidRequest, NonFiniteValue
 from prunelab.families import BlockShape
 from prunelab.loading import load_model
@@ -208,6 +211,33 @@ def test_tensors_survive_the_file(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"nonsense" * 20)
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
         TensorFiles.open(tmp_path)
+
+
+def refused(*_: Any) -> int:
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+
+@pytest.mark.parametrize("system", ["moves", "moves nothing", "refuses", "lacks it"])
+def test_rows_are_moved_from_file_to_file(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if system == "lacks it":
+        monkeypatch.delattr(os, "copy_file_range")
+    elif system != "moves":
+        monkeypatch.setattr(os, "copy_file_range", refused if system == "refuses" else lambda *_: 0)
+    tensor = torch.randn(9, 5)
+    save_file({"before": torch.zeros(3), "t": tensor}, tmp_path / "model.safetensors")
+    stored = TensorFiles.open(tmp_path).tensors["t"]
+    for rows in (None, [0, 1, 4, 6, 7, 8], [3], []):
+        whole = Moved(stored, None if rows is None else torch.tensor(rows, dtype=torch.long))
+        expected = tensor if rows is None else tensor[rows]
+        with (tmp_path / "moved").open("wb", buffering=0) as file:
+            file.write(b"in front")
+            whole.write(file)
+        assert (tmp_path / "moved").read_bytes() == b"in front" + expected.numpy().tobytes()
+    os.truncate(stored.file, stored.offset + 100)
+    with (tmp_path / "moved").open("wb", buffering=0) as file, pytest.raises(CheckpointError, match="become shorter"):
+        Moved(stored).write(file)
+    with pytest.raises(CheckpointError, match="become shorter"):
+        list(stored.parts(2))
 
 
 def test_what_takes_the_whole_model_is_refused_by_name(tiny_checkpoint: CheckpointOf) -> None:

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prunelab.checkpoint.tensors import Announced, write_tensors
+from prunelab.checkpoint.writing import Announced, write_tensors
 from prunelab.streamed import empty_model
 
 

@@ -23,6 +23,7 @@ from transformers.modeling_utils import local_torch_dtype
 from prunelab.checkpoint.tensors import TensorFiles
 from prunelab.errors import CheckpointError, InvalidRequest
 from prunelab.families import Decoder, ModelFamily
+from prunelab.families.base import ROWS_AT_ONCE
 from prunelab.fingerprint import config_hash, tensor_bytes
 from prunelab.loading import (
     LanguageModel,
@@ -84,9 +85,25 @@ class StreamedDecoder(Decoder):
         """A tensor of the model in its number format, on the CPU."""
         return self.files.tensors[self.sources[name]].read().to(self.model.dtype)
 
+    def device_of(self, block: int) -> torch.device:
+        """Where every block is run."""
+        return self.device
+
     def weight(self, block: int, path: str) -> Tensor:
         """A projection's weight, shape `(rows, columns)`, read anew each time."""
         return self.tensor(f"{self.prefix}{block}.{path}.weight").to(self.device)
+
+    def weight_rows(self, block: int, path: str) -> Iterator[Tensor]:
+        """A projection's weight, some rows after the other, on the CPU: each is good until the next is asked for."""
+        stored = self.files.tensors[self.sources[f"{self.prefix}{block}.{path}.weight"]]
+        for rows in stored.parts(ROWS_AT_ONCE):
+            yield rows.to(self.model.dtype)
+
+    def bias(self, block: int, path: str) -> Tensor | None:
+        """A projection's bias, shape `(rows,)`, read anew each time; None where it has none."""
+        if super().bias(block, path) is None:
+            return None
+        return self.tensor(f"{self.prefix}{block}.{path}.bias").to(self.device)
 
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, read anew each time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -151,57 +152,90 @@ def cut_block(
     prefix = f"{decoder.prefix}{position}."
     tensors: dict[str, Tensor] = {}
     for inner, tensor in decoder.block_state(kept.blocks[position]).items():
-        part = _cut_tensor(decoder, kept, position, inner, tensor)
+        part = remaining(decoder, kept, position, inner)
         if part is not None:
-            tensors[prefix + inner] = part
-    for name, size in form.biases(decoder, kept):
-        if name.startswith(prefix):
-            device = next(iter(tensors.values())).device
-            tensors.setdefault(name, torch.zeros(size, dtype=decoder.model.dtype, device=device))
-    if statistics is not None:
-        for name, bias in _compensation(decoder, kept, position, statistics):
-            old = tensors[name]
-            tensors[name] = (old.cpu().double() + bias).to(old.device, old.dtype)
-    return tensors
+            tensors[prefix + inner] = part.of(tensor)
+    return tensors | new_biases(decoder, kept, position, form, statistics)
 
 
-def _cut_tensor(decoder: Decoder, kept: Kept, position: int, inner: str, tensor: Tensor) -> Tensor | None:
-    """One block's tensor without what is removed; None where its whole module goes."""
+@dataclass(frozen=True)
+class Remaining:
+    """What stays of a block's tensor.
+
+    Attributes:
+        indices: of what stays, ascending, shape `(kept,)`; None for everything.
+        of_columns: they are columns, not rows.
+    """
+
+    indices: Tensor | None = None
+    of_columns: bool = False
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """That part of a tensor; the tensor itself where everything stays."""
+        if self.indices is None:
+            return tensor
+        indices = self.indices.to(tensor.device)
+        # Both are indexing, each in the way that is quicker for it on a CPU.
+        return tensor[:, indices] if self.of_columns else tensor.index_select(0, indices)
+
+
+def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remaining | None:
+    """What stays of one tensor of a kept block; None where its whole module goes."""
     shape = decoder.shapes[kept.blocks[position]]
     path, _, kind = inner.rpartition(".")
     for layout in decoder.family.layouts():
         units = units_of(kept, position, layout)
         whole = len(units) == shape.units(layout.part)
-        gone = not units and layout.unit == "key_value_group"
         if path == layout.writer:
             if whole or kind == "bias":
-                return tensor
-            return tensor.index_select(1, layout.columns(shape, units).to(tensor.device))
+                return Remaining()
+            return Remaining(layout.columns(shape, units), of_columns=True)
         for reader in layout.readers:
             if path == reader.path:
-                if gone:
+                if not units and layout.unit == "key_value_group":
                     return None
-                rows = layout.rows(reader, shape, units).to(tensor.device)
-                return tensor if whole else tensor.index_select(0, rows)
-    return tensor
+                return Remaining() if whole else Remaining(layout.rows(reader, shape, units))
+    return Remaining()
+
+
+def new_biases(
+    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The biases that a kept block lacked or had otherwise, by their names in the pruned model; see `cut_block`."""
+    prefix, block = f"{decoder.prefix}{position}.", kept.blocks[position]
+    biases: dict[str, Tensor] = {}
+    for name, size in form.biases(decoder, kept):
+        if name.startswith(prefix) and decoder.bias(block, name[len(prefix) :].removesuffix(".bias")) is None:
+            biases[name] = torch.zeros(size, dtype=decoder.model.dtype, device=decoder.device_of(block))
+    if statistics is not None:
+        for path, said in _compensation(decoder, kept, position, statistics):
+            old = decoder.bias(block, path)
+            old = biases[f"{prefix}{path}.bias"] if old is None else old
+            biases[f"{prefix}{path}.bias"] = (old.cpu().double() + said).to(old.device, old.dtype)
+    return biases
 
 
 def _compensation(
     decoder: Decoder, kept: Kept, position: int, statistics: ActivationStatistics
 ) -> list[tuple[str, Tensor]]:
-    """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3)."""
+    """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3).
+
+    Summed in float64; in float32, which is a thousand times finer than they are, where weights are of half precision.
+    """
     biases, block = [], kept.blocks[position]
     shape = decoder.shapes[block]
     for layout in decoder.family.layouts():
         removed = _removed(units_of(kept, position, layout), shape.units(layout.part))
         if not removed:
             continue
-        moments = statistics.of(layout.unit)[block]
         columns = layout.columns(shape, removed)
-        weight = decoder.weight(block, layout.writer)
+        wide = torch.float64 if decoder.model.dtype.itemsize > 2 else torch.float32
+        mean = statistics.of(layout.unit)[block].mean[columns].to(wide)
         # On the CPU: not every device knows float64.
-        bias = weight.index_select(1, columns.to(weight.device)).cpu().double() @ moments.mean[columns]
-        biases.append((f"{decoder.prefix}{position}.{layout.writer}.bias", bias))
+        parts = [
+            rows[:, columns.to(rows.device)].cpu().to(wide) @ mean for rows in decoder.weight_rows(block, layout.writer)
+        ]
+        biases.append((layout.writer, torch.cat(parts).double()))
     return biases
 
 

@@ -1,4 +1,4 @@
-"""A pruned checkpoint written from one on disk, a block in memory at a time."""
+"""A pruned checkpoint written from one on disk, never more than some rows of a tensor in memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.forms import Form
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
-from prunelab.checkpoint.tensors import SHARD_BYTES, SINGLE, Announced, write_tensors
+from prunelab.checkpoint.tensors import SINGLE
+from prunelab.checkpoint.writing import SHARD_BYTES, Announced, Content, Moved, write_tensors
+from prunelab.families.base import ROWS_AT_ONCE
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
-from prunelab.streamed import StreamedModel, empty_model
-from prunelab.surgery import cut_block, form_of
+from prunelab.streamed import StreamedDecoder, StreamedModel, empty_model
+from prunelab.surgery import Remaining, form_of, new_biases, remaining
 
 
 def save_streamed(
@@ -100,16 +102,31 @@ def _tensors(
     form: Form,
     statistics: ActivationStatistics | None,
     announced: list[Announced],
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, Content]]:
     """The values in the order announced."""
     decoder, position = model.decoder, -1
-    block: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
     for one in announced:
         if decoder.is_outside(one.name):
-            yield one.name, decoder.tensor(one.name)
+            yield one.name, _what_stays(decoder, one.name, Remaining())
             continue
         if _block_of(one.name, decoder.prefix) != position:
             position = _block_of(one.name, decoder.prefix)
-            block.clear()
-            block = cut_block(decoder, plan.kept, position, form, statistics)
-        yield one.name, block.pop(one.name)
+            biases = new_biases(decoder, plan.kept, position, form, statistics)
+        if one.name in biases:
+            yield one.name, biases.pop(one.name)
+            continue
+        inner = one.name.removeprefix(f"{decoder.prefix}{position}.")
+        part = remaining(decoder, plan.kept, position, inner)
+        assert part is not None
+        yield one.name, _what_stays(decoder, f"{decoder.prefix}{plan.kept.blocks[position]}.{inner}", part)
+
+
+def _what_stays(decoder: StreamedDecoder, name: str, part: Remaining) -> Content:
+    """A tensor of the model on disk, cut; its bytes are only looked at where they do not lie in whole rows."""
+    stored = decoder.files.tensors[decoder.sources[name]]
+    if stored.dtype == decoder.model.dtype and not part.of_columns:
+        return Moved(stored, part.indices)
+    if len(stored.shape) < 2 or not (part.of_columns or part.indices is None):
+        return part.of(decoder.tensor(name))
+    return (part.of(rows.to(decoder.model.dtype)) for rows in stored.parts(ROWS_AT_ONCE))

@@ -1,4 +1,4 @@
-"""safetensors files read and written one tensor at a time, and checked before anything of them is believed.
+"""safetensors files read one tensor at a time, and checked before anything of them is believed.
 
 Tensors are read into memory of their own rather than mapped: a mapped file counts as the process's memory for as far as
 it was ever looked at, and a budget could not be kept.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,7 @@ DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SHARD_BYTES = 5 * 10**9
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,39 @@ class StoredTensor:
             CheckpointError: the file has become shorter since it was opened.
         """
         tensor = torch.empty(self.shape, dtype=self.dtype)
-        if not self.bytes:
-            return tensor
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.offset)
-            room, done = tensor_bytes(tensor.reshape(-1)), 0
-            while done < self.bytes:
-                count = file.readinto(room[done:])
-                if not count:
-                    raise CheckpointError(f"{self.file} has become shorter while it was read: fetch it again")
-                done += count
+            self._fill(tensor, file)
         return tensor
+
+    def parts(self, rows: int) -> Iterator[Tensor]:
+        """So many rows after the other, all in the same memory: one is good until the next is asked for.
+
+        Raises:
+            CheckpointError: the file has become shorter since it was opened.
+        """
+        count, *others = self.shape
+        room = torch.empty((min(rows, count), *others), dtype=self.dtype)
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.offset)
+            for start in range(0, count, rows):
+                part = room[: min(rows, count - start)]
+                self._fill(part, file)
+                yield part
+
+    def _fill(self, tensor: Tensor, file: FileIO) -> None:
+        if not tensor.numel():
+            return
+        room = tensor_bytes(tensor.reshape(-1))
+        while room:
+            count = file.readinto(room)
+            if not count:
+                raise self.has_shrunk()
+            room = room[count:]
+
+    def has_shrunk(self) -> CheckpointError:
+        """The file ends before the tensor does."""
+        return CheckpointError(f"{self.file} has become shorter while it was read: fetch it again")
 
 
 @dataclass(frozen=True)
@@ -139,84 +160,3 @@ def _header(path: Path) -> dict[str, StoredTensor]:
             f"{path} has {size:,} bytes and should have {whole:,}: it was not fetched whole; fetch it again"
         )
     return found
-
-
-@dataclass(frozen=True)
-class Announced:
-    """A tensor that is to be written."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-def write_tensors(
-    folder: Path,
-    announced: Sequence[Announced],
-    tensors: Iterable[tuple[str, Tensor]],
-    parameters: int,
-    shard_bytes: int = SHARD_BYTES,
-) -> None:
-    """Write a checkpoint's tensors as they come, in files that stock loading finds.
-
-    Args:
-        folder: where to.
-        announced: every tensor, in the order in which it comes.
-        tensors: their names and values; one is let go of before the next is asked for.
-        parameters: of the model, for the index.
-        shard_bytes: a file grows no longer than this, unless a single tensor is.
-    """
-    shards = _shards(announced, shard_bytes)
-    names = [SINGLE] if len(shards) == 1 else [
-        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
-    ]  # fmt: skip
-    coming = iter(tensors)
-    for file_name, shard in zip(names, shards, strict=True):
-        with (folder / file_name).open("wb") as file:
-            file.write(_header_bytes(shard))
-            for expected in shard:
-                name, tensor = next(coming)
-                assert (name, tuple(tensor.shape), tensor.dtype) == (expected.name, expected.shape, expected.dtype)
-                if tensor.numel():
-                    file.write(tensor_bytes(tensor.reshape(-1)))
-                del tensor
-    if len(shards) > 1:
-        index = {
-            "metadata": {"total_parameters": parameters, "total_size": sum(one.bytes for one in announced)},
-            "weight_map": {one.name: name for name, shard in zip(names, shards, strict=True) for one in shard},
-        }
-        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _shards(announced: Sequence[Announced], shard_bytes: int) -> list[list[Announced]]:
-    shards: list[list[Announced]] = [[]]
-    held = 0
-    for one in announced:
-        if shards[-1] and held + one.bytes > shard_bytes:
-            shards.append([])
-            held = 0
-        shards[-1].append(one)
-        held += one.bytes
-    return shards
-
-
-def _header_bytes(shard: Sequence[Announced]) -> bytes:
-    """Length and header of a safetensors file whose tensors lie in the order given."""
-    fields: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    for one, (start, stop) in zip(shard, _offsets(shard), strict=True):
-        fields[one.name] = {"dtype": NAMES[one.dtype], "shape": list(one.shape), "data_offsets": [start, stop]}
-    text = json.dumps(fields, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _offsets(shard: Sequence[Announced]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for one in shard:
-        yield start, start + one.bytes
-        start += one.bytes

@@ -16,9 +16,9 @@ from prunelab.methods.base import Evidence, ScoringMethod, Strategy
 
 def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
-    weight = decoder.weight(block, layout.writer)
-    norms: Tensor = torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)
-    return norms.cpu().double()
+    squares = (rows.float().square().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    # On the CPU: not every device knows float64.
+    return torch.stack([part.cpu().double() for part in squares]).sum(dim=0).sqrt()
 
 
 @register

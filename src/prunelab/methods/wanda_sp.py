@@ -17,9 +17,9 @@ from prunelab.methods.base import Evidence, ScoringMethod, Strategy
 
 def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Sum of absolute weights of each input channel's column in the output projection, shape `(channels,)`."""
-    weight = decoder.weight(block, layout.writer)
-    sums: Tensor = torch.linalg.vector_norm(weight, ord=1, dim=0, dtype=torch.float32)
-    return sums.cpu().double()
+    sums = (rows.float().abs().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    # On the CPU: not every device knows float64.
+    return torch.stack([part.cpu().double() for part in sums]).sum(dim=0)
 
 
 @register
