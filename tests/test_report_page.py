@@ -161,7 +161,7 @@ def test_every_figure_has_a_text_alternative_and_its_numbers(page: Page) -> None
 def column(page: Page, table: str, number: int) -> list[str]:
     script = f"[...document.querySelector('#table-{table}').tBodies[0].rows].filter(r => r.checkVisibility())"
     found: list[str] = page.run(f"{script}.map(r => r.cells[{number}].dataset.v ?? r.cells[{number}].textContent)")
-    return found
+    return [text.strip().rstrip("*") for text in found]
 
 
 def test_tables_sort_by_number_and_by_name(page: Page) -> None:

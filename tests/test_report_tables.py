@@ -20,8 +20,9 @@ from prunelab.report.brief import brief
 from prunelab.report.content import Report, report_of
 from prunelab.report.grid import Cut, Study
 from prunelab.report.page import page
-from prunelab.report.parts import Pair, Sheet
+from prunelab.report.parts import Cell, Pair, Row, Sheet
 from prunelab.report.retained import mean_quality
+from prunelab.report.rows import table_rows, text_columns
 from prunelab.run import Run
 from prunelab.scoring_rules.repetition import repeats_itself
 
@@ -183,6 +184,29 @@ def test_what_models_wrote_is_no_markup(report: Report) -> None:
     html = page(report)
     assert "<b>whatever</b>" not in html
     assert "&lt;b&gt;whatever&lt;/b&gt; &amp; however" in html
+
+
+def test_rows_say_nothing_twice() -> None:
+    p_values = (("< 0.001", 0.0002), ("0.034", 0.034))
+    speeds = (("9.5x", 9.5), ("10.2x*", 10.2))
+    rows_ = tuple(
+        Row(
+            (Cell("m"), Cell(f"cut {i}"), Cell(p, value), Cell(speed, times, mark="worse"), Cell("–")),
+            "m",
+            i == 1,
+            "depth",
+        )
+        for i, ((p, value), (speed, times)) in enumerate(zip(p_values, speeds, strict=True))
+    )
+    one = Sheet("x", "x", ("model", "cut", "p", "speed", "left out"), rows_, heading=1)
+    first, second = str(table_rows(one)).splitlines()
+    assert first == (
+        "<tr><td>m<th scope=row class=s-depth>cut 0<td data-v=0.0002>&lt; 0.001<td class=worse>9.5x<td class=d>–"
+    )
+    assert second.startswith("<tr data-baseline><td>m<th")
+    assert text_columns(one) == "t1 t2 t5"
+    elsewhere = Sheet("x", "x", ("cut", "share"), (Row((Cell("c"), Cell("40%", 0.4, heat=-0.62)), "m"),))
+    assert str(table_rows(elsewhere)) == '<tr data-model="m"><th scope=row>c<td class=n12>40%\n'
 
 
 def test_a_model_in_short(tmp_path: Path) -> None:

@@ -324,8 +324,8 @@ def _expanded_percentile(differences: FloatArray, n: int) -> tuple[tuple[float, 
     p = 2 * float(stdtr(n - 1, narrowing * ndtri(share))) if share < 0.5 else 1.0
     # order statistics, chosen so that 0 lies outside them exactly where share < tail, that is p < 5 %
     edge = max(0, math.ceil(tail * (count + 1)) - 2)
-    ordered = np.sort(differences).tolist()
-    return (ordered[edge], ordered[-1 - edge]), p
+    ordered = np.sort(differences)
+    return (float(ordered[edge]), float(ordered[-1 - edge])), p
 
 
 def _decimals(width: float) -> int:

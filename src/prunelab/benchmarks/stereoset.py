@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,9 +26,11 @@ from prunelab.scoring_rules.stereoset import (
     Split,
     StereoSetItem,
     StereoSetScore,
+    compared,
     icat_statistic,
     score,
     term_table,
+    terms_of,
 )
 from prunelab.significance import Comparison, paired_bootstrap, standard_error
 
@@ -107,8 +109,7 @@ class StereoSet(Benchmark):
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Target terms of both splits and all domains are resampled."""
-        tables = [term_table(map(_item, records.to_dict("records"))) for records in (dense, pruned)]
-        before, after = (table.loc[(POOLED, OVERALL), ["lms", "ss"]] for table in tables)
+        before, after = (terms_of(compared(records))[["lms", "ss"]] for records in (dense, pruned))
         return paired_bootstrap(before, after, icat_statistic, seed=0)
 
     def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
@@ -241,10 +242,3 @@ def _record(item: StereoSetItem) -> dict[str, Any]:
         **scores,
         "prediction": max(scores, key=scores.__getitem__),
     }
-
-
-def _item(record: Mapping[Hashable, Any]) -> StereoSetItem:
-    """The item that a record was made of."""
-    return StereoSetItem(
-        record["id"], record["split"], record["domain"], record["target"], **{label: record[label] for label in LABELS}
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 import pandas as pd
 
@@ -16,18 +16,20 @@ from prunelab.scoring_rules.stereoset import (
     DOMAINS,
     OVERALL,
     POOLED,
-    StereoSetItem,
+    SENTENCES,
+    compared,
     icat_statistic,
-    term_table,
+    terms_of,
 )
 from prunelab.significance import mean, paired_bootstrap
 
 STEREOSET = "stereoset"
 MARGIN = 5.0
 """Points of ICAT, and of LMS, that "about where it was" allows."""
-Tables: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
-"""The dense model's and the cut's target terms."""
-SCORES = ("stereotype", "anti_stereotype", "unrelated")
+Terms: TypeAlias = Mapping[str, pd.DataFrame]
+"""The target terms of every domain, and of all of them."""
+Both: TypeAlias = tuple[Terms, Terms]
+"""The dense model's and the cut's."""
 
 
 @register
@@ -47,7 +49,7 @@ class Stereotypes(Claim):
         """Overall, and single domains."""
         cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy)]
         dense = {model: _terms(evidence, model) for model in evidence.models}
-        tables: dict[Cut, Tables] = {}
+        tables: dict[Cut, Both] = {}
         for cut in cuts:
             before, after = dense[cut.model], _terms(evidence, cut)
             if before is not None and after is not None:
@@ -57,25 +59,20 @@ class Stereotypes(Claim):
         return [every("overall ICAT stays", overall, needs), _domains(tables, needs)]
 
 
-def _terms(evidence: Evidence, of: str | Cut) -> pd.DataFrame | None:
-    """The table of target terms of a dense model or a cut."""
+def _terms(evidence: Evidence, of: str | Cut) -> Terms | None:
+    """The target terms of a dense model or a cut."""
     one = evidence.measured(of, STEREOSET)
-    if one is None or one.samples is None or not set(SCORES) <= set(one.samples):
+    if one is None or one.samples is None or not set(SENTENCES) <= set(one.samples):
         return None
-    return term_table(map(_item, one.samples.to_dict("records")))
+    examples = compared(one.samples)
+    return {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
 
 
-def _item(record: Mapping[Hashable, Any]) -> StereoSetItem:
-    return StereoSetItem(**{name: record[name] for name in ("id", "split", "domain", "target", *SCORES)})
-
-
-def _change(tables: Tables, cut: Cut, domain: str, metric: str) -> Trial | None:
+def _change(terms: Both, cut: Cut, domain: str, metric: str) -> Trial | None:
     """A domain's ICAT or LMS, resampled by target term."""
     columns = ["lms", "ss"] if metric == "icat" else [metric]
-    if any((POOLED, domain) not in {key[:2] for key in table.index} for table in tables):
-        return None
-    before, after = (table.loc[(POOLED, domain), columns] for table in tables)
-    if not before.index.equals(after.index):
+    before, after = (one[domain][columns] for one in terms)
+    if not len(before) or not before.index.equals(after.index):
         return None
     found = paired_bootstrap(before, after, icat_statistic if metric == "icat" else mean, seed=0)
     name = metric if domain == OVERALL else f"{metric} {domain}"
@@ -87,8 +84,8 @@ def _collapsed(lms: Trial | None) -> bool:
     return lms is not None and lms.significant and lms.effect < -MARGIN
 
 
-def _overall(tables: Tables, cut: Cut) -> tuple[Trial, Verdict] | None:
-    icat, lms, ss = (_change(tables, cut, OVERALL, metric) for metric in ("icat", "lms", "ss"))
+def _overall(terms: Both, cut: Cut) -> tuple[Trial, Verdict] | None:
+    icat, lms, ss = (_change(terms, cut, OVERALL, metric) for metric in ("icat", "lms", "ss"))
     if icat is None or lms is None or ss is None:
         return None
     verdict = within(icat, MARGIN)
@@ -99,7 +96,7 @@ def _overall(tables: Tables, cut: Cut) -> tuple[Trial, Verdict] | None:
     return Trial({**icat.keys, **beside}, icat.effect, icat.low, icat.high, icat.p), verdict
 
 
-def _domains(tables: Mapping[Cut, Tables], needs: str) -> Part:
+def _domains(tables: Mapping[Cut, Both], needs: str) -> Part:
     name = "single domains can improve"
     changes = []
     for cut, both in tables.items():

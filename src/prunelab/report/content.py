@@ -19,7 +19,6 @@ from prunelab.report.sections import (
     made,
     main,
     mmlu,
-    multimodal,
     plans,
     recommendation,
     retained,
@@ -30,7 +29,7 @@ from prunelab.run import Run
 
 # The order in which a reader wants them.
 SECTIONS = (
-    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, multimodal, breakage, completions,
+    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, breakage, completions,
     changes, made,
 )  # fmt: skip
 

@@ -176,6 +176,17 @@ class Study:
         """Arrange a run."""
         return cls(run, grid_of(run.measurements, run.differences))
 
+    def figures_of(self, cut: Cut, benchmark: str) -> Sequence[Measurement]:
+        """All that a benchmark says of a cut, under every seed and of every group."""
+        return self._figures.get((cut, benchmark), ())
+
+    @cached_property
+    def _figures(self) -> Mapping[tuple[Cut, str], Sequence[Measurement]]:
+        found: dict[tuple[Cut, str], list[Measurement]] = defaultdict(list)
+        for m in self.run.measurements:
+            found[Cut(m.model, m.method, m.ratio), m.benchmark].append(m)
+        return found
+
     @cached_property
     def recommendations(self) -> Mapping[str, Recommendation]:
         """For every model that was cut the answer to the usual need, where there is one; see `Study.unadvised`."""

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from prunelab.report.content import Report
 from prunelab.report.figures.data import chart_sheet
 from prunelab.report.figures.svg import marker_svg, panel_svg
+from prunelab.report.rows import STEPS, table_rows, text_columns
 
 
 def page(report: Report) -> str:
@@ -21,7 +22,14 @@ def page(report: Report) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"panel_svg": panel_svg, "marker_svg": marker_svg, "chart_sheet": chart_sheet}
+    environment.globals |= {
+        "panel_svg": panel_svg,
+        "marker_svg": marker_svg,
+        "chart_sheet": chart_sheet,
+        "table_rows": table_rows,
+        "text_columns": text_columns,
+        "shades": STEPS,
+    }
     return environment.get_template("page.html.j2").render(
         report=report,
         headline=report.headline,

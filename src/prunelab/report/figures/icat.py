@@ -44,11 +44,7 @@ def _series(study: Study, cut: Cut) -> Series | None:
 def scores(study: Study, cut: Cut, metric: str) -> dict[str, Measurement]:
     """StereoSet's figures of a cut's first seed, by group."""
     found: dict[str, Measurement] = {}
-    for m in study.run.measurements:
-        if m.benchmark == "stereoset" and m.metric == metric and (m.model, m.method, m.ratio) == _id(cut):
+    for m in study.figures_of(cut, "stereoset"):
+        if m.metric == metric:
             found.setdefault(m.group, m)
     return found
-
-
-def _id(cut: Cut) -> tuple[str, str, float]:
-    return cut.model, cut.method, cut.ratio

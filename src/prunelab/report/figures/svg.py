@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup, escape
 
@@ -117,13 +117,27 @@ def _line(line: Series, across: Place, up: Place, lying: bool, focusable: bool) 
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y, _ in placed)
         drawn.append(f'<path class="line" d="M{path}"/>')
     if line.marker != "none":
-        drawn += [_point(line, x, y, p, focusable) for x, y, p in placed]
+        of = _beginning([p.tip for p in line.points])
+        points = "".join(_point(line, x, y, p, len(of), focusable) for x, y, p in placed)
+        drawn.append(f"<g{_of(of)}>{points}</g>")
     return f'<g class="{_classes(line)}">{"".join(drawn)}</g>'
 
 
-def _point(line: Series, x: float, y: float, p: Point, focusable: bool) -> str:
-    tip = f' data-tip="{escape(p.tip)}"' if p.tip else ""
-    reach = f' role="img" aria-label="{escape(p.tip)}" tabindex="-1"' if focusable else ""
+def _beginning(tips: Sequence[str]) -> str:
+    """What all of the texts begin with."""
+    first, last = min(tips, default=""), max(tips, default="")
+    return first[: next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
+def _of(begins: str) -> str:
+    """What all tips of a group begin with: the page's script puts it before each."""
+    return f' data-of="{escape(begins)}"' if begins else ""
+
+
+def _point(line: Series, x: float, y: float, p: Point, begins: int, focusable: bool) -> str:
+    """A point; the first letters of its tip stand in its group, and the script reads the tip to those who focus it."""
+    tip = f' data-tip="{escape(p.tip[begins:])}"' if p.tip else ""
+    reach = ' tabindex="-1"' if focusable else ""
     return f'<g class="point{" open" if p.hollow else ""}"{tip}{reach}>{_mark(line.marker, x, y)}</g>'
 
 
@@ -131,21 +145,22 @@ def _classes(line: Series) -> str:
     return f"s-{line.tint}{' dashed' if line.dashed else ''}"
 
 
-def _mark(marker: str, x: float, y: float, r: float = 4.0) -> str:
+# From the middle to the first corner, and on from corner to corner.
+_SHAPES = {
+    "square": "m-3.6-3.6h7.2v7.2h-7.2",
+    "diamond": "m0-5.2l5.2 5.2-5.2 5.2-5.2-5.2",
+    "up": "m0-4.8l4.6 8.4h-9.2",
+    "down": "m0 4.8l4.6-8.4h-9.2",
+    "cross": "m-4.8-2.4l2.4-2.4 2.4 2.4 2.4-2.4 2.4 2.4-2.4 2.4 2.4 2.4-2.4 2.4-2.4-2.4-2.4 2.4-2.4-2.4 2.4-2.4",
+}
+
+
+def _mark(marker: str, x: float, y: float) -> str:
     if marker == "none":
         return ""
     if marker == "circle":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:g}"/>'
-    shapes = {
-        "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
-        "diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
-        "up": ((0, -1.2), (1.15, 0.9), (-1.15, 0.9)),
-        "down": ((0, 1.2), (1.15, -0.9), (-1.15, -0.9)),
-        "cross": ((-1.2, -0.6), (-0.6, -1.2), (0, -0.6), (0.6, -1.2), (1.2, -0.6), (0.6, 0), (1.2, 0.6), (0.6, 1.2),
-                  (0, 0.6), (-0.6, 1.2), (-1.2, 0.6), (-0.6, 0)),
-    }  # fmt: skip
-    path = "L".join(f"{x + r * dx:.1f} {y + r * dy:.1f}" for dx, dy in shapes[marker])
-    return f'<path d="M{path}Z"/>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    return f'<path d="M{x:.1f} {y:.1f}{_SHAPES[marker]}z"/>'
 
 
 def _radar(panel: Radar) -> Markup:
@@ -176,8 +191,9 @@ def _radar(panel: Radar) -> Markup:
         )
     for line in panel.series:
         path = ring((int(p.x), p.y) for p in line.points)
-        points = "".join(_point(line, *place(int(p.x), p.y), p, False) for p in line.points)
-        body.append(f'<g class="{_classes(line)}"><path class="line" d="M{path}Z"/>{points}</g>')
+        of = _beginning([p.tip for p in line.points])
+        points = "".join(_point(line, *place(int(p.x), p.y), p, len(of), False) for p in line.points)
+        body.append(f'<g class="{_classes(line)}"{_of(of)}><path class="line" d="M{path}Z"/>{points}</g>')
     return _framed(width, height, panel.alt, body)
 
 
@@ -194,14 +210,13 @@ def _heat_map(panel: HeatMap) -> Markup:
             f'<rect class="heat" x="{left:.0f}" y="{y:.1f}" width="{column * len(values) - 1.2:.1f}" '
             f'height="{row - 1.5:g}" fill-opacity=".06"/>'
         )
+        of = _beginning([tip for value, tip in zip(values, tips, strict=True) if value])
         marks = []
         for j, (value, tip) in enumerate(zip(values, tips, strict=True)):
             if value:
-                marks.append(
-                    f'<rect x="{left + j * column:.1f}" fill-opacity="{0.06 + 0.94 * value:.2f}" '
-                    f'data-tip="{escape(tip)}"/>'
-                )
-        body.append(f'<g class="heat" transform="translate(0 {y:.1f})">{"".join(marks)}</g>')
+                share = f"{0.06 + 0.94 * value:.2f}".lstrip("0")
+                marks.append(f'<rect x="{j * column:.4g}" fill-opacity="{share}" data-tip="{escape(tip[len(of) :])}"/>')
+        body.append(f'<g class="heat" transform="translate({left:.0f} {y:.1f})"{_of(of)}>{"".join(marks)}</g>')
     every = max(1, math.ceil(22 / column))
     for j, name in enumerate(panel.columns):
         if j % every == 0:

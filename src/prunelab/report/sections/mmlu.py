@@ -12,7 +12,7 @@ def section(study: Study) -> Section | None:
     sheets = [sheet for model in study.grid.models if (sheet := _sheet(study, model)) is not None]
     lead = (
         "Categories first, then subjects, shaded by the difference from the dense model. Single subjects have few "
-        "questions, and their differences much noise: the tip says how many."
+        "questions (n), and their differences much noise."
     )
     return Section("mmlu", "MMLU by subject", lead, tuple(sheets), "MMLU") if sheets else None
 
@@ -31,9 +31,11 @@ def _sheet(study: Study, model: str) -> Sheet | None:
     for group in groups:
         cells = [_cell(found.get((cut, group)), found.get((dense, group))) for cut in cuts]
         name = group.split("/")[-1].replace("_", " ") or "all"
-        rows.append(Row((Cell(name if "/" in group else name.upper()), *cells), model))
+        count = next(m.n for (_, of), m in found.items() if of == group)
+        who = (Cell(name if "/" in group else name.upper()), Cell(str(count), count))
+        rows.append(Row((*who, *cells), model))
     slug = "".join(c if c.isalnum() or c in "-_." else "_" for c in model)
-    columns = ("subject", *(cut.label for cut in cuts))
+    columns = ("subject", "n", *(cut.label for cut in cuts))
     return Sheet(f"mmlu_{slug}", f"{model}: MMLU accuracy by subject", columns, tuple(rows), folded=True)
 
 
@@ -41,5 +43,4 @@ def _cell(m: Measurement | None, dense: Measurement | None) -> Cell:
     if m is None:
         return Cell("–")
     change = None if dense is None else m.value - dense.value
-    tip = f"n = {m.n}" + ("" if not change else f", {100 * change:+.1f} points")
-    return Cell(f"{m.value:.3f}", m.value, tip, heat=None if change is None else max(-1.0, min(2 * change, 1.0)))
+    return Cell(f"{m.value:.3f}", m.value, heat=None if change is None else max(-1.0, min(2 * change, 1.0)))

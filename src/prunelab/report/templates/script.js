@@ -2,20 +2,20 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Sorting: a button in every heading; numbers by their value, dashes last.
-  const valueOf = (row, column) => {
+  // Sorting: a button in every heading; numbers by their value, which is their text where nothing else is given; dashes last.
+  const valueOf = (row, column, numbers) => {
     const cell = row.cells[column];
     if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
-    const text = cell.textContent.trim();
-    return text === "–" ? null : text;
+    const text = cell.textContent.trim(), number = numbers ? parseFloat(text) : NaN;
+    return text === "–" ? null : Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) => {
     if (typeof a === "number" && typeof b === "number") return a - b;
     return String(a).localeCompare(String(b), "en", {numeric: true});
   };
   const sortBy = (table, column, direction) => {
-    const body = table.tBodies[0];
-    const keyed = [...body.rows].map(row => [valueOf(row, column), row]);
+    const body = table.tBodies[0], numbers = table.tHead.rows[0].cells[column].classList.contains("num");
+    const keyed = [...body.rows].map(row => [valueOf(row, column, numbers), row]);
     keyed.sort(([a], [b]) => {
       if (a === null || b === null) return (a === null) - (b === null);
       return direction * compare(a, b);
@@ -50,6 +50,10 @@
   const chosen = document.getElementById("model");
   if (chosen) {
     chosen.closest("label").hidden = false;
+    for (const table of all(".scroll > table")) {
+      if (table.tHead.rows[0].cells[0].textContent.trim() !== "model") continue;
+      for (const row of table.tBodies[0].rows) row.dataset.model ??= row.cells[0].textContent.trim();
+    }
     chosen.addEventListener("change", () => {
       for (const one of all("[data-model]")) {
         one.classList.toggle("other-model", chosen.value !== "" && one.dataset.model !== chosen.value);
@@ -60,8 +64,10 @@
   // Tips, for the pointer and for the keyboard.
   const tip = document.getElementById("tip");
   const hide = () => { tip.hidden = true; };
+  // What the tips of one series begin with is said once, by the group.
+  const said = target => (target.closest("[data-of]")?.dataset.of ?? "") + target.dataset.tip;
   const show = target => {
-    tip.textContent = target.dataset.tip;
+    tip.textContent = said(target);
     tip.hidden = false;
     const at = target.getBoundingClientRect(), own = tip.getBoundingClientRect();
     const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
@@ -82,6 +88,10 @@
   for (const chart of all("svg[role=group]")) {
     const points = all(".point[tabindex]", chart)
       .map(point => [point.getBBox().x, point]).sort(([a], [b]) => a - b).map(([, point]) => point);
+    for (const point of points) {
+      point.setAttribute("role", "img");
+      point.setAttribute("aria-label", said(point));
+    }
     if (points.length) points[0].setAttribute("tabindex", "0");
     chart.addEventListener("keydown", event => {
       const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
