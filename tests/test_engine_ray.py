@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Ran
+from small_study import figures, files, run, small_study
 
 from prunelab.config import study_config
 from prunelab.engines.cells import Task, replay, run_task
@@ -21,53 +22,30 @@ from prunelab.errors import InvalidRequest
 from prunelab.grid import grid_of
 from prunelab.lock import holds, locked
 from prunelab.progress import PlainView
-from prunelab.run import Run
-from prunelab.study import run_study
 
 CheckpointOf = Callable[[str], Path]
 
 
 @pytest.fixture
 def given(tiny_checkpoint: CheckpointOf, corpus: Path, miniature: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
-        "models": [str(tiny_checkpoint("llama"))], "methods": ["shortgpt", "flap"], "ratios": [0.25],
-        "benchmarks": [f"text:{corpus}", "boolq"], "out": str(tmp_path / "run"), "device": "cpu",
-        "datasets_root": str(miniature),
-        "calibration": {"corpus": str(corpus), "samples": 8, "sequence_length": 64, "held_out": 2},
-    }  # fmt: skip
-
-
-def run(given: dict[str, Any], view: PlainView | None = None) -> Run:
-    result = run_study(study_config(given), say=lambda line: None, view=view)
-    assert not result.failures, result.failures
-    return result
-
-
-def figures(result: Run) -> list[dict[str, Any]]:
-    return [m.model_dump(exclude={"seconds"}) for m in result.measurements]
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(
-        str(p.relative_to(folder)) for name in ("cells", "plans", "statistics") for p in folder.glob(f"{name}/**/*.*")
-    )
+    return small_study(tiny_checkpoint("llama"), corpus, miniature, tmp_path / "run")
 
 
 class KillingView(PlainView):
-    """Kills the workers that are at work when the first figure has come."""
+    """Kills a worker that is at work when the first figure has come."""
 
     def __init__(self) -> None:
         super().__init__(lambda line: None)
-        self.killed: list[int] = []
+        self.killed: int | None = None
 
     def benchmark_done(self, *given: Any) -> None:
-        if not self.killed:
+        if self.killed is None:
             import psutil
 
-            for process in psutil.Process().children(recursive=True):
-                if "_remotely" in process.name() + " ".join(process.cmdline()):
-                    os.kill(process.pid, signal.SIGKILL)
-                    self.killed.append(process.pid)
+            below = psutil.Process().children(recursive=True)
+            self.killed = next((p.pid for p in below if "_remotely" in p.name() + " ".join(p.cmdline())), None)
+            if self.killed is not None:
+                os.kill(self.killed, signal.SIGKILL)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -83,7 +61,7 @@ def test_two_workers_find_what_the_local_engine_finds_and_a_lost_one_is_made_up_
     remote = run(there, view)
     assert view.killed, "a worker was lost"
     assert figures(remote) == figures(local)
-    assert names(tmp_path / "ray") == names(tmp_path / "run"), "nothing is lost or doubled"
+    assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run")), "nothing is lost or doubled"
     assert [d.comparison for d in remote.differences] == [d.comparison for d in local.differences]
 
 
@@ -104,12 +82,12 @@ def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[s
         prepared, *found = [run_task(task, told.append, sent) for task, sent in _with_sent(there, token)]
     assert not any(result.failures for result in (prepared, *found))
     if shared:
-        assert names(folder) == names(tmp_path / "run")
+        assert list(files(folder)) == list(files(tmp_path / "run"))
         assert all(result.files is None for result in found)
     else:
         assert not (tmp_path / "unseen").exists()
         sent = {name for result in (prepared, *found) for name in (result.files or {})}
-        assert sorted(sent) == names(tmp_path / "run")
+        assert sorted(sent) == list(files(tmp_path / "run"))
     measured = [name for result in found for name in result.measured]
     assert measured == [str(one.path.relative_to(tmp_path / "run")) for one in local.measured]
     lines: list[str] = []

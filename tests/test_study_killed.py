@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from prunelab.config import study_config
-from prunelab.run import Run
-from prunelab.study import run_study
+from small_study import figures, files, run, small_study
 
 CheckpointOf = Callable[[str], Path]
 KILLS = 20
@@ -22,27 +19,7 @@ KILLS = 20
 
 @pytest.fixture
 def given(tiny_checkpoint: CheckpointOf, corpus: Path, miniature: Path, tmp_path: Path) -> dict[str, Any]:
-    return {
-        "models": [str(tiny_checkpoint("llama"))], "methods": ["shortgpt", "flap"], "ratios": [0.25],
-        "benchmarks": [f"text:{corpus}", "boolq"], "out": str(tmp_path / "run"), "device": "cpu",
-        "datasets_root": str(miniature),
-        "calibration": {"corpus": str(corpus), "samples": 8, "sequence_length": 64, "held_out": 2},
-    }  # fmt: skip
-
-
-def run(given: dict[str, Any]) -> Run:
-    result = run_study(study_config(given), say=lambda line: None)
-    assert not result.failures, result.failures
-    return result
-
-
-def figures(result: Run) -> list[dict[str, Any]]:
-    return [m.model_dump(exclude={"seconds"}) for m in result.measurements]
-
-
-def files(folder: Path) -> dict[Path, int]:
-    found = [path for name in ("cells", "plans", "statistics") for path in folder.glob(f"{name}/**/*.*")]
-    return {path: path.stat().st_mtime_ns for path in found if not path.name.startswith(".")}
+    return small_study(tiny_checkpoint("llama"), corpus, miniature, tmp_path / "run")
 
 
 def killed_after(seconds: float, given: dict[str, Any]) -> bool:
@@ -71,7 +48,7 @@ def test_a_study_killed_at_any_moment_goes_on(
     took = time.monotonic() - began
     chance = random.Random(0)
     kills, folders = 0, [tmp_path / "killed-0"]
-    kept: dict[Path, int] = {}
+    kept: dict[str, int] = {}
     while kills < KILLS:
         if killed_after(chance.uniform(0, 0.7 * took), {**given, "out": str(folders[-1])}):
             kills += 1

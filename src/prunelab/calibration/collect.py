@@ -6,7 +6,7 @@ behind the final norm, and Block Influence read from there is wrong for the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.families import Decoder
 
-TOKENS_A_BATCH = 4096
+TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
 
 def mean_and_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,14 +26,46 @@ def mean_and_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
 
     The corrected two-pass algorithm (Chan, Golub and LeVeque 1983): what rounding left of the mean is found as the mean
     of the centred values, and taken out of both. Sums over tokens are products with a row of ones: on a CPU
-    `mean(dim=0)` and `var_mean` are slow enough to be seen in `timing/calibration_cost.py`.
+    `mean(dim=0)` and `var_mean` are slow enough to be seen in `timing/calibration_cost.py`. So are tokens that leave
+    the processor's cache between the two passes: there they are taken some at a time, and what is found is merged.
     """
-    ones = x.new_ones(1, len(x))
-    mean = (ones @ x)[0] / len(x)
-    centred = x - mean
-    rest = (ones @ centred)[0] / len(x)
-    deviations = (ones @ centred.square_())[0] - len(x) * rest**2
-    return mean + rest, deviations.clamp_min(0)
+    counted, mean, deviations = 0, x.new_zeros(()), x.new_zeros(())
+    for part in in_parts(x):
+        values = wide(part)
+        ones = values.new_ones(1, len(values))
+        own_mean = (ones @ values)[0] / len(values)
+        # In place of the values, unless these are the model's own.
+        centred = torch.sub(values, own_mean, out=None if values is part else values)
+        rest = (ones @ centred)[0] / len(values)
+        own = ((ones @ centred.square_())[0] - len(values) * rest**2).clamp_min(0)
+        own_mean += rest
+        if not counted:
+            counted, mean, deviations = len(values), own_mean, own
+            continue
+        both = counted + len(values)
+        shift = own_mean - mean
+        mean = mean + shift * (len(values) / both)
+        deviations = deviations + own + shift**2 * (counted * len(values) / both)
+        counted = both
+    return mean, deviations
+
+
+def cosines(before: Tensor, after: Tensor) -> Tensor:
+    """Of each token's hidden states, shape `(tokens, hidden)` twice to `(tokens,)`."""
+    norms: Tensor = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(after, dim=-1)
+    # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
+    return (before * after).sum(dim=-1) / norms.clamp_min(1e-30)
+
+
+def in_parts(x: Tensor) -> Sequence[Tensor]:
+    """Some tokens after the other, as many as a processor's cache holds; on an accelerator all at once."""
+    parts: Sequence[Tensor] = x.split(TOKENS_AT_ONCE) if x.device.type == "cpu" else (x,)
+    return parts
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 or better."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class Collector:
@@ -55,9 +87,8 @@ class Collector:
         self._squares: tuple[Tensor, Tensor] | None = None
 
     def flat(self, activations: Tensor) -> Tensor:
-        """Tokens that count, shape `(tokens, channels)`, in float32 or better."""
-        kept = activations.flatten(0, -2) if self.mask is None else activations[self.mask]
-        return kept if kept.dtype == torch.float64 else kept.float()
+        """Tokens that count, shape `(tokens, channels)`."""
+        return activations.flatten(0, -2) if self.mask is None else activations[self.mask]
 
     def on_writer(self, block: int, unit: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         """Hook before an output projection."""
@@ -71,11 +102,8 @@ class Collector:
         """Hook behind a block."""
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            before, after = self.flat(inputs[0]), self.flat(output)
-            norms = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(after, dim=-1)
-            # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
-            cosines = (before * after).sum(dim=-1) / norms.clamp_min(1e-30)
-            self._cosines[block] = cosines.sum()
+            parts = zip(in_parts(self.flat(inputs[0])), in_parts(self.flat(output)), strict=True)
+            self._cosines[block] = torch.cat([cosines(wide(before), wide(after)) for before, after in parts]).sum()
 
         return hook
 

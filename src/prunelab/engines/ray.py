@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from prunelab.config import RayConfig, StudyConfig
 from prunelab.engines.cells import Event, Task, TaskResult, replay, run_task
+from prunelab.engines.post import Post
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.grid import GridCell, cells_of, grid_of
 from prunelab.memory import parse_memory
@@ -65,24 +67,14 @@ def _connected(config: RayConfig) -> Iterator[Any]:
         ray.shutdown()
 
 
-class _Post:
-    """Where workers leave what they have to tell."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def put(self, event: Event) -> None:
-        self.events.append(event)
-
-    def collect(self) -> list[Event]:
-        events, self.events = self.events, []
-        return events
-
-
 def _remotely(task: Task, post: Any, prepared: TaskResult | None) -> TaskResult:
     """What runs in a worker; Ray gives it the result of the task that calibrated and planned."""
     sent = prepared.files if prepared is not None else None
-    return run_task(task, post.put.remote, sent)
+
+    def tell(event: Event) -> None:
+        post.put.remote(pickle.dumps(event))
+
+    return run_task(task, tell, sent)
 
 
 def run_ray(config: StudyConfig, found: Found, token: str) -> None:
@@ -95,7 +87,7 @@ def run_ray(config: StudyConfig, found: Found, token: str) -> None:
     """
     config = config.model_copy(update={"out": config.out.absolute()})
     with _connected(config.ray) as ray:
-        post = ray.remote(num_cpus=0)(_Post).remote()
+        post = ray.remote(num_cpus=0)(Post).remote()
         needs = {
             "num_cpus": config.ray.cpus_a_cell,
             "num_gpus": config.ray.gpus_a_cell,
@@ -124,8 +116,7 @@ def _gather(ray: Any, post: Any, tasks: dict[Any, tuple[int, GridCell]], found: 
     failures: dict[int, list[Failure]] = {}
     while waiting:
         done, _ = ray.wait(list(waiting), timeout=0.2)
-        for event in ray.get(post.collect.remote()):
-            replay(found.view, event, cells)
+        _tell(ray, post, found, cells)
         for ref in done:
             place, cell = waiting.pop(ref)
             with found.recorded(cell.label, [cell]):
@@ -135,9 +126,14 @@ def _gather(ray: Any, post: Any, tasks: dict[Any, tuple[int, GridCell]], found: 
                 read = [(config.out / name, store.read(config.out / name)) for name in result.measured]
                 measured[place] = [Measured(path, own) for path, own in read if own is not None]
                 failures[place] = list(result.failures)
-    for event in ray.get(post.collect.remote()):
-        replay(found.view, event, cells)
+    _tell(ray, post, found, cells)
     for place in sorted(measured):
         found.measured.extend(measured[place])
         # A model that cannot be loaded fails in every cell's task: it is told once, as the local engine does.
         found.failures.extend(failure for failure in failures[place] if failure not in found.failures)
+
+
+def _tell(ray: Any, post: Any, found: Found, cells: Mapping[str, GridCell]) -> None:
+    """Tell the view what workers have told; they are this study's own, so that what they packed may be unpacked."""
+    for packed in ray.get(post.collect.remote()):
+        replay(found.view, pickle.loads(packed), cells)  # noqa: S301
