@@ -15,6 +15,7 @@ from prunelab.benchmarks.base import ChatTemplate
 from prunelab.benchmarks.suites import expand
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.files import write_text
+from prunelab.memory import parse_memory
 from prunelab.methods import methods
 from prunelab.model_entry import (
     Frozen,
@@ -104,6 +105,8 @@ class StudyConfig(Frozen):
         temperature: of HumanEval's completions; 0 is greedy.
         limit: only so many documents a benchmark.
         window: tokens a perplexity window.
+        memory: what a model may take, such as `8GB`; what is free if not given. Larger ones are cut block by block, and
+            run from the disk.
         runtime: how throughput runs the models, `eager` or `compiled`.
         engine: where cells run, `local` or `ray`.
         ray: how they run there.
@@ -131,6 +134,7 @@ class StudyConfig(Frozen):
     runtime: Runtime = "eager"
     device: str | None = None
     dtype: str | None = None
+    memory: str | None = None
     datasets_root: Path | None = None
     out: Path = Path("runs/study")
     engine: Literal["local", "ray"] = "local"
@@ -176,6 +180,15 @@ class StudyConfig(Frozen):
     @classmethod
     def _possible(cls, ratios: Ratios) -> Ratios:
         return checked_ratios(ratios)
+
+    @field_validator("memory")
+    @classmethod
+    def _amount(cls, memory: str | None) -> str | None:
+        try:
+            parse_memory(memory)
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from None
+        return memory
 
     @field_validator("dtype")
     @classmethod

@@ -150,16 +150,35 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
     called, name, config, family = supported(name)
+    model = weights_of(name, config, family, number_format)
+    processor = load_processor(name) if family.sees else None
+    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name), processor)
+
+
+def weights_of(
+    name: str, config: Any, family: ModelFamily, number_format: torch.dtype | str, **placement: Any
+) -> PreTrainedModel:
+    """The transformers model of a checkpoint, its weights read.
+
+    Args:
+        name: a folder or an id on the hub.
+        config: its config.
+        family: its family.
+        number_format: a dtype, or `auto`.
+        placement: where the weights go, in transformers' words; all into memory if not given.
+
+    Raises:
+        CheckpointError: missing, gated, damaged, a shard missing or not whole, or weights that are not safetensors.
+    """
     if (Path(name) / SINGLE).exists() or (Path(name) / INDEX).exists():
         TensorFiles.open(Path(name))
     try:
-        model = class_for(config, family).from_pretrained(
-            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False
+        model: PreTrainedModel = class_for(config, family).from_pretrained(
+            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False, **placement
         )
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
         raise explained(name, error) from error
-    processor = load_processor(name) if family.sees else None
-    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name), processor)
+    return model
 
 
 def supported(name: str) -> tuple[str, str, Any, ModelFamily]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.checkpoint.streaming import save_streamed
 from prunelab.comparison import Difference
 from prunelab.config import StudyConfig
 from prunelab.errors import DataError, InvalidRequest, PlanError, PrunelabError
@@ -19,15 +20,29 @@ from prunelab.evaluate import Run as BenchmarkRun
 from prunelab.evaluate import check_all, dense_cell, evaluate
 from prunelab.fingerprint import content_hash
 from prunelab.grid import Cut, GridCell, cells_of, identity_of
-from prunelab.loading import LanguageModel, load_model
+from prunelab.loading import LanguageModel
+from prunelab.memory import parse_memory
 from prunelab.methods import methods
 from prunelab.model_entry import ModelEntry
 from prunelab.plan import PruningPlan
 from prunelab.progress import StudyView
-from prunelab.prune import calibrated, draw_for, make_pruning_plan, needs_calibration, pruned_model, statistics_key
+from prunelab.prune import (
+    calibrated,
+    check_plan,
+    draw_for,
+    make_pruning_plan,
+    needs_calibration,
+    pruned_model,
+    statistics_key,
+)
 from prunelab.results import Cell, Measurement, ResultsStore, set_aside, slug
 from prunelab.run import Failure, Measured
 from prunelab.siblings import Siblings
+from prunelab.spreading import open_to_run
+from prunelab.streamed import StreamedModel, open_model
+
+MADE = "made"
+"""Where cuts of a model too large for memory lie in a run's folder while they are measured."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +92,21 @@ class ModelStudy:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The dense model; loaded when it is first asked for."""
-        device, dtype = self.entry.device or self.config.device, self.entry.dtype or self.config.dtype
-        model = load_model(self.entry.path, device=device, dtype=dtype)
-        return model.with_model(model.model, self.entry.name)
+        """The dense model; loaded when it is first asked for, or streamed where it is too large to be cut in memory."""
+        model = open_model(self.entry.path, device=self._device, dtype=self._dtype, memory=self._memory)
+        return replace(model, name=self.entry.name or model.name)
+
+    @property
+    def _device(self) -> str | None:
+        return self.entry.device or self.config.device
+
+    @property
+    def _dtype(self) -> str | None:
+        return self.entry.dtype or self.config.dtype
+
+    @property
+    def _memory(self) -> int | None:
+        return parse_memory(self.config.memory)
 
     @cached_property
     def cells(self) -> list[GridCell]:
@@ -99,7 +125,9 @@ class ModelStudy:
         """Measure one cell, as far as it is not measured already; what fails is recorded."""
         self.found.view.cell_started(cell)
         with self.found.recorded(cell.label, [cell]):
-            self.found.measured.extend(self._measure(cell, self._subject(cell)))
+            subject = self._subject(cell)
+            self.found.measured.extend(self._measure(cell, subject))
+            self._forget_written(subject)
         self.found.view.cell_done(cell)
 
     def prepare(self) -> None:
@@ -113,7 +141,7 @@ class ModelStudy:
         """What is measured in a cell; its plan is made where there is none."""
         dense = dense_cell(self.model)
         if cell.cut is None:
-            return Subject(dense, lambda: self.model)
+            return Subject(dense, lambda: self._to_run(self.entry.path) if self._is_streamed else self.model)
         cut, plan = cell.cut, self.plan(cell.cut)
         known = {
             "method": cut.method,
@@ -124,18 +152,44 @@ class ModelStudy:
         }
 
         def make() -> LanguageModel:
+            if isinstance(self.model, StreamedModel):
+                return self._written(self.model, plan, cut)
             if plan.compensation == "none":
                 return pruned_model(self.model, plan)
             return pruned_model(self.model, plan, self.statistics(cut.seed), self.calibration(cut.seed))
 
         return Subject(dense.model_copy(update=known), make, plan)
 
+    @property
+    def _is_streamed(self) -> bool:
+        return isinstance(self.model, StreamedModel)
+
+    def _to_run(self, path: str) -> LanguageModel:
+        """A checkpoint, run from wherever there is room."""
+        model = open_to_run(path, device=self._device, dtype=self._dtype, memory=self._memory)
+        return replace(model, name=self.model.name)
+
+    def _written(self, model: StreamedModel, plan: PruningPlan, cut: Cut) -> LanguageModel:
+        """A cut of a model too large for memory: written, and run from where it lies until its cell is done."""
+        statistics = None if plan.compensation == "none" else self.statistics(cut.seed)
+        check_plan(model, plan, statistics)
+        place = self.store.run / MADE / plan.fingerprint
+        save_streamed(model, plan, statistics, place, overwrite=True)
+        return self._to_run(str(place))
+
+    def _forget_written(self, subject: Subject) -> None:
+        """Remove what was written of a cut to measure it."""
+        if subject.plan is not None and self._is_streamed:
+            shutil.rmtree(self.store.run / MADE / subject.plan.fingerprint, ignore_errors=True)
+
     def _score_together(self) -> None:
         """Measure what is missing of the dense model and its cuts in depth in one pass a benchmark, where one can.
 
         Benchmark by benchmark, so that a study that is killed loses one. What fails here is tried again, and recorded,
-        when its cell's turn comes.
+        when its cell's turn comes. Cuts of a model too large for memory are not in memory together either.
         """
+        if self._is_streamed:
+            return
         subjects: list[tuple[GridCell, Subject]] = []
         for cell in self.cells:
             if cell.cut is None or methods[cell.cut.method].strategy == "depth":
@@ -184,7 +238,7 @@ class ModelStudy:
             _set_aside_if_damaged(path)
             if not path.exists():
                 self.found.view.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
-            self._statistics[key] = calibrated(self.model, calibration, path)
+            self._statistics[key] = calibrated(self.model, calibration, path, memory=self._memory)
         return self._statistics[key]
 
     def plan(self, cut: Cut) -> PruningPlan:

@@ -194,16 +194,22 @@ def open_model(
         dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
         memory: bytes that it may take; what the device has free if not given.
     """
-    where, number_format = parse_device(device), parse_dtype(dtype)
+    room = free_memory(parse_device(device)) if memory is None else memory
+    if is_too_large(weight_bytes_of(name, dtype), room):
+        return open_streamed(name, device=device, dtype=dtype)
+    return load_model(name, device=device, dtype=dtype)
+
+
+def weight_bytes_of(name: str, dtype: str | None = None) -> int:
+    """What a checkpoint's weights take in a number format, or in their own, known from the config alone."""
+    number_format = parse_dtype(dtype)
     _, _, config, family = supported(name)
     own = getattr(config, "dtype", None)
     chosen = number_format if isinstance(number_format, torch.dtype) else own
     chosen = chosen if isinstance(chosen, torch.dtype) else torch.float32
     outline = empty_model(class_for(config, family), config, chosen)
-    weights = sum(parameter.numel() for parameter in outline.parameters()) * chosen.itemsize
-    if is_too_large(weights, free_memory(where) if memory is None else memory):
-        return open_streamed(name, device=device, dtype=dtype)
-    return load_model(name, device=device, dtype=dtype)
+    numbers: int = sum(parameter.numel() for parameter in outline.parameters())
+    return numbers * chosen.itemsize
 
 
 def open_streamed(name: str, *, device: str | None = None, dtype: str | None = None) -> StreamedModel:

@@ -6,6 +6,7 @@ again, so a study that was killed goes on where it was, and a second run compute
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 from prunelab.config import StudyConfig, write_config
@@ -16,7 +17,7 @@ from prunelab.files import require_place
 from prunelab.grid import grid_of, model_runs
 from prunelab.loading import parse_device
 from prunelab.lock import locked
-from prunelab.model_study import Found
+from prunelab.model_study import MADE, Found
 from prunelab.pocket.data import data_root
 from prunelab.progress import PlainView, Say, StudyView
 from prunelab.report import write_report
@@ -47,6 +48,7 @@ def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str
     """The study in a folder that is held."""
     write_config(config.out / "study.yaml", config)
     found = Found(view)
+    shutil.rmtree(config.out / MADE, ignore_errors=True)  # what a study that was killed had no time to remove
     view.begin(grid_of(resolved))
     try:
         if config.engine == "ray":

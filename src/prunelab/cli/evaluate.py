@@ -16,6 +16,7 @@ from prunelab.cli.options import (
     DatasetsRoot,
     Device,
     Dtype,
+    Memory,
     Model,
     Overwrite,
     RuntimeName,
@@ -52,6 +53,7 @@ def evaluate(
     window: Annotated[int, typer.Option(min=2, help="tokens a perplexity window, cut to the context")] = 2048,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     datasets_root: DatasetsRoot = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -76,7 +78,7 @@ def evaluate(
         tokens_a_batch=tokens_a_batch,
         datasets_root=data_root(datasets_root, [model]),
     )
-    _evaluate(model, runs_of(names, settings, counts(shots)), out_file, (device, dtype), overwrite)
+    _evaluate(model, runs_of(names, settings, counts(shots)), out_file, (device, dtype, memory), overwrite)
 
 
 @app.command()
@@ -89,6 +91,7 @@ def throughput(
     runtime: RuntimeName = "eager",
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure speed and size at batch size 1."""
@@ -96,26 +99,30 @@ def throughput(
     from prunelab.evaluate import runs_of
 
     settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats, runtime=runtime)
-    _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype), overwrite)
+    _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype, memory), overwrite)
 
 
 def _evaluate(
     name: str,
     runs: Sequence[Any],
     out_file: Path | None,
-    placement: tuple[str | None, str | None],
+    placement: tuple[str | None, str | None, str | None],
     overwrite: bool,
 ) -> None:
     from prunelab.evaluate import check_all, check_sight, dense_cell
     from prunelab.evaluate import evaluate as run
     from prunelab.files import refuse_existing
-    from prunelab.loading import load_model
+    from prunelab.memory import parse_memory
+    from prunelab.spreading import SpreadModel, open_to_run
 
     if out_file is not None:
         refuse_existing(out_file, overwrite)
     check_sight(runs, name)
     check_all(runs)
-    model = load_model(name, device=placement[0], dtype=placement[1])
+    device, dtype, memory = placement
+    model = open_to_run(name, device=device, dtype=dtype, memory=parse_memory(memory))
+    if isinstance(model, SpreadModel):
+        out.print(f"{model.name} does not fit {'--memory' if memory else 'what is free'}: parts of it stay on the disk")
     check_all(runs, model)
     measurements = []
     for benchmark, settings in runs:

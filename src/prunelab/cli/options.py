@@ -28,7 +28,7 @@ RuntimeName = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(help="what a model may take, such as 8GB; what is free by default. Larger ones are streamed"),
+    typer.Option(help="what a model may take, such as 8GB; what is free by default. Larger ones stay on disk"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
 

@@ -14,6 +14,7 @@ from prunelab.cli.options import (
     DatasetsRoot,
     Device,
     Dtype,
+    Memory,
     RuntimeName,
     Shots,
     SuiteNames,
@@ -57,6 +58,7 @@ def study(
     workers: Annotated[int | None, typer.Option(min=1, help="cells at once, where Ray is started here")] = None,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     datasets_root: DatasetsRoot = None,
 ) -> None:
     """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
@@ -73,7 +75,7 @@ def study(
         "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
         "limit": limit, "window": window, "runtime": runtime, "shots": counts(shots), "chat_template": chat_template,
         "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
-        "completions": completions, "out": out_folder, "device": device, "dtype": dtype,
+        "completions": completions, "out": out_folder, "device": device, "dtype": dtype, "memory": memory,
         "datasets_root": datasets_root, "trackers": tracker, "engine": engine,
     }  # fmt: skip
     fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
