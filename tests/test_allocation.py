@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelab.allocation import (
+    Competition,
     Constraints,
     Kept,
     achieved_ratio,
@@ -165,3 +166,21 @@ def test_nothing_removed_keeps_everything() -> None:
     assert allocate_width(shapes, scores, 0.0) == Kept.everything(shapes)
     assert scores.blocks is not None
     assert allocate_depth(shapes, scores.blocks, 0.0) == Kept.everything(shapes)
+
+
+def test_units_compete_where_they_are_told_to() -> None:
+    """Two blocks; attention costs 4 * 96 = 384 a block, the MLP 24 * 24 = 576. A quarter of each kind is one group, six
+    channels; a quarter of a block is 240: three groups, and what they take too much is the other block's."""
+    groups = (torch.tensor([1.0, 2, 3, 4]), torch.tensor([111.0, 112, 113, 114]))
+    channels = (torch.arange(24) + 100.0, torch.arange(24) + 200.0)
+    scores = ImportanceScores(key_value_groups=groups, channels=channels)
+
+    def widths(competition: Competition, ratio: float = 0.25) -> list[tuple[int, int]]:
+        kept = allocate_width([SHAPE] * 2, scores, ratio, Constraints(competition=competition))
+        assert abs(achieved_ratio([SHAPE] * 2, kept) - ratio) <= SHAPE.group_cost / 2 / (2 * SHAPE.cost) + 1e-9
+        return [(len(g), len(c)) for g, c in zip(kept.key_value_groups, kept.channels, strict=True)]
+
+    assert widths("all") == [(1, 16), (4, 24)]
+    assert widths("modules") == [(2, 12), (4, 24)]
+    assert widths("blocks") == [(1, 24), (2, 24)]
+    assert widths("blocks_and_modules") == [(3, 18), (3, 18)]

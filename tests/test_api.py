@@ -26,7 +26,8 @@ def test_the_names_are_frozen() -> None:
         "load": ["model", "device", "dtype"],
         "prune": [
             "model", "method", "ratio", "calibration", "samples", "sequence_length", "seed", "protect_first",
-            "protect_last", "channel_multiple", "drop_sublayers", "uniform", "compensation", "datasets_root",
+            "protect_last", "channel_multiple", "drop_sublayers", "competition", "uniform", "compensation",
+            "datasets_root",
         ],
         "report": ["run"],
         "study": ["models", "fields"],

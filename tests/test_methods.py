@@ -8,20 +8,25 @@ import torch
 from conftest import FAMILIES, Tiny, make_tiny, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from prunelab.allocation import Kept
+from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import CalibrationSet, calibrate
+from prunelab.errors import InvalidRequest
 from prunelab.families import decoder_of
 from prunelab.levels import elimination_order
 from prunelab.loading import LanguageModel
-from prunelab.losses import mean_loss
-from prunelab.methods import Budget, Evidence, methods
+from prunelab.losses import mean_divergence, mean_loss
+from prunelab.methods import Budget, Evidence, Shared, methods
 from prunelab.methods.activation_norm import activation_sizes
+from prunelab.methods.angular import angular_distances, last_states
 from prunelab.methods.flap import Flap
+from prunelab.methods.replaceme import cosine_distances
 from prunelab.methods.shortgpt import block_influence
+from prunelab.methods.two_stage import attentions_to_drop
 from prunelab.methods.wanda_sp import WandaSp, column_sums
-from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.regression import JointMoments
 from prunelab.surgery import cut
+from prunelab.trunk import GONE, WHOLE, SharedTrunk
 
 TinyOf = Callable[[str], Tiny]
 
@@ -238,9 +243,41 @@ def test_auto_is_never_worse_than_the_best_single_method(family: str, tiny: Tiny
         pruned = pruned_model(t.model, plan, t.statistics, t.calibration)
         shape = t.model.decoder.shapes[0]
         if method == "auto" or abs(plan.achieved_ratio - 0.25) <= shape.group_cost / 2 / t.model.decoder.cost + 1e-9:
-            losses[method] = mean_loss(pruned, t.calibration.held_out)
+            losses[method] = mean_divergence(pruned, t.model, t.calibration.held_out)
     assert {"shortgpt", "flap", "greedy_depth", "wanda_sp"} <= set(losses)
     assert losses.pop("auto") <= min(losses.values()) + 1e-6
+
+
+@pytest.mark.parametrize("method", ["auto", "greedy_depth", "sublayer", "angular"])
+def test_what_ratios_share_changes_no_plan(method: str, tiny: TinyOf) -> None:
+    t = tiny("llama")
+    shared = Shared()
+
+    def plan(ratio: float, shared: Shared | None) -> tuple[Kept, float]:
+        made = make_pruning_plan(
+            t.model, method, ratio, statistics=t.statistics, calibration=t.calibration, shared=shared
+        )
+        return made.kept, made.provenance.get("search_passes", 0.0)
+
+    for ratio in (0.5, 0.25):
+        alone, together = plan(ratio, None), plan(ratio, shared)
+        assert together[0] == alone[0]
+    assert method == "angular" or together[1] < alone[1] or together[1] == 0
+
+
+def test_divergence_by_hand_and_block_by_block(tiny: TinyOf) -> None:
+    for family in ("llama", "gemma2"):
+        t = tiny(family)
+        assert t.calibration.held_out is not None
+        pruned = t.model.with_model(cut(t.model.decoder, Kept.everything(t.model.decoder.shapes).without_blocks([1])))
+        with torch.no_grad():
+            said = pruned.model(input_ids=t.calibration.held_out).logits.log_softmax(dim=-1)
+            wanted = t.model.model(input_ids=t.calibration.held_out).logits.log_softmax(dim=-1)
+        expected = (wanted.exp() * (wanted - said)).sum(dim=-1).mean().item()
+        assert mean_divergence(pruned, t.model, t.calibration.held_out) == pytest.approx(expected, rel=1e-3)
+        assert mean_divergence(t.model, t.model, t.calibration.held_out) == pytest.approx(0, abs=1e-6)
+        trunk = SharedTrunk(t.model.decoder, t.calibration.held_out, against_whole=True)
+        assert trunk.loss([WHOLE, GONE, WHOLE, WHOLE]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_units_that_others_can_say_go_first() -> None:
@@ -254,3 +291,91 @@ def test_units_that_others_can_say_go_first() -> None:
     assert elimination_order(weight, moments, 4)[0] in (0, 1)
     # In pairs: the variances of 0 and 1 are 1 and 4, those of 2 and 3 are 1 each.
     assert elimination_order(weight, moments, 2)[0] == 1
+
+
+def test_angular_distances_by_hand() -> None:
+    # Two samples; the first turns by 90, then back by 90 degrees, the second by 0, then by 180.
+    states = torch.tensor([[[1.0, 0], [1, 0]], [[0, 2], [3, 0]], [[1, 0], [-1, 0]]])
+    assert angular_distances(states, 1).tolist() == pytest.approx([0.25, 0.75])
+    assert angular_distances(states, 2).tolist() == pytest.approx([0.5])
+
+
+def test_the_last_token_that_counts_is_seen(pencil: PreTrainedModel) -> None:
+    """Of (1, 1), (1, -1) with padding behind: the state is (1, -1), and behind the block (2, -1)."""
+    mask = torch.tensor([[True, True, False]])
+    evidence = Evidence(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1, 0]]), mask))
+    assert last_states(evidence.walk).flatten().tolist() == pytest.approx([1, -1, 2, -1], abs=1e-5)
+    unpadded = Evidence(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1]])))
+    assert last_states(unpadded.walk).flatten().tolist() == pytest.approx([1, -1, 2, -1], abs=1e-5)
+
+
+def test_runs_are_as_far_apart_as_the_models_hidden_states(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    ids = t.calibration.token_ids
+    with torch.no_grad():
+        # All but the last entry, which is taken behind the final norm.
+        states = torch.stack(t.model.model(input_ids=ids, output_hidden_states=True).hidden_states[:-1])
+    evidence = Evidence(t.model.decoder, calibration=t.calibration)
+    cosines = torch.nn.functional.cosine_similarity(states[:-2], states[2:], dim=-1)
+    assert cosine_distances(evidence.walk, 2)[:2].tolist() == pytest.approx(
+        (1 - cosines.mean(dim=(1, 2))).tolist(), abs=1e-5
+    )
+    last = torch.nn.functional.cosine_similarity(states[:-2, :, -1], states[2:, :, -1], dim=-1)
+    expected = (last.arccos() / math.pi).mean(dim=1)
+    assert angular_distances(last_states(evidence.walk), 2)[:2].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["angular", "replaceme"])
+def test_blocks_that_say_nothing_are_the_run_that_goes(method: str) -> None:
+    t = make_tiny("qwen2")
+    with torch.no_grad():
+        for block in (2, 3):
+            for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
+                t.model.decoder.blocks[block].get_parameter(name).zero_()
+    statistics = calibrate(t.model.decoder, t.calibration)
+    plan = make_pruning_plan(t.model, method, 0.5, statistics=statistics, calibration=t.calibration)
+    assert plan.removed_blocks == [2, 3]
+    assert plan.provenance["distances"][2] == pytest.approx(0, abs=1e-3)
+    small = pruned_model(t.model, plan, statistics, t.calibration)
+    assert t.calibration.held_out is not None
+    assert mean_loss(small, t.calibration.held_out) == pytest.approx(
+        mean_loss(t.model, t.calibration.held_out), abs=1e-5
+    )
+
+
+def test_a_replaced_run_has_a_block_before_it(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    plan = make_pruning_plan(t.model, "replaceme", 0.75, statistics=t.statistics, calibration=t.calibration)
+    assert plan.removed_blocks == [1, 2, 3]
+    options = PruningOptions(Constraints(protect_last=2))
+    with pytest.raises(InvalidRequest, match="a run of 2 blocks"):
+        make_pruning_plan(
+            t.model, "replaceme", 0.5, statistics=t.statistics, calibration=t.calibration, options=options
+        )
+
+
+def test_attentions_of_the_second_stage_by_hand() -> None:
+    # 32 blocks, MLPs of twice the attention's weights: 32 * 0.5^(2 / 1.5) = 12.7; 40 % of one block pays for one.
+    assert attentions_to_drop(32, 0.5, 200, 100) == 13
+    assert attentions_to_drop(32, 0.1, 200, 100) == 1
+    assert attentions_to_drop(1, 0.9, 10, 100) == 0
+
+
+def test_the_two_stages_narrow_alike_and_drop_the_cheapest_attention(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    plan = make_pruning_plan(t.model, "two_stage", 0.3, statistics=t.statistics, calibration=t.calibration)
+    shape, whole = t.model.decoder.shapes[0], Kept.everything(t.model.decoder.shapes)
+    # 4 * 0.3^(3840 / 3072 / 1.5) = 1.47: one attention; the rest of the budget in channels, shared out.
+    channels = round((0.3 * t.model.decoder.cost - 4 * shape.group_cost) / shape.channel_cost)
+    assert sorted(40 - len(block.channels) for block in plan.blocks) == [
+        channels // 4 + (n >= 4 - channels % 4) for n in range(4)
+    ]
+    sizes = activation_sizes(t.statistics, 0, t.model.decoder.family.mlp)
+    assert set(plan.blocks[0].channels) == set(sizes.argsort()[40 - len(plan.blocks[0].channels) :].tolist())
+    losses = []
+    assert t.calibration.held_out is not None
+    for block in range(4):
+        groups = tuple(() if at == block else units for at, units in enumerate(whole.key_value_groups))
+        model = cut(t.model.decoder, Kept(whole.blocks, groups, tuple(b.channels for b in plan.blocks)))
+        losses.append(mean_loss(t.model.with_model(model), t.calibration.held_out))
+    assert [block.block for block in plan.blocks if not block.key_value_groups] == [losses.index(min(losses))]

@@ -17,13 +17,14 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import ActivationStatistics, calibrate
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.compensation import COMPENSATORS, Repairs
+from prunelab.compensation import COMPENSATORS
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder, decoder_of
 from prunelab.loading import LanguageModel, load_model
 from prunelab.methods import methods
 from prunelab.plan import PruningPlan, make_plan
 from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.repair import Repairs
 from prunelab.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
@@ -69,8 +70,12 @@ def masked(
                 writer.weight[:, columns] = 0
                 if repair is not None:
                     writer.weight[:, layout.columns(shape, units)] = repair.weight
-                    bias = repair.bias if writer.bias is None else repair.bias - writer.bias
+                    said = torch.zeros(shape.hidden) if repair.bias is None else repair.bias
+                    bias = said if writer.bias is None or repair.bias is None else said - writer.bias
             writer.register_forward_hook(lambda m, i, o, bias=bias: o + bias)
+            if repair is not None and repair.behind_norm is not None:
+                norm = block.get_submodule(decoder.family.adder(layout.writer))
+                norm.register_forward_hook(lambda m, i, o, map_=repair.behind_norm: o @ map_.T)
     return model
 
 

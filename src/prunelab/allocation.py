@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from prunelab.errors import InvalidRequest
 from prunelab.families import BlockShape
 from prunelab.importance import ImportanceScores
+
+Competition = Literal["all", "modules", "blocks", "blocks_and_modules"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,16 @@ class Constraints:
             nothing keeps its width.
         drop_sublayers: a block may lose its whole attention or its whole MLP; otherwise one key-value group and one
             step of channels stay.
+        competition: which units compete for one budget in width: all of them; attentions apart from MLPs, each losing
+            the same share; every block by itself; or every block's attention and MLP by itself. FLAP's code calls the
+            first, second and last AL-AM, AL-MM and UL-UM.
     """
 
     protect_first: int = 0
     protect_last: int = 0
     channel_multiple: int = 1
     drop_sublayers: bool = False
+    competition: Competition = "all"
 
     def removable(self, blocks: int) -> range:
         """The blocks that may be touched.
@@ -149,6 +157,16 @@ def allocate_depth(
     return Kept.everything(shapes).without_blocks(order[:count])
 
 
+def depth_count(shapes: Sequence[BlockShape], ratio: float, constraints: Constraints) -> int:
+    """How many blocks a depth method removes, whichever they are; the first are counted where they are not alike.
+
+    Raises:
+        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+    """
+    kept = allocate_depth(shapes, torch.zeros(len(shapes)), ratio, constraints)
+    return len(shapes) - len(kept.blocks)
+
+
 @dataclass(frozen=True)
 class _Ladder:
     """The units of one kind in one block, lowest first, in the steps in which they may go.
@@ -158,12 +176,14 @@ class _Ladder:
         ends: how many of them have gone after each step; those beyond the last stay.
         scores: each step's mean score, ascending.
         costs: each step's projection weights.
+        weights: projection weights of all its units, those that stay among them.
     """
 
     units: np.ndarray
     ends: np.ndarray
     scores: np.ndarray
     costs: np.ndarray
+    weights: int
 
     @classmethod
     def of(cls, scores: Tensor, unit_cost: int, keep_one: bool, multiple: int = 1) -> _Ladder:
@@ -174,7 +194,7 @@ class _Ladder:
         ends = np.arange(first, len(units) - multiple * keep_one + 1, multiple)
         sizes = np.diff(ends, prepend=0)
         sums = np.diff(np.cumsum(values[units])[ends - 1], prepend=0.0)
-        return cls(units, ends, sums / sizes, sizes * unit_cost)
+        return cls(units, ends, sums / sizes, sizes * unit_cost, len(units) * unit_cost)
 
     def kept_after(self, steps: int) -> tuple[int, ...]:
         """The units that stay when so many steps are taken."""
@@ -187,7 +207,8 @@ def allocate_width(
     ratio: float,
     constraints: Constraints | None = None,
 ) -> Kept:
-    """Remove key-value groups and MLP channels of lowest score, all blocks and both kinds in one ranking (FLAP).
+    """Remove key-value groups and MLP channels of lowest score, all blocks and both kinds in one ranking (FLAP), or
+    apart, as the constraints' competition says.
 
     Args:
         shapes: the blocks' widths.
@@ -202,16 +223,48 @@ def allocate_width(
     constraints = constraints or Constraints()
     groups, channels = _ladders(shapes, scores, constraints)
     ladders = [*groups, *channels]
+    total = sum(shape.cost for shape in shapes)
+    goal = ratio * total
+    _refuse_unreachable(_ranking(ladders)[1], goal, total, "the key-value groups and channels")
+    steps = np.zeros(len(ladders), dtype=np.int64)
+    removed = due = 0.0
+    for places, share in _pools(shapes, ladders, constraints.competition):
+        owner, costs = _ranking([ladders[place] for place in places])
+        # What one pool's whole units left of its budget, or took too much, is the next one's.
+        due += goal * share
+        count = cheapest_prefix(costs, due - removed)
+        removed += costs[:count].sum()
+        steps[places] = np.bincount(owner[:count], minlength=len(places))
+    kept = [ladder.kept_after(count) for ladder, count in zip(ladders, steps.tolist(), strict=True)]
+    return Kept(tuple(range(len(shapes))), tuple(kept[: len(shapes)]), tuple(kept[len(shapes) :]))
+
+
+def _ranking(ladders: Sequence[_Ladder]) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of several ladders, lowest score first: which ladder each belongs to, and its cost."""
     owner = np.repeat(np.arange(len(ladders)), [len(ladder.ends) for ladder in ladders])
     costs = np.concatenate([ladder.costs for ladder in ladders])
     # A stable sort: of equal scores the earlier block goes first, and within a block its own order holds.
     order = np.argsort(np.concatenate([ladder.scores for ladder in ladders]), kind="stable")
-    total = sum(shape.cost for shape in shapes)
-    _refuse_unreachable(costs[order], ratio * total, total, "the key-value groups and channels")
-    removed = order[: cheapest_prefix(costs[order], ratio * total)]
-    steps = np.bincount(owner[removed], minlength=len(ladders)).tolist()
-    kept = [ladder.kept_after(count) for ladder, count in zip(ladders, steps, strict=True)]
-    return Kept(tuple(range(len(shapes))), tuple(kept[: len(shapes)]), tuple(kept[len(shapes) :]))
+    return owner[order], costs[order]
+
+
+def _pools(
+    shapes: Sequence[BlockShape], ladders: Sequence[_Ladder], competition: Competition
+) -> list[tuple[list[int], float]]:
+    """The ladders that compete with each other, all attentions' before all MLPs', and their share of the budget.
+
+    A pool's share is that of its weights among those of all pools that may lose something.
+    """
+    blocks = range(len(shapes))
+    pools = {
+        "all": [[*range(len(ladders))]],
+        "modules": [[*blocks], [*range(len(shapes), len(ladders))]],
+        "blocks": [[block, len(shapes) + block] for block in blocks],
+        "blocks_and_modules": [[kind * len(shapes) + block] for block in blocks for kind in (0, 1)],
+    }[competition]
+    able = [pool for pool in pools if any(len(ladders[place].ends) for place in pool)]
+    weights = [sum(ladders[place].weights for place in pool) for pool in able]
+    return [(pool, weight / sum(weights)) for pool, weight in zip(able, weights, strict=True)]
 
 
 def _ladders(

@@ -57,8 +57,9 @@ def prune(
     protect_last: int = 0,
     channel_multiple: int = 1,
     drop_sublayers: bool = False,
+    competition: Literal["all", "modules", "blocks", "blocks_and_modules"] = "all",
     uniform: bool = False,
-    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto",
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto",
     datasets_root: PathLike | None = None,
 ) -> Pruned:
     """Prune a model; the one given is left as it was.
@@ -77,6 +78,7 @@ def prune(
         protect_last: blocks at the end to leave whole.
         channel_multiple: round pruned MLP widths to a multiple of this.
         drop_sublayers: let a block lose its whole attention or MLP.
+        competition: which units compete for one budget in width; see `Constraints`.
         uniform: one width for all blocks, for a stock class.
         compensation: what makes up for removed units; `auto` is the method's own.
         datasets_root: folder with copies of the hub's data sets.
@@ -93,7 +95,7 @@ def prune(
     check_ratio(ratio)
     _ = methods[method]
     base = _loaded(model)
-    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
+    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
     statistics = drawn = None
     if needs_calibration(method, options):

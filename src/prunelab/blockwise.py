@@ -136,6 +136,14 @@ class Blockwise:
         kept = activations.flatten(0, -2) if mask is None else activations[mask]
         return kept if kept.dtype == torch.float64 else kept.float()
 
+    def last(self, batch: int, activations: Tensor) -> Tensor:
+        """Every sample's last token that counts, shape `(samples, channels)`, in float32, on the CPU."""
+        mask = self.masks[batch]
+        if mask is None:
+            return activations[:, -1].float().cpu()
+        places = torch.arange(mask.shape[1], device=mask.device).where(mask, -1).amax(dim=1)
+        return activations[torch.arange(len(places), device=mask.device), places].float().cpu()
+
     @torch.inference_mode()
     def through(self, block: int, hidden: Hidden, writers: Writers | None = None) -> Hidden:
         """Behind a block, its output projections exchanged."""
@@ -190,20 +198,42 @@ class Blockwise:
     @torch.inference_mode()
     def loss(self, hidden: Hidden) -> float:
         """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
-        model = self.decoder.model
-        head, norm = model.get_output_embeddings(), self.decoder.body.get_submodule("norm")
-        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         total, count = 0.0, 0
         for states, ids in zip(hidden, self.token_ids, strict=True):
             targets = ids[:, 1:].flatten()
-            final = norm(states)[:, :-1].flatten(0, 1)
-            step = max(1, _LOGIT_BYTES // (4 * head.weight.shape[0]))
-            for part, target in zip(final.split(step), targets.split(step), strict=True):
-                logits = head(part).float()
-                logits = logits if cap is None else cap * torch.tanh(logits / cap)
-                total += F.cross_entropy(logits, target, reduction="sum").double().item()
+            parts = self._final(states[:, :-1])
+            for part, target in zip(parts, targets.split(len(parts[0])), strict=True):
+                total += F.cross_entropy(self._logits(part), target, reduction="sum").double().item()
             count += len(targets)
         return total / count
+
+    @torch.inference_mode()
+    def divergence(self, hidden: Hidden, whole: Hidden) -> float:
+        """Mean Kullback-Leibler divergence a token in nats, of predictions from the whole model's.
+
+        Args:
+            hidden: behind the last block.
+            whole: the same of the whole model.
+        """
+        total, count = 0.0, 0
+        for states, aims in zip(hidden, whole, strict=True):
+            for part, aim in zip(self._final(states), self._final(aims), strict=True):
+                said, wanted = self._logits(part).log_softmax(dim=-1), self._logits(aim).log_softmax(dim=-1)
+                total += F.kl_div(said, wanted, reduction="sum", log_target=True).double().item()
+                count += len(part)
+        return total / count
+
+    def _final(self, states: Tensor) -> Sequence[Tensor]:
+        """What the head is given, shape `(tokens, hidden)`, in parts whose logits fit."""
+        step = max(1, _LOGIT_BYTES // (4 * self.decoder.model.get_output_embeddings().weight.shape[0]))
+        parts: Sequence[Tensor] = self.decoder.body.get_submodule("norm")(states).flatten(0, 1).split(step)
+        return parts
+
+    def _logits(self, final: Tensor) -> Tensor:
+        model = self.decoder.model
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        logits: Tensor = model.get_output_embeddings()(final).float()
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _keeping(where: dict[str, Tensor], name: str) -> Any:

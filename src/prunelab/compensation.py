@@ -10,7 +10,9 @@ calibration tokens (`prunelab.regression`); for a linear predictor A of x_R from
   is whatever separates the residual stream from the whole model's, so every kept projection behind a cut also makes up
   for the blocks and sublayers that went before it.
 
-Either is one more pass over the calibration tokens, block by block, with the moments of one projection held at a time:
+- `linear_map` puts a linear map in place of every run of removed blocks (`prunelab.linear_map`).
+
+Each is one more pass over the calibration tokens, block by block, with the moments of one projection held at a time:
 for an 8B model 14336^2 numbers of 8 bytes, 1.5 GiB, besides the hidden states (2 GiB, `sequential` twice that).
 """
 
@@ -28,31 +30,11 @@ from prunelab.blockwise import Blockwise, Hidden, Writers, Written
 from prunelab.calibration import CalibrationSet
 from prunelab.families import BlockShape, Decoder
 from prunelab.families.base import UnitLayout
+from prunelab.linear_map import linear_map
 from prunelab.regression import JointMoments
+from prunelab.repair import Repair, masked, units_of
 
-Compensation = Literal["none", "bias", "least_squares", "sequential"]
-
-
-@dataclass(frozen=True)
-class Repair:
-    """An output projection after compensation.
-
-    Attributes:
-        weight: of the kept columns, shape `(hidden, kept columns)`, in the model's dtype.
-        bias: shape `(hidden,)`, the projection's own bias in it.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-
-Repairs = Mapping[tuple[int, str], Repair]
-"""By block of the base model and path of the output projection."""
-
-
-def units_of(kept: Kept, position: int, layout: UnitLayout) -> tuple[int, ...]:
-    """What a kept block keeps of one kind of unit."""
-    return (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[position]
+Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_map"]
 
 
 def least_squares(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
@@ -199,15 +181,12 @@ def _repair(decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, m
     return Repair(repaired.to(weight.device, weight.dtype), whole.to(weight.device, weight.dtype))
 
 
-def masked(decoder: Decoder, block: int, layout: UnitLayout, units: tuple[int, ...], repair: Repair) -> Written:
-    """A repaired projection at its full width, for a block that is not cut yet."""
-    weight = torch.zeros_like(decoder.weight(block, layout.writer))
-    weight[:, layout.columns(decoder.shapes[block], units).to(weight.device)] = repair.weight
-    return Written(weight, repair.bias)
-
-
 COMPENSATORS: Mapping[str, Callable[[Decoder, Kept, CalibrationSet], dict[tuple[int, str], Repair]]] = {
     "least_squares": least_squares,
     "sequential": sequential,
+    "linear_map": linear_map,
 }
 """What repairs by passes over the calibration tokens."""
+
+FOR_BLOCKS: tuple[Compensation, ...] = ("sequential", "linear_map")
+"""Those that make up for whole blocks."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from prunelab.allocation import Constraints
+from prunelab.allocation import Competition, Constraints
 from prunelab.benchmarks import find_benchmark
 from prunelab.benchmarks.base import ChatTemplate
 from prunelab.benchmarks.suites import expand
@@ -57,12 +57,15 @@ class PruningConfig(Frozen):
     protect_last: int = Field(default=0, ge=0)
     channel_multiple: int = Field(default=1, ge=1)
     drop_sublayers: bool = False
+    competition: Competition = "all"
     uniform: bool = False
-    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto"
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
 
     def options(self, seed: int) -> PruningOptions:
         """The same with a seed."""
-        constraints = Constraints(self.protect_first, self.protect_last, self.channel_multiple, self.drop_sublayers)
+        constraints = Constraints(
+            self.protect_first, self.protect_last, self.channel_multiple, self.drop_sublayers, self.competition
+        )
         return PruningOptions(constraints, self.uniform, self.compensation, seed)
 
 

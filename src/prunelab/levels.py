@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from prunelab.blockwise import Blockwise, Hidden, Written
-from prunelab.compensation import Repair, masked
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
 from prunelab.regression import JointMoments, ridge
+from prunelab.repair import Repair, masked
 
 STEPS = 16
 """Levels of an MLP between whole and gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -102,6 +103,40 @@ def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
     if isinstance(held_out, CalibrationSet):
         return _mean_loss_of_pairs(model, held_out)
     return token_losses(model, held_out).double().mean().item()
+
+
+@torch.inference_mode()
+def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    """Mean Kullback-Leibler divergence a token in nats, of a model's predictions from the whole model's.
+
+    Unlike the loss of a text it cannot be lowered by unlearning what the whole model says too surely.
+
+    Args:
+        model: a cut of `whole`.
+        whole: what it is compared with.
+        held_out: windows of text, shape `(windows, tokens)`; or images with text.
+    """
+    total, count = 0.0, 0
+    for said, wanted in zip(_states(model, held_out), _states(whole, held_out), strict=True):
+        step = max(1, _LOGIT_BYTES // (4 * model.model.get_output_embeddings().weight.shape[0]))
+        for part, aim in zip(said.split(step), wanted.split(step), strict=True):
+            own, other = logits_of(model, part).log_softmax(dim=-1), logits_of(whole, aim).log_softmax(dim=-1)
+            total += F.kl_div(own, other, reduction="sum", log_target=True).double().item()
+            count += len(part)
+    return total / count
+
+
+def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator[Tensor]:
+    """Final hidden states of all tokens that count, some at a time, of shape `(tokens, hidden)`."""
+    if not isinstance(held_out, CalibrationSet):
+        for ids in held_out.to(model.device).split(max(1, TOKENS_A_BATCH // held_out.shape[1])):
+            yield _hidden(model.model, ids).flatten(0, 1)
+        return
+    for index, row in enumerate(held_out.token_ids.to(model.device)):
+        mask = held_out.mask_of(index, index + 1)
+        ids = row if mask is None else row[mask[0].to(row.device)]
+        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        yield model.decoder.run(ids[None], None, seen)[0]
 
 
 @torch.inference_mode()

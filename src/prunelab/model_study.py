@@ -22,7 +22,7 @@ from prunelab.fingerprint import content_hash
 from prunelab.grid import Cut, GridCell, cells_of, identity_of
 from prunelab.loading import LanguageModel
 from prunelab.memory import parse_memory
-from prunelab.methods import methods
+from prunelab.methods import Shared, methods
 from prunelab.model_entry import ModelEntry
 from prunelab.plan import PruningPlan
 from prunelab.progress import StudyView
@@ -226,6 +226,11 @@ class ModelStudy:
         return {}
 
     @cached_property
+    def _shared(self) -> dict[str, Shared]:
+        """What plans found, by the calibration's fingerprint."""
+        return {}
+
+    @cached_property
     def _statistics(self) -> dict[str, ActivationStatistics]:
         return {}
 
@@ -271,6 +276,7 @@ class ModelStudy:
             statistics=self.statistics(cut.seed) if used else None,
             calibration=calibration,
             options=options,
+            shared=self._shared.setdefault(calibration.fingerprint, Shared()) if calibration else None,
         )
         plan.save(path)
         return plan

@@ -111,7 +111,8 @@ class PruningPlan(_Frozen):
         share_of_model: the removed weights as a share of all the model's parameters.
         blocks: what is kept, block by block.
         compensation: `bias` adds to each output projection what its removed inputs said on average (FLAP);
-            `least_squares` and `sequential` fit its kept weights to the calibration tokens as well.
+            `least_squares` and `sequential` fit its kept weights to the calibration tokens as well; `linear_map` puts a
+            linear map in place of every run of removed blocks.
         notes: what the user should know, a sentence each.
         provenance: calibration data, seed, options, versions.
     """

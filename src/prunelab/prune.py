@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from prunelab.allocation import Constraints, Kept, check_ratio
 from prunelab.calibration import (
     ActivationStatistics,
@@ -23,14 +25,14 @@ from prunelab.calibration import (
 from prunelab.calibration.collect import TOKENS_A_BATCH
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
-from prunelab.compensation import COMPENSATORS, Compensation
+from prunelab.compensation import COMPENSATORS, FOR_BLOCKS, Compensation
 from prunelab.errors import DataError, InvalidRequest, PlanMismatch
 from prunelab.families import Decoder
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
-from prunelab.losses import mean_loss
+from prunelab.losses import mean_divergence, mean_loss
 from prunelab.memory import free_memory, held, plan_streaming
-from prunelab.methods import Budget, Evidence, PruningMethod, methods
+from prunelab.methods import Budget, Evidence, PruningMethod, Shared, methods
 from prunelab.plan import PruningPlan, make_plan
 from prunelab.streamed import StreamedModel
 from prunelab.surgery import apply, cut
@@ -56,14 +58,14 @@ class PruningOptions:
     Attributes:
         constraints: what the cut must respect.
         uniform: one width for all blocks, so that a stock class loads the result.
-        compensation: `none`, `bias`, `least_squares`, `sequential`, or `auto`: the method's own, which is bias for
-            width methods, unless widths are to be uniform and the stock class has no slot.
+        compensation: one of those in `prunelab.compensation`, or `auto`: the method's own, which is bias for width
+            methods, unless widths are to be uniform and the stock class has no slot.
         seed: for methods that draw at random.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
     uniform: bool = False
-    compensation: Literal["auto", "none", "bias", "least_squares", "sequential"] = "auto"
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
     seed: int = 0
 
 
@@ -160,7 +162,8 @@ def _calibrate_streamed(
     )
 
 
-def _loss_of_cut(
+def _measure_of_cut(
+    measure: Callable[[LanguageModel, Tensor | CalibrationSet], float],
     model: LanguageModel,
     statistics: ActivationStatistics | None,
     calibration: CalibrationSet,
@@ -170,7 +173,11 @@ def _loss_of_cut(
     held_out = calibration.held_out_pairs or calibration.held_out
     assert held_out is not None
     pruned = cut(model.decoder, kept, compensation, statistics, calibration)
-    return mean_loss(model.with_model(pruned), held_out)
+    return measure(model.with_model(pruned), held_out)
+
+
+def _divergence(whole: LanguageModel, pruned: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    return mean_divergence(pruned, whole, held_out)
 
 
 def _compensation(
@@ -180,7 +187,7 @@ def _compensation(
     wished = options.compensation
     if wished == "auto" and method.compensation is not None:
         wished = method.compensation
-    if method.strategy == "depth" and wished != "sequential":
+    if method.strategy == "depth" and wished not in FOR_BLOCKS:
         return "none", ()
     if wished != "auto":
         return wished, ()
@@ -204,10 +211,11 @@ def _rank_note(decoder: Decoder, statistics: ActivationStatistics | None) -> tup
 
 def _refuse_streamed(model: StreamedModel, method: PruningMethod | None, compensation: Compensation) -> None:
     """Refuse what takes more of a model than its statistics and one weight after another."""
-    if method is not None and method.needs_loss:
-        others = ", ".join(other.name for other in methods.values() if not other.needs_loss)
+    if method is not None and (method.needs_loss or method.runs_model):
+        others = ", ".join(other.name for other in methods.values() if not (other.needs_loss or other.runs_model))
+        does = "compares candidates by their loss" if method.needs_loss else "runs the calibration tokens by itself"
         raise InvalidRequest(
-            f"{method.name} compares candidates by their loss, which takes the whole model in memory, and {model.name} "
+            f"{method.name} {does}, which takes the whole model in memory, and {model.name} "
             f"is read block by block: give more --memory, or a method that is arithmetic on statistics ({others})"
         )
     if compensation in COMPENSATORS:
@@ -225,6 +233,7 @@ def make_pruning_plan(
     statistics: ActivationStatistics | None = None,
     calibration: CalibrationSet | None = None,
     options: PruningOptions | None = None,
+    shared: Shared | None = None,
 ) -> PruningPlan:
     """Decide what to keep.
 
@@ -235,6 +244,7 @@ def make_pruning_plan(
         statistics: of the calibration pass; methods and compensation that need none do without.
         calibration: the calibration set, for methods that compare losses on its held-out windows.
         options: see `PruningOptions`.
+        shared: what other plans for this model, with this calibration, have found.
 
     Raises:
         UnknownName: no such method.
@@ -244,17 +254,20 @@ def make_pruning_plan(
     options = options or PruningOptions()
     method, decoder = methods[method_name], model.decoder
     compensation, notes = _compensation(method, model, options, statistics is not None)
-    loss = None
+    loss = divergence = None
     if isinstance(model, StreamedModel):
         _refuse_streamed(model, method, compensation)
         calibration = None
     elif calibration is not None and (calibration.held_out_pairs or calibration.held_out) is not None:
-        loss = partial(_loss_of_cut, model, statistics, calibration)
+        loss = partial(_measure_of_cut, mean_loss, model, statistics, calibration)
+        divergence = partial(_measure_of_cut, partial(_divergence, model), model, statistics, calibration)
     counts = None
     if options.uniform and method.strategy != "depth":
         counts = stock_group_counts(model.model.config, decoder.family, biased=compensation != "none")
     budget = Budget(ratio, options.constraints, counts)
-    evidence = Evidence(decoder, statistics, options.seed, loss, calibration, compensation)
+    evidence = Evidence(
+        decoder, statistics, options.seed, loss, divergence, calibration, compensation, shared or Shared()
+    )
     decision = method.decide(evidence, budget)
     compensation = decision.compensation or compensation
     if _nothing_to_make_up(decoder, decision.kept, compensation):
@@ -288,12 +301,13 @@ def _options_record(options: PruningOptions) -> dict[str, Any]:
         "protect_last": constraints.protect_last,
         "channel_multiple": constraints.channel_multiple,
         "drop_sublayers": constraints.drop_sublayers,
+        "competition": constraints.competition,
         "uniform": options.uniform,
     }
 
 
 def _nothing_to_make_up(decoder: Decoder, kept: Kept, compensation: Compensation) -> bool:
-    if compensation == "sequential" and len(kept.blocks) < len(decoder.shapes):
+    if compensation in FOR_BLOCKS and len(kept.blocks) < len(decoder.shapes):
         return False
     return all(
         shape == decoder.shapes[block] for block, shape in zip(kept.blocks, kept.shapes(decoder.shapes), strict=True)
@@ -368,5 +382,5 @@ def needs_calibration(method_name: str, options: PruningOptions) -> bool:
     method = methods[method_name]
     wished = options.compensation
     compensates = method.strategy != "depth" and wished != "none"
-    compensates |= "sequential" in (wished, method.compensation)
+    compensates |= wished in FOR_BLOCKS or method.compensation in FOR_BLOCKS
     return method.needs_statistics or method.needs_loss or compensates

@@ -15,10 +15,11 @@ from transformers.initialization import no_init_weights
 from prunelab.allocation import Kept
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checkpoint.forms import Form, choose_form
-from prunelab.compensation import COMPENSATORS, Compensation, Repairs, units_of
+from prunelab.compensation import COMPENSATORS, Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
 from prunelab.plan import PruningPlan
+from prunelab.repair import Repairs, units_of
 
 
 def cut(
@@ -36,9 +37,9 @@ def cut(
         decoder: the model.
         kept: what stays.
         compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection;
-            `least_squares` and `sequential` change its kept weights as well (see `prunelab.compensation`).
+            the others change its weights as well (see `prunelab.compensation`).
         statistics: of the calibration pass; needed for `bias`.
-        calibration: the calibration tokens; needed for `least_squares` and `sequential`.
+        calibration: the calibration tokens; needed for the others.
 
     Raises:
         InvalidRequest: compensation without statistics.
@@ -67,11 +68,15 @@ def cut_repaired(
     """
     form = form_of(decoder, kept, biased=statistics is not None, repairs=repairs)
     tensors = _cut_tensors(decoder, kept, form, statistics)
-    names = set(tensors)
     for (block, path), repair in repairs.items():
-        name = f"{decoder.prefix}{kept.blocks.index(block)}.{path}"
-        tensors |= {f"{name}.weight": repair.weight, f"{name}.bias": repair.bias}
-    assert names == set(tensors), "the form has a place for every repair"
+        place = f"{decoder.prefix}{kept.blocks.index(block)}."
+        mended = {f"{place}{path}.weight": repair.weight}
+        if repair.bias is not None:
+            mended[f"{place}{path}.bias"] = repair.bias
+        assert set(mended) <= set(tensors), "the form has a place for every repair"
+        if repair.behind_norm is not None:
+            mended[f"{place}{decoder.family.adder(path)}.map"] = repair.behind_norm
+        tensors |= mended
     with torch.device("meta"), no_init_weights():
         pruned: PreTrainedModel = form.model_class(form.config)
     pruned.load_state_dict(tensors, strict=True, assign=True)
@@ -102,7 +107,8 @@ def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | No
         repairs: otherwise, output projections after compensation.
     """
     biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
-    return choose_form(decoder.model.config, decoder.family, kept, biases)
+    mapped = frozenset(block for (block, _), repair in (repairs or {}).items() if repair.behind_norm is not None)
+    return choose_form(decoder.model.config, decoder.family, kept, biases, mapped)
 
 
 def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
@@ -123,8 +129,11 @@ def _biased(decoder: Decoder, kept: Kept) -> tuple[frozenset[str], ...]:
 
 
 def _repaired(kept: Kept, repairs: Repairs) -> tuple[frozenset[str], ...]:
-    """For each kept block, the output projections that are repaired."""
-    return tuple(frozenset(path for at, path in repairs if at == block) for block in kept.blocks)
+    """For each kept block, the output projections whose repair has a bias."""
+    return tuple(
+        frozenset(path for (at, path), repair in repairs.items() if at == block and repair.bias is not None)
+        for block in kept.blocks
+    )
 
 
 def _cut_tensors(

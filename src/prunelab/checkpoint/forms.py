@@ -65,7 +65,13 @@ class Form:
                         yield f"{name}{reader.path}.bias", rows
 
 
-def choose_form(config: PreTrainedConfig, family: ModelFamily, kept: Kept, biased: Sequence[frozenset[str]]) -> Form:
+def choose_form(
+    config: PreTrainedConfig,
+    family: ModelFamily,
+    kept: Kept,
+    biased: Sequence[frozenset[str]],
+    mapped: frozenset[int] = frozenset(),
+) -> Form:
     """The simplest form that holds what is kept.
 
     Args:
@@ -73,9 +79,10 @@ def choose_form(config: PreTrainedConfig, family: ModelFamily, kept: Kept, biase
         family: its family.
         kept: what stays.
         biased: for each kept block, the output projections that get a bias.
+        mapped: blocks of the model before the cut that get a linear map behind the norm of their MLP.
     """
     text = config.get_text_config()
-    form = _text_form(text, family, kept, biased)
+    form = _text_form(text, family, kept, biased, mapped)
     return form if text is config else replace(form, config=_around(config, form.config))
 
 
@@ -89,14 +96,23 @@ def _around(config: PreTrainedConfig, text: PreTrainedConfig) -> PreTrainedConfi
     return whole
 
 
-def _text_form(config: PreTrainedConfig, family: ModelFamily, kept: Kept, biased: Sequence[frozenset[str]]) -> Form:
+def _text_form(
+    config: PreTrainedConfig,
+    family: ModelFamily,
+    kept: Kept,
+    biased: Sequence[frozenset[str]],
+    mapped: frozenset[int],
+) -> Form:
     """The form of a language model, or, by its own config, of the one inside a model that sees."""
     fields = _cut_fields(config, family, kept)
     had_biases = [_biases_of(config.per_layer_config[block]) for block in kept.blocks]
     needed = [a | b for a, b in zip(biased, had_biases, strict=True)]
     shapes = kept.shapes(family.shapes(config))
-    stock = _stock_form(type(config), fields, family, shapes, needed) or _llama_form(fields, family, shapes, needed)
-    return stock or _mixed_form(type(config), fields, family, shapes, needed)
+    maps = [block in mapped or getattr(config.per_layer_config[block], "mlp_map", False) for block in kept.blocks]
+    stock = None
+    if not any(maps):
+        stock = _stock_form(type(config), fields, family, shapes, needed) or _llama_form(fields, family, shapes, needed)
+    return stock or _mixed_form(type(config), fields, family, shapes, needed, maps)
 
 
 def _biases_of(layer: PreTrainedConfig) -> frozenset[str]:
@@ -109,7 +125,7 @@ def _cut_fields(config: PreTrainedConfig, family: ModelFamily, kept: Kept) -> di
     fields: dict[str, Any] = copy.deepcopy(config.to_dict())
     for name in ("per_layer_config", "auto_map", "architectures", "allow_global_per_layer_attribute_access"):
         fields.pop(name, None)
-    fields.update({switch: False for switch in _BIAS_SWITCH.values() if switch in fields})
+    fields.update({switch: False for switch in (*_BIAS_SWITCH.values(), "mlp_map") if switch in fields})
     fields["num_hidden_layers"] = len(kept.blocks)
     fields["head_dim"] = family.shapes(config)[0].head_dim
     fields["attn_implementation"] = config._attn_implementation
@@ -145,7 +161,7 @@ def _stock_form(
 ) -> Form | None:
     if not accepts_uniform(shapes):
         return None
-    fields = {key: value for key, value in fields.items() if key not in _BIAS_SWITCH.values()}
+    fields = {key: value for key, value in fields.items() if key not in (*_BIAS_SWITCH.values(), "mlp_map")}
     fields = _uniform_fields(fields, shapes[0])
     for path in frozenset().union(*needed):
         switch = (family.bias_switches or {}).get(path)
@@ -172,8 +188,9 @@ def _mixed_form(
     family: ModelFamily,
     shapes: Sequence[BlockShape],
     needed: Sequence[frozenset[str]],
+    maps: Sequence[bool],
 ) -> Form:
-    per_layer = {
+    per_layer: dict[int, dict[str, Any]] = {
         position: {
             "num_attention_heads": shape.key_value_groups * shape.queries_per_group,
             "num_key_value_heads": shape.key_value_groups,
@@ -182,6 +199,10 @@ def _mixed_form(
         }
         for position, (shape, paths) in enumerate(zip(shapes, needed, strict=True))
     }
+    if any(maps):
+        fields = {**fields, "mlp_map": False}
+        for position, has_map in enumerate(maps):
+            per_layer[position]["mlp_map"] = has_map
     widest = max(shapes, key=lambda s: s.channels).channels
     fields = {
         **fields,

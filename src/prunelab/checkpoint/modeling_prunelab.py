@@ -2,11 +2,13 @@
 """Decoders whose blocks have widths of their own, for transformers; this file travels inside pruned checkpoints.
 
 `config.per_layer_config` gives each block its `num_attention_heads`, `num_key_value_heads`, `intermediate_size` and
-whether `o_proj` and `down_proj` carry a bias (`o_proj_bias`, `down_proj_bias`). The stock classes of transformers read
-one width for all blocks; the classes here build the stock model and then give every block its own. A block whose
-attention was removed keeps a constant (the bias) in its place.
+whether `o_proj` and `down_proj` carry a bias (`o_proj_bias`, `down_proj_bias`); in Gemma-2 also whether a linear map
+stands behind the norm of its MLP (`mlp_map`), in place of blocks that were removed behind it. The stock classes of
+transformers read one width for all blocks; the classes here build the stock model and then give every block its own. A
+block whose attention was removed keeps a constant (the bias) in its place.
 """
 
+import torch
 from torch import nn
 from transformers import (
     Gemma2ForCausalLM,
@@ -16,6 +18,7 @@ from transformers import (
     Qwen2ForCausalLM,
     SmolVLMForConditionalGeneration,
 )
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 
 class Projection(nn.Linear):
@@ -48,6 +51,17 @@ class DroppedAttention(nn.Module):
         return self.o_proj(hidden_states[..., :0]), None
 
 
+class MappedNorm(Gemma2RMSNorm):
+    """A norm with a linear map behind it."""
+
+    def __init__(self, hidden_size, eps):
+        super().__init__(hidden_size, eps=eps)
+        self.map = nn.Parameter(torch.eye(hidden_size))
+
+    def forward(self, x):
+        return nn.functional.linear(super().forward(x), self.map)
+
+
 def fit_widths(decoder, config):
     """Give each block of a stock decoder the widths that `config.per_layer_config` states for it."""
     for index, block in enumerate(decoder.layers):
@@ -66,6 +80,8 @@ def fit_widths(decoder, config):
         resize(mlp, "up_proj", rows=own.intermediate_size)
         resize(mlp, "down_proj", columns=own.intermediate_size, bias=own.down_proj_bias)
         mlp.intermediate_size = own.intermediate_size
+        if getattr(own, "mlp_map", False):
+            block.post_feedforward_layernorm = MappedNorm(config.hidden_size, config.rms_norm_eps)
 
 
 def resize(module, name, rows=None, columns=None, bias=False):

@@ -39,9 +39,13 @@ def prune(
     protect_last: Annotated[int, typer.Option(min=0, help="blocks at the end to leave whole")] = 0,
     channel_multiple: Annotated[int, typer.Option(min=1, help="round pruned MLP widths to a multiple of this")] = 1,
     drop_sublayers: Annotated[bool, typer.Option(help="let a block lose its whole attention or MLP")] = False,
+    competition: Annotated[
+        Literal["all", "modules", "blocks", "blocks_and_modules"],
+        typer.Option(help="which units compete for one budget in width"),
+    ] = "all",
     uniform: Annotated[bool, typer.Option(help="one width for all blocks, for a stock class")] = False,
     compensation: Annotated[
-        Literal["auto", "none", "bias", "least_squares", "sequential"],
+        Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"],
         typer.Option(help="what makes up for removed units; the method's own by default"),
     ] = "auto",
     plan_file: Annotated[Path | None, typer.Option("--plan", help="apply this plan instead of making one")] = None,
@@ -73,7 +77,7 @@ def prune(
     if statistics is not None and statistics.is_dir():
         raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
-    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers)
+    constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
     budget = parse_memory(memory)
     base = open_model(model, device=device, dtype=dtype, memory=budget)

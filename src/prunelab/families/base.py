@@ -260,6 +260,11 @@ class Decoder:
         bias = self.blocks[block].get_submodule(path).bias
         return bias.detach() if isinstance(bias, Tensor) else None
 
+    def map_behind(self, block: int, norm: str) -> Tensor | None:
+        """The linear map behind a norm of a block, shape `(hidden, hidden)`; None where there is none."""
+        found = getattr(self.blocks[block].get_submodule(norm), "map", None)
+        return found.detach() if isinstance(found, Tensor) else None
+
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, on the model's device."""
         state: dict[str, Tensor] = self.blocks[block].state_dict()

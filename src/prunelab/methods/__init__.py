@@ -12,7 +12,7 @@ from typing import get_args
 
 from prunelab.compensation import Compensation
 from prunelab.errors import UnknownName
-from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod
+from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod, Shared, WidthMethod
 from prunelab.registry import Registry
 
 
@@ -48,4 +48,14 @@ for _module in pkgutil.iter_modules(__path__):
     if _module.name != "base":
         importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Budget", "Decision", "Evidence", "PruningMethod", "ScoringMethod", "methods", "register"]
+__all__ = [
+    "Budget",
+    "Decision",
+    "Evidence",
+    "PruningMethod",
+    "ScoringMethod",
+    "Shared",
+    "WidthMethod",
+    "methods",
+    "register",
+]

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics
 from prunelab.families.base import UnitLayout
-from prunelab.importance import ImportanceScores, width_scores
 from prunelab.methods import register
-from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.methods.base import Evidence, WidthMethod
 
 
 def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
@@ -20,7 +19,7 @@ def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitL
 
 
 @register
-class ActivationNorm(ScoringMethod):
+class ActivationNorm(WidthMethod):
     """Remove the key-value groups and MLP channels whose activations are smallest.
 
     Minitron averages absolute values over tokens within a sample and takes the norm over samples (its best of several);
@@ -29,16 +28,9 @@ class ActivationNorm(ScoringMethod):
     """
 
     name: ClassVar[str] = "activation_norm"
-    strategy: ClassVar[Strategy] = "width"
     summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest activations"
     source: ClassVar[str] = "Minitron, Muralidharan et al. 2024"
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
-        """Standardised activation sizes."""
-        decoder, statistics = evidence.decoder, evidence.statistics
-        attention, mlp = decoder.family.layouts()
-        return width_scores(
-            decoder.shapes,
-            lambda block: activation_sizes(statistics, block, attention),
-            lambda block: activation_sizes(statistics, block, mlp),
-        )
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The activations' size."""
+        return activation_sizes(evidence.statistics, block, layout)

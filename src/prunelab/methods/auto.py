@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from prunelab.allocation import Kept, achieved_ratio, check_ratio
-from prunelab.blockwise import Blockwise, Written
+from prunelab.allocation import Constraints, Kept, achieved_ratio, check_ratio
+from prunelab.blockwise import Written
 from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.levels import Sublayer, sublayer_levels
@@ -28,15 +28,18 @@ TRIES = 48
 class Auto(PruningMethod):
     """Measure what every sublayer's every level costs, spend the budget on the cheapest, and look at the result.
 
+    What is called loss here is how far predictions on held-out calibration text are from the whole model's (the mean
+    Kullback-Leibler divergence of a token), not how well the text is predicted: a cut can predict a text better than
+    the whole model by unlearning what that says too surely, and lose what the model knows.
+
     1. Every attention and MLP is cut to several levels in the optimal brain surgeon's order, repaired by least squares,
-       and the held-out loss with that cut alone is measured, the trunk before it shared.
+       and the held-out loss with that cut alone is measured, the trunk before it shared. This survey serves all ratios.
     2. Dynamic programming finds the levels of least summed loss within the budget; a sublayer's last level is its
        absence, and a block that loses both is dropped.
     3. Exchanges of a step between two sublayers are tried where the measured slopes promise most, and kept where the
        loss of the whole cut falls.
     4. What results, and the cuts of the single methods, are compensated as they will be and measured: the lowest loss
-       on the held-out text wins. So the choice is never worse there than the best
-       single method at the same budget.
+       wins. So the choice is never worse there than the best single method at the same budget.
     """
 
     name: ClassVar[str] = "auto"
@@ -58,22 +61,21 @@ class Auto(PruningMethod):
         if budget.ratio == 0:
             return Decision(Kept.everything(evidence.decoder.shapes))
         singles = list(_singles(evidence, budget))
-        search = _Search.of(evidence, budget)
+        search, before = _Search.of(evidence, budget)
         found = [("search", kept, evidence.compensation) for kept in search.run()]
         for name, kept, _, _ in singles[:2]:
             found.append((name, kept, evidence.compensation))
-        assert evidence.loss_of is not None
-        tried = [(name, kept, how, evidence.loss_of(kept, how)) for name, kept, how in found] + singles
+        tried = [(name, kept, how, evidence.divergence(kept, how)) for name, kept, how in found] + singles
         name, kept, how, loss = min(tried, key=lambda one: one[3])
         beaten = f", {singles[0][0]} having {singles[0][3]:.4f}" if singles else ""
         return Decision(
             kept,
-            notes=(f"chosen by {name}: loss on held-out calibration text {loss:.4f}{beaten}",),
+            notes=(f"chosen by {name}: {loss:.4f} from the whole model on held-out calibration text{beaten}",),
             details={
                 "chosen_by": name,
                 "tried": [{"by": by, "compensation": with_, "loss": round(value, 6)} for by, _, with_, value in tried],
                 "measured_cuts": search.measured,
-                "search_passes": round(search.trunk.passes, 2),
+                "search_passes": round(search.trunk.passes - before, 2),
             },
             compensation=how,
         )
@@ -85,7 +87,6 @@ def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Co
     Only those at the same budget, to half a unit: one that moves in whole blocks and removes less would win by that.
     """
     found: list[tuple[str, Kept, Compensation, float]] = []
-    assert evidence.loss_of is not None
     shapes = evidence.decoder.shapes
     unit = max(max(shape.group_cost, shape.channel_cost) for shape in shapes)
     for method in methods.values():
@@ -94,14 +95,77 @@ def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Co
         how: Compensation = method.compensation or ("none" if method.strategy == "depth" else "bias")
         if evidence.compensation != "sequential":
             how = evidence.compensation if method.strategy != "depth" else "none"
-        own = Evidence(evidence.decoder, evidence.collected, evidence.seed, evidence.loss_of, evidence.calibration, how)
+        own = replace(evidence, compensation=how)
         try:
             kept = method.decide(own, budget).kept
         except InvalidRequest:  # this method cannot reach the budget
             continue
         if abs(achieved_ratio(shapes, kept) - budget.ratio) <= unit / 2 / evidence.decoder.cost + 1e-9:
-            found.append((method.name, kept, how, evidence.loss_of(kept, how)))
+            found.append((method.name, kept, how, evidence.divergence(kept, how)))
     return iter(sorted(found, key=lambda one: one[3]))
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What cuts of single sublayers cost.
+
+    Attributes:
+        sublayers: those that may be cut, with their levels.
+        losses: for each, the loss at each level, all others whole.
+        trunk: runs cuts.
+    """
+
+    sublayers: Sequence[Sublayer]
+    losses: Sequence[np.ndarray]
+    trunk: SharedTrunk
+
+    @classmethod
+    def of(cls, evidence: Evidence, constraints: Constraints) -> _Survey:
+        """Cut every sublayer to its levels and measure each alone."""
+        decoder, walk = evidence.decoder, evidence.walk
+        span = constraints.removable(len(decoder.shapes))
+        hidden, sublayers = walk.start, []
+        for block, shape in enumerate(decoder.shapes):
+            for layout in decoder.family.layouts():
+                if block in span and shape.units(layout.part):
+                    sublayers.append(sublayer_levels(walk, block, hidden, layout, constraints.channel_multiple))
+            if block + 1 < len(decoder.shapes):
+                hidden = walk.through(block, hidden)
+        trunk = SharedTrunk(decoder, evidence.held_out, against_whole=True)
+        trunk.refer_to(choices(sublayers, [0] * len(sublayers), len(decoder.shapes)))
+        return cls(sublayers, [_losses(trunk, sublayers, place) for place in range(len(sublayers))], trunk)
+
+
+def _losses(trunk: SharedTrunk, sublayers: Sequence[Sublayer], place: int) -> np.ndarray:
+    """Of one sublayer: some levels are measured, more where little is cut, and those between interpolated by cost."""
+    levels = sublayers[place].levels
+    last = len(levels) - 1
+    at, seen = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)}), [0.0]
+    for level in at[1:]:
+        chosen = [0] * len(sublayers)
+        chosen[place] = level
+        seen.append(trunk.loss(choices(sublayers, chosen, len(trunk.walk.decoder.shapes))))
+    costs = np.array([level.cost for level in levels], dtype=float)
+    between: np.ndarray = np.interp(costs, costs[at], np.array(seen))
+    return between
+
+
+def choices(sublayers: Sequence[Sublayer], chosen: Sequence[int], blocks: int) -> list[BlockChoice]:
+    """What becomes of each of so many blocks at these levels."""
+    own: list[dict[str, int]] = [{} for _ in range(blocks)]
+    written: list[dict[str, Written]] = [{} for _ in own]
+    gone = [0] * len(own)
+    for sublayer, level in zip(sublayers, chosen, strict=True):
+        if level:
+            repaired = sublayer.levels[level].written
+            assert repaired is not None
+            own[sublayer.block][sublayer.layout.writer] = level
+            written[sublayer.block][sublayer.layout.writer] = repaired
+            gone[sublayer.block] += not sublayer.levels[level].kept
+    return [
+        BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
+        for levels, writers, count in zip(own, written, gone, strict=True)
+    ]
 
 
 @dataclass
@@ -111,50 +175,27 @@ class _Search:
     Attributes:
         evidence: the model and the windows.
         sublayers: those that may be cut.
-        losses: for each, the loss above the whole model's at each level.
+        losses: for each, the loss at each level.
         goal: projection weights to remove.
         trunk: runs cuts.
-        measured: cuts measured so far.
+        measured: cuts of several sublayers measured so far.
     """
 
     evidence: Evidence
     sublayers: Sequence[Sublayer]
+    losses: Sequence[np.ndarray]
     goal: float
     trunk: SharedTrunk
-    losses: list[np.ndarray] = field(default_factory=list)
     measured: int = 0
 
     @classmethod
-    def of(cls, evidence: Evidence, budget: Budget) -> _Search:
-        """Cut every sublayer to its levels and measure each alone."""
-        decoder = evidence.decoder
-        assert evidence.calibration is not None
-        walk = Blockwise.of(decoder, evidence.calibration)
-        span = budget.constraints.removable(len(decoder.shapes))
-        hidden, sublayers = walk.start, []
-        for block, shape in enumerate(decoder.shapes):
-            for layout in decoder.family.layouts():
-                if block in span and shape.units(layout.part):
-                    sublayers.append(sublayer_levels(walk, block, hidden, layout, budget.constraints.channel_multiple))
-            if block + 1 < len(decoder.shapes):
-                hidden = walk.through(block, hidden)
-        search = cls(evidence, sublayers, budget.ratio * decoder.cost, SharedTrunk(decoder, evidence.held_out))
-        search._survey()
-        return search
-
-    def _survey(self) -> None:
-        whole = self.trunk.refer_to(self._choices([0] * len(self.sublayers)))
-        for place, sublayer in enumerate(self.sublayers):
-            last = len(sublayer.levels) - 1
-            # Some levels are measured, more where little is cut, and those between interpolated by cost.
-            at = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)})
-            seen = [0.0]
-            for level in at[1:]:
-                chosen = [0] * len(self.sublayers)
-                chosen[place] = level
-                seen.append(self._loss(chosen) - whole)
-            costs = np.array([level.cost for level in sublayer.levels], dtype=float)
-            self.losses.append(np.interp(costs, costs[at], np.array(seen)))
+    def of(cls, evidence: Evidence, budget: Budget) -> tuple[_Search, float]:
+        """A search on the survey that all ratios share, and the passes that its trunk had run before this ratio."""
+        constraints = budget.constraints
+        is_new = ("survey", constraints) not in evidence.shared
+        survey = evidence.shared.once(("survey", constraints), lambda: _Survey.of(evidence, constraints))
+        goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
+        return cls(evidence, survey.sublayers, survey.losses, goal, survey.trunk), before
 
     def run(self) -> list[Kept]:
         """The cut of dynamic programming, and what exchanges made of it, nearest to the budget."""
@@ -168,21 +209,7 @@ class _Search:
         return self.trunk.loss(self._choices(chosen))
 
     def _choices(self, chosen: Sequence[int]) -> list[BlockChoice]:
-        """What becomes of each block at these levels."""
-        blocks: list[dict[str, int]] = [{} for _ in self.evidence.decoder.shapes]
-        written: list[dict[str, Written]] = [{} for _ in blocks]
-        gone = [0] * len(blocks)
-        for sublayer, level in zip(self.sublayers, chosen, strict=True):
-            if level:
-                own = sublayer.levels[level].written
-                assert own is not None
-                blocks[sublayer.block][sublayer.layout.writer] = level
-                written[sublayer.block][sublayer.layout.writer] = own
-                gone[sublayer.block] += not sublayer.levels[level].kept
-        return [
-            BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
-            for levels, writers, count in zip(blocks, written, gone, strict=True)
-        ]
+        return choices(self.sublayers, chosen, len(self.evidence.decoder.shapes))
 
     def _cheapest(self) -> list[int]:
         """The levels of least summed loss that remove at least the goal, by dynamic programming over binned costs."""

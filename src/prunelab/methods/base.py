@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor
 
 from prunelab.allocation import Constraints, Kept, allocate_depth, allocate_uniform, allocate_width
+from prunelab.blockwise import Blockwise
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
-from prunelab.importance import ImportanceScores
+from prunelab.families.base import UnitLayout
+from prunelab.importance import ImportanceScores, width_scores
+from prunelab.trunk import SharedTrunk
 
 Strategy = Literal["depth", "width", "hybrid"]
+T = TypeVar("T")
+
+
+class Shared:
+    """What is found once for a model and its calibration, and serves every method and ratio."""
+
+    def __init__(self) -> None:
+        self._found: dict[Hashable, Any] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._found
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What was found under this key, or is now.
+
+        Args:
+            key: everything that decides it, besides the model and its calibration.
+            find: looks for it.
+        """
+        if key not in self._found:
+            self._found[key] = find()
+        found: T = self._found[key]
+        return found
 
 
 @dataclass(frozen=True)
@@ -28,16 +54,20 @@ class Evidence:
         collected: statistics of the calibration pass; None where no calibration was made.
         seed: for methods that draw at random.
         loss_of: mean loss a token, on held-out calibration text, of the model cut to what is kept and compensated so.
+        divergence_of: the same of how far its predictions are from the whole model's.
         calibration: the tokens themselves, for methods that run the model.
         compensation: what the cut will be compensated by.
+        shared: what was found of this model and calibration for other methods and ratios.
     """
 
     decoder: Decoder
     collected: ActivationStatistics | None = None
     seed: int = 0
     loss_of: Callable[[Kept, Compensation], float] | None = None
+    divergence_of: Callable[[Kept, Compensation], float] | None = None
     calibration: CalibrationSet | None = None
     compensation: Compensation = "none"
+    shared: Shared = field(default_factory=Shared)
 
     def loss(self, kept: Kept) -> float:
         """The cut's loss on held-out calibration text, compensated as it will be."""
@@ -45,12 +75,30 @@ class Evidence:
             raise InvalidRequest("this method compares losses on held-out calibration text: give some")
         return self.loss_of(kept, self.compensation)
 
+    def divergence(self, kept: Kept, compensation: Compensation) -> float:
+        """How far the cut's predictions on held-out calibration text are from the whole model's."""
+        if self.divergence_of is None:
+            raise InvalidRequest("this method compares predictions on held-out calibration text: give some")
+        return self.divergence_of(kept, compensation)
+
     @property
     def held_out(self) -> Tensor:
         """Held-out windows of the calibration text, for a method that runs the model on them."""
         if self.calibration is None or self.calibration.held_out is None:
             raise InvalidRequest("this method compares losses on held-out calibration text: give some")
         return self.calibration.held_out
+
+    @property
+    def walk(self) -> Blockwise:
+        """The calibration tokens before the first block, for a method that sends them through."""
+        if self.calibration is None:
+            raise InvalidRequest("this method runs the calibration tokens: give some")
+        return Blockwise.of(self.decoder, self.calibration)
+
+    @property
+    def trunk(self) -> SharedTrunk:
+        """The held-out windows under any choice of blocks and sublayers that go; what was measured is remembered."""
+        return self.shared.once("trunk", lambda: SharedTrunk(self.decoder, self.held_out))
 
     @property
     def statistics(self) -> ActivationStatistics:
@@ -103,6 +151,7 @@ class PruningMethod(ABC):
         source: the paper, or why it is here.
         needs_statistics: it looks at the calibration pass.
         needs_loss: it compares losses on held-out calibration text.
+        runs_model: it sends the calibration tokens through the model by itself.
         is_random: another seed gives another plan.
         compensation: what makes up for what it removes unless the user says otherwise.
     """
@@ -113,6 +162,7 @@ class PruningMethod(ABC):
     source: ClassVar[str]
     needs_statistics: ClassVar[bool] = True
     needs_loss: ClassVar[bool] = False
+    runs_model: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     compensation: ClassVar[Compensation | None] = None
 
@@ -138,3 +188,27 @@ class ScoringMethod(PruningMethod):
         else:
             kept = allocate_width(shapes, scores, budget.ratio, budget.constraints)
         return Decision(kept)
+
+
+class WidthMethod(ScoringMethod):
+    """A width method that is one number for each input channel of an output projection.
+
+    Numbers are standardised for each block and module, so that all units of all blocks compete in one ranking; a
+    key-value group's is the mean over its channels, which with grouped-query attention are those of all its query heads
+    (FLAP, Eq. 3).
+    """
+
+    strategy: ClassVar[Strategy] = "width"
+
+    @abstractmethod
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """How much each input channel of an output projection matters, shape `(channels,)`; higher = keep."""
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """The standardised numbers."""
+        attention, mlp = evidence.decoder.family.layouts()
+        return width_scores(
+            evidence.decoder.shapes,
+            lambda block: self.raw(evidence, block, attention),
+            lambda block: self.raw(evidence, block, mlp),
+        )

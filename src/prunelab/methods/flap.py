@@ -9,9 +9,8 @@ from torch import Tensor
 from prunelab.calibration import ActivationStatistics
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
-from prunelab.importance import ImportanceScores, width_scores
 from prunelab.methods import register
-from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.methods.base import Evidence, WidthMethod
 from prunelab.methods.magnitude_width import column_norms
 
 
@@ -25,25 +24,17 @@ def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, 
 
 
 @register
-class Flap(ScoringMethod):
+class Flap(WidthMethod):
     """Remove key-value groups and MLP channels of lowest standardised fluctuation, all blocks in one ranking.
 
-    A key-value group's score is the mean over its channels (Eq. 3 standardises them), which with grouped-query
-    attention are those of all its query heads. Costs are exact for any head size; the published code's are right for
-    multi-head attention with 128 channels a head.
+    Costs are exact for any head size; the published code's are right for multi-head attention with 128 channels a head.
+    Its other structures (attention and MLP apart, block by block) are the option `--competition` of all width methods.
     """
 
     name: ClassVar[str] = "flap"
-    strategy: ClassVar[Strategy] = "width"
     summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest fluctuation"
     source: ClassVar[str] = "FLAP, An et al. 2024"
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
-        """Standardised fluctuation."""
-        decoder, statistics = evidence.decoder, evidence.statistics
-        attention, mlp = decoder.family.layouts()
-        return width_scores(
-            decoder.shapes,
-            lambda block: fluctuation(decoder, statistics, block, attention),
-            lambda block: fluctuation(decoder, statistics, block, mlp),
-        )
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The fluctuation."""
+        return fluctuation(evidence.decoder, evidence.statistics, block, layout)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from prunelab.allocation import Kept, allocate_depth
+from prunelab.allocation import Kept, depth_count
 from prunelab.methods import register
 from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.methods.magnitude_depth import MagnitudeDepth
-from prunelab.trunk import GONE, WHOLE, SharedTrunk
+from prunelab.trunk import GONE, WHOLE
 
 
 @register
@@ -28,17 +27,15 @@ class GreedyDepth(PruningMethod):
     def decide(self, evidence: Evidence, budget: Budget) -> Decision:
         """As many steps as the budget asks for blocks."""
         shapes = evidence.decoder.shapes
-        # Which blocks go decides how many: any ranking says how many the budget asks for where blocks are alike.
-        some = MagnitudeDepth().score(evidence).blocks
-        assert some is not None
-        count = len(shapes) - len(allocate_depth(shapes, some, budget.ratio, budget.constraints).blocks)
+        count = depth_count(shapes, budget.ratio, budget.constraints)
         span = budget.constraints.removable(len(shapes))
+        if not count:
+            return Decision(Kept.everything(shapes))
+        trunk = evidence.trunk
+        before = trunk.passes
         gone: list[int] = []
         losses: list[float] = []
-        trunk = SharedTrunk(evidence.decoder, evidence.held_out) if count else None
         for _ in range(count):
-            assert trunk is not None
-
             trunk.refer_to([GONE if block in gone else WHOLE for block in range(len(shapes))])
             measured = {}
             for block in span:
@@ -48,5 +45,5 @@ class GreedyDepth(PruningMethod):
             best = min(measured, key=lambda block: (measured[block], block))
             gone.append(best)
             losses.append(round(measured[best], 6))
-        details = {"removed_in_order": gone, "losses": losses, "search_passes": round(trunk.passes, 2) if trunk else 0}
+        details = {"removed_in_order": gone, "losses": losses, "search_passes": round(trunk.passes - before, 2)}
         return Decision(Kept.everything(shapes).without_blocks(gone), details=details)

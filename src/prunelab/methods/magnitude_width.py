@@ -9,9 +9,8 @@ from torch import Tensor
 
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
-from prunelab.importance import ImportanceScores, width_scores
 from prunelab.methods import register
-from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.methods.base import Evidence, WidthMethod
 
 
 def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
@@ -22,7 +21,7 @@ def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
 
 
 @register
-class MagnitudeWidth(ScoringMethod):
+class MagnitudeWidth(WidthMethod):
     """Remove the units whose columns in the output projection are smallest.
 
     The same ranking as FLAP's, with the norm of W_j in place of Var(X_j) ||W_j||^2: the difference between the two
@@ -30,17 +29,10 @@ class MagnitudeWidth(ScoringMethod):
     """
 
     name: ClassVar[str] = "magnitude_width"
-    strategy: ClassVar[Strategy] = "width"
     summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest weights (baseline)"
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
-        """Standardised column norms."""
-        decoder = evidence.decoder
-        attention, mlp = decoder.family.layouts()
-        return width_scores(
-            decoder.shapes,
-            lambda block: column_norms(decoder, block, attention),
-            lambda block: column_norms(decoder, block, mlp),
-        )
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The column's norm."""
+        return column_norms(evidence.decoder, block, layout)

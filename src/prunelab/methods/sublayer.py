@@ -1,16 +1,15 @@
-"""Sublayers: attention and MLP of a block dropped separately (He et al. 2024, LLM-Drop; Sandri et al. 2025, 2SSP)."""
+"""Sublayers: attention and MLP of a block dropped separately, greedily (after Sandri et al. 2025, 2SSP)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from prunelab.allocation import Kept, check_ratio
-from prunelab.blockwise import Blockwise, Written
+from prunelab.blockwise import Written
 from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
@@ -75,102 +74,73 @@ def drop_until(decoder: Decoder, budget: Budget, choose: Callable[[list[Place], 
     return gone
 
 
+class SublayerMethod(PruningMethod):
+    """A method that drops whole attentions and MLPs."""
+
+    strategy: ClassVar[Strategy] = "hybrid"
+    compensation: ClassVar[Compensation | None] = "none"
+
+    @abstractmethod
+    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+        """What goes, in order, and what else to write down about it."""
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Drop one after the other."""
+        if budget.ratio == 0:
+            return Decision(Kept.everything(evidence.decoder.shapes))
+        gone, details = self.dropped(evidence, budget)
+        return Decision(
+            without(evidence.decoder, gone), details={"removed_in_order": [list(place) for place in gone], **details}
+        )
+
+
 @register
-class Sublayer(PruningMethod):
+class Sublayer(SublayerMethod):
     """Drop the attention or MLP whose absence raises the loss on held-out calibration text least per weight, again and
     again; the trunk before a candidate is not run again.
 
-    2SSP does so with attentions alone, by perplexity; LLM-Drop by influence, see `sublayer_influence`.
+    2SSP does so with attentions alone, by perplexity, see `two_stage`; LLM-Drop by influence, see `sublayer_influence`.
     """
 
     name: ClassVar[str] = "sublayer"
-    strategy: ClassVar[Strategy] = "hybrid"
     summary: ClassVar[str] = "drop whole attentions and MLPs, greedily by calibration loss"
-    source: ClassVar[str] = "2SSP, Sandri et al. 2025"
+    source: ClassVar[str] = "after 2SSP, Sandri et al. 2025"
     needs_loss: ClassVar[bool] = True
-    compensation: ClassVar[Compensation | None] = "none"
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
-        """One sublayer at a time."""
-        decoder = evidence.decoder
-        if budget.ratio == 0:
-            return Decision(Kept.everything(decoder.shapes))
-        trunk, costs = SharedTrunk(decoder, evidence.held_out), places_of(decoder, budget)
-
-        def choose(gone: list[Place], able: list[Place]) -> Place:
-            now = trunk.refer_to(_choices(decoder, gone))
-            rise = {place: (trunk.loss(_choices(decoder, [*gone, place])) - now) / costs[place] for place in able}
-            return min(rise, key=lambda place: (rise[place], place))
-
-        gone = drop_until(decoder, budget, choose)
-        details = {"removed_in_order": [list(place) for place in gone], "search_passes": round(trunk.passes, 2)}
-        return Decision(without(decoder, gone), details=details)
+    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+        """The cheapest by weight, one at a time."""
+        trunk, before = evidence.trunk, evidence.trunk.passes
+        costs = places_of(evidence.decoder, budget)
+        gone = drop_until(
+            evidence.decoder, budget, lambda gone, able: cheapest(trunk, gone, {place: costs[place] for place in able})
+        )
+        return gone, {"search_passes": round(trunk.passes - before, 2)}
 
 
-def _choices(decoder: Decoder, gone: Sequence[Place]) -> list[BlockChoice]:
+def cheapest(
+    trunk: SharedTrunk, gone: Sequence[Place], able: Mapping[Place, int], writers: Mapping[Place, Written] | None = None
+) -> Place:
+    """The sublayer whose absence raises the loss least by its weights.
+
+    Args:
+        trunk: runs the candidates.
+        gone: what is absent already.
+        able: the candidates, with their weights.
+        writers: output projections that are exchanged anyway.
+    """
+    now = trunk.refer_to(_choices(trunk.walk.decoder, gone, writers or {}))
+    rise = {
+        place: (trunk.loss(_choices(trunk.walk.decoder, [*gone, place], writers or {})) - now) / cost
+        for place, cost in able.items()
+    }
+    return min(rise, key=lambda place: (rise[place], place))
+
+
+def _choices(decoder: Decoder, gone: Sequence[Place], writers: Mapping[Place, Written]) -> list[BlockChoice]:
     chosen = []
     for block in range(len(decoder.shapes)):
         paths = tuple(path for at, path in sorted(gone) if at == block)
-        writers = {path: Written(torch.zeros_like(decoder.weight(block, path))) for path in paths}
-        chosen.append(BlockChoice(paths, writers, len(paths) == 2))
+        own = {path: written for (at, path), written in writers.items() if at == block}
+        own |= {path: Written(torch.zeros_like(decoder.weight(block, path))) for path in paths}
+        chosen.append(BlockChoice(paths, own, len(paths) == 2))
     return chosen
-
-
-@register
-class SublayerInfluence(PruningMethod):
-    """Drop the attentions and MLPs that change the residual stream least.
-
-    A sublayer's influence is one minus the mean cosine between the residual stream before and behind it, as Block
-    Influence is a block's (LLM-Drop's importance). It takes one pass over the calibration tokens, block by block.
-    """
-
-    name: ClassVar[str] = "sublayer_influence"
-    strategy: ClassVar[Strategy] = "hybrid"
-    summary: ClassVar[str] = "drop whole attentions and MLPs of lowest influence"
-    source: ClassVar[str] = "LLM-Drop, He et al. 2024"
-    needs_loss: ClassVar[bool] = True
-    compensation: ClassVar[Compensation | None] = "none"
-
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
-        """The lowest influence goes first."""
-        decoder = evidence.decoder
-        if budget.ratio == 0:
-            return Decision(Kept.everything(decoder.shapes))
-        influence = sublayer_influence(evidence)
-        gone = drop_until(decoder, budget, lambda gone, able: min(able, key=lambda place: (influence[place], place)))
-        return Decision(without(decoder, gone), details={"removed_in_order": [list(place) for place in gone]})
-
-
-def sublayer_influence(evidence: Evidence) -> dict[Place, float]:
-    """1 - mean cosine of the residual stream before and behind each sublayer.
-
-    Raises:
-        InvalidRequest: there are no calibration tokens.
-    """
-    if evidence.calibration is None:
-        raise InvalidRequest("this method runs the calibration tokens: give some")
-    decoder, walk = evidence.decoder, Blockwise.of(evidence.decoder, evidence.calibration)
-    attention, mlp = decoder.family.layouts()
-    hidden, influence = walk.start, {}
-    for block in range(len(decoder.shapes)):
-        cosines: dict[str, list[Tensor]] = {attention.writer: [], mlp.writer: []}
-        behind = []
-        for batch, seen in enumerate(walk.watch(block, hidden)):
-            assert seen.output is not None
-            middle = hidden[batch] + seen.added[attention.writer] if attention.writer in seen.added else hidden[batch]
-            for layout, before, after in ((attention, hidden[batch], middle), (mlp, middle, seen.output)):
-                cosines[layout.writer].append(_cosines(walk, batch, before, after))
-            behind.append(seen.output)
-        for layout in (attention, mlp):
-            influence[block, layout.writer] = 1 - _mean(cosines[layout.writer])
-        hidden = behind
-    return influence
-
-
-def _mean(values: list[Tensor]) -> float:
-    """Over all tokens."""
-    return sum(v.double().sum().item() for v in values) / sum(v.numel() for v in values)
-
-
-def _cosines(walk: Blockwise, batch: int, before: Tensor, after: Tensor) -> Tensor:
-    return F.cosine_similarity(walk.counted(batch, before), walk.counted(batch, after), dim=-1)

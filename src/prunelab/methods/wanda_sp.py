@@ -9,10 +9,9 @@ from torch import Tensor
 
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
-from prunelab.importance import ImportanceScores, width_scores
 from prunelab.methods import register
 from prunelab.methods.activation_norm import activation_sizes
-from prunelab.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.methods.base import Evidence, WidthMethod
 
 
 def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
@@ -23,7 +22,7 @@ def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
 
 
 @register
-class WandaSp(ScoringMethod):
+class WandaSp(WidthMethod):
     """Remove the units of lowest sum over rows of |W_ij| ||X_j||.
 
     Wanda's score of a single weight, summed over the column that goes as a whole, as FLAP's authors did for comparison.
@@ -32,16 +31,9 @@ class WandaSp(ScoringMethod):
     """
 
     name: ClassVar[str] = "wanda_sp"
-    strategy: ClassVar[Strategy] = "width"
     summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest weight times activation"
     source: ClassVar[str] = "Wanda, Sun et al. 2023, as structured by An et al. 2024"
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
-        """Standardised sums."""
-        decoder, statistics = evidence.decoder, evidence.statistics
-        attention, mlp = decoder.family.layouts()
-
-        def raw(block: int, layout: UnitLayout) -> Tensor:
-            return column_sums(decoder, block, layout) * activation_sizes(statistics, block, layout)
-
-        return width_scores(decoder.shapes, lambda block: raw(block, attention), lambda block: raw(block, mlp))
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The column's sum times the activations' size."""
+        return column_sums(evidence.decoder, block, layout) * activation_sizes(evidence.statistics, block, layout)

@@ -77,6 +77,7 @@ def _how(config: StudyConfig) -> list[str]:
         ("--protect-first", pruning.protect_first, 0),
         ("--protect-last", pruning.protect_last, 0),
         ("--channel-multiple", pruning.channel_multiple, 1),
+        ("--competition", pruning.competition, "all"),
         ("--compensation", pruning.compensation, "auto"),
     ):
         words += [option, str(value)] if value != default else []
