@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from conftest import Ran
+from conftest import Ran, Tiny
 
 from prunelab.checkpoint.serving import serving
 from prunelab.cli import app
+from prunelab.methods import methods
+from prunelab.prune import make_pruning_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -99,6 +101,23 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for code in shown:
         exec(code, names)
     assert (tmp_path / "pruned.gguf").exists()
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-to/extend.md"])
+def test_the_method_shown_prunes(page: str, tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "_things", dict(methods._things))
+    (code,) = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
+    exec(code, {})
+    t = tiny("gemma2")
+    plan = make_pruning_plan(t.model, "output_energy", 0.2, statistics=t.statistics)
+    assert plan.achieved_ratio == pytest.approx(0.2, abs=0.01)
+    # Of block 0's MLP the channels of least mean square times squared norm have gone.
+    moments = t.statistics.mlp[0]
+    square = moments.mean**2 + moments.deviations / moments.count
+    energy = square * t.model.decoder.weight(0, "mlp.down_proj").double().square().sum(dim=0)
+    kept = plan.blocks[0].channels
+    assert 0 < len(kept) < 40
+    assert set(kept) == set(energy.argsort(descending=True)[: len(kept)].tolist())
 
 
 def test_every_page_is_in_the_navigation() -> None:
