@@ -58,7 +58,7 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_the_arena() -> None:
     cells = grid_of(config("arena"))
-    # A dense model each; twelve methods at three ratios with three draws of the calibration text.
+    # A dense model each; fifteen methods at three ratios with three draws of the calibration text.
     assert Counter(cell.model for cell in cells) == dict.fromkeys(
-        ("pocket-llama", "pocket-qwen2", "pocket-gemma2"), 109
+        ("pocket-llama", "pocket-qwen2", "pocket-gemma2"), 136
     )
