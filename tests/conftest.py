@@ -16,7 +16,7 @@ import torch
 import transformers
 from miniature_hub import write_hub
 from miniature_vision import write_vision_hub
-from seeing import seeing_config, seeing_processor, sees
+from seeing import llava_processor, seeing_config, seeing_processor, sees
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -44,9 +44,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
                           "final_logit_softcapping": 3.0}),
     "idefics3": ("Idefics3", {}),
 }  # fmt: skip
-LIKE_IDEFICS3: dict[str, tuple[str, dict[str, Any]]] = {"smolvlm": ("SmolVLM", {})}
-"""Its parts under other names: `test_seeing.py` tries it, and the rest of the contracts are Idefics3's."""
-FAMILIES = ("llama", "qwen2", "gemma2", "mistral", "idefics3", "smolvlm")
+LIKE_IDEFICS3: dict[str, tuple[str, dict[str, Any]]] = {
+    "smolvlm": ("SmolVLM", {}),
+    "llava": ("Llava", {}),
+    "llava_mistral": ("Llava", {"model_type": "mistral", "sliding_window": None}),
+    "llava_qwen2": ("Llava", {"model_type": "qwen2"}),
+}
+"""Others that see: `test_seeing.py` tries them, and the rest of the contracts are Idefics3's."""
+FAMILIES = ("llama", "qwen2", "gemma2", "mistral", "idefics3", *LIKE_IDEFICS3)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,7 +106,8 @@ def tiny_calibration(seed: int = 0, samples: int = 6, tokens: int = 24) -> Calib
 
 def make_tiny(variant: str, **changes: Any) -> Tiny:
     tokenizer = byte_tokenizer()
-    processor = seeing_processor(tokenizer) if sees(variant) else None
+    make_processor = llava_processor if variant.startswith("llava") else seeing_processor
+    processor = make_processor(tokenizer) if sees(variant) else None
     model = LanguageModel(f"tiny-{variant}", tiny_model(variant, **changes), tokenizer, processor)
     calibration = tiny_calibration()
     return Tiny(model, calibration, calibrate(model.decoder, calibration))

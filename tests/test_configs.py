@@ -25,12 +25,21 @@ def test_the_papers_grid() -> None:
     # A dense model each; three methods at three ratios, at two for the small instruction-tuned one.
     assert Counter(cell.model for cell in cells) == {
         "LLaMA-3-8B": 10, "Gemma-2-9B": 10, "Gemma-2-2B": 10, "Qwen2-1.5B": 10, "LLaMA-3-8B-Instruct": 10,
-        "Gemma-2-2B-it": 7,
+        "Gemma-2-2B-it": 7, "Idefics3-8B": 7,
     }  # fmt: skip
     measured = Counter(run[0].name for cell in cells for run in cell.runs)
     everywhere = dict.fromkeys(("arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu", "gsm8k", "wikitext2"), 40)
     # Two models: dense and three methods at 10 and 20 %.
-    assert measured == {**everywhere, "humaneval": 14, "stereoset": 14, "throughput": 20, "ifeval": 17}
+    assert measured == {
+        **everywhere,
+        "humaneval": 14,
+        "stereoset": 14,
+        "throughput": 20,
+        "ifeval": 17,
+        "pope": 7,
+        "textvqa": 7,
+        "mmmu": 7,
+    }
     assert {cell.cut.ratio for cell in cells if cell.cut} == {0.1, 0.2, 0.3}
     assert {(run[1].completions, run[1].temperature) for cell in cells for run in cell.runs} == {(5, 0.8)}
 
@@ -48,10 +57,10 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr("prunelab.dry_run.load_outline", out_of_reach)
     monkeypatch.setattr("prunelab.dry_run.identity_of", lambda run: {})
     found = dry_run(config("paper").model_copy(update={"out": tmp_path / "run"}))
-    assert len(found.cells) == 57
-    assert sum(len(one.missing) for one in found.cells) == 345
+    assert len(found.cells) == 64
+    assert sum(len(one.missing) for one in found.cells) == 366
     assert not any(one.done or one.tokens or one.weight_bytes for one in found.cells)
-    assert sum("tokens and bytes are not known" in note for note in found.notes) == 6
+    assert sum("tokens and bytes are not known" in note for note in found.notes) == 7
     assert found.calibration_tokens["Qwen2-1.5B"] == 128 * 2048
     assert not (tmp_path / "run").exists()
 

@@ -21,13 +21,14 @@ from prunelab.calibration.corpus import CalibrationSet
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.compensation import COMPENSATORS
 from prunelab.errors import DataError, InvalidRequest, UnsupportedModel
-from prunelab.families import find_family
+from prunelab.families import decoder_of, families, find_family
 from prunelab.fingerprint import tensor_bytes
 from prunelab.loading import LanguageModel, load_model
 from prunelab.losses import mean_loss
 from prunelab.methods import methods
 from prunelab.prune import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
 from prunelab.reconnect import extract_language_model, reconnect
+from prunelab.streamed import open_streamed
 from prunelab.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
@@ -76,7 +77,7 @@ def seeing(tiny: TinyOf) -> Callable[[str], Tiny]:
     return get
 
 
-MODELS = ("idefics3", "smolvlm", "like 8b")
+MODELS = ("idefics3", "smolvlm", "llava", "llava_qwen2", "llava_mistral", "like 8b")
 
 
 def shown(t: Tiny) -> dict[str, Tensor]:
@@ -97,10 +98,11 @@ def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
 
 def eyes(model: PreTrainedModel) -> dict[str, bytes]:
     """Every tensor that is not the language model's, byte for byte."""
+    language_model = decoder_of(model).family.decoder
     state = model.state_dict().items()
-    parts = {name: bytes(tensor_bytes(tensor)) for name, tensor in state if "text_model" not in name}
-    assert any("vision_model" in name for name in parts)
-    assert any("connector" in name for name in parts)
+    parts = {name: bytes(tensor_bytes(tensor)) for name, tensor in state if not name.startswith(language_model)}
+    assert any("vision" in name for name in parts)
+    assert any("connector" in name or "projector" in name for name in parts)
     return parts
 
 
@@ -179,7 +181,7 @@ def test_generation_with_images_and_cache(seeing: TinyOf) -> None:
 def test_extract_then_reconnect_is_the_identity(name: str, seeing: TinyOf, tmp_path: Path) -> None:
     whole = seeing(name).model
     taken = extract_language_model(whole)
-    assert type(taken.model) is transformers.LlamaForCausalLM
+    assert type(taken.model).__name__ == families[str(whole.decoder.family.language_family)].stock_class
     ids = torch.randint(256, (1, 9), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(taken.model(input_ids=ids).logits, whole.model(input_ids=ids).logits)
@@ -224,6 +226,11 @@ def test_another_language_model_inside_is_refused_by_name() -> None:
     config.architectures = ["Idefics3ForConditionalGeneration"]
     with pytest.raises(UnsupportedModel, match="around a language model of type 'qwen2'"):
         find_family(config)
+
+
+def test_what_cannot_be_streamed_is_refused_by_name(tiny_checkpoint: Callable[[str], Path]) -> None:
+    with pytest.raises(UnsupportedModel, match="is a llava, whose weights cannot be read from disk block by block"):
+        open_streamed(str(tiny_checkpoint("llava")), device="cpu")
 
 
 @pytest.fixture

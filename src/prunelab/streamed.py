@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 from transformers.modeling_utils import local_torch_dtype
 
 from prunelab.checkpoint.tensors import TensorFiles
-from prunelab.errors import CheckpointError, InvalidRequest
+from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily
 from prunelab.families.base import ROWS_AT_ONCE
 from prunelab.fingerprint import config_hash, tensor_bytes
@@ -222,6 +222,11 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
     called, name, config, family = supported(name)
+    if not family.stored_as_named:
+        raise UnsupportedModel(
+            f"{called} is a {family.name}, whose weights cannot be read from disk block by block: take a machine, or "
+            "with --memory a budget, that it fits into"
+        )
     folder = Path(name) if Path(name).is_dir() else _fetched(name)
     files = TensorFiles.open(folder)
     if isinstance(number_format, str):

@@ -14,6 +14,7 @@ from transformers import (
     Gemma2ForCausalLM,
     Idefics3ForConditionalGeneration,
     LlamaForCausalLM,
+    LlavaForConditionalGeneration,
     MistralForCausalLM,
     Qwen2ForCausalLM,
     SmolVLMForConditionalGeneration,
@@ -142,7 +143,19 @@ class PrunedSmolVLMForConditionalGeneration(SmolVLMForConditionalGeneration):
         fit_widths(self.model.text_model, config.text_config)
 
 
+class PrunedLlavaForConditionalGeneration(LlavaForConditionalGeneration):
+    """LLaVA whose language model has widths per block."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        fit_widths(self.model.language_model, config.text_config)
+
+
 for _pruned in (PrunedLlamaForCausalLM, PrunedQwen2ForCausalLM, PrunedMistralForCausalLM, PrunedGemma2ForCausalLM):
     _pruned.register_for_auto_class("AutoModelForCausalLM")
-for _pruned in (PrunedIdefics3ForConditionalGeneration, PrunedSmolVLMForConditionalGeneration):
+for _pruned in (
+    PrunedIdefics3ForConditionalGeneration,
+    PrunedSmolVLMForConditionalGeneration,
+    PrunedLlavaForConditionalGeneration,
+):
     _pruned.register_for_auto_class("AutoModelForImageTextToText")

@@ -29,26 +29,9 @@ def find_family(config: PreTrainedConfig, name: str = "the model") -> ModelFamil
     """The family of a model, by the architecture that its config names.
 
     Raises:
-        UnsupportedModel: naming the architecture and listing the supported ones.
+        UnsupportedModel: naming the architecture, or the language model inside it, and listing the supported ones.
     """
-    family = family_of(config.architectures or (), name)
-    inside = config.get_text_config().model_type
-    if family.language_family not in (None, inside):
-        raise UnsupportedModel(
-            f"{name} is a {family.stock_class} around a language model of type {inside!r}, which prunelab cannot take "
-            f"apart there: supported inside it is {family.language_family}"
-        )
-    return family
-
-
-def family_of(architectures: Sequence[str], name: str = "the model") -> ModelFamily:
-    """The family that covers one of the architectures' class names."""
-    for family in families.values():
-        if any(architecture in family.architectures for architecture in architectures):
-            return family
-    known = ", ".join(f"{f.stock_class} ({f.name})" for f in families.values())
-    given = ", ".join(architectures) or "no architecture in its config.json"
-    raise UnsupportedModel(f"{name} is {given}, which prunelab cannot take apart; supported are {known}")
+    return _family_of(config.architectures or (), config, name)
 
 
 def decoder_of(model: PreTrainedModel) -> Decoder:
@@ -57,7 +40,24 @@ def decoder_of(model: PreTrainedModel) -> Decoder:
     Raises:
         UnsupportedModel: no family covers the model's class.
     """
-    return Decoder(model, family_of([type(model).__name__], "the model"))
+    return Decoder(model, _family_of([type(model).__name__], model.config, "the model"))
+
+
+def _family_of(architectures: Sequence[str], config: PreTrainedConfig, name: str) -> ModelFamily:
+    """The family that covers one of the architectures' class names, and the language model inside, if it is inside."""
+    covering = [family for family in families.values() if not set(architectures).isdisjoint(family.architectures)]
+    if not covering:
+        known = ", ".join(f"{f.stock_class} ({f.name})" for f in families.values())
+        given = ", ".join(architectures) or "no architecture in its config.json"
+        raise UnsupportedModel(f"{name} is {given}, which prunelab cannot take apart; supported are {known}")
+    inside = config.get_text_config().model_type
+    fitting = [family for family in covering if family.language_family in (None, inside)]
+    if not fitting:
+        raise UnsupportedModel(
+            f"{name} is a {covering[0].stock_class} around a language model of type {inside!r}, which prunelab cannot "
+            f"take apart there: supported inside it is {', '.join(str(f.language_family) for f in covering)}"
+        )
+    return fitting[0]
 
 
 __all__ = [
@@ -68,7 +68,6 @@ __all__ = [
     "UnitLayout",
     "decoder_of",
     "families",
-    "family_of",
     "find_family",
     "register",
 ]

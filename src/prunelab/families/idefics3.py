@@ -1,19 +1,8 @@
-"""Idefics3 (Laurençon et al. 2024): a Llama behind a SigLIP vision encoder and a connector, which stay whole."""
+"""Idefics3 (Laurençon et al. 2024): a Llama behind a SigLIP vision encoder and a connector."""
 
 from __future__ import annotations
 
 from prunelab.families import register
-from prunelab.families.base import ModelFamily
+from prunelab.families.llama import LLAMA
 
-IDEFICS3 = register(
-    ModelFamily(
-        name="idefics3",
-        architectures=("Idefics3ForConditionalGeneration", "PrunedIdefics3ForConditionalGeneration"),
-        stock_class="Idefics3ForConditionalGeneration",
-        mixed_class="PrunedIdefics3ForConditionalGeneration",
-        auto_class="AutoModelForImageTextToText",
-        decoder="model.text_model",
-        bias_switches={"self_attn.o_proj": "attention_bias", "mlp.down_proj": "mlp_bias"},
-        language_family="llama",
-    )
-)
+IDEFICS3 = register(LLAMA.inside("idefics3", "Idefics3ForConditionalGeneration", decoder="model.text_model"))

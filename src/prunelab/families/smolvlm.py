@@ -3,17 +3,6 @@
 from __future__ import annotations
 
 from prunelab.families import register
-from prunelab.families.base import ModelFamily
+from prunelab.families.llama import LLAMA
 
-SMOLVLM = register(
-    ModelFamily(
-        name="smolvlm",
-        architectures=("SmolVLMForConditionalGeneration", "PrunedSmolVLMForConditionalGeneration"),
-        stock_class="SmolVLMForConditionalGeneration",
-        mixed_class="PrunedSmolVLMForConditionalGeneration",
-        auto_class="AutoModelForImageTextToText",
-        decoder="model.text_model",
-        bias_switches={"self_attn.o_proj": "attention_bias", "mlp.down_proj": "mlp_bias"},
-        language_family="llama",
-    )
-)
+SMOLVLM = register(LLAMA.inside("smolvlm", "SmolVLMForConditionalGeneration", decoder="model.text_model"))
