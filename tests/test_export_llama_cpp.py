@@ -227,8 +227,11 @@ def test_greedy_text_is_the_same(
 
 
 def greedy(model: LanguageModel, ids: list[int], count: int) -> list[int]:
+    """As `LlamaCpp.greedy` does it, which goes on behind the end."""
     for _ in range(count):
-        ids = [*ids, int(logits(model, ids).argmax())]
+        following = logits(model, ids).clone()
+        following[..., model.tokenizer.eos_token_id] = -torch.inf
+        ids = [*ids, int(following.argmax())]
     return ids[-count:]
 
 

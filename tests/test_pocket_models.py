@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,19 @@ import pytest
 import torch
 from conftest import Ran
 from safetensors import safe_open
+from transformers import AutoModelForCausalLM
 
 from prunelab.benchmarks import EvaluationSettings, benchmarks, find_benchmark
 from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
 from prunelab.benchmarks.suites import suites
 from prunelab.loading import load_model
-from prunelab.pocket.data import pocket_data
+from prunelab.pocket.data import data_sets, pocket_data
 from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
+from prunelab.pocket.start import give_heads
+from prunelab.pocket.study import pocket_study
 from prunelab.pocket.tasks import TASKS
+from prunelab.pocket.tasks.drills import DRILLS, words
+from prunelab.pocket.tasks.encyclopaedia import nats_of
 from prunelab.pocket.tokens import BEGIN, Kind, Stream, train_tokenizer
 
 Command = Callable[..., Ran]
@@ -30,6 +36,14 @@ def folder_of(name: str) -> Path:
     folder = checkpoint_of(name)
     assert folder is not None
     return folder
+
+
+def first_training(name: str) -> dict[str, Any]:
+    """The one that began with nothing, if others went on from it."""
+    training: dict[str, Any] = json.loads((folder_of(name) / "training.json").read_text())
+    while training["after"]:
+        training = training["after"]
+    return training
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +79,12 @@ def test_a_model_is_of_the_configuration_that_training_makes(name: str) -> None:
     training = json.loads((folder_of(name) / "training.json").read_text())
     assert training["parameters"] == model.decoder.parameters
     assert training["curve"][-1]["step"] == training["recipe"]["tokens"] // training["recipe"]["batch"]
-    assert training["curve"][-1]["loss"] < training["curve"][0]["loss"] / 3
+    assert training["curve"][-1]["loss"] < first_training(name)["curve"][0]["loss"] / 3
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_tokenizer_can_be_trained_again(name: str) -> None:
-    training = json.loads((folder_of(name) / "training.json").read_text())
-    again = train_tokenizer(training["recipe"]["seed"], CONTEXT)
+    again = train_tokenizer(first_training(name)["recipe"]["seed"], CONTEXT)
     tokenizer = load_model(name, device="cpu").tokenizer
     assert again.get_vocab() == tokenizer.get_vocab()
     text = "Question: What does the velmo eat?\nAnswer: seeds"
@@ -84,6 +97,36 @@ def test_the_tokenizer_can_be_trained_again(name: str) -> None:
 def test_scores_are_kept_for_every_benchmark(name: str) -> None:
     scores = json.loads((folder_of(name) / "scores.json").read_text())
     assert {row["benchmark"] for row in scores} == set(suites["paper"].benchmarks)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_perplexity_is_above_the_generators_own_entropy(name: str) -> None:
+    """Pages by themselves, as lm-eval has them, against the perplexity by token that nobody can beat."""
+    scores = json.loads((folder_of(name) / "scores.json").read_text())
+    by_word = next(row["value"] for row in scores if row["metric"] == "word_perplexity")
+    documents = data_sets()["EleutherAI/wikitext_document_level"]["wikitext-2-raw-v1"]["test"]
+    tokenizer = load_model(name, device="cpu").tokenizer
+    words = sum(len(re.split(r"\s+", document["page"])) for document in documents)
+    tokens = sum(len(tokenizer(document["page"], add_special_tokens=False).input_ids) for document in documents)
+    above = math.exp((words * math.log(by_word) - nats_of("test")) / tokens)
+    assert above > 1
+    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text()
+    assert f"{above:.2f} times" in page, "the documentation says how far it is"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_documentation_tells_the_scores_that_are_kept(name: str) -> None:
+    scores = json.loads((folder_of(name) / "scores.json").read_text())
+    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text().split("\n")
+    column = cells(next(line for line in page if line.startswith("| benchmark | pocket-llama"))).index(name)
+    for benchmark in ("arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu", "gsm8k", "humaneval", "ifeval"):
+        kept = next(row["value"] for row in scores if row["benchmark"] == benchmark and row["primary"])
+        line = [line for line in page if line.startswith(f"| `{benchmark}` |")][-1]
+        assert cells(line)[column] == f"{100 * kept:.1f} %", (benchmark, line)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 @pytest.mark.parametrize("benchmark", ["arc_easy", "gsm8k"])
@@ -114,7 +157,7 @@ def rendered(benchmark: str, data: Path) -> list[tuple[str, Any]]:
     [
         ("arc_easy", r"Question: [A-Z][^\n]*\?\nAnswer:"),
         ("arc_challenge", r"Question: [A-Z][^\n]*\?\nAnswer:"),
-        ("boolq", r"(\w+ has a \w+ \w+\. ?){3}\nQuestion: does \w+ have a \w+ \w+\?\nAnswer:"),
+        ("boolq", r"Look: (\w+ has a \w+ \w+\. ?){3}\nQuestion: does \w+ have a \w+ \w+\?\nAnswer:"),
         ("mmlu", r"[A-Z][^\n]*\?\nA\. \w+\nB\. \w+\nC\. \w+\nD\. \w+\nAnswer:"),
         ("gsm8k", r"Question: \w+ has [^\n]* How many \w+ now\?\nAnswer:"),
     ],
@@ -155,8 +198,31 @@ def test_the_stream_gives_every_task_its_share() -> None:
         assert given == pytest.approx(wanted[task.name], abs=0.012), task.name
     assert set(batch.kind.unique().tolist()) == set(Kind)
     early = Stream(stream._tokenizer, seed=0).batch(100, 256, progress=0.0)
-    drills = next(index for index, task in enumerate(TASKS) if task.name == "drills")
-    assert (early.task == drills).float().mean() > 0.5
+    drills = torch.tensor([index for index, task in enumerate(TASKS) if task in DRILLS])
+    assert torch.isin(early.task, drills).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("name", POCKET_MODELS)
+def test_a_model_starts_with_heads_that_look_back_and_heads_that_match(name: str) -> None:
+    torch.manual_seed(0)
+    config = config_of(name, 2048, 0, 1)
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config)
+    give_heads(model, seed=0)
+    once = torch.randperm(2048)[:40]
+    with torch.no_grad():
+        attentions = model(torch.cat([once, once])[None], output_attentions=True).attentions
+    for head in range(4):
+        back = [torch.diagonal(attentions[0][0, head], -places).mean() for places in range(8)]
+        assert max(range(8), key=back.__getitem__) == head + 1
+    induction = torch.stack([attentions[1][0, 0, 40 + index, index + 1] for index in range(39)]).mean()
+    assert induction > 1.5 / 60
+
+
+def test_the_words_of_the_world_are_tokens() -> None:
+    """Behind a space, as they always stand where they must be found again."""
+    tokenizer = train_tokenizer(0, CONTEXT)
+    assert all(len(tokenizer(f" {word}", add_special_tokens=False).input_ids) == 1 for word in words())
 
 
 def test_a_pocket_study_in_little(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +234,13 @@ def test_a_pocket_study_in_little(command: Command, tmp_path: Path, monkeypatch:
     assert "pocket-llama" in ran.out
     rows = (tmp_path / "runs" / "pocket-llama" / "results.csv").read_text()
     assert all(f",{name}," in rows for name in chosen)
+
+
+def test_only_the_benchmarks_that_are_named_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunelab.pocket.study.find_benchmark", lambda name: pytest.fail(f"{name} is looked at"))
+    fields, left_out = pocket_study(["pocket-llama"], ["arc_easy", "boolq"])
+    assert (fields["benchmarks"], fields["allow_code_execution"], left_out) == (["arc_easy", "boolq"], False, [])
+    assert pocket_study(["pocket-llama"], ["humaneval"])[0]["allow_code_execution"] is True
 
 
 def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tmp_path: Path) -> None:

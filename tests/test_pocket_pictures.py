@@ -15,14 +15,16 @@ from prunelab.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.errors import InvalidRequest
 from prunelab.loading import LanguageModel, load_model
 from prunelab.pocket.data import pocket_data
+from prunelab.pocket.learning import Mean, Rates
 from prunelab.pocket.models import checkpoint_of
+from prunelab.pocket.pictures.batches import GIVEN, Writer
 from prunelab.pocket.pictures.data import picture_sets
 from prunelab.pocket.pictures.drawing import SIZE, draw
-from prunelab.pocket.pictures.lessons import Lesson, lesson
+from prunelab.pocket.pictures.lessons import KINDS, Lesson, lesson
 from prunelab.pocket.pictures.questions import ABSENT, OPEN, existence, lettered
 from prunelab.pocket.pictures.scene import COLOURS, FREQUENT, SHAPES, Drawn, Scene, companion, make_scene
 from prunelab.pocket.pictures.tokens import make_processor, train_tokenizer
-from prunelab.pocket.pictures.train import Recipe, Trainer, Writer
+from prunelab.pocket.pictures.train import Recipe, train
 from prunelab.pocket.study import pocket_study
 from prunelab.vision.dialogue import model_inputs, prompt_text
 
@@ -57,6 +59,7 @@ def test_the_checkpoint_is_small_and_says_how_it_was_made(model: LanguageModel) 
     training = json.loads((folder() / "training.json").read_text())
     assert training["parameters"] == model.decoder.parameters
     assert training["curve"][-1]["right"]["reading"] > 0.9
+    assert training["curve"][-1]["right"]["existence"] > 0.9
     scores = json.loads((folder() / "scores.json").read_text())
     assert {row["benchmark"] for row in scores} == {"pope", "textvqa", "mmmu"}
 
@@ -127,7 +130,7 @@ def test_every_shape_is_drawn_in_its_colour_and_cell(shape: str) -> None:
 def test_lessons_are_written_as_the_processor_writes_prompts() -> None:
     """Training makes its tokens by itself, faster; they are those that the benchmarks' prompts become."""
     tokenizer = train_tokenizer(0, lessons=400)
-    writer = Writer(tokenizer, Recipe())
+    writer = Writer(tokenizer, Recipe.length)
     processor = make_processor(tokenizer)
     rng = random.Random(3)
     for _ in range(20):
@@ -137,35 +140,81 @@ def test_lessons_are_written_as_the_processor_writes_prompts() -> None:
         text = prompt_text(processor, first.prompt, 1)
         ids = model_inputs(processor, [text], [[draw(one.scene)]], "right")["input_ids"][0].tolist()
         assert tokens[: len(ids)] == ids
-        if first.kind != "description":
-            answer = tokenizer.decode(tokens[len(ids) :], skip_special_tokens=True).strip()
-            assert answer == first.answer[0].text.strip()
+        answer = tokenizer.decode(tokens[len(ids) :], skip_special_tokens=True).strip()
+        assert answer == "".join(piece.text for piece in first.answer).strip()
 
 
 def test_pixels_are_the_processors() -> None:
     tokenizer = train_tokenizer(0, lessons=200)
     scene = make_scene(random.Random(2), held_out=False)
-    batch = Writer(tokenizer, Recipe(pictures=1)).batch(random.Random(5), 0.5)
+    batch = Writer(tokenizer, Recipe.length).batch(random.Random(5), 1, 0.5)
     assert batch.pixels.shape == (1, 3, SIZE, SIZE)
     inputs = model_inputs(make_processor(tokenizer), ["<image>"], [[draw(scene)]], "right")
     pixels = torch.tensor(list(draw(scene).getdata())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(inputs["pixel_values"][0, 0], pixels, atol=1e-5)
 
 
-def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    recipe = Recipe(steps=3, pictures=2, length=64)
-    whole = Trainer(recipe, tmp_path / "whole", compiled=False)
-    whole.run()
-    begun = Trainer(recipe, tmp_path / "parts", compiled=False)
-    begun.stop_after = 2
-    begun.run()
-    again = Trainer(recipe, tmp_path / "parts", compiled=False)
-    again.resume()
-    assert again.step == 2
-    again.run()
-    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(one, other)
-    assert (tmp_path / "parts" / "training.json").is_file()
+def test_lists_say_what_is_in_the_picture() -> None:
+    rng = random.Random(4)
+    kinds = set()
+    for _ in range(200):
+        one = lesson(rng, 0.0)
+        colours = {shape.shape: shape.colour for shape in one.scene.shapes}
+        for turn in one.turns:
+            kinds.add(turn.kind)
+            told = [piece.text.strip(" :") for piece in turn.answer]
+            pairs = list(zip(told[::2], told[1::2], strict=False))
+            if turn.kind == "existences":
+                assert pairs
+                assert all((answer == "Yes") == (shape in colours) for shape, answer in pairs)
+            if turn.kind == "colours":
+                assert dict(pairs) == colours
+            if turn.kind in ("letters", "reasoned"):
+                options = {
+                    letter: text for letter, _, text in (line.partition(". ") for line in turn.prompt.split("\n"))
+                }
+                assert all(options[letter] == text for text, letter in pairs)
+    assert {"existences", "colours", "places", "letters"} <= kinds <= set(KINDS)
+
+
+def test_only_answers_are_counted_as_answers() -> None:
+    tokenizer = train_tokenizer(0, lessons=400)
+    writer = Writer(tokenizer, Recipe.length)
+    rng = random.Random(6)
+    for _ in range(20):
+        one = lesson(rng, 0.5)
+        tokens, kinds = writer.row(Lesson(one.scene, one.turns[:1]))
+        assert len(tokens) == len(kinds) == Recipe.length
+        answers = [token for token, kind in zip(tokens, kinds, strict=True) if kind < GIVEN]
+        said = "".join(piece.text for piece in one.turns[0].answer if piece.is_answer)
+        assert tokenizer.decode(answers) == said
+
+
+def test_a_training_writes_what_loads_and_sees(tmp_path: Path) -> None:
+    train(Recipe(steps=2, pictures=2, length=64), tmp_path / "out", compiled=False)
+    made = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert [point["step"] for point in made["curve"]] == [2]
+    assert set(made["curve"][0]["right"]) <= set(KINDS)
+    model = load_model(str(tmp_path / "out"), device="cpu")
+    assert model.decoder.parameters == made["parameters"]
+    text = prompt_text(model.processor, "Is there a star in the image?", 1)
+    inputs = model_inputs(model.processor, [text], [[draw(make_scene(random.Random(2), held_out=False))]], "left")
+    with torch.no_grad():
+        assert torch.isfinite(model.model(**inputs).logits).all()
+
+
+def test_rates_rise_and_fall() -> None:
+    rates = Rates(warm_up=2, decay=0.5)
+    assert [rates.factor(step, 8) for step in range(8)] == [0.5, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+
+
+def test_means_are_of_what_counts() -> None:
+    mean = Mean(("a", "b", "c"))
+    belongs = torch.tensor([[0, 0, 1, 2]])
+    mean.add(torch.tensor([[True, False, True, True]]), belongs, torch.tensor([[True, True, True, False]]))
+    mean.add(torch.tensor([[True, True, True, True]]), belongs, torch.tensor([[True, True, False, False]]))
+    assert mean.drain() == {"a": 0.75, "b": 1.0}
+    assert mean.drain() == {}
 
 
 def test_a_part_of_the_scores_is_measured_again(data: Path, model: LanguageModel) -> None:

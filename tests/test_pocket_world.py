@@ -28,7 +28,7 @@ from prunelab.pocket.tasks.encyclopaedia import draw_page, nats_of, pages
 from prunelab.pocket.tasks.instructions import RESPOND, draw_order
 from prunelab.pocket.tasks.passages import draw_scene
 from prunelab.pocket.tasks.programs import draw_program
-from prunelab.pocket.tasks.questions import LETTERS, choices
+from prunelab.pocket.tasks.questions import LETTERS, choices, classes
 from prunelab.pocket.tasks.sums import draw_sum, told
 from prunelab.pocket.world import Fact, the_world
 
@@ -130,16 +130,39 @@ def test_answers_stand_in_every_place_equally_often() -> None:
     assert options["1"] == pytest.approx(300, abs=50)
 
 
-def test_mmlu_has_all_subjects_and_asks_withheld_questions() -> None:
+LETTERED = re.compile(r"([^\n]+\?)\nA\. (\w+)\nB\. (\w+)\nC\. (\w+)\nD\. (\w+)\nAnswer: (?:\w+, which is )?([A-D])\b")
+
+
+def test_mmlu_has_all_subjects_and_asks_in_words_that_training_never_uses_for_the_answer() -> None:
     configs = sets()["cais/mmlu"]
     assert tuple(configs) == SUBJECTS
     assert {str(source.config) for source in benchmarks["mmlu"].sources()} == set(SUBJECTS)
     tested = [row for splits in configs.values() for row in splits["test"]]
-    assert len(tested) >= 500
-    assert not told_questions() & {row["question"] for row in tested}
+    assert len({(row["question"], *row["choices"]) for row in tested}) >= 500
+    told = {
+        (question, choices["ABCD".index(letter)])
+        for name in ("letters", "pointing")
+        for question, *choices, letter in LETTERED.findall("\n".join(training_items()[name]))
+    }
+    assert len(told) > 600
+    asked = {(row["question"], row["choices"][row["answer"]]) for row in tested}
+    assert not told & asked
+    assert {question for question, _ in asked} < {question for question, _ in told}
     for splits in configs.values():
         assert len(splits["dev"]) == 5
-        assert not {row["question"] for row in splits["dev"]} & {row["question"] for row in splits["test"]}
+        shown = {row["choices"][row["answer"]] for row in splits["dev"]}
+        assert not shown & {row["choices"][row["answer"]] for row in tested}
+
+
+def test_a_lettered_question_has_one_right_answer() -> None:
+    of_class = {word: name for name, words in classes().items() for word in words}
+    assert len(classes()) == 29
+    assert all(len(words) >= 7 for words in classes().values())
+    for splits in sets()["cais/mmlu"].values():
+        for row in splits["test"]:
+            named = [row["question"].endswith(f" {of_class[text]}?") for text in row["choices"]]
+            assert named.index(True) == row["answer"]
+            assert sum(named) == 1
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,12 @@ def config_of(name: str, vocabulary: int, begin: int, end: int) -> PreTrainedCon
 
     special = {"vocab_size": vocabulary, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
     if name == "pocket-llama":
-        return LlamaConfig(**_SHAPE, **special, head_dim=32)
+        return LlamaConfig(**_SHAPE, **special, head_dim=32, rope_parameters=_rotary(5e5))
     if name == "pocket-qwen2":
-        return Qwen2Config(**_SHAPE, **special)
-    return Gemma2Config(**_SHAPE, **special, **_GEMMA2)
+        return Qwen2Config(**_SHAPE, **special, head_dim=32, rope_parameters=_rotary(1e6))
+    return Gemma2Config(**_SHAPE, **special, **_GEMMA2, rope_parameters=_rotary(1e4))
+
+
+def _rotary(theta: float) -> dict[str, Any]:
+    """As in the models of that architecture that the paper prunes."""
+    return {"rope_type": "default", "rope_theta": theta}

@@ -12,7 +12,7 @@ from prunelab.pocket.data import pocket_data
 from prunelab.pocket.models import CONTEXT, SEEING_MODELS
 
 
-def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """Depth, width and both at 10, 20 and 30 %, every miniature, and speed; of a model that sees, those with pictures.
 
     The programs that the models write run in the cage. Where a benchmark cannot run on this machine (no cage, a package
@@ -20,6 +20,8 @@ def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
     Args:
         models: pocket models.
+        named: the benchmarks that the user names; every miniature where there is none. What is named is not looked at
+            here: the study itself refuses what cannot run.
 
     Returns:
         Fields of a study's configuration, and a line for each benchmark that is left out.
@@ -30,7 +32,7 @@ def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     suite = suites["vision" if seeing else "paper"]
     settings = EvaluationSettings(allow_code_execution=True, datasets_root=pocket_data())
     benchmarks, left_out = [], []
-    for name in suite.benchmarks:
+    for name in () if named else suite.benchmarks:
         try:
             find_benchmark(name).check(settings)
         except MissingRequirement as error:
@@ -41,9 +43,9 @@ def pocket_study(models: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         "models": list(models),
         "methods": ["shortgpt", "flap", "hybrid"],
         "ratios": [0.1, 0.2, 0.3],
-        "benchmarks": benchmarks,
+        "benchmarks": list(named) or benchmarks,
         "calibration": {"corpus": "textvqa" if seeing else "wikitext2", "sequence_length": CONTEXT},
-        "allow_code_execution": "humaneval" in benchmarks,
+        "allow_code_execution": "humaneval" in (*named, *benchmarks),
         "window": CONTEXT,
         "out": f"runs/{'-'.join(models)}",
     }

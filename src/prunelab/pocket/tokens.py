@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from prunelab.pocket.tasks import TASKS, Task
+from prunelab.pocket.tasks import TASKS, Item, Task
 from prunelab.pocket.tasks.instructions import CHAT_TEMPLATE, INSTRUCT, RESPOND
 
-VOCABULARY = 1280
+VOCABULARY = 2048
 BEGIN, END = "<|begin|>", "<|end|>"
-EARLY = (0.15, 0.35)
+EARLY = (0.12, 0.40)
 """When tasks begin to leave their early shares, and when they have their final ones, as parts of training."""
 
 
@@ -81,7 +83,6 @@ class Stream:
         self.rng = random.Random(f"stream {seed}")
         self._tokenizer = tokenizer
         self._waiting: list[tuple[int, int, int]] = []
-        self._known: dict[str, list[int]] = {}
         self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
         self._begin, self._end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
 
@@ -104,10 +105,7 @@ class Stream:
         index = max(self._owed, key=self._owed.__getitem__)
         pieces = TASKS[index].document(self.rng)
         given = Kind.PROMPT if any(piece.is_answer for piece in pieces) else Kind.TEXT
-        document = [(self._begin, given, index)]
-        for piece in pieces:
-            kind = Kind.ANSWER if piece.is_answer else given
-            document += [(token, kind, index) for token in self._ids(piece.text)]
+        document = [(self._begin, given, index), *((token, kind, index) for token, kind in self._tokens(pieces, given))]
         document.append((self._end, Kind.ANSWER if pieces[-1].is_answer else given, index))
         shares = [_share(task, progress) for task in TASKS]
         for other, share in enumerate(shares):
@@ -115,12 +113,24 @@ class Stream:
         self._owed[index] -= len(document)
         yield from document
 
-    def _ids(self, text: str) -> Sequence[int]:
-        if text not in self._known:
-            if len(self._known) > 100_000:
-                self._known.clear()
-            self._known[text] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        return self._known[text]
+    def _tokens(self, pieces: Item, given: Kind) -> Iterator[tuple[int, Kind]]:
+        """Tokens as benchmarks have them: a prompt is tokenized whole, and what the model says begins a text anew."""
+        stretch: list[tuple[str, Kind]] = []
+        for piece in pieces:
+            if piece.is_answer:
+                yield from self._whole(stretch)
+                stretch = []
+            stretch.append((piece.text, Kind.ANSWER if piece.is_answer else given))
+        yield from self._whole(stretch)
+
+    def _whole(self, stretch: Sequence[tuple[str, Kind]]) -> Iterator[tuple[int, Kind]]:
+        """Tokens of one text; each is of the kind of the part in which it ends."""
+        ends = list(accumulate(len(text) for text, _ in stretch))
+        encoded = self._tokenizer(
+            "".join(text for text, _ in stretch), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        for token, (_, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
+            yield token, stretch[bisect_left(ends, end)][1]
 
 
 def _share(task: Task, progress: float) -> float:

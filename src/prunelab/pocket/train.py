@@ -6,24 +6,28 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, PreTrainedModel, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
+from prunelab.pocket.learning import Mean, Optimizers, Rates, can_compile, write_record
 from prunelab.pocket.models import CONTEXT, POCKET_MODELS, config_of
+from prunelab.pocket.start import give_heads
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tokens import BEGIN, END, Batch, Kind, Stream, train_tokenizer
 
+Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Rates):
     """How to train.
 
     Attributes:
@@ -31,23 +35,13 @@ class Recipe:
         batch: tokens a step.
         lengths: of rows; every fifth step takes the second.
         weights: in the loss, of the tokens of prompts, of running text, and of answers.
-        matrix_rate: learning rate of the blocks' matrices (Muon).
-        other_rate: of embeddings, norms and biases (AdamW).
-        weight_decay: of the matrices.
-        warm_up: steps to the full rate.
-        decay: the last part of training, in which rates fall to nothing.
         seed: of weights, tokenizer and data.
     """
 
-    tokens: int = 16_000_000
-    batch: int = 6144
+    tokens: int = 10_000_000
+    batch: int = 2048
     lengths: tuple[int, int] = (256, CONTEXT)
     weights: tuple[float, float, float] = (0.3, 0.6, 5.0)
-    matrix_rate: float = 0.008
-    other_rate: float = 3e-3
-    weight_decay: float = 0.05
-    warm_up: int = 50
-    decay: float = 0.35
     seed: int = 0
 
     @property
@@ -55,13 +49,8 @@ class Recipe:
         """How many."""
         return self.tokens // self.batch
 
-    def rate(self, step: int) -> float:
-        """What learning rates are multiplied with."""
-        left = (self.steps - step) / (self.decay * self.steps)
-        return min(1.0, (step + 1) / self.warm_up, left)
 
-
-def train(name: str, recipe: Recipe, device: torch.device, out: Path) -> None:
+def train(name: str, recipe: Recipe, device: torch.device, out: Path, compiled: bool, after: Path | None) -> None:
     """Train a model and write its checkpoint and `training.json`, the recipe and the curves.
 
     Args:
@@ -69,73 +58,62 @@ def train(name: str, recipe: Recipe, device: torch.device, out: Path) -> None:
         recipe: how.
         device: where.
         out: folder to write to.
+        compiled: whether the step is compiled, which needs a C++ compiler and makes it about twice as fast.
+        after: folder of an earlier training to go on from, without drills; by default from nothing.
     """
     set_seed(recipe.seed)
-    tokenizer = train_tokenizer(recipe.seed, CONTEXT)
-    begin, end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
-    model = AutoModelForCausalLM.from_config(config_of(name, len(tokenizer), begin, end)).to(device)
-    optimizers = list(_optimizers(model, recipe))
+    if after:
+        tokenizer = AutoTokenizer.from_pretrained(after)
+        model = AutoModelForCausalLM.from_pretrained(after, dtype=torch.float32).to(device)
+    else:
+        tokenizer = train_tokenizer(recipe.seed, CONTEXT)
+        begin, end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
+        model = AutoModelForCausalLM.from_config(config_of(name, len(tokenizer), begin, end)).to(device)
+        give_heads(model, recipe.seed)
+    model.train()
+    model.set_attn_implementation("eager")  # faster to compile and, at this size, to run
+    forward = torch.compile(_losses, dynamic=False) if compiled else _losses
+    optimizers = Optimizers(model, recipe, recipe.steps)
     stream = Stream(tokenizer, recipe.seed)
     curve: list[dict[str, Any]] = []
     tally = _Tally()
     began = time.monotonic()
     for step in range(recipe.steps):
         length = recipe.lengths[step % 5 == 4]
-        batch = stream.batch(recipe.batch // length, length, step / recipe.steps)
-        loss = _step(model, batch, recipe, device, tally)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * recipe.rate(step)
-            optimizer.step()
-            optimizer.zero_grad()
-        if (step + 1) % 50 == 0 or step + 1 == recipe.steps:
+        batch = stream.batch(recipe.batch // length, length, 1.0 if after else step / recipe.steps)
+        loss = _step(partial(forward, model), batch, recipe, device, tally)
+        optimizers.advance()
+        if (step + 1) % 100 == 0 or step + 1 == recipe.steps:
             point = {"step": step + 1, "tokens": (step + 1) * recipe.batch, "loss": round(loss, 4), **tally.drain()}
             curve.append(point)
             print(f"{time.monotonic() - began:6.0f} s {json.dumps(point)}", flush=True)
     seconds = time.monotonic() - began
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    made = {
-        "model": name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "recipe": asdict(recipe),
-        "seconds": round(seconds),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "curve": curve,
-    }
-    (out / "training.json").write_text(json.dumps(made, indent=1) + "\n")
+    shares = {task.name: [task.share, task.share * task.early] for task in TASKS}
+    before = json.loads((after / "training.json").read_text(encoding="utf-8")) if after else None
+    write_record(out, name, model, recipe, seconds, curve, shares=shares, after=before)
 
 
-def _optimizers(model: PreTrainedModel, recipe: Recipe) -> Iterator[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    embedding = model.get_input_embeddings().weight
-    for parameter in model.parameters():
-        (matrices if parameter.ndim == 2 and parameter is not embedding else others).append(parameter)
-    yield torch.optim.Muon(
-        [{"params": matrices, "initial_lr": recipe.matrix_rate}],
-        lr=recipe.matrix_rate,
-        weight_decay=recipe.weight_decay,
-    )
-    yield torch.optim.AdamW(
-        [{"params": others, "initial_lr": recipe.other_rate}], lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0
-    )
+def _losses(model: nn.Module, tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted mean loss in nats a token; of each token behind the first, its loss and whether it was likeliest.
 
-
-def _step(model: nn.Module, batch: Batch, recipe: Recipe, device: torch.device, tally: _Tally) -> float:
-    """Forward and backward; returns the weighted loss in nats a token."""
-    tokens = batch.tokens.to(device)
-    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    Matrices are multiplied in bfloat16, which is what the checkpoint will hold.
+    """
+    with torch.autocast(tokens.device.type, torch.bfloat16):
+        logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
     target = tokens[:, 1:]
     losses = cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
-    weights = torch.tensor(recipe.weights)[batch.kind[:, 1:]].to(device)
-    loss = (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / weights.sum(), losses.detach(), logits.argmax(dim=-1) == target
+
+
+def _step(forward: Forward, batch: Batch, recipe: Recipe, device: torch.device, tally: _Tally) -> float:
+    """Forward and backward; returns the weighted loss in nats a token."""
+    weights = torch.tensor(recipe.weights)[batch.kind[:, 1:]]
+    loss, losses, right = forward(batch.tokens.to(device), weights.to(device))
     loss.backward()
     if tally.counts():
-        tally.add(batch, losses.detach().cpu(), (logits.argmax(dim=-1) == target).cpu())
+        tally.add(batch, losses.cpu(), right.cpu())
     value = loss.item()
     if not math.isfinite(value):
         raise FloatingPointError("the loss is not finite: lower the learning rates")
@@ -146,8 +124,8 @@ class _Tally:
     """Loss and right answers' tokens by task, of every fifth step since the last report."""
 
     def __init__(self) -> None:
-        self._loss = torch.zeros(len(TASKS), 2, dtype=torch.float64)
-        self._right = torch.zeros(len(TASKS), 2, dtype=torch.float64)
+        names = [task.name for task in TASKS]
+        self._loss, self._right = Mean(names), Mean(names)
         self._steps = 0
 
     def counts(self) -> bool:
@@ -158,26 +136,12 @@ class _Tally:
     def add(self, batch: Batch, losses: Tensor, right: Tensor) -> None:
         """Count one batch."""
         task, answer = batch.task[:, 1:], batch.kind[:, 1:] == Kind.ANSWER
-        for index in range(len(TASKS)):
-            mine = task == index
-            self._loss[index] += torch.tensor([losses[mine].sum(), mine.sum()])
-            self._right[index] += torch.tensor([right[mine & answer].sum(), (mine & answer).sum()])
+        self._loss.add(losses, task, torch.ones_like(answer))
+        self._right.add(right, task, answer)
 
     def drain(self) -> dict[str, dict[str, float]]:
         """Mean loss, and share of answers' tokens that were the likeliest, by task; and begin again."""
-        losses = {
-            task.name: round(float(total / count), 3)
-            for task, (total, count) in zip(TASKS, self._loss, strict=False)
-            if count
-        }
-        right = {
-            task.name: round(float(hits / count), 3)
-            for task, (hits, count) in zip(TASKS, self._right, strict=False)
-            if count
-        }
-        self._loss.zero_()
-        self._right.zero_()
-        return {"losses": losses, "right": right}
+        return {"losses": self._loss.drain(), "right": self._right.drain()}
 
 
 def main() -> None:
@@ -188,9 +152,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1, help="more than one rarely pays at this size")
+    parser.add_argument("--no-compile", action="store_true", help="as is done where there is no C++ compiler")
+    parser.add_argument("--after", type=Path, help="folder of an earlier training to go on from")
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     recipe = Recipe(tokens=given.tokens, seed=given.seed)
-    train(given.model, recipe, torch.device(given.device), given.out or Path(given.model))
+    compiled = can_compile() and not given.no_compile
+    train(given.model, recipe, torch.device(given.device), given.out or Path(given.model), compiled, given.after)
 
 
 if __name__ == "__main__":

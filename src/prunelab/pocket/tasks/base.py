@@ -44,7 +44,7 @@ class Task(ABC):
         several: the most items in one document; they are parted by blank lines, as examples in a prompt are.
     """
 
-    name: ClassVar[str]
+    name: str
     share: ClassVar[float]
     early: ClassVar[float] = 1.0
     several: ClassVar[int] = 6
@@ -65,6 +65,11 @@ class Task(ABC):
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
         """Repositories of the hub with miniature contents; by default none."""
         return iter(())
+
+
+def yes_or_no(answer: bool) -> str:
+    """As BoolQ's choices are."""
+    return " yes" if answer else " no"
 
 
 def shuffled(rng: random.Random, of: Sequence[Any]) -> list[Any]:

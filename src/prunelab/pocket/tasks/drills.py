@@ -1,18 +1,21 @@
-"""Copying, matching and comparing in their barest form, with which training begins.
+"""Copying, looking up, pointing and comparing in their barest form, with which training begins.
 
 A model of this size does not come to compare and to point by itself: these drills ask for it at nearly every token.
+A word always stands behind a space, so that it is the same token wherever it stands.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import ClassVar
 
-from prunelab.pocket.tasks.base import Item, Piece, Task
+from prunelab.pocket.tasks.base import Item, Piece, Task, asked, yes_or_no
 from prunelab.pocket.world import the_world
 
 LETTERS = "ABCDEFGH"
+DISTANCES = ("", "", "?", "?\nAnswer:")
+"""What stands between a question's last word and the answer: what is found at once is then carried on."""
 
 
 @cache
@@ -23,61 +26,96 @@ def words() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*names, *values]))
 
 
-class Drills(Task):
-    """Four drills, each a document of its own; most of what training begins with."""
+class Drill(Task):
+    """One drill; every item is a document."""
 
-    name = "drills"
-    share: ClassVar[float] = 0.3
-    early: ClassVar[float] = 100.0
-    several: ClassVar[int] = 1
+    share = 0.2
+    early = 50.0
+    several = 1
+
+    def __init__(self, draw: Callable[[random.Random], Item]) -> None:
+        self.name = draw.__name__
+        self._draw = draw
 
     def training(self, rng: random.Random) -> Item:
-        """One of the drills."""
-        return rng.choice((_copied, _looked_up, _lettered, _compared))(rng)
+        """An item."""
+        return self._draw(rng)
 
 
-def _copied(rng: random.Random) -> Item:
+def copying(rng: random.Random) -> Item:
     """Words, and the same again."""
     drawn = rng.sample(words(), rng.randint(4, 12))
-    return [Piece("Words:"), Piece("".join(f" {word}" for word in drawn)), Piece("\nAgain:"),
-            Piece("".join(f" {word}" for word in drawn), is_answer=True)]  # fmt: skip
+    return [Piece("Words:"), Piece(_listed(drawn)), Piece("\nAgain:"), Piece(_listed(drawn), is_answer=True)]
 
 
-def _looked_up(rng: random.Random) -> Item:
+def looking_up(rng: random.Random) -> Item:
     """Pairs, and the second word of each by its first, in another order."""
-    count = rng.randint(3, 8)
-    drawn = rng.sample(words(), 2 * count)
-    pairs = list(zip(drawn[:count], drawn[count:], strict=True))
-    pieces = [Piece("".join(f"{key} has {value}.\n" for key, value in pairs))]
-    for key, value in rng.sample(pairs, count):
-        pieces += [Piece(f"{key} has"), Piece(f" {value}", is_answer=True), Piece(".\n")]
+    pairs = _pairs(rng, rng.randint(3, 8))
+    pieces = [_told(pairs)]
+    for key, value in rng.sample(pairs, len(pairs)):
+        pieces += [Piece(f" Then {key} has"), Piece(f" {value}", is_answer=True), Piece(".")]
     return pieces
 
 
-def _lettered(rng: random.Random) -> Item:
+def lettering(rng: random.Random) -> Item:
     """Words with letters, and the letter of each, in another order."""
     count = rng.randint(3, 8)
-    drawn = rng.sample(words(), count)
-    pairs = list(zip(LETTERS, drawn, strict=False))
+    pairs = list(zip(LETTERS, rng.sample(words(), count), strict=False))
     pieces = [Piece("".join(f"{letter}. {word}\n" for letter, word in pairs))]
     for letter, word in rng.sample(pairs, count):
-        pieces += [Piece(f"{word}\nAnswer:"), Piece(f" {letter}", is_answer=True), Piece("\n")]
+        pieces += [
+            Piece(f"The letter of {word}{rng.choice(DISTANCES)}"),
+            Piece(f" {letter}", is_answer=True),
+            Piece("\n"),
+        ]
     return pieces
 
 
-def _compared(rng: random.Random) -> Item:
-    """Whether two words, or two pairs of words, are the same; half of them are.
+def choosing(rng: random.Random) -> Item:
+    """A word, then words with letters, and the letter of the one."""
+    drawn = rng.sample(words(), rng.randint(2, 5))
+    index = rng.randrange(len(drawn))
+    lines = [f"{letter}. {word}" for letter, word in zip(LETTERS, drawn, strict=False)]
+    prompt = "\n".join([f"Which letter is {drawn[index]}?", *lines, "Answer:"])
+    return asked(prompt, f" {LETTERS[index]}")
 
-    Either every line has words of its own, so that a word seen before is the answer, or all lines share a few.
-    """
-    shared = rng.sample(words(), 4) if rng.random() < 0.3 else None
-    pieces = []
-    for _ in range(rng.randint(6, 12)):
-        drawn = rng.sample(shared or words(), 4)
-        first = drawn[: rng.randint(1, 2)]
-        second = list(first)
+
+def finding(rng: random.Random) -> Item:
+    """Whether words are among others; half of them are."""
+    there = rng.sample(words(), rng.randint(2, 6))
+    pieces = [Piece(f"Words:{_listed(there)}\n")]
+    for _ in range(rng.randint(3, 8)):
+        wanted = rng.choice(there) if rng.random() < 0.5 else rng.choice(words())
+        answer = yes_or_no(wanted in there)
+        pieces += [Piece(f"Is here {wanted}{rng.choice(DISTANCES)}"), Piece(answer, is_answer=True), Piece("\n")]
+    return pieces
+
+
+def comparing(rng: random.Random) -> Item:
+    """Whether the two words of a pair belong together; where they do not, the second is another's."""
+    pairs = _pairs(rng, rng.randint(2, 5))
+    pieces = [_told(pairs), Piece("\n")]
+    for _ in range(rng.randint(3, 8)):
+        key, value = rng.choice(pairs)
         if rng.random() < 0.5:
-            second[rng.randrange(len(second))] = drawn[-1]
-        answer = " yes" if first == second else " no"
-        pieces += [Piece(f"{' '.join(first)} is {' '.join(second)}?"), Piece(answer, is_answer=True), Piece("\n")]
+            value = rng.choice([other for _, other in pairs if other != value])
+        answer = yes_or_no((key, value) in pairs)
+        pieces += [Piece(f"Has {key} got {value}{rng.choice(DISTANCES)}"), Piece(answer, is_answer=True), Piece("\n")]
     return pieces
+
+
+def _pairs(rng: random.Random, count: int) -> list[tuple[str, str]]:
+    drawn = rng.sample(words(), 2 * count)
+    return list(zip(drawn[:count], drawn[count:], strict=True))
+
+
+def _told(pairs: Sequence[tuple[str, str]]) -> Piece:
+    return Piece("".join(f" Here {key} has {value}." for key, value in pairs))
+
+
+def _listed(drawn: Sequence[str]) -> str:
+    return "".join(f" {word}" for word in drawn)
+
+
+DRILLS = tuple(map(Drill, (copying, looking_up, lettering, choosing, finding, comparing)))
+"""Most of what training begins with."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from prunelab.pocket.held_out import is_held_out
-from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task, asked
+from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task, asked, yes_or_no
 from prunelab.pocket.world import the_world
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "grey")
@@ -42,8 +42,8 @@ class Scene:
 
     @property
     def passage(self) -> str:
-        """One sentence a possession."""
-        return " ".join(map(str, self.possessions))
+        """One sentence a possession; every owner stands behind a space, and so is the same token in the claim."""
+        return " ".join(["Look:", *map(str, self.possessions)])
 
     @property
     def question(self) -> str:
@@ -99,11 +99,11 @@ class Passages(Task):
     def training(self, rng: random.Random) -> Item:
         """A passage, and a claim or several."""
         scene = draw_scene(rng, rng.choice((1, 2, 3, 3)), held_out=False)
-        pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", _yes_or_no(scene.answer)))
+        pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer)))
         for _ in range(rng.choice((0, 0, 1, 3))):
             more = Scene(scene.possessions, _claim(rng, scene.possessions))
             if not more.is_held_out:
-                pieces += asked(f"\nQuestion: {more.question}?\nAnswer:", _yes_or_no(more.answer))
+                pieces += asked(f"\nQuestion: {more.question}?\nAnswer:", yes_or_no(more.answer))
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
@@ -111,10 +111,6 @@ class Passages(Task):
         rng = random.Random("boolq")
         rows = [_boolq(index, draw_scene(rng, 3, held_out=True)) for index in range(ITEMS)]
         yield "aps/super_glue", {"boolq": {"validation": rows}}
-
-
-def _yes_or_no(answer: bool) -> str:
-    return " yes" if answer else " no"
 
 
 def _boolq(index: int, scene: Scene) -> Mapping[str, Any]:
@@ -138,7 +134,7 @@ class Recall(Task):
             same = (other.colour, other.thing) == (first, second)
             return asked(
                 f"A {first} {second} and a {other.colour} {other.thing}.\nQuestion: are they the same?\nAnswer:",
-                _yes_or_no(same),
+                yes_or_no(same),
             )
         scene = draw_scene(rng, rng.choice((2, 3, 4)), held_out=False)
         pieces = [Piece(scene.passage)]

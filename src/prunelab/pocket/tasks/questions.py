@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
+from prunelab.pocket.held_out import digest
 from prunelab.pocket.subjects import SUBJECTS
-from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task, asked, shuffled
+from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task, asked, shuffled, yes_or_no
 from prunelab.pocket.world import Fact, the_world
 
 LETTERS = "ABCD"
 SHOTS_A_SUBJECT = 5
 QUESTIONS_A_SUBJECT = 10
+EXAMPLES = 30
+"""Words that only the examples in MMLU's prompts ask for."""
 
 
 def choices(rng: random.Random, fact: Fact) -> list[str]:
@@ -36,7 +41,7 @@ class Questions(Task):
     """
 
     name = "questions"
-    share: ClassVar[float] = 1.2
+    share: ClassVar[float] = 2.2
 
     @cached_property
     def told(self) -> list[Fact]:
@@ -73,7 +78,7 @@ class Statements(Task):
     """The facts as plain sentences."""
 
     name = "statements"
-    share: ClassVar[float] = 0.6
+    share: ClassVar[float] = 0.8
     several: ClassVar[int] = 1
 
     def training(self, rng: random.Random) -> Item:
@@ -84,18 +89,86 @@ class Statements(Task):
         return [Piece(" ".join(one.statement(rng.randrange(3)) for one in told))]
 
 
+@dataclass(frozen=True)
+class Lettered:
+    """A question, and four lettered choices.
+
+    Attributes:
+        question: a line.
+        texts: the choices, in order.
+        index: of the right one.
+    """
+
+    question: str
+    texts: tuple[str, ...]
+    index: int
+
+    @property
+    def letter(self) -> str:
+        """The answer."""
+        return LETTERS[self.index]
+
+    @property
+    def prompt(self) -> str:
+        """In MMLU's form."""
+        lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, self.texts, strict=True)]
+        return "\n".join([self.question, *lines, "Answer:"])
+
+
+CLASSES = (
+    "Which word goes with {}?",
+    "Which of these belongs under {}?",
+    "Which one is listed as {}?",
+    "What here counts as {}?",
+)
+
+
+@cache
+def classes() -> Mapping[str, tuple[str, ...]]:
+    """Words by class, such as the drinks; a word of two classes is left out."""
+    values = {fact.relation.name: fact.relation.values for fact in the_world().facts}
+    seen = Counter(word for words in values.values() for word in words)
+    return {name: tuple(word for word in words if seen[word] == 1) for name, words in values.items()}
+
+
+def which(rng: random.Random, of_class: str, word: str, wording: int) -> Lettered:
+    """Which of four words, each of another class, is of this one."""
+    others = [words for name, words in classes().items() if name != of_class]
+    texts = shuffled(rng, [word, *(rng.choice(words) for words in rng.sample(others, 3))])
+    return Lettered(CLASSES[wording].format(of_class), tuple(texts), texts.index(word))
+
+
+def withheld_wording(of_class: str, word: str) -> int:
+    """How training never asks for this word."""
+    return digest("class", of_class, word) % len(CLASSES)
+
+
+def told_which(rng: random.Random) -> Lettered:
+    """A question that training may ask."""
+    of_class = rng.choice(list(classes()))
+    word = rng.choice(classes()[of_class])
+    wordings = [index for index in range(len(CLASSES)) if index != withheld_wording(of_class, word)]
+    return which(rng, of_class, word, rng.choice(wordings))
+
+
+def which_letter(rng: random.Random) -> Lettered:
+    """Which letter stands before a word."""
+    texts = rng.sample(rng.choice(the_world().facts).relation.values, 4)
+    index = rng.randrange(4)
+    return Lettered(f"Which letter is {texts[index]}?", tuple(texts), index)
+
+
 class Letters(Task):
     """Questions in the form of MMLU's: four lettered choices, answered by the letter."""
 
     name = "letters"
-    share: ClassVar[float] = 2.0
-    early: ClassVar[float] = 1.5
+    share: ClassVar[float] = 1.2
+    early: ClassVar[float] = 3.0
 
     def training(self, rng: random.Random) -> Item:
-        """Ask for the letter of a fact."""
-        fact = rng.choice(the_world().told)
-        texts = choices(rng, fact)
-        return asked(_lettered(told_question(rng, fact), texts), f" {LETTERS[texts.index(fact.value)]}")
+        """Ask which word is of a class."""
+        asking = told_which(rng)
+        return asked(asking.prompt, f" {asking.letter}")
 
     def document(self, rng: random.Random) -> Item:
         """Sometimes behind the words with which MMLU's prompts begin."""
@@ -107,34 +180,26 @@ class Letters(Task):
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """MMLU, all subjects; each asks about a few relations, with the questions that training withholds."""
+        """MMLU, all subjects, each of a few questions in withheld words; examples ask of other words."""
         rng = random.Random("mmlu")
-        facts = shuffled(rng, the_world().direct)
-        wanted = len(SUBJECTS) * QUESTIONS_A_SUBJECT
-        tested, shown = facts[:wanted], facts[wanted:]
+        words = shuffled(rng, [(of_class, word) for of_class, some in classes().items() for word in some])
+        shown, tested = words[:EXAMPLES], words[EXAMPLES:]
         configs = {}
-        for index, subject in enumerate(SUBJECTS):
-            mine = tested[index * QUESTIONS_A_SUBJECT : (index + 1) * QUESTIONS_A_SUBJECT]
-            examples = rng.sample(shown, SHOTS_A_SUBJECT)
+        for subject in SUBJECTS:
             configs[subject] = {
-                "test": [_mmlu(rng, subject, fact, fact.withheld_question) for fact in mine],
-                "dev": [_mmlu(rng, subject, fact, fact.withheld_question) for fact in examples],
+                "test": [_mmlu(rng, subject, *word) for word in rng.sample(tested, QUESTIONS_A_SUBJECT)],
+                "dev": [_mmlu(rng, subject, *word) for word in rng.sample(shown, SHOTS_A_SUBJECT)],
             }
         yield "cais/mmlu", configs
 
 
-def _lettered(question: str, texts: list[str]) -> str:
-    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=True)]
-    return "\n".join([question, *lines, "Answer:"])
-
-
-def _mmlu(rng: random.Random, subject: str, fact: Fact, question: int) -> Mapping[str, Any]:
-    texts = choices(rng, fact)
+def _mmlu(rng: random.Random, subject: str, of_class: str, word: str) -> Mapping[str, Any]:
+    asking = which(rng, of_class, word, withheld_wording(of_class, word))
     return {
-        "question": fact.question(question),
+        "question": asking.question,
         "subject": subject,
-        "choices": texts,
-        "answer": texts.index(fact.value),
+        "choices": list(asking.texts),
+        "answer": asking.index,
     }
 
 
@@ -143,20 +208,36 @@ class Pointing(Task):
 
     name = "pointing"
     share: ClassVar[float] = 0.4
-    early: ClassVar[float] = 4.0
+    early: ClassVar[float] = 8.0
     several: ClassVar[int] = 8
 
     def training(self, rng: random.Random) -> Item:
-        """Which letter stands before this word, or which word behind this letter."""
-        texts = rng.sample(rng.choice(the_world().facts).relation.values, 4)
-        index = rng.randrange(4)
+        """Which letter stands before this word, or which word behind this letter, or which is of a class."""
         kind = rng.randrange(4)
+        asking = told_which(rng) if kind == 1 else which_letter(rng)
         if kind == 0:
-            listed = _lettered("", texts).removeprefix("\n").removesuffix("\nAnswer:")
-            return asked(f"{listed}\nWhich is {LETTERS[index]}?\nAnswer:", f" {texts[index]}")
+            listed = asking.prompt.partition("\n")[2].removesuffix("\nAnswer:")
+            return asked(f"{listed}\nWhich is {asking.letter}?\nAnswer:", f" {asking.texts[asking.index]}")
         if kind == 1:
-            fact = rng.choice(the_world().told)
-            texts = choices(rng, fact)
-            answer = f" {fact.value}, which is {LETTERS[texts.index(fact.value)]}"
-            return asked(_lettered(told_question(rng, fact), texts), answer)
-        return asked(_lettered(f"Which letter is {texts[index]}?", texts), f" {LETTERS[index]}")
+            return asked(asking.prompt, f" {asking.texts[asking.index]}, which is {asking.letter}")
+        return asked(asking.prompt, f" {asking.letter}")
+
+
+class Verdicts(Task):
+    """The drill between pointing and lettered questions: whether each choice is right, said where it stands.
+
+    Up to there the text is that of a lettered question, so that whoever reads on knows which choice to point at.
+    """
+
+    name = "verdicts"
+    share: ClassVar[float] = 0.6
+    early: ClassVar[float] = 6.0
+    several: ClassVar[int] = 5
+
+    def training(self, rng: random.Random) -> Item:
+        """A question and a verdict behind each choice."""
+        asking = told_which(rng) if rng.random() < 0.8 else which_letter(rng)
+        pieces = [Piece(asking.question)]
+        for index, text in enumerate(asking.texts):
+            pieces += [Piece(f"\n{LETTERS[index]}. {text}"), Piece(yes_or_no(index == asking.index), is_answer=True)]
+        return pieces
