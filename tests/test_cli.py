@@ -172,6 +172,7 @@ def test_the_doctor_examines(command: Command, shared: Path) -> None:
     ran = command("doctor", "--datasets-root", shared / "hub")
     assert ran.code == 0
     assert "torch" in ran.out
+    assert "extra gguf" in ran.out
     assert "Salesforce/wikitext" in ran.out
 
 

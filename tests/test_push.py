@@ -66,6 +66,8 @@ def base(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
     folder = tmp_path / "base"
     shutil.copytree(tiny_checkpoint("llama"), folder)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
+    for name in ("LICENSE.txt", "Notice", "USE_POLICY.md"):
+        (folder / name).write_text(f"{name} of the base\n")
     return folder
 
 
@@ -85,6 +87,8 @@ def test_everything_arrives(command: Command, base: Path, corpus: Path, fake: Fa
     assert "sent to https://huggingface.co/me/small" in ran.out
     expected = {"model.safetensors", "config.json", "tokenizer.json", "pruning_plan.json", "modeling_prunelab.py"}
     assert expected <= set(fake.sent)
+    assert fake.sent["LICENSE.txt"] == b"LICENSE.txt of the base\n"
+    assert {"Notice", "USE_POLICY.md"} <= set(fake.sent)
     assert "pytorch_model.bin" not in fake.sent
     fields, body = front_matter(fake.sent["README.md"].decode())
     assert (fields["base_model"], fields["license"]) == ("org/base", "apache-2.0")

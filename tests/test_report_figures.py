@@ -174,10 +174,16 @@ def test_matplotlib_draws_the_same_numbers(charts: dict[str, Chart], tmp_path: P
                 continue
             lines = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
             for series in panel.series:
-                points = [*series.points, series.points[0]] if isinstance(panel, Radar) else series.points
-                assert np.asarray(lines[series.name].get_ydata()).tolist() == [p.y for p in points]
+                x, y = (np.asarray(data) for data in lines[series.name].get_data())
                 if isinstance(panel, Panel):
-                    assert np.asarray(lines[series.name].get_xdata()).tolist() == [p.x for p in points]
+                    assert [x.tolist(), y.tolist()] == [[p.x for p in series.points], [p.y for p in series.points]]
+                else:
+                    closed = [*series.points, series.points[0]]
+                    assert np.hypot(x, y) == pytest.approx([p.y for p in closed]), "how far from the middle"
+                    turns = np.degrees(np.arctan2(x, y)) % 360
+                    assert turns == pytest.approx([360 * p.x / len(panel.axes) for p in closed]), (
+                        "from the top, clockwise"
+                    )
     files = write_chart(charts["pass_at_1"], tmp_path)
     assert [path.name for path in files] == ["pass_at_1.svg", "pass_at_1.png"]
     again = write_chart(charts["pass_at_1"], tmp_path / "again")

@@ -196,7 +196,7 @@ def test_a_study_from_a_file_with_options_over_it(
     ("text", "message"),
     [
         ("models: [x]\n\nmethod: [flap]\n", "grid.yaml, line 3: method: no such key; known are models, methods"),
-        ("models: [x]\nratios:\n - 0.2\n - 1.5\n", "grid.yaml, line 2: ratios: ratio 1.5 is not possible"),
+        ("models: [x]\nratios:\n - 0.2\n - 1.5\n", "grid.yaml, line 4: ratios: ratio 1.5 is not possible"),
         ("models: [x]\nseeds:\n - 0\n - -1\n", "grid.yaml, line 4: seeds.1: "),
         (
             "models:\n- path: x\n  benchmarks: [bolq]\n",

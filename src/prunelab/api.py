@@ -159,6 +159,7 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
         InvalidRequest: an unknown field or a value that is not possible.
         PrunelabError: what is missing, before anything is computed.
     """
+    from prunelab.benchmarks.suites import expand
     from prunelab.config import study_config
     from prunelab.pocket.models import checkpoint_of
     from prunelab.pocket.study import pocket_study
@@ -167,7 +168,8 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
     chosen = _listed(models)
     known: dict[str, Any] = {"models": chosen}
     if all(checkpoint_of(name) for name in chosen):
-        known, _ = pocket_study(chosen or ["pocket-llama"])
+        named, _ = expand(_listed(fields.get("suites", ())), _listed(fields.get("benchmarks", ())))
+        known, _ = pocket_study(chosen or ["pocket-llama"], named)
         if "suites" in fields:
             known.pop("benchmarks", None)
     return run_study(study_config({**known, **fields}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -240,7 +241,7 @@ def study_config(fields: dict[str, Any], source: str = "the study", file: Path |
         return StudyConfig.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        place = first["loc"]
+        place: tuple[int | str, ...] = first["loc"]
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = _NESTED.get(str(place[0]) if len(place) > 1 else "", StudyConfig)
@@ -257,7 +258,30 @@ def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> 
     written = read_config(file)
     if key not in written or written[key] != fields.get(key):
         return ""
-    return f", line {line_of(file.read_text(encoding='utf-8'), place)}"
+    return f", line {line_of(file.read_text(encoding='utf-8'), _narrowed(place, fields))}"
+
+
+def _narrowed(place: Sequence[int | str], fields: Mapping[str, Any]) -> Sequence[int | str]:
+    """The place of the item that is wrong by itself, where it is a list that was refused."""
+    copy = deepcopy(dict(fields))
+    above: Any = copy
+    try:
+        for part in place[:-1]:
+            above = above[part]
+        items = above[place[-1]]
+    except (KeyError, IndexError, TypeError):
+        return place
+    for number, item in enumerate(items if isinstance(items, list) else ()):
+        above[place[-1]] = [item]
+        try:
+            StudyConfig.model_validate(copy)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if (first["loc"] or (first["msg"].removeprefix("Value error, ").split(":")[0],))[: len(place)] == tuple(
+                place
+            ):
+                return (*place, number)
+    return place
 
 
 def read_config(path: Path) -> dict[str, Any]:

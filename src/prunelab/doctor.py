@@ -22,6 +22,8 @@ from prunelab.loading import best_device
 from prunelab.prune import cache_folder
 
 PACKAGES = ("torch", "transformers", "safetensors", "datasets", "lm-eval")
+EXTRAS = {"ifeval": "langdetect", "gguf": "gguf", "ray": "ray", "mlflow": "mlflow", "wandb": "wandb"}
+"""What can be installed besides, with a package that each brings."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
             yield Finding(package, version(package))
         except PackageNotFoundError:
             yield Finding(package, "missing", f"pip install {package}")
+    for extra, package in EXTRAS.items():
+        try:
+            yield Finding(f"extra {extra}", f"{package} {version(package)}")
+        except PackageNotFoundError:
+            yield Finding(f"extra {extra}", "not installed", f"pip install '.[{extra}]', where it is wanted")
     memory = psutil.virtual_memory()
     yield Finding("device", str(best_device()), "" if torch.cuda.is_available() else "a CPU works, slowly")
     yield Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")

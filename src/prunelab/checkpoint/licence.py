@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ FREE = frozenset(
      "cc-by-sa-4.0", "unlicense", "isc", "afl-3.0", "artistic-2.0", "zlib"}
 )  # fmt: skip
 """Licences that ask for nothing but their own text and the authors' names; every other one is named to the user."""
+
+TEXTS = ("licen[cs]e*", "notice*", "use_policy*")
+"""Files that hold a licence's own words, whatever their case."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,18 @@ def licence_beside(folder: Path) -> Licence | None:
     """The licence that a folder's model card names."""
     card = folder / "README.md"
     return licence_in(front_matter(card.read_text(encoding="utf-8"))[0]) if card.is_file() else None
+
+
+def copy_texts(base: Path, folder: Path) -> list[str]:
+    """Put the base's licence, notices and rules of use beside what is made from it; gives the files' names.
+
+    Nothing is copied where the base is no folder, such as a model of the hub, which is loaded without these files.
+    """
+    texts = [path for path in sorted(base.iterdir()) if _is_text(path)] if base.is_dir() else []
+    for path in texts:
+        shutil.copyfile(path, folder / path.name)
+    return [path.name for path in texts]
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and any(fnmatch(path.name.lower(), pattern) for pattern in TEXTS)

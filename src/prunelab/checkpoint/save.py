@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.checkpoint.card import model_card
+from prunelab.checkpoint.licence import copy_texts
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
@@ -22,7 +23,7 @@ PROCESSOR_FILES = (
 def save_checkpoint(
     pruned: LanguageModel, plan: PruningPlan, out: Path, *, command: str = "", overwrite: bool = False
 ) -> None:
-    """Write the pruned model with its tokenizer, generation config, plan and card; whole or not at all.
+    """Write the pruned model with tokenizer, generation config, plan, card and the base's licence; whole or not at all.
 
     A model whose blocks have widths of their own brings `modeling_prunelab.py` along, named in its config's `auto_map`.
 
@@ -56,6 +57,7 @@ def save_model(model: LanguageModel, out: Path, overwrite: bool = False) -> Iter
         model.model.save_pretrained(aside)
         model.tokenizer.save_pretrained(aside)
         save_processor(model, aside)
+        copy_texts(Path(str(model.model.name_or_path)), aside)
         yield aside
 
 

@@ -78,6 +78,7 @@ class Evidence:
     def __init__(self, run: Run, judged: Iterable[str] = PAPER_METHODS) -> None:
         self.run = run
         self.judged = tuple(judged)
+        self._versus: dict[tuple[Pair, str], Trial | None] = {}
 
     @cached_property
     def models(self) -> list[str]:
@@ -191,7 +192,12 @@ class Evidence:
         return [one for one in found if one is not None]
 
     def versus(self, pair: Pair, benchmark: str) -> Trial | None:
-        """The first cut's figure minus the second's, tested on the same samples."""
+        """The first cut's figure minus the second's, tested on the same samples; several claims ask for the same."""
+        if (pair, benchmark) not in self._versus:
+            self._versus[pair, benchmark] = self._tested(pair, benchmark)
+        return self._versus[pair, benchmark]
+
+    def _tested(self, pair: Pair, benchmark: str) -> Trial | None:
         one, other = (self.measured(cut, benchmark) for cut in (pair.first, pair.second))
         found = compared(benchmark, one, other)
         if found is None:

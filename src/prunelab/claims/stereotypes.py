@@ -24,10 +24,12 @@ from prunelab.scoring_rules.stereoset import (
 from prunelab.significance import mean, paired_bootstrap
 
 STEREOSET = "stereoset"
+COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
+"""Of a term, for each figure."""
 MARGIN = 5.0
 """Points of ICAT, and of LMS, that "about where it was" allows."""
-Terms: TypeAlias = Mapping[str, pd.DataFrame]
-"""The target terms of every domain, and of all of them."""
+Terms: TypeAlias = Mapping[tuple[str, str], pd.DataFrame]
+"""What a domain's target terms, or all, give for a figure."""
 Both: TypeAlias = tuple[Terms, Terms]
 """The dense model's and the cut's."""
 
@@ -65,13 +67,13 @@ def _terms(evidence: Evidence, of: str | Cut) -> Terms | None:
     if one is None or one.samples is None or not set(SENTENCES) <= set(one.samples):
         return None
     examples = compared(one.samples)
-    return {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
+    found = {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
+    return {(domain, metric): terms[columns] for domain, terms in found.items() for metric, columns in COLUMNS.items()}
 
 
 def _change(terms: Both, cut: Cut, domain: str, metric: str) -> Trial | None:
     """A domain's ICAT or LMS, resampled by target term."""
-    columns = ["lms", "ss"] if metric == "icat" else [metric]
-    before, after = (one[domain][columns] for one in terms)
+    before, after = (one[domain, metric] for one in terms)
     if not len(before) or not before.index.equals(after.index):
         return None
     found = paired_bootstrap(before, after, icat_statistic if metric == "icat" else mean, seed=0)

@@ -62,6 +62,7 @@ def study(
     datasets_root: DatasetsRoot = None,
 ) -> None:
     """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
+    from prunelab.benchmarks.suites import expand
     from prunelab.config import read_config, study_config
     from prunelab.live_view import LiveView
     from prunelab.pocket.models import checkpoint_of
@@ -82,11 +83,10 @@ def study(
     if temperature is not None:  # 0 is one, too
         fields["temperature"] = temperature
     if config is None and all(checkpoint_of(name) for name in model or []):
-        pocket, left_out = pocket_study(model or ["pocket-llama"])
+        pocket, left_out = pocket_study(model or ["pocket-llama"], expand(suite or (), benchmark or ())[0])
         fields = {**pocket, **fields}
-        if not benchmark and not suite:
-            for line in left_out:
-                err.print(f"[yellow]note:[/yellow] {escaped(line)}")
+        for line in left_out:
+            err.print(f"[yellow]note:[/yellow] {escaped(line)}")
     if suite and not benchmark:
         fields.pop("benchmarks", None)
     if benchmark and not suite:

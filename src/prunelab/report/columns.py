@@ -122,6 +122,9 @@ def strategy_of(method: str) -> str:
     return methods[method].strategy if method in methods else "other"
 
 
+PAPERS = ("shortgpt", "flap", "hybrid")
+
+
 def is_baseline(method: str) -> bool:
     """Whether a method is only there for others to be compared with."""
     return method in methods and methods[method].source == "baseline"
@@ -134,8 +137,11 @@ def series_name(method: str) -> str:
 
 
 def marker_of(method: str) -> str:
-    """A method's marker, the same in every figure; within a strategy those of baselines come last."""
+    """A method's marker, the same in every figure; in a strategy the paper's come first and those of baselines last."""
     strategy = strategy_of(method)
-    alike = sorted((name for name in methods if methods[name].strategy == strategy), key=is_baseline)
+    alike = sorted(
+        (name for name in methods if methods[name].strategy == strategy),
+        key=lambda name: (is_baseline(name), name not in PAPERS),
+    )
     markers = MARKERS.get(strategy, ("circle",))
     return markers[alike.index(method) % len(markers)] if method in alike else markers[-1]

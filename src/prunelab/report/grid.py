@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import mean, stdev
+from statistics import fmean, stdev
 
 from prunelab.comparison import Difference
 from prunelab.errors import InvalidRequest
@@ -60,12 +60,12 @@ class Entry:
     measurements: tuple[Measurement, ...]
     differences: tuple[Difference, ...] = ()
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The mean over seeds."""
-        return mean(m.value for m in self.measurements)
+        return fmean(m.value for m in self.measurements)
 
-    @property
+    @cached_property
     def spread(self) -> float | None:
         """The sample standard deviation over seeds; None for a single one."""
         return stdev(m.value for m in self.measurements) if len(self.measurements) > 1 else None
@@ -78,7 +78,7 @@ class Entry:
     @property
     def achieved(self) -> float:
         """The removed share."""
-        return mean(m.achieved_ratio for m in self.measurements)
+        return fmean(m.achieved_ratio for m in self.measurements)
 
     @property
     def is_seen(self) -> bool:
@@ -86,9 +86,9 @@ class Entry:
         return len(self.measurements) == 1 and any(d.comparison.significant for d in self.differences)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
-    """Every primary figure by cut and column.
+    """Every primary figure by cut and column; a grid equals itself alone.
 
     Attributes:
         models: in the order of the study.
@@ -128,7 +128,7 @@ class Grid:
     def achieved(self, cut: Cut) -> float:
         """The removed share, the mean over seeds."""
         found = {m.seed: m.achieved_ratio for m in self._of(cut)}
-        return mean(found.values())
+        return fmean(found.values())
 
     def seeds(self, cut: Cut) -> int:
         """How many seeds there are."""

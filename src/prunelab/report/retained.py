@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from statistics import mean
+from functools import lru_cache
+from statistics import fmean
 
 from prunelab.report.columns import Column
 from prunelab.report.grid import Cut, Entry, Grid
@@ -60,10 +61,11 @@ def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:
         if share is None:
             return None
         found.append(share)
-    return mean(found) if found else None
+    return fmean(found) if found else None
 
 
-def judging(grid: Grid, model: str) -> list[Column]:
+@lru_cache(maxsize=64)
+def judging(grid: Grid, model: str) -> tuple[Column, ...]:
     """The benchmarks that can say what a model keeps: the dense one is better than chance there."""
     dense = Cut(model, "dense", 0.0)
-    return [column for column in grid.columns if quality(grid, dense, column) is not None]
+    return tuple(column for column in grid.columns if quality(grid, dense, column) is not None)

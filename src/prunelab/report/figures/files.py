@@ -9,11 +9,13 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from prunelab.files import written_file
-from prunelab.report.chart import Chart, HeatMap, Panel, Radar, Series
+from prunelab.report.chart import Chart, HeatMap, Panel, Point, Radar, Series
+from prunelab.report.figures.marks import mark_axes
 from prunelab.report.figures.ticks import limits, ticks
 
 # Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same.
@@ -22,6 +24,8 @@ COLOURS = {
     "step0": "#56B4E9", "step1": "#0072B2", "step2": "#CC79A7",
 }  # fmt: skip
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "up": "^", "down": "v", "cross": "X", "none": ""}
+RINGS = (0.25, 0.5, 0.75, 1.0)
+"""Of a radar."""
 MOST = 24
 """Panels a figure; what is beyond stands in the next file."""
 
@@ -44,7 +48,7 @@ def draw(chart: Chart, first: int = 0) -> Figure:
     for index, panel in enumerate(panels):
         place = grid[index // across, index % across]
         if isinstance(panel, Radar):
-            _radar(figure.add_subplot(place, projection="polar"), panel)
+            _radar(figure.add_subplot(place), panel)
         elif isinstance(panel, HeatMap):
             _heat_map(figure.add_subplot(place), panel)
         else:
@@ -96,6 +100,7 @@ def _handle(line: Series) -> Line2D:
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
+    bars: list[tuple[Series, Point, float, float]] = []
     for line in panel.series:
         xs, ys = [p.x for p in line.points], [p.y for p in line.points]
         axes.plot(xs, ys, label=line.name, **_style(line))
@@ -103,57 +108,59 @@ def _panel(axes: Axes, panel: Panel) -> None:
         if hollow:
             style = {**_style(line), "ls": "", "mfc": "white"}
             axes.plot([p.x for p in hollow], [p.y for p in hollow], label="_hollow", **style)
-        bars = [(p, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
-        if bars:
-            draw_bars = axes.hlines if panel.categories else axes.vlines
-            at = [p.y if panel.categories else p.x for p, _, _ in bars]
-            draw_bars(
-                at,
-                [low for _, low, _ in bars],
-                [high for _, _, high in bars],
-                color=COLOURS[line.tint],
-                lw=0.9,
-                alpha=0.7,
-            )
+        bars += [(line, p, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
+    ends = [
+        ((low, p.y), (high, p.y)) if panel.categories else ((p.x, low), (p.x, high)) for _, p, low, high in bars
+    ]  # fmt: skip
+    colours = [COLOURS[line.tint] for line, *_ in bars]
+    axes.add_collection(LineCollection(ends, colors=colours, lw=0.9, alpha=0.7), autolim=False)
     for level in panel.levels:
         axes.axhline(level.y, color="grey", lw=0.8, ls=":")
     x_range, y_range = limits(panel)
     axes.set_xlim(x_range)
-    axes.set_xticks(ticks(*x_range, 4))
+    across = ticks(*x_range, 4)
     if panel.categories:
         axes.axvline(0, color="grey", lw=0.8)
-        axes.set_yticks(range(len(panel.categories)), panel.categories, fontsize=7)
         axes.set_ylim(*reversed(y_range))
+        up, names = [float(row) for row in range(len(panel.categories))], panel.categories
     else:
         axes.set_ylim(y_range)
-        axes.set_yticks(ticks(*y_range, 4))
+        up = ticks(*y_range, 4)
+        names = tuple(f"{tick:g}" for tick in up)
+    mark_axes(axes, (across, [f"{tick:g}" for tick in across], panel.x_label), (up, names, panel.y_label))
     axes.set_title(panel.title, fontsize=8, y=1.03)  # placing a title by itself is slow
-    axes.set_xlabel(panel.x_label, fontsize=7)
-    axes.set_ylabel(panel.y_label, fontsize=7)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _radar(axes: Axes, panel: Radar) -> None:
-    polar: Any = axes
-    angles = [2 * math.pi * spoke / len(panel.axes) for spoke in range(len(panel.axes))]
+    """On straight axes: matplotlib's polar ones take three times as long."""
+    turns = [2 * math.pi * spoke / len(panel.axes) for spoke in range(len(panel.axes))]
+    spokes = [(math.sin(turn), math.cos(turn)) for turn in turns]
+    rings = [[(share * panel.top * x, share * panel.top * y) for x, y in (*spokes, spokes[0])] for share in RINGS]
+    web = [*rings, *([(0.0, 0.0), (panel.top * x, panel.top * y)] for x, y in spokes)]
+    axes.add_collection(LineCollection(web, colors="#cccccc", lw=0.6), autolim=False)
     for line in panel.series:
-        closed = [*line.points, line.points[0]]
-        axes.plot([angles[int(p.x)] for p in closed], [p.y for p in closed], label=line.name, **_style(line))
-    polar.set_theta_zero_location("N")
-    polar.set_theta_direction(-1)
-    axes.set_xticks(angles, panel.axes, fontsize=7)
-    axes.set_ylim(0, panel.top)
-    axes.tick_params(labelsize=6)
-    axes.set_title(panel.title, fontsize=8, y=1.12)
+        closed = [(spokes[int(p.x)], p.y) for p in (*line.points, line.points[0])]
+        axes.plot([r * x for (x, _), r in closed], [r * y for (_, y), r in closed], label=line.name, **_style(line))
+    for name, (x, y) in zip(panel.axes, spokes, strict=True):
+        side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
+        axes.text(1.17 * panel.top * x, 1.17 * panel.top * y, name, ha=side, va="center", fontsize=7)
+    for share in RINGS:
+        axes.text(
+            0.02 * panel.top, share * panel.top, f"{share * panel.top:g}", va="bottom", fontsize=6, color="#666666"
+        )
+    axes.set_xlim(-1.3 * panel.top, 1.3 * panel.top)
+    axes.set_ylim(-1.1 * panel.top, 1.2 * panel.top)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    axes.set_title(panel.title, fontsize=8, y=1.06)
 
 
 def _heat_map(axes: Axes, panel: HeatMap) -> None:
     width = len(panel.columns)
     rows = [[math.nan if v is None else v for v in row] + [math.nan] * (width - len(row)) for row in panel.values]
     axes.imshow(rows, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(panel.rows)), panel.rows, fontsize=6)
     every = max(1, width // 16)
-    axes.set_xticks(range(0, width, every), panel.columns[::every], fontsize=6)
-    axes.set_xlabel(panel.x_label, fontsize=7)
+    blocks = [float(block) for block in range(0, width, every)]
+    cuts = [float(row) for row in range(len(panel.rows))]
+    mark_axes(axes, (blocks, panel.columns[::every], panel.x_label), (cuts, panel.rows, ""), fontsize=6)
     axes.set_title(panel.title, fontsize=8, y=1.03)

@@ -1,0 +1,41 @@
+"""The marks along a matplotlib panel's axes, drawn as one line of marks and a text each.
+
+The library's own ticks are five artists each, most of them not seen, and took half of the time that figures took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from matplotlib.axes import Axes
+from matplotlib.markers import TICKDOWN, TICKLEFT
+from matplotlib.transforms import ScaledTranslation
+
+Marks: TypeAlias = tuple[Sequence[float], Sequence[str], str]
+"""Where an axis is marked, what stands there, and what the axis is called."""
+GAP = 4.5
+"""Points between an axis and its numbers."""
+
+
+def mark_axes(axes: Axes, across: Marks, up: Marks, fontsize: float = 7) -> None:
+    """Mark the axis below and the one on the left; limits must have been set."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[["top", "right"]].set_visible(False)
+    figure = axes.figure
+    assert figure is not None, "axes stand in a figure"
+    below = axes.get_xaxis_transform()
+    under = below + ScaledTranslation(0, -GAP / 72, figure.dpi_scale_trans)
+    beside = axes.get_yaxis_transform()
+    left = beside + ScaledTranslation(-GAP / 72, 0, figure.dpi_scale_trans)
+    style: dict[str, Any] = {"ls": "", "color": "black", "ms": 3, "mew": 0.7, "clip_on": False, "label": "_marks"}
+    axes.plot(across[0], [0.0] * len(across[0]), marker=TICKDOWN, transform=below, **style)
+    axes.plot([0.0] * len(up[0]), up[0], marker=TICKLEFT, transform=beside, **style)
+    for x, text in zip(*across[:2], strict=True):
+        axes.text(x, 0, text, transform=under, ha="center", va="top", fontsize=fontsize)
+    for y, text in zip(*up[:2], strict=True):
+        axes.text(0, y, text, transform=left, ha="right", va="center", fontsize=fontsize)
+    axes.set_xlabel(across[2], fontsize=7, labelpad=GAP + fontsize + 2)
+    if up[2]:
+        axes.set_ylabel(up[2], fontsize=7, labelpad=GAP + 0.6 * fontsize * max(map(len, up[1]), default=1) + 2)
