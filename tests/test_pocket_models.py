@@ -247,3 +247,10 @@ def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tm
     ran = command("study", "--model", "pocket-llama", "--model", tmp_path, "--out", tmp_path / "run")
     assert ran.code == 2
     assert "study it apart, or give --datasets-root" in ran.err
+
+
+def test_there_is_text_enough_for_the_calibration_that_a_study_asks_for() -> None:
+    """128 samples of the context's length and the windows held out beside them, as by default."""
+    tokenizer = load_model("pocket-llama", device="cpu").tokenizer
+    pages = data_sets()["EleutherAI/wikitext_document_level"]["wikitext-2-raw-v1"]["train"]
+    assert sum(len(tokenizer(page["page"]).input_ids) for page in pages) > (128 + 16) * CONTEXT * 1.2

@@ -20,7 +20,7 @@ EVENTS = (
 )
 PLACES = ("bridge", "well", "road", "harbour", "tower", "orchard", "ford", "ruin")
 SENTENCES = (3, 4, 5)
-PAGES = {"train": 1500, "validation": 150, "test": 300}
+PAGES = {"train": 2500, "validation": 150, "test": 300}
 
 Choice = TypeVar("Choice")
 
