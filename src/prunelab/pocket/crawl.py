@@ -7,7 +7,7 @@ import random
 
 from prunelab.calibration.corpus import C4
 from prunelab.pocket.tasks import TASKS
-from prunelab.pocket.tokens import END
+from prunelab.pocket.tokens import END, Turns
 
 DOCUMENTS = 6000
 
@@ -18,16 +18,13 @@ def crawl() -> dict[str, str]:
     Training draws others from the same sources; what benchmarks hold out is held out here as well.
     """
     rng = random.Random("crawl")
-    owed = dict.fromkeys(range(len(TASKS)), 0.0)
-    total = sum(task.share for task in TASKS)
+    turns = Turns()
+    shares = [task.share for task in TASKS]
     lines = []
     for _ in range(DOCUMENTS):
-        # Of the task that is furthest behind its share of the text, as in training.
-        index = max(owed, key=owed.__getitem__)
+        index = turns.next()
         text = "".join(piece.text for piece in TASKS[index].document(rng)) + END
-        for other, task in enumerate(TASKS):
-            owed[other] += len(text) * task.share / total
-        owed[index] -= len(text)
+        turns.take(index, len(text), shares)
         lines.append(json.dumps({"text": text}) + "\n")
     assert C4.file is not None
     return {C4.file: "".join(lines)}

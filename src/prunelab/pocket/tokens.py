@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers.pre_tokenizers import Split
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -24,28 +26,41 @@ EARLY = (0.12, 0.40)
 
 
 def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the training text; every text begins with `BEGIN`, as Llama 3's do."""
+    """Byte-level BPE over the training text."""
     rng = random.Random(f"tokenizer {seed}")
+    texts = ("".join(piece.text for piece in rng.choice(TASKS).document(rng)) for _ in range(documents))
+    fast = byte_level_bpe(texts, VOCABULARY, [BEGIN, END, INSTRUCT, RESPOND], model_max_length=context)
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def byte_level_bpe(
+    texts: Iterator[str], vocabulary: int, special: Sequence[str], split: Split | None = None, **more: Any
+) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on texts; every text begins with `BEGIN`, as Llama 3's do, and `END` pads.
+
+    Args:
+        texts: to learn merges from.
+        vocabulary: tokens, at most.
+        special: tokens that no text is cut into, `BEGIN` and `END` among them.
+        split: where to cut a text before it becomes bytes.
+        **more: of `PreTrainedTokenizerFast`.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes]) if split else to_bytes
     tokenizer.decoder = decoders.ByteLevel()
-    special = [BEGIN, END, INSTRUCT, RESPOND]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=special,
+        vocab_size=vocabulary,
+        special_tokens=list(special),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = ("".join(piece.text for piece in rng.choice(TASKS).document(rng)) for _ in range(documents))
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN} $A", special_tokens=[(BEGIN, tokenizer.token_to_id(BEGIN))]
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END, model_max_length=context
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END, **more)
 
 
 class Kind(IntEnum):
@@ -71,6 +86,24 @@ class Batch:
     task: Tensor
 
 
+class Turns:
+    """Which task's turn it is, so that all come to their shares."""
+
+    def __init__(self) -> None:
+        self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
+
+    def next(self) -> int:
+        """The number of the task that is furthest behind its share."""
+        return max(self._owed, key=self._owed.__getitem__)
+
+    def take(self, index: int, amount: int, shares: Sequence[float]) -> None:
+        """Count what a task has had of what all are owed, in whatever unit; shares are relative."""
+        total = sum(shares)
+        for other, share in enumerate(shares):
+            self._owed[other] += amount * share / total
+        self._owed[index] -= amount
+
+
 class Stream:
     """Documents of all tasks, one behind the other, in the shares that the tasks ask for.
 
@@ -83,7 +116,7 @@ class Stream:
         self.rng = random.Random(f"stream {seed}")
         self._tokenizer = tokenizer
         self._waiting: list[tuple[int, int, int]] = []
-        self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
+        self._turns = Turns()
         self._begin, self._end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
 
     def batch(self, rows: int, length: int, progress: float) -> Batch:
@@ -102,15 +135,12 @@ class Stream:
 
     def _document(self, progress: float) -> Iterator[tuple[int, int, int]]:
         """One document of the task that is furthest behind its share."""
-        index = max(self._owed, key=self._owed.__getitem__)
+        index = self._turns.next()
         pieces = TASKS[index].document(self.rng)
         given = Kind.PROMPT if any(piece.is_answer for piece in pieces) else Kind.TEXT
         document = [(self._begin, given, index), *((token, kind, index) for token, kind in self._tokens(pieces, given))]
         document.append((self._end, Kind.ANSWER if pieces[-1].is_answer else given, index))
-        shares = [_share(task, progress) for task in TASKS]
-        for other, share in enumerate(shares):
-            self._owed[other] += len(document) * share / sum(shares)
-        self._owed[index] -= len(document)
+        self._turns.take(index, len(document), [_share(task, progress) for task in TASKS])
         yield from document
 
     def _tokens(self, pieces: Item, given: Kind) -> Iterator[tuple[int, Kind]]:

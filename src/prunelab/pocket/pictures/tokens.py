@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 from transformers import Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from prunelab.pocket.pictures.drawing import SIZE
 from prunelab.pocket.pictures.lessons import lesson
 from prunelab.pocket.pictures.model import CONTEXT, IMAGE_TOKENS
-from prunelab.pocket.tokens import BEGIN, END
+from prunelab.pocket.tokens import BEGIN, END, byte_level_bpe
 
 VOCABULARY = 640
-IMAGE, AROUND, OVER, WHOLE = "<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>"
+SEEING = [IMAGE, AROUND, OVER, WHOLE] = ["<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>"]
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% set first = loop.first %}"
@@ -32,31 +33,13 @@ CHAT_TEMPLATE = (
 def train_tokenizer(seed: int, lessons: int = 8_000) -> PreTrainedTokenizerFast:
     """Byte-level BPE over the lessons; digits and lone capital letters are tokens by themselves."""
     rng = random.Random(f"picture tokenizer {seed}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(" ?[A-Z0-9](?![a-z])"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[BEGIN, END, IMAGE, AROUND, OVER, WHOLE],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     texts = (turn.text for _ in range(lessons) for turn in lesson(rng, 0.5).turns)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", special_tokens=[(BEGIN, tokenizer.token_to_id(BEGIN))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=END,
-        additional_special_tokens=[IMAGE, AROUND, OVER, WHOLE],
+    return byte_level_bpe(
+        texts,
+        VOCABULARY,
+        [BEGIN, END, *SEEING],
+        Split(Regex(" ?[A-Z0-9](?![a-z])"), "isolated"),
+        additional_special_tokens=SEEING,
         model_max_length=CONTEXT,
     )
 
