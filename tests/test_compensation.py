@@ -267,6 +267,17 @@ def test_a_map_behind_gemmas_norm_is_pruned_and_mapped_again(tiny: TinyOf, tmp_p
     assert not torch.equal(twice.state_dict()[maps[0]], once)
 
 
+def test_where_a_stock_class_is_wanted_gemma_gets_no_map(tiny: TinyOf) -> None:
+    t = tiny("gemma2")
+    options = PruningOptions(Constraints(protect_first=2, protect_last=1), uniform=True)
+    plan = make_pruning_plan(
+        t.model, "replaceme", 0.25, statistics=t.statistics, calibration=t.calibration, options=options
+    )
+    assert plan.compensation == "none"
+    assert "compensation is off: the stock class has no slot for its linear map" in plan.notes
+    assert type(pruned_model(t.model, plan).model).__name__ == "Gemma2ForCausalLM"
+
+
 def test_an_exchanged_projection_comes_back(tiny: TinyOf) -> None:
     t = tiny("llama")
     block = t.model.decoder.blocks[0]

@@ -68,6 +68,12 @@ def test_the_cards_commands_are_some(family: str, mixed: bool) -> None:
     parse(words)
 
 
+def test_a_card_shows_no_command_that_would_be_refused() -> None:
+    text = serving("me/model", "gemma2", True, "a linear map behind a norm")
+    assert "Not with llama.cpp, which has no place in this family for a linear map behind a norm" in text
+    assert not list(commands(text))
+
+
 def test_a_wrong_command_would_be_seen() -> None:
     with pytest.raises(Exception, match="--rato"):
         parse(["prune", "MODEL", "--rato", "0.2", "--out", "x"])

@@ -113,6 +113,8 @@ def with_tokenizer(model: LanguageModel, changes: dict[str, Any]) -> LanguageMod
             {"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]}},
          "cuts words by a pattern that is not known"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}},
+         "changes texts by Lowercase before"),
         ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "added_tokens": []}, "WordLevel"),
     ],
 )  # fmt: skip
@@ -128,12 +130,48 @@ def test_tokenizers_that_llama_cpp_does_not_compute(changes: dict[str, Any], tex
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
         ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "by dynamic"),
         ("gemma2", {"final_logit_softcapping": None}, "without soft-capped logits"),
+        ("gemma2", {"use_bidirectional_attention": True}, "attends in both directions"),
         ("gemma2", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "stretched"),
     ],
 )
 def test_models_that_llama_cpp_does_not_compute(variant: str, changes: dict[str, Any], text: str) -> None:
     with pytest.raises(UnsupportedModel, match=text):
         layout_of(make_tiny(variant, **changes).model)
+
+
+@pytest.fixture
+def mapped(command: Command, tiny_checkpoint: Callable[[str], Path], corpus: Path, tmp_path: Path) -> Path:
+    """A Gemma-2 that keeps the linear map in place of a removed block behind a norm."""
+    out = tmp_path / "mapped"
+    ran = command("prune", tiny_checkpoint("gemma2"), "--method", "replaceme", "--ratio", 0.25, "--out", out,
+                  *quick(corpus))  # fmt: skip
+    assert ran.code == 0, ran
+    return out
+
+
+def test_a_linear_map_behind_a_norm_is_refused(command: Command, mapped: Path, tmp_path: Path) -> None:
+    out = tmp_path / "models" / "x.gguf"
+    for more in ([], ["--pad-widths"], ["--type", "f32"]):
+        refused(
+            command("export", mapped, "--out", out, *more),
+            "mapped has a linear map behind a norm (block",
+            "llama.cpp has no such tensor in a gemma2",
+            "prune the whole model again with --compensation none",
+        )
+        assert not out.parent.exists(), "nothing was written"
+    card = (mapped / "README.md").read_text()
+    assert "prunelab export" not in card
+    assert "Not with llama.cpp, which has no place in this family for a linear map behind a norm" in card
+    assert "It has a linear map in place of removed blocks, which the stock classes" in card
+
+
+def test_what_has_no_place_in_a_block_is_refused() -> None:
+    model = make_tiny("qwen2").model
+    model.decoder.blocks[1].self_attn.register_parameter(  # type: ignore[union-attr]
+        "q_norm_weight", torch.nn.Parameter(torch.ones(8))
+    )
+    with pytest.raises(UnsupportedModel, match=r"has in its blocks self_attn\.q_norm_weight, for which llama.cpp"):
+        layout_of(model)
 
 
 def test_rotary_channels_become_neighbours() -> None:

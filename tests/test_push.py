@@ -127,6 +127,18 @@ def test_a_dry_run_sends_nothing(command: Command, base: Path, corpus: Path, fak
     assert not fake.taken
 
 
+def test_what_lacks_a_part_is_not_sent(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    (folder / "modeling_prunelab.py").rename(base.parent / "aside.py")
+    refused(command("push", folder, "--to", "me/small"), "lacks modeling_prunelab.py", "prune again")
+    (base.parent / "aside.py").rename(folder / "modeling_prunelab.py")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    refused(command("push", folder, "--to", "me/small"), "was not fetched whole")
+    assert not fake.sent
+    assert not fake.taken
+
+
 @pytest.mark.parametrize("licence", ["llama3", "gemma", "cc-by-nc-4.0", "other"])
 def test_a_restrictive_licence_is_named_before_anything_leaves(
     licence: str, command: Command, base: Path, corpus: Path, fake: FakeHub

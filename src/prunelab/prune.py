@@ -27,7 +27,7 @@ from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
 from prunelab.compensation import COMPENSATORS, FOR_BLOCKS, Compensation
 from prunelab.errors import DataError, InvalidRequest, PlanMismatch
-from prunelab.families import Decoder
+from prunelab.families import Decoder, ModelFamily
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_divergence, mean_loss
@@ -187,6 +187,8 @@ def _compensation(
     wished = options.compensation
     if wished == "auto" and method.compensation is not None:
         wished = method.compensation
+        if wished == "linear_map" and options.uniform and _norm_behind(model.decoder.family):
+            return "none", ("compensation is off: the stock class has no slot for its linear map",)
     if method.strategy == "depth" and wished not in FOR_BLOCKS:
         return "none", ()
     if wished != "auto":
@@ -196,6 +198,11 @@ def _compensation(
     if not calibrated:
         return "none", ("compensation is off: nothing was calibrated",)
     return "bias", ()
+
+
+def _norm_behind(family: ModelFamily) -> bool:
+    """Whether a norm stands between an MLP and the stream, so that no linear map can be merged into it."""
+    return family.adder(family.mlp.writer) != family.mlp.writer
 
 
 def _rank_note(decoder: Decoder, statistics: ActivationStatistics | None) -> tuple[str, ...]:

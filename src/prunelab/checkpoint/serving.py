@@ -25,18 +25,22 @@ prunelab export {model} --to gguf --out model.gguf --type q8_0{pad}
 llama-server -m model.gguf
 ```
 """
+NOT_LLAMA_CPP = """
+Not with llama.cpp, which has no place in this family for {beyond}: prune with `--compensation none` for that.
+"""
 _LLAMA_CPP = {
     ("gemma2", True): "Gemma-2 has no widths per block there, so that blocks are filled with zeros up to the widest",
 }
 
 
-def serving(model: str, family: str, mixed: bool) -> str:
+def serving(model: str, family: str, mixed: bool, beyond: str = "") -> str:
     """The section of the model card.
 
     Args:
         model: the checkpoint, as the reader will call it.
         family: its family.
-        mixed: whether blocks have widths of their own.
+        mixed: whether it needs the modelling file, as for widths of its blocks' own.
+        beyond: what llama.cpp has no place for, in words; empty for nothing.
     """
     own = "widths per block may be served as they are" if mixed else "one width for all blocks is nothing special"
     plain = "blocks with widths of their own are written as `deci`" if mixed else "as any model of its family"
@@ -45,6 +49,8 @@ def serving(model: str, family: str, mixed: bool) -> str:
     text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=own)
     if family not in ("llama", "mistral", "qwen2", "gemma2"):
         return text  # a model that sees has no GGUF of ours
+    if beyond:
+        return text + NOT_LLAMA_CPP.format(beyond=beyond)
     return text + LLAMA_CPP.format(
         model=model,
         architecture=_LLAMA_CPP.get((family, mixed), plain),

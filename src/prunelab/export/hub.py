@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from prunelab.checkpoint.licence import Licence, front_matter, licence_beside, licence_in
 from prunelab.checkpoint.save import PLAN_FILE
+from prunelab.checkpoint.tensors import TensorFiles
 from prunelab.comparison import Difference
 from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists
 from prunelab.plan import PruningPlan
@@ -81,7 +82,7 @@ def parcel_of(
 
     Raises:
         InvalidRequest: `to` is no repository's name, or the run did not measure this cut.
-        CheckpointError: the folder is no checkpoint of prunelab's.
+        CheckpointError: the folder is no checkpoint of prunelab's, or lacks a part of it.
         MissingRequirement: nobody knows the licence.
     """
     if not REPOSITORY.fullmatch(to):
@@ -91,6 +92,7 @@ def parcel_of(
         raise CheckpointError(
             f"{folder} is no checkpoint that prunelab wrote: give the folder of `prunelab prune --out`"
         )
+    _check_complete(folder)
     plan = PruningPlan.load(plan_file)
     named = base or plan.base.name
     found = Licence(licence) if licence else licence_beside(folder) or _licence_of_base(named, api)
@@ -139,6 +141,22 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
     except HfHubHTTPError as error:
         raise _explained(parcel.to, error) from error
     return str(address)
+
+
+def _check_complete(folder: Path) -> None:
+    """All weights must be there, and the modelling file where the config names one."""
+    TensorFiles.open(folder)
+    try:
+        classes = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map") or {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error}): prune again") from None
+    own = (name for name in classes.values() if isinstance(name, str) and "--" not in name)  # not another repository's
+    files = dict.fromkeys(f"{name.partition('.')[0]}.py" for name in own)
+    lost = [name for name in files if not (folder / name).is_file()]
+    if lost:
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(lost)}, which its config.json names and nothing loads it without: prune again"
+        )
 
 
 def _explained(to: str, error: HfHubHTTPError) -> InvalidRequest:

@@ -8,8 +8,8 @@ Read from llama.cpp's loaders and graphs (build 11549, `src/models/*.cpp`), and 
 - `deci` reads heads, key-value heads and MLP width for each block. A block without heads passes its input on and
   forgets a bias, and cannot be the first; a block without an MLP loses its attention too. Where that would go wrong,
   the block keeps one unit of zeros.
-- `gemma2` gives all blocks one width and has no biases; its attention scale follows from the sizes, so that the query
-  weights carry the difference.
+- `gemma2` gives all blocks one width and has no biases, nor a linear map behind a norm; its attention scale follows
+  from the sizes, so that the query weights carry the difference.
 """
 
 from __future__ import annotations
@@ -27,6 +27,23 @@ from prunelab.families import BlockShape
 from prunelab.loading import LanguageModel
 
 FAMILIES = ("llama", "mistral", "qwen2", "gemma2")
+PROJECTIONS = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+"""llama.cpp's names for the projections of a block."""
+_NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+_GEMMA2_NORMS = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 _OUTPUT_BIASES = ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _GEMMA2_27B_BLOCKS = 46
 """llama.cpp takes a Gemma-2 with so many blocks for the 27B model, and scales its attention as that one's."""
@@ -76,6 +93,7 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
             "those that `prunelab extract-language-model` takes out of a model that sees"
         )
     _check_activation(model.name, config, family)
+    _check_places(model)
     biases = used_biases(model)
     shapes = _multiples(_widest(model.decoder.shapes) if pad_widths else model.decoder.shapes, channel_multiple)
     if family == "gemma2":
@@ -103,6 +121,31 @@ def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:
             if kind == "bias" and bool(parameter.any()):
                 found[index, path] = parameter.detach()
     return found
+
+
+def norms_of(family: str) -> Mapping[str, str]:
+    """llama.cpp's names for the norms of a block of this family."""
+    return _GEMMA2_NORMS if family == "gemma2" else _NORMS
+
+
+def _check_places(model: LanguageModel) -> None:
+    """Refuse a model of whose blocks the file would lack a part."""
+    family = model.decoder.family.name
+    placed = {f"{path}.weight" for path in (*PROJECTIONS, *norms_of(family))} | {f"{path}.bias" for path in PROJECTIONS}
+    names = [(block, name) for block, own in enumerate(model.decoder.blocks) for name, _ in own.named_parameters()]
+    maps = [str(block) for block, name in names if name.endswith("norm.map")]
+    if maps:
+        raise UnsupportedModel(
+            f"{model.name} has a linear map behind a norm (block {', '.join(maps)}) in place of removed blocks, and "
+            f"llama.cpp has no such tensor in a {family}: prune the whole model again with --compensation none, or by "
+            "another method than replaceme"
+        )
+    others = dict.fromkeys(name for _, name in names if name not in placed)
+    if others:
+        raise UnsupportedModel(
+            f"{model.name} has in its blocks {', '.join(others)}, for which llama.cpp has no place in a {family}: "
+            "export a model whose blocks hold projections and norms alone"
+        )
 
 
 def _widest(shapes: tuple[BlockShape, ...]) -> tuple[BlockShape, ...]:
@@ -168,6 +211,11 @@ def _check_gemma2(
     model: LanguageModel, shapes: tuple[BlockShape, ...], biases: Mapping[tuple[int, str], Tensor]
 ) -> None:
     config = model.model.config
+    if getattr(config, "use_bidirectional_attention", None):
+        raise UnsupportedModel(
+            f"{model.name} is a Gemma-2 that attends in both directions, and llama.cpp computes causal attention "
+            "alone: export one without use_bidirectional_attention"
+        )
     if biases:
         raise UnsupportedModel(
             f"{model.name} is a Gemma-2 with biases, for which llama.cpp has no place: prune again with "

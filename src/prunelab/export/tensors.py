@@ -9,27 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from prunelab.export.layout import Layout, used_biases
+from prunelab.export.layout import PROJECTIONS, Layout, norms_of, used_biases
 from prunelab.families import BlockShape
 from prunelab.families.base import Reader
 from prunelab.loading import LanguageModel
-
-_PROJECTIONS = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
-_GEMMA2_NORMS = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "post_attention_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
-}
 
 
 @dataclass(frozen=True)
@@ -66,12 +49,12 @@ def named_tensors(model: LanguageModel, layout: Layout) -> Iterator[NamedTensor]
     biases = used_biases(model)
     for index, shape in enumerate(layout.shapes):
         yield from _norms(model, layout, index)
-        for path, short in _PROJECTIONS.items():
+        for path, short in PROJECTIONS.items():
             place = _Place(model, layout, index, path)
             if not place.rows or not place.columns:
                 continue
             yield NamedTensor(f"blk.{index}.{short}.weight", (place.rows, place.columns), place.weight)
-        for path, short in _PROJECTIONS.items():
+        for path, short in PROJECTIONS.items():
             if (index, path) in biases and shape.key_value_groups + shape.channels:
                 place = _Place(model, layout, index, path)
                 bias = biases[index, path]
@@ -90,8 +73,7 @@ def _norm(name: str, module: torch.nn.Module, layout: Layout) -> NamedTensor:
 
 
 def _norms(model: LanguageModel, layout: Layout, index: int) -> Iterator[NamedTensor]:
-    names = _GEMMA2_NORMS if layout.architecture == "gemma2" else _NORMS
-    for path, short in names.items():
+    for path, short in norms_of(model.decoder.family.name).items():
         if short == "attn_norm" and not layout.shapes[index].key_value_groups:
             continue  # `deci` knows no such norm in a block without heads
         yield _norm(f"blk.{index}.{short}.weight", model.decoder.blocks[index].get_submodule(path), layout)

@@ -23,6 +23,9 @@ WORD_PATTERNS = {
 }
 """llama.cpp's names for the patterns of Llama 3 and Qwen2; GPT-2's is built into the byte-level step."""
 
+_NORMALIZERS = ("NFC", "Prepend", "Replace")
+"""What may be done to a text before it is cut: SentencePiece's spaces; NFC, which leaves most texts as they are."""
+
 
 class Kind(IntEnum):
     """What a token is, in llama.cpp's numbers."""
@@ -76,6 +79,7 @@ def vocabulary_of(model: LanguageModel) -> Vocabulary:
     tokens = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
     if len(tokens) > rows:
         raise UnsupportedModel(f"{model.name} has {len(tokens)} tokens and only {rows} embeddings: mend its tokenizer")
+    _check_normalizers(model.name, whole["normalizer"])
     core, added = whole["model"], {token["id"]: token for token in whole["added_tokens"]}
     kinds = [_kind(i, token, added, core) for i, token in enumerate(tokens)]
     tokens = [*tokens, *(f"[PAD{i}]" for i in range(len(tokens), rows))]
@@ -95,6 +99,16 @@ def vocabulary_of(model: LanguageModel) -> Vocabulary:
         f"{model.name}'s tokenizer is {core['type']}, which llama.cpp does not compute as it is: byte-level BPE and "
         "BPE with bytes to fall back on are written"
     )
+
+
+def _check_normalizers(name: str, step: Mapping[str, Any] | None) -> None:
+    steps = [] if step is None else step.get("normalizers", [step])
+    others = [one["type"] for one in steps if one["type"] not in _NORMALIZERS]
+    if others:
+        raise UnsupportedModel(
+            f"{name}'s tokenizer changes texts by {', '.join(others)} before it cuts them, which llama.cpp does not; "
+            f"{', '.join(_NORMALIZERS)} are let through: serve this model with transformers"
+        )
 
 
 def _kind(index: int, token: str, added: Mapping[int, Mapping[str, Any]], core: Mapping[str, Any]) -> Kind:
