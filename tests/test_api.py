@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import prunelab
-from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +96,36 @@ def test_what_the_caller_can_mend() -> None:
     with pytest.raises(InvalidRequest, match="method: no such key"):
         prunelab.study("pocket-llama", method="flap")
     assert issubclass(UnknownName, prunelab.PrunelabError)
+
+
+def fail(*_: object, **__: object) -> None:
+    pytest.fail("too early")
+
+
+def test_what_is_missing_is_said_before_weights_are_loaded(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.loading.load_model", fail)
+    with pytest.raises(MissingRequirement, match="--allow-code-execution"):
+        prunelab.evaluate("pocket-llama", ["arc_easy", "humaneval"])
+    with pytest.raises(DataError, match=r"none\.txt does not exist"):
+        prunelab.evaluate("pocket-llama", [f"text:{corpus}", f"text:{tmp_path / 'none.txt'}"])
+    with pytest.raises(InvalidRequest, match="pocket-llama is a llama, a language model, and pope shows images"):
+        prunelab.evaluate("pocket-llama", ["arc_easy", "pope"])
+
+
+def test_what_a_loaded_model_lacks_is_said_before_anything_is_computed(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prunelab.load("pocket-llama", device="cpu")
+    monkeypatch.setattr("prunelab.benchmarks.text.TextPerplexity.evaluate", fail)
+    text = f"text:{corpus}"
+    with pytest.raises(MissingRequirement, match="--allow-code-execution"):
+        prunelab.evaluate(model, [text, "humaneval"])
+    with pytest.raises(DataError, match=r"none\.txt does not exist"):
+        prunelab.evaluate(model, [text, f"text:{tmp_path / 'none.txt'}"])
+    with pytest.raises(InvalidRequest, match="pope shows images"):
+        prunelab.evaluate(model, [text, "pope"])
+    model.tokenizer.chat_template = None
+    with pytest.raises(InvalidRequest, match="no chat template"):
+        prunelab.evaluate(model, [text, "arc_easy"], chat_template="always")

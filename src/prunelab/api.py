@@ -126,22 +126,26 @@ def evaluate(
 
     Raises:
         UnknownName: no such benchmark or suite.
-        MissingRequirement: something must be fetched, installed or allowed first; said before anything is computed.
-        InvalidRequest: nothing to measure, or an unknown setting.
+        MissingRequirement: something must be installed or allowed first.
+        DataError: a benchmark's data are not to be had.
+        InvalidRequest: nothing to measure, or a model that cannot be measured so.
+
+    What is missing is said before a checkpoint's weights are loaded, and what the model lacks before anything is
+    computed.
     """
     from prunelab.benchmarks.suites import expand
     from prunelab.errors import InvalidRequest
-    from prunelab.evaluate import check_all, dense_cell, runs_of
+    from prunelab.evaluate import checked_model, dense_cell, runs_of
     from prunelab.evaluate import evaluate as run
     from prunelab.outcomes import Scores, settings_of
 
     names, limit = expand(_listed(suites), _listed(benchmarks))
     if not names:
         raise InvalidRequest("nothing to evaluate: name a benchmark or a suite (see `prunelab list benchmarks`)")
-    loaded = _loaded(model)
-    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, loaded))
+    given = _given(model)
+    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, given))
     runs = runs_of(names, chosen, shots)
-    check_all(runs, loaded)
+    loaded = checked_model(runs, given, load)
     cell = dense_cell(loaded)
     return Scores([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
 
@@ -197,20 +201,28 @@ def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else [os.fspath(name) for name in names]
 
 
-def _loaded(model: PathLike | LanguageModel | Pruned) -> LanguageModel:
+def _given(model: PathLike | LanguageModel | Pruned) -> str | LanguageModel:
+    """A model, or where its checkpoint is."""
     if isinstance(model, str | os.PathLike):
-        return load(model)
+        return os.fspath(model)
     from prunelab.outcomes import Pruned
 
     return model.model if isinstance(model, Pruned) else model
 
 
-def _root(given: PathLike | None, model: LanguageModel) -> Path | None:
-    """Where data are read; a pocket model, also pruned, is asked about its own little world."""
-    from prunelab.pocket.data import data_root
-    from prunelab.pocket.models import POCKET_MODELS
+def _loaded(model: PathLike | LanguageModel | Pruned) -> LanguageModel:
+    given = _given(model)
+    return load(given) if isinstance(given, str) else given
 
-    own = [name for name in POCKET_MODELS if model.name == name or model.name.startswith(f"{name}-")]
+
+def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
+    """Where data are read; a pocket model, also pruned, is asked about its own little world."""
+    from prunelab.loading import short_name
+    from prunelab.pocket.data import data_root
+    from prunelab.pocket.models import POCKET_MODELS, SEEING_MODELS
+
+    called = short_name(model) if isinstance(model, str) else model.name
+    own = [name for name in (*POCKET_MODELS, *SEEING_MODELS) if called == name or called.startswith(f"{name}-")]
     return data_root(None if given is None else Path(given), own[:1])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -58,19 +58,49 @@ def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
             benchmark.check_model(model, settings)
 
 
-def check_sight(runs: Iterable[Run], path: str) -> None:
-    """Refuse a language model to benchmarks that show images, before it is loaded; reads its config if there are any.
+def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
+    """Refuse a language model to benchmarks that show images.
+
+    Args:
+        runs: what is to be run.
+        model: the model, or where its checkpoint is: then its config is read, if a benchmark shows any.
 
     Raises:
         InvalidRequest: naming the benchmarks and the families that see.
     """
     seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.sees))
-    if seeing and not (family := find_family(load_config(path), path)).sees:
+    if not seeing:
+        return
+    if isinstance(model, str):
+        name, family = model, find_family(load_config(model), model)
+    else:
+        name, family = model.name, model.decoder.family
+    if not family.sees:
         known = ", ".join(one.name for one in families.values() if one.sees)
         raise InvalidRequest(
-            f"{path} is a {family.name}, a language model, and {', '.join(seeing)} shows images: give a model that "
+            f"{name} is a {family.name}, a language model, and {', '.join(seeing)} shows images: give a model that "
             f"sees ({known}), or other benchmarks"
         )
+
+
+def checked_model(
+    runs: Sequence[Run], model: str | LanguageModel, load: Callable[[str], LanguageModel]
+) -> LanguageModel:
+    """The model, once nothing is missing; what can be told without its weights is told before they are loaded.
+
+    Args:
+        runs: what is to be run.
+        model: the model, or where its checkpoint is.
+        load: loads a checkpoint.
+
+    Raises:
+        PrunelabError: with the first remedy.
+    """
+    check_sight(runs, model)
+    check_all(runs)
+    loaded = load(model) if isinstance(model, str) else model
+    check_all(runs, loaded)
+    return loaded
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,7 +110,7 @@ def _evaluate(
     placement: tuple[str | None, str | None, str | None],
     overwrite: bool,
 ) -> None:
-    from prunelab.evaluate import check_all, check_sight, dense_cell
+    from prunelab.evaluate import checked_model, dense_cell
     from prunelab.evaluate import evaluate as run
     from prunelab.files import refuse_existing
     from prunelab.memory import parse_memory
@@ -117,13 +118,10 @@ def _evaluate(
 
     if out_file is not None:
         refuse_existing(out_file, overwrite)
-    check_sight(runs, name)
-    check_all(runs)
     device, dtype, memory = placement
-    model = open_to_run(name, device=device, dtype=dtype, memory=parse_memory(memory))
+    model = checked_model(runs, name, partial(open_to_run, device=device, dtype=dtype, memory=parse_memory(memory)))
     if isinstance(model, SpreadModel):
         out.print(f"{model.name} does not fit {'--memory' if memory else 'what is free'}: parts of it stay on the disk")
-    check_all(runs, model)
     measurements = []
     for benchmark, settings in runs:
         with bar(benchmark.name, 1) as progress:
