@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +311,7 @@ def test_too_little_disk_is_said_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    module = import_module("prunelab.prune")  # the package's attribute of this name is the function
-    monkeypatch.setattr(module, "calibrate", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("prunelab.model_statistics.calibrate", lambda *_, **__: pytest.fail("computed"))
     ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "o", "--calibration", corpus, "--samples", 4)
     assert ran.code == 2
     assert "needs" in ran.err

@@ -15,8 +15,8 @@ from prunelab.benchmarks.base import Progress
 from prunelab.errors import InvalidRequest
 from prunelab.families import families, find_family
 from prunelab.loading import LanguageModel, load_config
-from prunelab.prune import versions
 from prunelab.results import Cell, Measurement, Scalar, measurements_of
+from prunelab.versions import versions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,131 @@
+"""A model's calibration: which text is drawn for it, and its statistics, collected once and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunelab.calibration import (
+    ActivationStatistics,
+    CalibrationSet,
+    calibrate,
+    draw_calibration_set,
+    draw_pairs,
+    is_pairs,
+)
+from prunelab.calibration.collect import TOKENS_A_BATCH
+from prunelab.calibration.streaming import calibrate_streaming
+from prunelab.errors import DataError
+from prunelab.fingerprint import content_hash
+from prunelab.loading import LanguageModel
+from prunelab.memory import free_memory, held, plan_streaming
+from prunelab.streamed import StreamedModel
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Which text to calibrate on; see `draw_calibration_set`."""
+
+    corpus: str = "wikitext2"
+    samples: int = 128
+    sequence_length: int = 2048
+    held_out: int = 16
+    seed: int = 0
+
+
+def cache_folder() -> Path:
+    """Where statistics are kept between commands: PRUNELAB_CACHE, else the user's cache folder."""
+    if "PRUNELAB_CACHE" in os.environ:
+        return Path(os.environ["PRUNELAB_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunelab"
+
+
+def draw_for(model: LanguageModel, options: CalibrationOptions, datasets_root: Path | None = None) -> CalibrationSet:
+    """The calibration set of these options, its windows cut to the model's context."""
+    common: dict[str, Any] = {
+        "samples": options.samples,
+        "sequence_length": min(options.sequence_length, model.context_length),
+        "held_out": options.held_out,
+        "seed": options.seed,
+        "datasets_root": datasets_root,
+    }
+    if is_pairs(options.corpus):
+        return draw_pairs(options.corpus, model.processor, **common)
+    return draw_calibration_set(options.corpus, model.tokenizer, **common)
+
+
+def statistics_key(model: LanguageModel, calibration: CalibrationSet) -> str:
+    """What the statistics depend on: model, number format and tokens; 16 hexadecimal digits."""
+    return content_hash({"model": model.fingerprint, "dtype": model.dtype, "calibration": calibration.fingerprint})
+
+
+def calibrated(
+    model: LanguageModel,
+    calibration: CalibrationSet,
+    path: Path,
+    progress: Progress | None = None,
+    memory: int | None = None,
+) -> ActivationStatistics:
+    """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there.
+
+    Args:
+        model: the model; one that is streamed is calibrated block by block, its hidden states beside `path`.
+        calibration: the tokens.
+        path: the statistics' file.
+        progress: called with the number of samples done.
+        memory: bytes that the process may hold where the model is streamed; what is free if not given.
+    """
+    key = statistics_key(model, calibration)
+    if path.exists():
+        try:
+            found = ActivationStatistics.load(path)
+        except DataError:
+            found = None
+        if found is not None and found.provenance.get("key") == key:
+            return found
+    if isinstance(model, StreamedModel):
+        collected = _calibrate_streamed(model, calibration, path, key, progress, memory)
+    else:
+        collected = calibrate(model.decoder, calibration, progress=progress)
+    provenance = {**collected.provenance, "key": key, "model": model.name, "fingerprint": model.fingerprint}
+    collected = ActivationStatistics(
+        collected.tokens, collected.cosine_sum, collected.attention, collected.mlp, provenance
+    )
+    collected.save(path)
+    return collected
+
+
+def _calibrate_streamed(
+    model: StreamedModel,
+    calibration: CalibrationSet,
+    path: Path,
+    key: str,
+    progress: Progress | None,
+    memory: int | None,
+) -> ActivationStatistics:
+    already = held()
+    samples, length = calibration.token_ids.shape
+    way = plan_streaming(
+        model.decoder.shapes,
+        itemsize=model.model.dtype.itemsize,
+        vocabulary=model.model.get_input_embeddings().num_embeddings,
+        samples=samples,
+        sequence_length=length,
+        tokens_a_batch=TOKENS_A_BATCH,
+        budget=memory or already + free_memory(model.device),
+        already=already,
+    )
+    return calibrate_streaming(
+        model.decoder,
+        calibration,
+        path.with_name(f"{path.name}.streaming"),
+        key,
+        in_memory=way.in_memory,
+        tokens_a_batch=way.tokens_a_batch,
+        progress=progress,
+    )
