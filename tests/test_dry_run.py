@@ -38,7 +38,7 @@ def text_tokens(corpus: Path) -> int:
 def test_nothing_is_loaded_computed_or_written(
     given: dict[str, Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("prunelab.model_study.open_model", "prunelab.model_study.calibrated"):
+    for name in ("prunelab.model_plans.open_model", "prunelab.model_plans.calibrated"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("weights are not needed"))
     found = dry_run(study_config(given))
     assert [one.cell.label for one in found.cells] == [
