@@ -1,7 +1,12 @@
-"""Calibration block by block: time and memory against the size of the model, and against the number of tokens."""
+"""Calibration block by block: time and memory against the size of the model, and against the number of tokens.
+
+`python timing/streaming_growth.py --blocks 2 4 6 --samples 2 4 6` tries it at a small size; without options it takes
+blocks of 0.8 million weights each, four sizes at 4096 tokens and four amounts of tokens at 16 blocks.
+"""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -10,9 +15,7 @@ from pathlib import Path
 import numpy as np
 from big_checkpoint import Shapes, write_checkpoint
 
-# Blocks of width 256 and 0.8 million weights each; four sizes at 4096 tokens, four amounts of tokens at 16 blocks.
 BLOCKS, SAMPLES, TOKENS = (8, 16, 24, 32), (16, 32, 48, 64), 256
-MIDDLE_BLOCKS, MIDDLE_SAMPLES = 16, 16
 SHAPES = Shapes(
     hidden=256, channels=768, heads=8, key_value_heads=4, head_dim=32, vocabulary=4096, blocks=0, context=512
 )
@@ -36,15 +39,19 @@ def straight(what: str, xs: list[float], ys: list[float]) -> None:
 
 
 def main() -> None:
-    """Print the figures and their lines."""
+    """Print the figures and their lines: of every size at the first amount, of every amount at the second size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--blocks", nargs="+", type=int, default=BLOCKS, help="at least two sizes")
+    parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES, help=f"of {TOKENS} tokens each")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folders = {blocks: Path(place) / f"{blocks}" for blocks in BLOCKS}
+        folders = {blocks: Path(place) / f"{blocks}" for blocks in asked.blocks}
         for blocks, folder in folders.items():
             write_checkpoint(folder, SHAPES.with_blocks(blocks), dtype="float32")
-        calibrate_once(folders[BLOCKS[0]], 1)
+        calibrate_once(folders[asked.blocks[0]], 1)
         for title, cases in (
-            ("blocks", [(float(b), folders[b], MIDDLE_SAMPLES) for b in BLOCKS]),
-            ("tokens", [(float(s * TOKENS), folders[MIDDLE_BLOCKS], s) for s in SAMPLES]),
+            ("blocks", [(float(b), folders[b], asked.samples[0]) for b in asked.blocks]),
+            ("tokens", [(float(s * TOKENS), folders[asked.blocks[1]], s) for s in asked.samples]),
         ):
             found = [(size, *calibrate_once(folder, samples)) for size, folder, samples in cases]
             for size, seconds, peak in found:
