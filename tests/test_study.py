@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,11 @@ def test_a_study_from_a_file_with_options_over_it(
     assert ran.code == 0, ran
     assert "random_depth" in ran.out
     assert "shortgpt" not in ran.out
+    assert "recommend" not in ran.out, "of baselines alone none is recommended"
+    ran = command("study", path, "--out", tmp_path / "run")
+    last = ran.out.splitlines()[-1]
+    assert last.endswith(f": prunelab recommend {tmp_path / 'run'} --keep 95%")
+    assert "make it: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
     (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
     assert (
         "bad.yaml, line 2: ratio: no such key; known are models, methods" in command("study", tmp_path / "bad.yaml").err

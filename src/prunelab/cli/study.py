@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,9 +108,24 @@ def study(
     run = run_study(resolved, view=view)
     _print_results(main_table(run.measurements, run.differences))
     out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
+    if (command := _next_command(run)) is not None:
+        out.print(escaped(f"which cut to take, and the command that makes it: {command}"))
     if run.failures:
         err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")
         raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)
+
+
+def _next_command(run: Any) -> str | None:
+    """`prunelab recommend` for the run, where there is a cut to choose; random ones are baselines."""
+    from prunelab.methods import methods
+    from prunelab.recommend import KEEP
+
+    models = {m.model for m in run.measurements}
+    cut = [m.model for m in run.measurements if m.method in methods and not methods[m.method].is_random]
+    if not cut:
+        return None
+    words = ["prunelab", "recommend", str(run.folder), *(["--model", cut[0]] if len(models) > 1 else [])]
+    return shlex.join([*words, "--keep", f"{KEEP:.0%}"])
 
 
 def _print_results(table: Any) -> None:
