@@ -324,7 +324,7 @@ def test_the_lost_share(tmp_path: Path) -> None:
     assert loss.significant
 
 
-def test_the_lowest_seed_and_the_default_shots_are_looked_at(tmp_path: Path) -> None:
+def test_the_mean_over_seeds_and_the_default_shots_are_looked_at(tmp_path: Path) -> None:
     run = MadeUpRun(tmp_path)
     for count, right in ((0, 100), (5, 300)):
         run.questions("m", WIDTH10, "gsm8k", right, shots=count)
@@ -334,7 +334,10 @@ def test_the_lowest_seed_and_the_default_shots_are_looked_at(tmp_path: Path) -> 
     assert cut.seed == 0
     figure = evidence.figure(cut, "gsm8k")
     assert figure is not None
-    assert (figure.shots, figure.value) == (5, 0.3)
+    assert (figure.shots, figure.value) == (5, pytest.approx(0.3005))
+    measured = evidence.measured(cut, "gsm8k")
+    assert measured is not None
+    assert (measured.primary.seed, measured.primary.value) == (0, 0.3)
     assert set(evidence.by_shots(cut, "gsm8k")) == {0, 5}
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Ran
 from made_up_runs import DENSE, MadeUpRun
 
-from prunelab.claims.evidence import Cut
+from prunelab.claims.evidence import Cut, over_seeds
 from prunelab.config import write_config
 from prunelab.errors import InvalidRequest
 from prunelab.recommend import Candidate, Need, frontier, recommend
 from prunelab.results import Cell, ResultsStore
 from prunelab.run import Run
+from prunelab.significance import Comparison
 
 Command = Callable[..., Ran]
 DEPTH10, DEPTH20, WIDTH10, WIDTH20 = ("shortgpt", 0.1), ("shortgpt", 0.2), ("flap", 0.1), ("flap", 0.2)
@@ -126,6 +128,83 @@ def test_the_frontier() -> None:
 
     best, fast, beaten, twin = one(0.9, 1.0), one(0.8, 1.3), one(0.8, 1.2), one(0.9, 1.0)
     assert frontier([fast, beaten, best, twin]) == [best, twin, fast]
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    """Above chance (0.5) the dense model has 0.4; width keeps 0.38 and 0.26 of it, depth 0.36 and 0.34.
+
+    Width is ahead under seed 0 alone (0.95 against 0.9), and behind on average: 0.8 against 0.875. The mean of its two
+    tests is 0.58 below the dense 0.9, and only one of depth's two is seen.
+    """
+    run = MadeUpRun(tmp_path, fields={"vary_calibration": True, "seeds": [0, 1]})
+    run.questions("m", DENSE, "boolq", 900)
+    run.speed("m", DENSE, 50.0)
+    for cut, right, speeds in ((WIDTH10, (880, 760), (50.0, 60.0)), (DEPTH10, (860, 840), (55.0, 60.0))):
+        for seed in (0, 1):
+            run.questions("m", cut, "boolq", right[seed], seed=seed)
+            run.speed("m", cut, speeds[seed], seed=seed)
+    found = recommend(run.run(), Need(keep=0.8))
+    ((other, doubt),) = found.runners_up
+    assert (cut_of(found.choice), cut_of(other)) == (DEPTH10, WIDTH10)
+    assert [found.choice.quality, other.quality] == pytest.approx([0.875, 0.8])
+    assert [found.choice.speedup, other.speedup] == pytest.approx([1.15, 1.1])
+    assert "7.5 points below the choice" in doubt
+    (fell,) = found.choice.fell
+    assert (fell.comparison.dense, fell.comparison.pruned) == pytest.approx((0.9, 0.85))
+    assert fell.measurement.value == pytest.approx(0.85)
+    assert fell.comparison.test.endswith("2 seeds")
+    assert found.taken == ("figures of every cut are means over seeds 0, 1",)
+    assert "--seed 0" in found.command
+
+
+def test_tests_of_seeds_are_as_sure_as_the_least_sure() -> None:
+    one = Comparison(0.9, 0.8, -0.1, (-0.15, -0.05), 0.001, 100, "test", 0.002)
+    other = replace(one, pruned=0.86, difference=-0.04, interval=(-0.1, 0.02), p=0.2, p_adjusted=0.4)
+    mean = over_seeds([one, other])
+    assert (mean.pruned, mean.difference, *mean.interval) == pytest.approx((0.83, -0.07, -0.125, -0.015))
+    assert (mean.p, mean.p_adjusted) == (0.2, 0.4)
+    assert over_seeds([one]) is one
+    rose = replace(one, pruned=1.0, difference=0.1, interval=(0.05, 0.15))
+    assert over_seeds([one, rose]).p_adjusted == 1.0
+
+
+def test_a_seed_that_is_missing_is_said(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path, fields={"vary_calibration": True, "seeds": [0, 1]})
+    for name in ("boolq", "arc_easy"):
+        run.questions("m", DENSE, name, 900)
+        run.questions("m", WIDTH10, name, 880)
+        run.questions("m", DEPTH10, name, 880)
+    run.questions("m", WIDTH10, "boolq", 860, seed=1)
+    found = recommend(run.run(), Need(keep=0.5))
+    assert found.taken == ("figures of flap 10% are means over seeds 0, 1",)
+    assert "arc_easy of flap 10% seed 1" in found.not_measured
+    assert "cannot be said" in found.runners_up[0][1]
+
+
+def test_shots_are_kept_apart(tmp_path: Path) -> None:
+    """GSM8K's own number is 5: depth keeps 0.9 there, and 0.5 without examples; a cut without it has no quality."""
+    run = MadeUpRun(tmp_path)
+    for cut, few, many in ((DENSE, 200, 500), (DEPTH10, 100, 450)):
+        run.questions("m", cut, "gsm8k", many, shots=5)
+        run.questions("m", cut, "gsm8k", few, shots=0)
+    run.questions("m", WIDTH10, "gsm8k", 190, shots=0)
+    found = recommend(run.run(), Need(keep=0.8))
+    assert cut_of(found.choice) == DEPTH10
+    assert found.choice.retained == pytest.approx({"gsm8k": 0.9})
+    assert found.taken == ("gsm8k with 5 shots counts (the standard number) of 0, 5",)
+    ((other, _),) = found.runners_up
+    assert (cut_of(other), other.quality) == (WIDTH10, None)
+    assert "gsm8k 5-shot of flap 10%" in found.not_measured
+
+
+def test_without_the_standard_shots_the_fewest_count(tmp_path: Path) -> None:
+    run = MadeUpRun(tmp_path)
+    for cut, few, many in ((DENSE, 200, 500), (DEPTH10, 100, 450)):
+        run.questions("m", cut, "gsm8k", many, shots=8)
+        run.questions("m", cut, "gsm8k", few, shots=2)
+    found = recommend(run.run(), Need(keep=0.4))
+    assert found.choice.retained == pytest.approx({"gsm8k": 0.5})
+    assert found.taken == ("gsm8k with 2 shots counts (the fewest, the standard number being unmeasured) of 2, 8",)
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 import pandas as pd
 
@@ -67,8 +68,9 @@ class Pair:
 class Evidence:
     """A run, looked up by model, cut and benchmark.
 
-    A cut that was made with several seeds is looked at under the lowest one; a benchmark that was measured with several
-    numbers of shots under its own default one, or else under the fewest.
+    Figures and comparisons of a cut that was made with several seeds are means over them; sample records are those of
+    the lowest one. A benchmark that was measured with several numbers of shots is looked at under one of them for the
+    whole model, see `shots`.
 
     Args:
         run: the run.
@@ -87,12 +89,12 @@ class Evidence:
 
     @cached_property
     def _cuts(self) -> list[Cut]:
-        found: dict[tuple[str, str, float], Cut] = {}
+        found: dict[tuple[str, str, float], dict[int | None, float]] = {}
         for m in sorted(self.run.measurements, key=lambda m: m.seed or 0):
             if m.method in self.judged:
-                cut = Cut(m.model, m.method, m.ratio, m.achieved_ratio, m.seed)
-                found.setdefault((m.model, m.method, m.ratio), cut)
-        return sorted(found.values(), key=lambda cut: cut.achieved_ratio)
+                found.setdefault((m.model, m.method, m.ratio), {}).setdefault(m.seed, m.achieved_ratio)
+        cuts = [Cut(*key, fmean(seeds.values()), next(iter(seeds))) for key, seeds in found.items()]
+        return sorted(cuts, key=lambda cut: cut.achieved_ratio)
 
     def cuts(
         self, strategy: str | None = None, model: str | None = None, low: float = 0.0, high: float = 1.0
@@ -116,40 +118,74 @@ class Evidence:
         ]
 
     @cached_property
-    def _measured(self) -> Mapping[tuple[str, str, float, int | None, str], dict[int | None, Measured]]:
-        found: dict[tuple[str, str, float, int | None, str], dict[int | None, Measured]] = {}
+    def _measured(self) -> Mapping[tuple[str, str, float, str], dict[int | None, dict[int | None, Measured]]]:
+        """By model, method, ratio and benchmark: by shots and seed."""
+        found: dict[tuple[str, str, float, str], dict[int | None, dict[int | None, Measured]]] = {}
         for one in self.run.measured:
             m = next((m for m in one.measurements if m.primary), None)
             if m is not None:
-                key = (m.model, m.method, m.ratio, None if m.method == "dense" else m.seed, m.benchmark)
-                found.setdefault(key, {})[m.shots] = one
+                by_shots = found.setdefault((m.model, m.method, m.ratio, m.benchmark), {})
+                by_shots.setdefault(m.shots, {})[None if m.method == "dense" else m.seed] = one
         return found
+
+    def _of(self, of: Cut | str, benchmark: str) -> dict[int | None, dict[int | None, Measured]]:
+        cut = (of, "dense", 0.0) if isinstance(of, str) else (of.model, of.method, of.ratio)
+        return self._measured.get((*cut, benchmark), {})
 
     def by_shots(self, of: Cut | str, benchmark: str) -> Mapping[int | None, Measured]:
         """A cut's measurements of a benchmark, or (by its name) the dense model's, under their numbers of shots."""
-        cut = (of, "dense", 0.0, None) if isinstance(of, str) else (of.model, of.method, of.ratio, of.seed)
-        return self._measured.get((*cut, benchmark), {})
+        seed = None if isinstance(of, str) else of.seed
+        return {shots: seeds[seed] for shots, seeds in self._of(of, benchmark).items() if seed in seeds}
+
+    def shots_measured(self, model: str, benchmark: str) -> list[int | None]:
+        """The dense model's numbers of shots; those of its cuts where it was not measured."""
+        dense = self._of(model, benchmark)
+        cuts = (
+            shots for key, found in self._measured.items() if (key[0], key[3]) == (model, benchmark) for shots in found
+        )
+        return sorted(dense or dict.fromkeys(cuts), key=lambda shots: shots or 0)
+
+    def shots(self, model: str, benchmark: str) -> int | None:
+        """The number under which a model and all its cuts are looked at: the benchmark's own, or else the fewest."""
+        found, known = self.shots_measured(model, benchmark), registered(benchmark)
+        default = known.shots if known is not None else None
+        return default if default in found or not found else found[0]
+
+    def by_seed(self, of: Cut | str, benchmark: str) -> Mapping[int | None, Measured]:
+        """A cut's measurements of a benchmark, or (by its name) the dense model's, under their seeds, lowest first."""
+        found = self._of(of, benchmark).get(self.shots(of if isinstance(of, str) else of.model, benchmark), {})
+        return dict(sorted(found.items(), key=lambda one: one[0] or 0))
 
     def measured(self, of: Cut | str, benchmark: str) -> Measured | None:
-        """A cut's measurement of a benchmark, or (by its name) the dense model's."""
-        found = self.by_shots(of, benchmark)
-        if not found:
-            return None
-        known = registered(benchmark)
-        default = known.shots if known is not None else None
-        return found[default] if default in found else found[min(found, key=lambda shots: shots or 0)]
+        """A cut's measurement of a benchmark under its lowest seed, or (by its name) the dense model's."""
+        return next(iter(self.by_seed(of, benchmark).values()), None)
 
     def figure(self, of: Cut | str, benchmark: str, metric: str | None = None) -> Measurement | None:
-        """The primary figure of the whole benchmark, or another one of it."""
-        one = self.measured(of, benchmark)
-        if one is None or metric is None:
-            return one.primary if one is not None else None
-        return next((m for m in one.measurements if m.metric == metric and not m.group), None)
+        """The primary figure of the whole benchmark, or another one of it; of several seeds their mean."""
+        found = [
+            next(
+                (m for m in one.measurements if (m.primary if metric is None else m.metric == metric and not m.group)),
+                None,
+            )
+            for one in self.by_seed(of, benchmark).values()
+        ]
+        return _mean_figure([m for m in found if m is not None])
 
     def difference(self, cut: Cut, benchmark: str) -> Difference | None:
         """The paired test against the dense model that the study made, adjusted over the cut's benchmarks."""
-        figure = self.figure(cut, benchmark)
-        return None if figure is None else self._differences.get(_key(figure))
+        found = [self._differences.get(_key(one.primary)) for one in self.by_seed(cut, benchmark).values()]
+        figure, tests = self.figure(cut, benchmark), [one.comparison for one in found if one is not None]
+        if figure is None or not tests or len(tests) < len(found):
+            return None
+        return Difference(figure, higher_is_better(benchmark), over_seeds(tests))
+
+    def between(self, one: Cut, other: Cut, benchmark: str) -> list[Comparison] | None:
+        """The benchmark's paired tests of two cuts, one a seed; None where either lacks seeds or records."""
+        first, second = (self.by_seed(cut, benchmark) for cut in (one, other))
+        if first.keys() != second.keys():
+            return None
+        found = [compared(benchmark, first[seed], second[seed]) for seed in first]
+        return [c for c in found if c is not None] if found and None not in found else None
 
     @cached_property
     def _differences(self) -> Mapping[tuple[object, ...], Difference]:
@@ -198,10 +234,10 @@ class Evidence:
         return self._versus[pair, benchmark]
 
     def _tested(self, pair: Pair, benchmark: str) -> Trial | None:
-        one, other = (self.measured(cut, benchmark) for cut in (pair.first, pair.second))
-        found = compared(benchmark, one, other)
-        if found is None:
+        tests = self.between(pair.first, pair.second, benchmark)
+        if tests is None:
             return None
+        found = over_seeds(tests)
         figures = {pair.first.strategy: found.dense, pair.second.strategy: found.pruned}
         return trial_of({**pair.keys, "benchmark": benchmark, **figures}, found).reversed()
 
@@ -210,6 +246,36 @@ class Evidence:
         names = list(benchmarks)
         found = ((name, self.versus(pair, name)) for pair in pairs for name in names)
         return [one if higher_is_better(name) else one.reversed() for name, one in found if one is not None]
+
+
+def over_seeds(tests: Sequence[Comparison]) -> Comparison:
+    """Tests of several seeds as one of their means.
+
+    The seeds share their samples, so that their errors are taken as going together: the interval has the mean width,
+    and a change was seen where every seed sees it on the same side.
+    """
+    if len(tests) == 1:
+        return tests[0]
+    same = len({one.difference > 0 for one in tests}) == 1
+    adjusted = [one.p_adjusted for one in tests if one.p_adjusted is not None]
+    return Comparison(
+        dense=fmean(one.dense for one in tests),
+        pruned=fmean(one.pruned for one in tests),
+        difference=fmean(one.difference for one in tests),
+        interval=(fmean(one.interval[0] for one in tests), fmean(one.interval[1] for one in tests)),
+        p=max(one.p for one in tests) if same else 1.0,
+        n=tests[0].n,
+        test=f"{tests[0].test}, {len(tests)} seeds",
+        p_adjusted=(max(adjusted) if same else 1.0) if adjusted else None,
+    )
+
+
+def _mean_figure(found: Sequence[Measurement]) -> Measurement | None:
+    """One seed's figure as it is; of several the mean, with no standard error, since the seeds share their samples."""
+    if len(found) < 2:
+        return next(iter(found), None)
+    means = {name: fmean(getattr(m, name) for m in found) for name in ("value", "achieved_ratio")}
+    return found[0].model_copy(update={**means, "standard_error": None, "seed": None, "plan": None})
 
 
 def compared(benchmark: str, one: Measured | None, other: Measured | None) -> Comparison | None:

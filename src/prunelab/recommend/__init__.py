@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prunelab.claims.evidence import MATCHED, Evidence
 from prunelab.errors import InvalidRequest
 from prunelab.methods import methods
-from prunelab.recommend.candidates import Candidate, candidate, memory_of, missing
+from prunelab.recommend.candidates import Candidate, candidate, memory_of, missing, taken
 from prunelab.recommend.command import prune_command
 from prunelab.recommend.compare import told_apart
 from prunelab.recommend.need import KEEP, NO_QUALITY, Need, resolved
@@ -27,9 +27,10 @@ class Recommendation:
         runners_up: other cuts, feasible ones first, each with what tells its quality from the choice's.
         dense_memory: the dense model's.
         memory_is: what the memory figures are.
+        taken: which of several shots count, and what is a mean over seeds.
         left_out: benchmarks that say nothing about quality here, and why.
         not_measured: what the run lacks.
-        command: makes the choice.
+        command: makes the choice; of several seeds the lowest one's.
     """
 
     need: Need
@@ -39,6 +40,7 @@ class Recommendation:
     runners_up: tuple[tuple[Candidate, str], ...]
     dense_memory: float | None
     memory_is: str
+    taken: tuple[str, ...]
     left_out: tuple[str, ...]
     not_measured: tuple[str, ...]
     command: str
@@ -78,6 +80,7 @@ def recommend(run: Run, need: Need) -> Recommendation:
         runners_up=tuple((one, told_apart(evidence, need, choice, one)) for one in others[:3]),
         dense_memory=memory,
         memory_is=memory_is,
+        taken=tuple(taken(evidence, need, model, cuts)),
         left_out=tuple(left_out),
         not_measured=tuple(missing(evidence, need, cuts)),
         command=prune_command(run, choice.cut),

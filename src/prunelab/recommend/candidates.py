@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunelab.claims.evidence import Cut, Evidence, higher_is_better
+from prunelab.claims.evidence import Cut, Evidence, higher_is_better, registered
 from prunelab.comparison import Difference
 from prunelab.recommend.need import NO_QUALITY, THROUGHPUT, Need
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One cut of the run.
+    """One cut of the run; its figures are means over its seeds.
 
     Attributes:
         cut: model, method and ratio.
@@ -87,10 +87,44 @@ def missing(evidence: Evidence, need: Need, cuts: Sequence[Cut]) -> list[str]:
     there = {m.benchmark for m in evidence.run.measurements if m.model == need.model}
     found = [name for name in suites["paper"].benchmarks if name not in there]
     for cut in cuts:
-        gone = [name for name in need.benchmarks if evidence.measured(cut, name) is None]
-        found += [f"{name} of {cut.method} {cut.ratio:.0%}" for name in gone]
+        seeds = _seeds(evidence, need, cut)
+        for name in need.benchmarks:
+            there_are = evidence.by_seed(cut, name)
+            gone = [f" seed {seed}" for seed in seeds if seed not in there_are] if there_are else [""]
+            found += [f"{_title(evidence, cut.model, name)} of {cut.method} {cut.ratio:.0%}{seed}" for seed in gone]
     untested = [name for name in need.benchmarks if all(evidence.difference(cut, name) is None for cut in cuts)]
     return found + [f"whether {name} changed significantly" for name in untested if name not in NO_QUALITY]
+
+
+def taken(evidence: Evidence, need: Need, model: str, cuts: Sequence[Cut]) -> list[str]:
+    """Which numbers of shots count where there are several, and which figures are means over seeds."""
+    found = []
+    for name in need.benchmarks:
+        measured, shots, known = evidence.shots_measured(model, name), evidence.shots(model, name), registered(name)
+        if len(measured) > 1:
+            standard = known is not None and shots == known.shots
+            why = "the standard number" if standard else "the fewest, the standard number being unmeasured"
+            found.append(f"{name} with {shots} shots counts ({why}) of {', '.join(map(str, measured))}")
+    by_seeds: dict[tuple[int | None, ...], list[str]] = {}
+    for cut in cuts:
+        by_seeds.setdefault(_seeds(evidence, need, cut), []).append(f"{cut.method} {cut.ratio:.0%}")
+    for seeds, names in by_seeds.items():
+        if len(seeds) > 1:
+            whose = "every cut" if len(names) == len(cuts) else ", ".join(names)
+            found.append(f"figures of {whose} are means over seeds {', '.join(map(str, seeds))}")
+    return found
+
+
+def _seeds(evidence: Evidence, need: Need, cut: Cut) -> tuple[int | None, ...]:
+    """Those with which a cut was measured at all."""
+    found = {seed for name in need.benchmarks for seed in evidence.by_seed(cut, name)}
+    return tuple(sorted(found, key=lambda seed: seed or 0))
+
+
+def _title(evidence: Evidence, model: str, benchmark: str) -> str:
+    """A benchmark, with its shots where others were measured, too."""
+    several = len(evidence.shots_measured(model, benchmark)) > 1
+    return f"{benchmark} {evidence.shots(model, benchmark)}-shot" if several else benchmark
 
 
 def _is_worse(difference: Difference) -> bool:

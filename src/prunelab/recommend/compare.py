@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
-from prunelab.claims.evidence import Evidence, compared, higher_is_better
+from prunelab.claims.evidence import Evidence, higher_is_better
 from prunelab.claims.trials import Trial, normal_trial, trial_of
 from prunelab.recommend.candidates import Candidate
 from prunelab.recommend.need import Need
+from prunelab.significance import Comparison
 
 
 def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Trial | None:
@@ -15,29 +17,35 @@ def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate
     samples; benchmarks are independent. None where a benchmark has no such test.
 
     The dense figures in the shares are taken as known, and a share below chance is not raised to 0 here. A perplexity's
-    share follows its own difference by the delta method.
+    share follows its own difference by the delta method. Cuts with several seeds are compared seed by seed; seeds share
+    their samples, so that their errors are averaged as if they went together.
     """
     effect, variance = 0.0, 0.0
     for name in need.benchmarks:
-        found = compared(name, *(evidence.measured(of.cut, name) for of in (one, other)))
+        tests = evidence.between(one.cut, other.cut, name)
         dense = evidence.figure(one.cut.model, name)
-        if found is None or dense is None:
+        if tests is None or dense is None:
             return None
-        # `found` is second minus first, and both shares are linear in the figure, but for a perplexity.
-        if higher_is_better(name):
-            slope = -1 / (dense.value - evidence.chance(one.cut.model, name))
-        else:
-            slope = dense.value / (found.dense * found.pruned)
-        effect += need.share(name) * slope * found.difference
-        variance += (need.share(name) * slope * trial_of({}, found).error) ** 2
+        slopes = [_slope(evidence, one.cut.model, name, dense.value, found) for found in tests]
+        pairs = list(zip(slopes, tests, strict=True))
+        effect += need.share(name) * fmean(slope * found.difference for slope, found in pairs)
+        error = fmean(abs(slope) * trial_of({}, found).error for slope, found in pairs)
+        variance += (need.share(name) * error) ** 2
     return normal_trial({}, effect, math.sqrt(variance))
+
+
+def _slope(evidence: Evidence, model: str, benchmark: str, dense: float, found: Comparison) -> float:
+    """What a test's difference, which is second minus first, is as a share of the dense model's, first minus second."""
+    if higher_is_better(benchmark):
+        return -1 / (dense - evidence.chance(model, benchmark))
+    return dense / (found.dense * found.pruned)  # of a perplexity alone the share is not linear in the figure
 
 
 def told_apart(evidence: Evidence, need: Need, choice: Candidate, other: Candidate) -> str:
     """In words, whether a runner-up's quality differs from the choice's."""
     gap = quality_gap(evidence, need, choice, other)
     if gap is None:
-        return "whether its quality differs cannot be said: sample records are missing"
+        return "whether its quality differs cannot be said: sample records or seeds are missing"
     p = "p < 0.001" if gap.p < 0.001 else f"p = {gap.p:.3f}"
     points = f"{abs(100 * gap.effect):.1f} points {'below' if gap.effect >= 0 else 'above'} the choice, {p}"
     if not gap.significant:

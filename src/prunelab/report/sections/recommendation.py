@@ -30,6 +30,7 @@ def _of_model(found: Recommendation, model: str) -> list[Part]:
     choice = found.choice
     lines = [f"{cut_words(choice)}; it removes {choice.cut.achieved_ratio:.1%} of the blocks' weights."]
     lines.append(f"Why: {found.why}.")
+    lines += [f"Of several: {'; '.join(found.taken)}."] if found.taken else []
     if not choice.fell:
         lines.append("What it costs: no chosen benchmark was seen to fall.")
     lines += [f"Left out: {'; '.join(found.left_out)}."] if found.left_out else []
