@@ -334,7 +334,8 @@ def test_the_mean_over_seeds_and_the_default_shots_are_looked_at(tmp_path: Path)
     assert cut.seed == 0
     figure = evidence.figure(cut, "gsm8k")
     assert figure is not None
-    assert (figure.shots, figure.value) == (5, pytest.approx(0.3005))
+    assert figure.shots == 5
+    assert figure.value == pytest.approx(0.3005)
     measured = evidence.measured(cut, "gsm8k")
     assert measured is not None
     assert (measured.primary.seed, measured.primary.value) == (0, 0.3)

@@ -181,10 +181,10 @@ class Evidence:
 
     def between(self, one: Cut, other: Cut, benchmark: str) -> list[Comparison] | None:
         """The benchmark's paired tests of two cuts, one a seed; None where either lacks seeds or records."""
-        first, second = (self.by_seed(cut, benchmark) for cut in (one, other))
-        if first.keys() != second.keys():
+        first, second = (self.by_seed(cut, benchmark).values() for cut in (one, other))
+        if len(first) != len(second):
             return None
-        found = [compared(benchmark, first[seed], second[seed]) for seed in first]
+        found = [compared(benchmark, *pair) for pair in zip(first, second, strict=True)]
         return [c for c in found if c is not None] if found and None not in found else None
 
     @cached_property
