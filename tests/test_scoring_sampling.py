@@ -211,6 +211,30 @@ def test_each_row_ends_at_its_own_stop(tiny: Callable[[str], Tiny]) -> None:
     assert mine.statistics.computed_tokens <= prompt_tokens + written
 
 
+@pytest.mark.parametrize("variant", ["llama", "gemma2", "qwen2_window"])
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_places_that_are_free_are_taken(variant: str, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four places for 24 prompts of 3 to 49 tokens, whose completions are ragged, too.
+
+    The tokens are those of prompts one by one, and so is the work but for padding; batches that wait for their slowest
+    row need more forwards.
+    """
+    monkeypatch.setattr("prunelab.scoring.sampler.ROWS", {"cpu": 4})
+    monkeypatch.setattr("prunelab.scoring.cache.DecodingCache.GROWTH", 2)
+    model = tiny_model(variant)
+    lengths = sorted((3 + 2 * i for i in range(24)), reverse=True)
+    prompts = [Prompt([(7 * n + 3 * i) % 250 for i in range(n)], f"{n}") for n in lengths]
+    settings = SamplingSettings(max_new_tokens=40, temperature=temperature, stop=("e", "7", "\ufffd\ufffd"))
+    alone = sampler(model, batch_tokens=1)
+    expected = alone.generate(prompts, settings)
+    assert len({completion.tokens for [completion] in expected}) > 3, "ragged"
+    mine, waits = sampler(model, batch_tokens=10_000), sampler(model, batch_tokens=10_000)
+    assert mine.generate(prompts, settings) == expected
+    assert [one for i in range(0, 24, 4) for one in waits.generate(prompts[i : i + 4], settings)] == expected
+    assert mine.statistics.forwards < waits.statistics.forwards
+    assert mine.statistics.computed_tokens <= alone.statistics.computed_tokens + 24 * 6
+
+
 def test_a_stream_yields_completions_as_they_finish(tiny: Callable[[str], Tiny]) -> None:
     mine, settings = sampler(tiny("llama").model.model, batch_tokens=1), SamplingSettings(max_new_tokens=3)
     stream = mine.stream(PROMPTS, settings)

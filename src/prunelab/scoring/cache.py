@@ -64,38 +64,63 @@ class PrefixCache(Cache):  # type: ignore[misc]
 class DecodingCache(Cache):  # type: ignore[misc]
     """Keys and values of rows that generate: prefix, prompt, then one column for each new token.
 
-    Buffers grow by `GROWTH` columns at a time and are written in place; rows that have finished are dropped.
+    Rows come and go: those that have finished are dropped, and new ones put their prompt into the first columns, behind
+    which they have padding up to the column that is written next. Columns that no row sees any more go as well, so
+    that there are never more than the longest prompt and completion need (and `GROWTH`). Buffers grow by `GROWTH`
+    columns at a time and are written in place.
+
+    Attributes:
+        columns: filled so far, padding included.
+        depths: (rows, columns), the position of each key in its row's text; -1 for padding.
     """
 
     GROWTH = 64
 
-    def __init__(self, prefilled: Sequence[PrefixCache], sources: torch.Tensor, columns: int) -> None:
-        """Give each row that generates its own copy of a prompt's keys and values.
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.columns = 0
+        self.depths = torch.empty(0, 0, dtype=torch.long)
+        self.buffers: dict[int, list[torch.Tensor]] = {}
+
+    def add(self, prefilled: Sequence[PrefixCache], sources: torch.Tensor, lengths: torch.Tensor, columns: int) -> None:
+        """Give each row that begins its own copy of a prompt's keys and values.
 
         Args:
             prefilled: caches on one prefix that recorded the forwards of the prompts, all padded to one length.
             sources: (rows,), the prompt each row continues, counted over all of `prefilled`.
-            columns: tokens of prefix and padded prompt together.
+            lengths: (rows,), tokens of each row's prompt, those of the prefix included.
+            columns: tokens of prefix and padded prompt together; once there are rows, no more than theirs.
         """
-        super().__init__(layers=[])
-        self.columns = columns
-        self.buffers: dict[int, list[torch.Tensor]] = {}
+        self.columns = self.columns or columns
+        assert columns <= self.columns
+        depths = torch.arange(self.columns, device=lengths.device).repeat(len(lengths), 1)
+        depths[depths >= lengths[:, None]] = -1
+        self.depths = torch.cat([self.depths, depths]) if self.buffers else depths
         for layer in list(prefilled[0].recorded):
             prefix = prefilled[0].states.get(layer, (None, None))
             recorded = zip(*(cache.recorded.pop(layer) for cache in prefilled), strict=True)
+            old = self.buffers.get(layer, [None, None])
             self.buffers[layer] = [
-                self._buffer(torch.cat(prompts), shared, sources)
-                for prompts, shared in zip(recorded, prefix, strict=True)
+                self._with_rows(buffer, torch.cat(prompts), shared, sources, columns)
+                for buffer, prompts, shared in zip(old, recorded, prefix, strict=True)
             ]
 
-    def _buffer(self, prompts: torch.Tensor, prefix: torch.Tensor | None, sources: torch.Tensor) -> torch.Tensor:
+    def _with_rows(
+        self,
+        buffer: torch.Tensor | None,
+        prompts: torch.Tensor,
+        prefix: torch.Tensor | None,
+        sources: torch.Tensor,
+        columns: int,
+    ) -> torch.Tensor:
         """(rows, heads, columns + room to grow, head size) from the prompts' (prompts, heads, length, head size)."""
         _prompts, heads, length, size = prompts.shape
-        buffer = prompts.new_zeros(len(sources), heads, self.columns + self.GROWTH, size)
+        width = self.columns + self.GROWTH if buffer is None else buffer.shape[2]
+        new = prompts.new_zeros(len(sources), heads, width, size)
         if prefix is not None:
-            buffer[:, :, : self.columns - length] = prefix
-        buffer[:, :, self.columns - length : self.columns] = prompts[sources.to(prompts.device)]
-        return buffer
+            new[:, :, : columns - length] = prefix
+        new[:, :, columns - length : columns] = prompts[sources.to(prompts.device)]
+        return new if buffer is None else torch.cat([buffer, new])
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
@@ -114,9 +139,16 @@ class DecodingCache(Cache):  # type: ignore[misc]
         self.columns += 1
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but those at the indices given."""
+        """Drop all rows but those at the indices given, and the columns that none of these sees, if they are many."""
+        self.depths = self.depths[rows]
+        seen = (self.depths >= 0).any(0).nonzero()[:, 0]
+        many = self.columns - len(seen) >= self.GROWTH
+        if many:
+            self.depths, self.columns = self.depths[:, seen], len(seen)
         for buffers in self.buffers.values():
             buffers[:] = [buffer.index_select(0, rows.to(buffer.device)) for buffer in buffers]
+            if many:
+                buffers[:] = [buffer.index_select(2, seen.to(buffer.device)) for buffer in buffers]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns filled so far, padding included."""

@@ -1,4 +1,4 @@
-"""Batched generation: a prompt runs once for all its completions, whatever they are batched with."""
+"""Batched generation: a prompt runs once for all its completions, which are written beside whatever else is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from prunelab.errors import InvalidRequest
 from prunelab.scoring.cache import PrefixCache
-from prunelab.scoring.decoding import Decoder, DecodingRow, FinishReason
+from prunelab.scoring.decoding import Decoder, DecodingRow, FinishReason, Waiting
 from prunelab.scoring.grouping import Group, plan_groups
 from prunelab.scoring.memory import measured_peak, tokens_that_fit
 from prunelab.scoring.packing import chain, make_batch, pack_row
@@ -127,13 +127,12 @@ class Sampler:
         # A row costs a prefill and each further token of a completion a forward.
         root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
         for prefix, group in self._runner.walk(tree, root):
-            for inputs in self._batches(tree, group, prompts, settings):
-                for row, reason in self._complete(tree, inputs, prefix, prompts, settings):
-                    text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
-                    text = cut_at_stops(text, settings.stop)
-                    for index, number in row.owners:
-                        document = prompts[index].document
-                        yield index, Completion(document, number, text, len(row.tokens), reason)
+            for row, reason in self._complete(tree, group, prefix, prompts, settings):
+                text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
+                text = cut_at_stops(text, settings.stop)
+                for index, number in row.owners:
+                    document = prompts[index].document
+                    yield index, Completion(document, number, text, len(row.tokens), reason)
 
     def _tree(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> PrefixTree:
         """The prompts as a tree, truncated on the left to leave room for the completion, as lm-eval does."""
@@ -150,26 +149,6 @@ class Sampler:
         self.statistics.distinct_tokens += tree.distinct_tokens
         return tree
 
-    def _batches(
-        self, tree: PrefixTree, group: Group, prompts: Sequence[Prompt], settings: SamplingSettings
-    ) -> Iterator[list[int]]:
-        """Inputs of the group to complete together, the longest first."""
-        if self.batch_tokens is None:
-            self.batch_tokens = self._measure(tree, group.rows[0][0][0])
-        waiting: list[int] = []
-        rows = longest = 0
-        for [(index, _)] in group.rows:
-            copies = len(_owners(tree, index, prompts, settings))
-            longest = longest or int(tree.lengths[index]) + settings.max_new_tokens
-            full = (rows + copies) * longest > self.batch_tokens
-            if waiting and (full or rows + copies > ROWS[self._runner.device.type]):
-                yield waiting
-                waiting, rows, longest = [], 0, int(tree.lengths[index]) + settings.max_new_tokens
-            waiting.append(index)
-            rows += copies
-        if waiting:
-            yield waiting
-
     def _measure(self, tree: PrefixTree, index: int) -> int:
         """Tokens that fit, from the peak of one short forward whose keys and values are kept."""
         ids = tree.sequences[index][:64].astype(np.int64)
@@ -179,35 +158,38 @@ class Sampler:
         return tokens_that_fit(peak.bytes / len(ids), self._runner.device, 1 << 30)
 
     def _complete(
-        self,
-        tree: PrefixTree,
-        inputs: Sequence[int],
-        prefix: PrefixCache,
-        prompts: Sequence[Prompt],
-        settings: SamplingSettings,
-        done: frozenset[tuple[int, int]] = frozenset(),
+        self, tree: PrefixTree, group: Group, prefix: PrefixCache, prompts: Sequence[Prompt], settings: SamplingSettings
     ) -> Iterator[tuple[DecodingRow, FinishReason]]:
-        """Complete inputs together, or in two batches where they do not fit after all; leave out what is done."""
-        packed = [pack_row(tree, [(index, index + 1)], prefix.length) for index in inputs]
-        rows = [
-            DecodingRow(owners, prompts[owners[0][0]].document, source, int(tree.lengths[index]))
-            for source, index in enumerate(inputs)
-            for owners in _owners(tree, index, prompts, settings)
-            if owners[0] not in done
-        ]
-        try:
-            for row, reason in self._decoder.decode(rows, packed, prefix, settings):
-                done |= set(row.owners)
-                yield row, reason
-            return
-        except torch.OutOfMemoryError:
-            if len(inputs) == 1:
-                raise
-        # What was written is written again to the letter: its random numbers do not depend on the batch.
-        self.batch_tokens = max(1, (self.batch_tokens or 0) // 2)
-        half = (len(inputs) + 1) // 2
-        for some in (inputs[:half], inputs[half:]):
-            yield from self._complete(tree, some, prefix, prompts, settings, done)
+        """Complete the inputs of a group, half as many at once where they do not fit after all."""
+        inputs = [index for [(index, _)] in group.rows]
+        if self.batch_tokens is None:
+            self.batch_tokens = self._measure(tree, inputs[0])
+        done: set[tuple[int, int]] = set()
+
+        def places(length: int) -> int:
+            fitting = (self.batch_tokens or 0) // (length + settings.max_new_tokens)
+            return max(1, min(fitting, ROWS[self._runner.device.type]))
+
+        def waiting() -> Iterator[Waiting]:
+            for index in inputs:
+                owned = [o for o in _owners(tree, index, prompts, settings) if o[0] not in done]
+                length = int(tree.lengths[index])
+                rows = [DecodingRow(owners, prompts[owners[0][0]].document, length) for owners in owned]
+                if rows:
+                    yield Waiting(pack_row(tree, [(index, index + 1)], prefix.length), rows)
+
+        while True:
+            try:
+                for row, reason in self._decoder.decode(waiting(), prefix, settings, places):
+                    done |= set(row.owners)
+                    yield row, reason
+                return
+            except torch.OutOfMemoryError:
+                longest = int(tree.lengths[inputs[0]])
+                if places(longest) == 1:
+                    raise
+            # What was written in part is written again to the letter: its random numbers do not depend on the batch.
+            self.batch_tokens = places(longest) * (longest + settings.max_new_tokens) // 2
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
