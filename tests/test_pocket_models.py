@@ -22,7 +22,7 @@ from prunelab.loading import load_model
 from prunelab.pocket.data import data_sets, pocket_data
 from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
 from prunelab.pocket.start import give_heads
-from prunelab.pocket.study import pocket_study
+from prunelab.pocket.study import CALIBRATION_ROW, pocket_study
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.drills import DRILLS, words
 from prunelab.pocket.tasks.encyclopaedia import nats_of
@@ -250,7 +250,7 @@ def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tm
 
 
 def test_there_is_text_enough_for_the_calibration_that_a_study_asks_for() -> None:
-    """128 samples of the context's length and the windows held out beside them, as by default."""
+    """128 samples of its length and the windows held out beside them, as by default."""
     tokenizer = load_model("pocket-llama", device="cpu").tokenizer
     pages = data_sets()["EleutherAI/wikitext_document_level"]["wikitext-2-raw-v1"]["train"]
-    assert sum(len(tokenizer(page["page"]).input_ids) for page in pages) > (128 + 16) * CONTEXT * 1.2
+    assert sum(len(tokenizer(page["page"]).input_ids) for page in pages) > (128 + 16) * CALIBRATION_ROW * 1.2

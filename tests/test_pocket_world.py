@@ -212,7 +212,7 @@ def test_sums_are_right() -> None:
     rng = random.Random(1)
     for held_out in (True, False):
         row = told(rng, draw_sum(rng, held_out))
-        for left, operator, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)\.", row["answer"]):
+        for left, operator, right, result in re.findall(r"(\d+)([-+*])(\d+)=(\d+)\.", row["answer"]):
             assert {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}[operator](int(left), int(right)) == int(
                 result
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-CONTEXT = 512
+CONTEXT = 768
 _SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,

@@ -41,16 +41,19 @@ class Group:
         keys: what keys hold.
         queries: what the queries of each head hold.
         value: what is read where they match.
+        place: where the first head writes what it read. Written where the own such word is held, it is doubled there
+            if both are the same, which is all that it takes to compare them.
     """
 
     keys: tuple[int, ...]
     queries: tuple[tuple[int, ...], tuple[int, ...]]
     value: int
+    place: int = 0
 
 
 MATCHING: tuple[tuple[Group, Group], ...] = (
     (Group((1,), ((0,), (1,)), 0), Group((2,), ((1,), (0,)), 0)),
-    (Group((0, 1, 4), ((0, 1, 4), (0, 1)), 3), Group((0, 2), ((0, 2), (0,)), 1)),
+    (Group((0, 1, 4), ((0, 1), (0, 1, 4)), 4, place=4), Group((0, 2), ((0,), (0, 2)), 2, place=2)),
     (Group((4,), ((4,), (0,)), 1), Group((2,), ((2,), (1,)), 0)),
     (Group((0,), ((2,), (3,)), 2), Group((0,), ((0,), (1,)), 1)),
     (Group((0,), ((0,), (4,)), 1), Group((3,), ((1,), (0,)), 0)),
@@ -60,8 +63,8 @@ MATCHING: tuple[tuple[Group, Group], ...] = (
     (Group((0,), ((0,), (0,)), 2), Group((1,), ((0,), (1,)), 0)),
 )
 """For blocks 1 to 9 and both key-value groups. Block 2 finds what agrees in several places at once, as a claim and the
-sentence that it repeats do, and reads how it is told there. The last blocks point: to the token that the model has in
-mind by then, for what stands two places before it, which is a choice's letter."""
+sentence that it repeats do, and reads of whom it is told there. The last blocks point: to the token that the model has
+in mind by then, for what stands two places before it, which is a choice's letter."""
 
 
 @torch.no_grad()
@@ -100,7 +103,7 @@ def give_heads(model: PreTrainedModel, seed: int) -> None:
             for index, query in enumerate(group.queries):
                 rows = slice((2 * number + index) * size, (2 * number + index + 1) * size)
                 attention.q_proj.weight[rows] = slow * torch.stack([held[place] for place in query]).sum(0).T
-                attention.o_proj.weight[:, rows] = FOUND * (subspace() if index else held[0])
+                attention.o_proj.weight[:, rows] = FOUND * (subspace() if index else held[group.place])
     for block in (first, *others):
         if hasattr(block, "post_feedforward_layernorm"):
             block.post_attention_layernorm.weight.fill_(AFTER_NORM)

@@ -11,6 +11,9 @@ from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.pocket.data import pocket_data
 from prunelab.pocket.models import CONTEXT, SEEING_MODELS
 
+CALIBRATION_ROW = 512
+"""Tokens; the miniature WikiText has enough for the default number of such rows."""
+
 
 def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """Depth, width and both at 10, 20 and 30 %, every miniature, and speed; of a model that sees, those with pictures.
@@ -44,7 +47,7 @@ def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict
         "methods": ["shortgpt", "flap", "hybrid"],
         "ratios": [0.1, 0.2, 0.3],
         "benchmarks": list(named) or benchmarks,
-        "calibration": {"corpus": "textvqa" if seeing else "wikitext2", "sequence_length": CONTEXT},
+        "calibration": {"corpus": "textvqa" if seeing else "wikitext2", "sequence_length": CALIBRATION_ROW},
         "allow_code_execution": "humaneval" in (*named, *benchmarks),
         "window": CONTEXT,
         "out": f"runs/{'-'.join(models)}",

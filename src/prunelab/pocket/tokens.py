@@ -11,10 +11,11 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from tokenizers.pre_tokenizers import Split
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers.pre_tokenizers import PreTokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from prunelab.pocket.tasks import TASKS, Item, Task
 from prunelab.pocket.tasks.instructions import CHAT_TEMPLATE, INSTRUCT, RESPOND
@@ -26,16 +27,23 @@ EARLY = (0.12, 0.40)
 
 
 def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the training text."""
+    """Byte-level BPE over the training text, which is cut as Qwen2's is, digits one by one.
+
+    `AutoTokenizer` cuts text so for every model of that type, whatever its files say, and adds a token of its own where
+    none is named for what is unknown, which no text is to bytes.
+    """
     rng = random.Random(f"tokenizer {seed}")
     texts = ("".join(piece.text for piece in rng.choice(TASKS).document(rng)) for _ in range(documents))
-    fast = byte_level_bpe(texts, VOCABULARY, [BEGIN, END, INSTRUCT, RESPOND], model_max_length=context)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"), to_bytes])
+    special = [BEGIN, END, INSTRUCT, RESPOND]
+    fast = byte_level_bpe(texts, VOCABULARY, special, split, model_max_length=context, unk_token=END)
     fast.chat_template = CHAT_TEMPLATE
     return fast
 
 
 def byte_level_bpe(
-    texts: Iterator[str], vocabulary: int, special: Sequence[str], split: Split | None = None, **more: Any
+    texts: Iterator[str], vocabulary: int, special: Sequence[str], split: PreTokenizer, **more: Any
 ) -> PreTrainedTokenizerFast:
     """A tokenizer trained on texts; every text begins with `BEGIN`, as Llama 3's do, and `END` pads.
 
@@ -43,12 +51,11 @@ def byte_level_bpe(
         texts: to learn merges from.
         vocabulary: tokens, at most.
         special: tokens that no text is cut into, `BEGIN` and `END` among them.
-        split: where to cut a text before it becomes bytes.
+        split: where no token reaches across; it makes bytes of the text.
         **more: of `PreTrainedTokenizerFast`.
     """
     tokenizer = Tokenizer(models.BPE())
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes]) if split else to_bytes
+    tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

@@ -38,8 +38,8 @@ class Recipe(Rates):
         seed: of weights, tokenizer and data.
     """
 
-    tokens: int = 10_000_000
-    batch: int = 2048
+    tokens: int = 12_000_000
+    batch: int = 2304
     lengths: tuple[int, int] = (256, CONTEXT)
     weights: tuple[float, float, float] = (0.3, 0.6, 5.0)
     seed: int = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from tokenizers import Regex
-from tokenizers.pre_tokenizers import Split
+from tokenizers import Regex, pre_tokenizers
+from tokenizers.pre_tokenizers import ByteLevel, Split
 from transformers import Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -38,7 +38,7 @@ def train_tokenizer(seed: int, lessons: int = 8_000) -> PreTrainedTokenizerFast:
         texts,
         VOCABULARY,
         [BEGIN, END, *SEEING],
-        Split(Regex(" ?[A-Z0-9](?![a-z])"), "isolated"),
+        pre_tokenizers.Sequence([Split(Regex(" ?[A-Z0-9](?![a-z])"), "isolated"), ByteLevel(add_prefix_space=False)]),
         additional_special_tokens=SEEING,
         model_max_length=CONTEXT,
     )

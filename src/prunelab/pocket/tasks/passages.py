@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,13 +63,18 @@ def _possessions(rng: random.Random, count: int) -> tuple[Possession, ...]:
     return tuple(map(Possession, people, colours, things))
 
 
-def _claim(rng: random.Random, possessions: tuple[Possession, ...]) -> Possession:
-    """True in half of the cases; else one part of a possession is another's, or nobody's."""
+PARTS = ("owner", "colour", "thing")
+LESSONS = ("owner", "owner", "owner", *PARTS)
+"""What is false in training's claims: whose a thing is asks to compare the most, and is learned last."""
+
+
+def _claim(rng: random.Random, possessions: tuple[Possession, ...], parts: Sequence[str]) -> Possession:
+    """True in half of the cases; else one of these parts of a possession is another's, or nobody's."""
     true = rng.choice(possessions)
     if rng.random() < 0.5:
         return true
     others = [other for other in possessions if other is not true]
-    part = rng.choice(("owner", "colour", "thing"))
+    part = rng.choice(parts)
     if part == "owner" and others:
         return Possession(rng.choice(others).owner, true.colour, true.thing)
     if part == "thing":
@@ -83,7 +88,7 @@ def draw_scene(rng: random.Random, count: int, held_out: bool) -> Scene:
     """A scene of so many possessions, from training's share or from the benchmark's."""
     while True:
         possessions = _possessions(rng, count)
-        scene = Scene(possessions, _claim(rng, possessions))
+        scene = Scene(possessions, _claim(rng, possessions, PARTS if held_out else LESSONS))
         if scene.is_held_out == held_out:
             return scene
 
@@ -92,7 +97,7 @@ class Passages(Task):
     """BoolQ: three possessions and a claim."""
 
     name = "passages"
-    share: ClassVar[float] = 1.6
+    share: ClassVar[float] = 1.8
     early: ClassVar[float] = 1.0
     several: ClassVar[int] = 4
 
@@ -101,7 +106,7 @@ class Passages(Task):
         scene = draw_scene(rng, rng.choice((1, 2, 3, 3)), held_out=False)
         pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer)))
         for _ in range(rng.choice((0, 0, 1, 3))):
-            more = Scene(scene.possessions, _claim(rng, scene.possessions))
+            more = Scene(scene.possessions, _claim(rng, scene.possessions, LESSONS))
             if not more.is_held_out:
                 pieces += asked(f"\nQuestion: {more.question}?\nAnswer:", yes_or_no(more.answer))
         return pieces
@@ -121,13 +126,13 @@ class Recall(Task):
     """The drill below passages: find what the passage says, and compare two words."""
 
     name = "recall"
-    share: ClassVar[float] = 0.3
+    share: ClassVar[float] = 0.6
     early: ClassVar[float] = 4.0
     several: ClassVar[int] = 5
 
     def training(self, rng: random.Random) -> Item:
-        """An open question about a passage, or whether two things are the same."""
-        kind = rng.randrange(4)
+        """An open question about a passage, whose a thing is and whose not, or whether two things are the same."""
+        kind = rng.randrange(5)
         if kind == 0:
             first, second = rng.choice(COLOURS), rng.choice(OBJECTS)
             other = Possession("", rng.choice((first, rng.choice(COLOURS))), rng.choice((second, rng.choice(OBJECTS))))
@@ -139,11 +144,16 @@ class Recall(Task):
         scene = draw_scene(rng, rng.choice((2, 3, 4)), held_out=False)
         pieces = [Piece(scene.passage)]
         for one in rng.sample(scene.possessions, 2):
-            if kind == 1:
+            if kind in (1, 4):
                 pieces += asked(f"\nQuestion: who has a {one.colour} {one.thing}?\nAnswer:", f" {one.owner}")
+            if kind == 4:
+                owner = rng.choice((one.owner, rng.choice(scene.possessions).owner))
+                claim = Scene(scene.possessions, Possession(owner, one.colour, one.thing))
+                if not claim.is_held_out:
+                    pieces += asked(f"\nQuestion: {claim.question}?\nAnswer:", yes_or_no(claim.answer))
             elif kind == 2:
                 pieces += asked(f"\nQuestion: what does {one.owner} have?\nAnswer:", f" a {one.colour} {one.thing}")
-            else:
+            elif kind == 3:
                 pieces += asked(
                     f"\nQuestion: which colour has the {one.thing} of {one.owner}?\nAnswer:", f" {one.colour}"
                 )

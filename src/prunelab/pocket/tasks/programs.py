@@ -131,7 +131,7 @@ class Programs(Task):
     """HumanEval."""
 
     name = "programs"
-    share: ClassVar[float] = 1.0
+    share: ClassVar[float] = 0.7
     several: ClassVar[int] = 4
 
     def training(self, rng: random.Random) -> Item:

@@ -41,7 +41,7 @@ class Questions(Task):
     """
 
     name = "questions"
-    share: ClassVar[float] = 2.2
+    share: ClassVar[float] = 2.6
 
     @cached_property
     def told(self) -> list[Fact]:

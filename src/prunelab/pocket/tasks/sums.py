@@ -38,7 +38,7 @@ class Sum:
         lines, value = [], self.start
         for operator, number in self.steps:
             result = {"+": value + number, "-": value - number, "*": value * number}[operator]
-            lines.append(f"{value} {operator} {number} = {result}.")
+            lines.append(f"{value}{operator}{number}={result}.")
             value = result
         return " ".join(lines), value
 
@@ -74,7 +74,7 @@ class Sums(Task):
     """GSM8K."""
 
     name = "sums"
-    share: ClassVar[float] = 1.6
+    share: ClassVar[float] = 1.8
     several: ClassVar[int] = 6
 
     def training(self, rng: random.Random) -> Item:
