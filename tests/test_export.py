@@ -57,7 +57,7 @@ def test_the_command_writes_a_pruned_model(command: Command, pocket: Path, corpu
     assert found["deci.attention.head_count_kv"] == groups
     assert found["deci.feed_forward_length"] == [-(-count // 32) * 32 for count in channels]
     assert found["tokenizer.chat_template"] == (pocket / "chat_template.jinja").read_text()
-    assert found["tokenizer.ggml.pre"] == "gpt-2"
+    assert found["tokenizer.ggml.pre"] == "qwen2"
     refused(command("export", pruned, "--out", out), "exists", "--overwrite")
     assert command("export", pruned, "--out", out, "--overwrite").code == 0
 
