@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from browser import Browser, Page, find_chromium
+from conftest import Ran
 from made_up_study import MadeUpStudy
 
 from prunelab.report import write_report
@@ -110,18 +111,35 @@ def page(browser: Browser, page_file: Path) -> Iterator[Page]:
 @pytest.mark.parametrize(("screen", "width", "scheme"), SCREENS)
 def test_every_screen(screen: str, width: int, scheme: str, browser: Browser, page_file: Path, tmp_path: Path) -> None:
     """Screenshots go to the folder that PRUNELAB_SCREENSHOTS names, where somebody wants to look at them."""
-    opened = browser.open(page_file, width=width, scheme=scheme)
-    folder = Path(os.environ.get("PRUNELAB_SCREENSHOTS", tmp_path))
-    image = opened.screenshot(folder / f"report_{screen}_{scheme}.png")
+    looked_at(browser, page_file, f"report_{screen}", width, scheme, tmp_path, texts=1000)
+
+
+@pytest.mark.parametrize(("screen", "width"), [("wide", 1280), ("phone", 390)])
+def test_a_real_studys_page(
+    screen: str, width: int, browser: Browser, command: Callable[..., Ran], shared: Path, tmp_path: Path
+) -> None:
+    """Of a trained model and a real text."""
+    text = shared / "bench" / "tinystories_sample.txt"
+    calibration = ["--calibration", text, "--samples", 8, "--sequence-length", 64]
+    grid = ["--method", "shortgpt", "--method", "flap", "--ratio", 0.2, "--benchmark", f"text:{text}"]
+    ran = command("study", "--model", shared / "models" / "stories260K", *grid, *calibration, "--out", tmp_path / "run")
+    assert ran.code == 0, ran.err
+    looked_at(browser, tmp_path / "run/report/index.html", f"stories260K_{screen}", width, "light", tmp_path, texts=200)
+
+
+def looked_at(browser: Browser, file: Path, name: str, width: int, scheme: str, folder: Path, texts: int) -> None:
+    """Take a screenshot, and check what every page must do on every screen; `texts` are in it at least."""
+    opened = browser.open(file, width=width, scheme=scheme)
+    image = opened.screenshot(Path(os.environ.get("PRUNELAB_SCREENSHOTS", folder)) / f"{name}_{scheme}.png")
     assert image.startswith(b"\x89PNG")
     assert len(image) > 20_000, "a page without anything on it is smaller"
     assert opened.run(OVERLONG) == []
     assert opened.run("document.documentElement.scrollWidth") == width, "nothing has to be scrolled sideways"
     found = opened.run(CONTRAST)
-    assert found["count"] > 1000
+    assert found["count"] > texts
     assert found["low"] == []
     assert opened.complaints == []
-    assert opened.requests == [page_file.resolve().as_uri()], "no request leaves the page"
+    assert opened.requests == [file.resolve().as_uri()], "no request leaves the page"
     opened.close()
 
 
