@@ -110,8 +110,8 @@ def test_perplexity_is_above_the_generators_own_entropy(name: str) -> None:
     tokens = sum(len(tokenizer(document["page"], add_special_tokens=False).input_ids) for document in documents)
     above = math.exp((words * math.log(by_word) - nats_of("test")) / tokens)
     assert above > 1
-    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text()
-    assert f"{above:.2f} times" in page, "the documentation says how far it is"
+    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text().split()
+    assert f"{above:.2f} times" in " ".join(page), "the documentation says how far it is"
 
 
 @pytest.mark.parametrize("name", TRAINED)
