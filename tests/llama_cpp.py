@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import urllib.request
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ class LlamaCpp:
         params.warmup = False
         params.verbosity = -1
         self.server = xllamacpp.Server(params)
+        # Its end joins a thread that does not always end, and the tests would wait for ever: nothing ends it before the
+        # process does.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.server))
 
     def tokens(self, text: str) -> list[int]:
         """A text's tokens, special ones added and recognised."""
