@@ -219,10 +219,10 @@ def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
     """Where data are read; a pocket model, also pruned, is asked about its own little world."""
     from prunelab.loading import short_name
     from prunelab.pocket.data import data_root
-    from prunelab.pocket.models import POCKET_MODELS, SEEING_MODELS
+    from prunelab.pocket.models import ALL_MODELS
 
     called = short_name(model) if isinstance(model, str) else model.name
-    own = [name for name in (*POCKET_MODELS, *SEEING_MODELS) if called == name or called.startswith(f"{name}-")]
+    own = [name for name in ALL_MODELS if called == name or called.startswith(f"{name}-")]
     return data_root(None if given is None else Path(given), own[:1])
 
 

@@ -23,11 +23,12 @@ _GEMMA2: dict[str, Any] = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding
 SEEING_MODELS = ("pocket-idefics3",)
 """Trained apart, by `prunelab.pocket.pictures.train`."""
 POCKET_MODELS = ("pocket-llama", "pocket-qwen2", "pocket-gemma2")
+ALL_MODELS = (*POCKET_MODELS, *SEEING_MODELS)
 
 
 def checkpoint_of(name: str) -> Path | None:
     """The folder of a pocket model's checkpoint in the package; None for any other name, or where a folder has it."""
-    if name not in (*POCKET_MODELS, *SEEING_MODELS) or Path(name).exists():
+    if name not in ALL_MODELS or Path(name).exists():
         return None
     return Path(__file__).parent / "checkpoints" / name
 

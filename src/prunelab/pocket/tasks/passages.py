@@ -93,6 +93,13 @@ def draw_scene(rng: random.Random, count: int, held_out: bool) -> Scene:
             return scene
 
 
+def _asked_behind(scene: Scene) -> Item:
+    """One more claim about a passage that was told before; nothing where only the benchmark may ask it."""
+    if scene.is_held_out:
+        return ()
+    return asked(f"\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer))
+
+
 class Passages(Task):
     """BoolQ: three possessions and a claim."""
 
@@ -107,8 +114,7 @@ class Passages(Task):
         pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer)))
         for _ in range(rng.choice((0, 0, 1, 3))):
             more = Scene(scene.possessions, _claim(rng, scene.possessions, LESSONS))
-            if not more.is_held_out:
-                pieces += asked(f"\nQuestion: {more.question}?\nAnswer:", yes_or_no(more.answer))
+            pieces += _asked_behind(more)
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
@@ -149,8 +155,7 @@ class Recall(Task):
             if kind == 4:
                 owner = rng.choice((one.owner, rng.choice(scene.possessions).owner))
                 claim = Scene(scene.possessions, Possession(owner, one.colour, one.thing))
-                if not claim.is_held_out:
-                    pieces += asked(f"\nQuestion: {claim.question}?\nAnswer:", yes_or_no(claim.answer))
+                pieces += _asked_behind(claim)
             elif kind == 2:
                 pieces += asked(f"\nQuestion: what does {one.owner} have?\nAnswer:", f" a {one.colour} {one.thing}")
             elif kind == 3:
