@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,20 @@ def test_a_chat_template_that_is_not_there_is_refused_first(
     ran = command("evaluate", tiny_checkpoint("llama"), *arguments, "--datasets-root", miniature, "--device", "cpu")
     assert ran.code == 2
     assert "no chat template" in ran.err
+
+
+def test_nothing_is_downloaded_when_the_checks_are_first_imported(miniature: Path) -> None:
+    """In a process of its own, since a module is imported once."""
+    program = (
+        "import nltk; nltk.data.path[:] = []\n"
+        "def download(*_, **__): raise SystemExit('a download')\n"
+        "nltk.download = download\n"
+        "from prunelab.benchmarks import EvaluationSettings, benchmarks\n"
+        "from pathlib import Path; import sys\n"
+        "benchmarks['ifeval'].splits_sentences(EvaluationSettings(datasets_root=Path(sys.argv[1])))\n"
+        "assert 'lm_eval.tasks.ifeval.instructions_util' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(miniature)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -17,7 +17,7 @@ from prunelab.config import read_config, study_config
 from prunelab.errors import InvalidRequest
 from prunelab.grid import grid_of
 from prunelab.report.tables import main_table
-from prunelab.results import Measurement
+from prunelab.results import Measurement, samples_beside
 from prunelab.run import Run, load_run
 from prunelab.significance import Comparison
 from prunelab.study import run_study
@@ -331,3 +331,27 @@ def test_stories260k_is_told_apart_from_its_prunings(shared: Path, tmp_path: Pat
     assert mean("dense") == pytest.approx(3.548, abs=0.01)  # mean loss 1.27, as the model's makers trained it
     assert mean("dense") < mean("flap") < mean("random_width")
     assert mean("dense") < mean("shortgpt") < mean("random_depth")
+
+
+def test_cuts_that_are_the_same_model_are_measured_once(
+    tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
+) -> None:
+    """Of a tiny model's four blocks a random half is one of six: two of eight seeds are alike, and shortgpt's too."""
+    given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run")
+    given |= {"methods": ["random_depth", "shortgpt"], "ratios": [0.5], "seeds": list(range(8))}
+    said: list[str] = []
+    result = run_study(study_config(given), say=said.append)
+    assert not result.failures
+    by_plan: dict[str | None, list[Measurement]] = {}
+    for one in result.measured:
+        by_plan.setdefault(one.primary.plan, []).append(one.primary)
+    assert len(result.measured) == 10
+    assert max(map(len, by_plan.values())) > 1
+    for same in by_plan.values():
+        assert len({m.value for m in same}) == 1
+        assert [m.seconds for m in same[1:]] == [0.0] * (len(same) - 1)
+        assert len({(m.method, m.seed) for m in same}) == len(same)
+    assert len({pd.read_parquet(samples_beside(one.path)).to_json() for one in result.measured}) == len(by_plan)
+    lines = [line for line in said if "the same model as" in line]
+    assert len(lines) == 10 - len(by_plan)
+    assert "the same model, measured once" in (tmp_path / "run" / "report" / "report.md").read_text()

@@ -93,7 +93,7 @@ class LiveView:
         line.figures[title(run)] = figure(measurements)
         line.ended.add(title(run))
         line.running, line.share = None, 0.0
-        if measurements[0].seconds is not None:
+        if measurements[0].seconds:
             self.pace.add(cell, run, measurements[0].seconds)
 
     def failed(self, cells: Sequence[GridCell], run: BenchmarkRun | None, what: str, error: BaseException) -> None:

@@ -86,16 +86,17 @@ class ModelStudy:
         """
         if self._subjects.is_streamed:
             return
-        subjects: list[tuple[GridCell, Subject]] = []
+        different: dict[str, tuple[GridCell, Subject]] = {}
         for cell in self.cells:
             if cell.cut is None or methods[cell.cut.method].strategy == "depth":
                 with suppress(Exception):
-                    subjects.append((cell, self._subjects.of(cell)))
+                    subject = self._subjects.of(cell)
+                    different.setdefault(subject.cell.key, (cell, subject))
         models: dict[str, LanguageModel] = {}
         for run in self.cells[0].runs:
             if not run[0].scores_likelihoods:
                 continue
-            missing = [(c, s) for c, s in subjects if run in c.runs and self._read(run, s) is None]
+            missing = [(c, s) for c, s in different.values() if run in c.runs and self._read(run, s) is None]
             if len(missing) < 2:
                 continue
             for cell, subject in missing:
@@ -126,6 +127,8 @@ class ModelStudy:
                 path = self.store.path(subject.cell, run[0].name, self._identities[run])
                 found = self.store.read(path)
                 if found is None:
+                    found = self._taken_over(path, subject)
+                if found is None:
                     made = made or [subject.make()]
                     found = self._measure_run(cell, run, subject, made[0])
                 elif path not in self._told:
@@ -150,6 +153,22 @@ class ModelStudy:
         self._told.add(path)
         self.found.view.benchmark_done(cell, run, subject.cell.label, found, False)
         return found
+
+    def _taken_over(self, path: Path, subject: Subject) -> list[Measurement] | None:
+        """A benchmark's figures of another cell that is the same model, where there is one."""
+        kept = self.store.take_over(path, subject.cell)
+        if kept is None or kept.cell is None:
+            return None
+        line = f"{subject.cell.label}: the same model as {kept.cell.label}, measured once"
+        if line not in self._noted:
+            self._noted.add(line)
+            self._note(line)
+        return list(kept.measurements)
+
+    @cached_property
+    def _noted(self) -> set[str]:
+        """Which cells were said to be the same model."""
+        return set()
 
     @cached_property
     def _told(self) -> set[Path]:

@@ -7,9 +7,10 @@ killed at any moment loses at most the benchmark in flight, and figures of diffe
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,33 @@ class ResultsStore:
             return None
         return None if kept is None else list(kept.measurements)
 
+    def take_over(self, path: Path, cell: Cell) -> Kept | None:
+        """Keep the measurements of another cell that is the same model as this one's too; None where there is none.
+
+        Two methods, or two draws of the calibration text, often arrive at the same cut. The files' names tell: their
+        key is made of the weights, the plan and the conditions, not of what the plan is called.
+
+        Args:
+            path: from `path`; nothing is there yet.
+            cell: the model measured, as it is called now.
+
+        Returns:
+            The measurements as they are kept now, and the cell that they were made for.
+        """
+        called: dict[str, Any] = {name: getattr(cell, name) for name in ("method", "ratio", "achieved_ratio", "seed")}
+        called["seconds"] = 0.0
+        for other in sorted(self.run.glob(f"cells/*/{path.name}")):
+            kept = read_kept(other)
+            if isinstance(kept, Kept) and kept.cell is not None:
+                found = [m.model_copy(update=called) for m in kept.measurements]
+                records = samples_beside(other)
+                if records.exists():
+                    with written_file(samples_beside(path)) as aside:
+                        shutil.copyfile(records, aside)
+                self._write(path, cell, found, _file_hash(records) if records.exists() else None, kept.identity)
+                return replace(kept, measurements=found)
+        return None
+
     def write(
         self,
         path: Path,
@@ -92,10 +120,21 @@ class ResultsStore:
             with written_file(samples_beside(path)) as aside:
                 pd.DataFrame(list(samples)).to_parquet(aside)
                 records = _file_hash(aside)
+        self._write(path, cell, measurements, records, identity or {})
+
+    def _write(
+        self,
+        path: Path,
+        cell: Cell,
+        measurements: Sequence[Measurement],
+        records: str | None,
+        identity: Mapping[str, Any],
+    ) -> None:
+        """Write the measurements; `records` is the hash of the sample records beside them."""
         rows = [m.model_dump(mode="json") for m in measurements]
         fields = {
             "cell": cell.model_dump(mode="json"),
-            "identity": dict(identity or {}),
+            "identity": dict(identity),
             "hash": content_hash({"measurements": rows}),
             "samples": records,
             "measurements": rows,

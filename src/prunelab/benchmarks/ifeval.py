@@ -51,7 +51,9 @@ class IfEval(LmEvalBenchmark):
     def splits_sentences(self, settings: EvaluationSettings) -> bool:
         """Whether any of the instructions is one whose check splits sentences or words."""
         (definition,) = self.definitions.values()
-        documents = prepare(definition, settings.datasets_root)
+        # lm-eval's checks, when they are first imported, try to download data unless there are some.
+        with sentence_splitter(settings.datasets_root, allow_untrained=True):
+            documents = prepare(definition, settings.datasets_root)
         return any(SPLITTING & set(kinds) for kinds in documents.data[documents.split]["instruction_id_list"])
 
     @contextmanager

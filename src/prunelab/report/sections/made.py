@@ -53,10 +53,23 @@ def _facts(study: Study) -> Sheet:
     }
     if any(details.get("shots_from_validation") for details in of_figures):
         rows["shots"] = "of benchmarks without a train split drawn from validation, the scored item left out"
+    same = _same(study.run.measurements)
+    if same:
+        rows["the same model, measured once"] = "; ".join(same)
     pruning = {name: value for name, value in config.pruning.model_dump().items() if value != "auto"}
     rows["pruning"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pruning.items())
     made = tuple(Row((Cell(name), Cell(text))) for name, text in rows.items())
     return Sheet("how_it_was_made", "The conditions of this run", ("what", "how"), made)
+
+
+def _same(measurements: Iterable[Measurement]) -> list[str]:
+    """Cuts of different names that arrived at the same model."""
+    named: dict[tuple[str, str | None], dict[str, None]] = defaultdict(dict)
+    for m in measurements:
+        if m.plan is not None:
+            seed = f" seed {m.seed}" if m.seed else ""
+            named[m.model, m.plan][f"{m.method} {m.ratio:.0%}{seed}"] = None
+    return [f"{model}: {' = '.join(names)}" for (model, _), names in named.items() if len(names) > 1]
 
 
 def _once(values: Iterable[object]) -> str:
