@@ -93,6 +93,16 @@ def test_the_tokenizer_can_be_trained_again(name: str) -> None:
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
 
 
+def test_a_name_is_a_folder_only_where_a_checkpoint_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`prunelab study --model pocket-llama --out pocket-llama` makes a folder of that name, and not a model of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pocket-llama").mkdir()
+    assert checkpoint_of("pocket-llama") is not None
+    (tmp_path / "pocket-llama" / "config.json").touch()
+    assert checkpoint_of("pocket-llama") is None
+    assert checkpoint_of("elsewhere") is None
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_scores_are_kept_for_every_benchmark(name: str) -> None:
     scores = json.loads((folder_of(name) / "scores.json").read_text())

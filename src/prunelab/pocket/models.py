@@ -27,8 +27,8 @@ ALL_MODELS = (*POCKET_MODELS, *SEEING_MODELS)
 
 
 def checkpoint_of(name: str) -> Path | None:
-    """The folder of a pocket model's checkpoint in the package; None for any other name, or where a folder has it."""
-    if name not in ALL_MODELS or Path(name).exists():
+    """The folder of a pocket model's checkpoint in the package; None for any other name, or where a checkpoint has it."""
+    if name not in ALL_MODELS or (Path(name) / "config.json").exists():
         return None
     return Path(__file__).parent / "checkpoints" / name
 
