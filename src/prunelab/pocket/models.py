@@ -27,7 +27,7 @@ ALL_MODELS = (*POCKET_MODELS, *SEEING_MODELS)
 
 
 def checkpoint_of(name: str) -> Path | None:
-    """The folder of a pocket model's checkpoint in the package; None for any other name, or where a checkpoint has it."""
+    """Where a pocket model lies in the package; None for any other name, or where a checkpoint of the user's has it."""
     if name not in ALL_MODELS or (Path(name) / "config.json").exists():
         return None
     return Path(__file__).parent / "checkpoints" / name
