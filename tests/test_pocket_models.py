@@ -134,6 +134,9 @@ def test_the_documentation_tells_the_scores_that_are_kept(name: str) -> None:
         kept = next(row["value"] for row in scores if row["benchmark"] == benchmark and row["primary"])
         line = [line for line in page if line.startswith(f"| `{benchmark}` |")][-1]
         assert cells(line)[column] == f"{100 * kept:.1f} %", (benchmark, line)
+    whole = {row["metric"]: row["value"] for row in scores if row["benchmark"] == "stereoset" and not row["group"]}
+    line = next(line for line in page if line.startswith("| `stereoset` |") and "ICAT" in line)
+    assert cells(line)[column] == f"ICAT {whole['icat']:.1f}, LMS {whole['lms']:.1f}, SS {whole['ss']:.1f}"
 
 
 def cells(line: str) -> list[str]:
