@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import Ran, Tiny
 from miniature_vision import png
-from PIL import Image
+from PIL import Image, ImageOps
 from seeing import stripes
 
 from prunelab.benchmarks import EvaluationSettings, find_benchmark
@@ -107,9 +108,41 @@ def test_pope_from_its_official_files(tiny: TinyOf, tmp_path: Path, shared: Path
 
 
 def test_not_one_image_is_an_error(tiny: TinyOf, shared: Path, tmp_path: Path) -> None:
-    benchmark = find_benchmark(f"pope:{shared / 'bench' / 'pope'}:{tmp_path}")
+    questions = shared / "bench" / "pope"
+    benchmark = find_benchmark(f"pope:{questions}:{tmp_path}")
     with pytest.raises(DataError, match="not one image of pope can be shown"):
         benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(limit=2))
+    for name in (f"pope:{questions}:{tmp_path / 'absent'}", f"pope:{questions}:{tmp_path}", f"pope:{questions}"):
+        with pytest.raises(DataError, match="holds none of the images that the questions"):  # before a model is loaded
+            find_benchmark(name).check(EvaluationSettings(limit=2))
+
+
+OFFICIAL = {"question_id": 1, "image": "x.jpg", "text": "Is there a dog in the image?", "label": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xe9", "is not UTF-8 text"),
+        (b"{", "line 1, is not JSON"),
+        (b"[1]", "line 1, lacks question_id, image, text or label"),
+        (json.dumps({**OFFICIAL, "label": "maybe"}).encode(), "label 'maybe'; allowed are two texts, and yes or no"),
+        (json.dumps({**OFFICIAL, "image": 3}).encode(), "line 1, has image 3"),
+    ],
+)
+def test_bad_question_files_of_pope(content: bytes, match: str, tmp_path: Path) -> None:
+    for category in ("random", "popular", "adversarial"):
+        (tmp_path / f"coco_pope_{category}.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(OFFICIAL).encode())
+    stripes().save(tmp_path / "x.jpg")
+    benchmark = find_benchmark(f"pope:{tmp_path}")
+    benchmark.check(EvaluationSettings())
+    before = benchmark.identity(EvaluationSettings())
+    stripes(40).save(tmp_path / "x.jpg")
+    assert benchmark.identity(EvaluationSettings()) != before  # figures of other images are other figures
+    (tmp_path / "coco_pope_popular.json").write_bytes(content)
+    with pytest.raises(DataError, match=match):
+        benchmark.check(EvaluationSettings())
 
 
 def read(data: bytes) -> Any:
@@ -125,8 +158,13 @@ def test_images_of_all_sorts(tmp_path: Path) -> None:
     assert read(png(Image.new("RGBA", (3, 3), (255, 0, 0, 255)))).remarks == ()
     deep = Image.new("I;16", (4, 4), 65535)
     assert read(png(deep)).image.getpixel((0, 0)) == (255, 255, 255)
+    big_endian = io.BytesIO()
+    Image.new("I;16B", (4, 4), 32896).save(big_endian, "TIFF")
+    assert read(big_endian.getvalue()).image.getpixel((0, 0)) == (128, 128, 128)
     palette = stripes().convert("P")
     assert read(png(palette)).image.mode == "RGB"
+    palette.info["transparency"] = bytes(range(256))
+    assert read(png(palette)).remarks == ("transparent",)
     large = read(png(Image.new("RGB", (LARGE_SIDE + 900, 10))))
     assert (large.image.size, large.remarks) == ((LARGE_SIDE, 8), ("scaled down",))
     with pytest.raises(UnusableImage, match=r"enormous \(9000 x 9000 pixels\)"):
@@ -139,6 +177,50 @@ def test_images_of_all_sorts(tmp_path: Path) -> None:
             read(broken)
     with pytest.raises(UnusableImage, match="missing"):
         open_picture(file_picture(tmp_path / "absent.png"))
+
+
+def test_photographs_are_set_upright() -> None:
+    """As Pillow does it, and so does `datasets`, which published figures were measured with."""
+    for way in range(10):
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112] = way
+        stripes(20, 10).save(file, "PNG", exif=exif)
+        opened = read(file.getvalue())
+        expected = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        assert opened.image.tobytes() == expected.tobytes()
+        assert opened.remarks == (("turned",) if 2 <= way <= 8 else ())
+    file = io.BytesIO()
+    stripes().save(file, "JPEG")
+    garbage = b"\xff\xd8\xff\xe1\x00\x12Exif\0\0garbage!!!" + file.getvalue()[2:]
+    assert read(garbage).remarks == ()  # the picture itself is whole
+
+
+def test_images_are_read_as_they_are_needed(tiny: TinyOf) -> None:
+    """Never more than two batches beyond what has been answered, however many there are."""
+    opened: list[int] = []
+
+    def picture(number: int) -> Picture:
+        def read_it() -> bytes:
+            opened.append(number)
+            return png(stripes(16 + number))
+
+        return Picture(str(number), read_it)
+
+    asked = (PictureQuestion(str(n), "what?", (picture(n),)) for n in range(20))
+    ahead = [
+        len(opened) - answered
+        for answered, _ in enumerate(answers(tiny("idefics3").model, asked, ImageReport(), max_new_tokens=1, rows=2))
+    ]
+    assert len(opened) == 20
+    assert max(ahead) <= 4
+
+
+def test_an_image_that_is_shown_twice_is_counted_once(tiny: TinyOf) -> None:
+    report = ImageReport()
+    grey = Picture("grey.png", lambda: png(stripes(mode="L")))
+    asked = [PictureQuestion(str(n), "what?", (grey,)) for n in range(3)]
+    assert len(list(answers(tiny("idefics3").model, asked, report, max_new_tokens=1))) == 3
+    assert report.conditions() == {"images greyscale": 1}
 
 
 def test_answers_do_not_depend_on_the_batch(tiny: TinyOf) -> None:
@@ -176,7 +258,7 @@ def test_a_language_model_is_refused_before_it_is_loaded(
     (folder / "config.json").write_text((tiny_checkpoint("llama") / "config.json").read_text())  # and no weights
     ran = command("evaluate", folder, "--benchmark", "pope", "--benchmark", "textvqa", "--datasets-root", vision_hub)
     assert ran.code == 2
-    assert "is a llama, a language model, and pope, textvqa shows images: give a model that sees (idefics3" in ran.err
+    assert "is a llama, a language model, and pope, textvqa show images: give a model that sees (idefics3" in ran.err
     ran = command(
         "study", "--model", folder, "--benchmark", "mmmu", "--datasets-root", vision_hub, "--out", tmp_path / "run"
     )

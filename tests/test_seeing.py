@@ -219,6 +219,11 @@ def test_what_does_not_fit_is_not_put_in(seeing: TinyOf, tiny: TinyOf) -> None:
         reconnect(tiny("llama").model, whole)
     with pytest.raises(UnsupportedModel, match="a language model by itself: give one that sees"):
         extract_language_model(tiny("llama").model)
+    with pytest.raises(UnsupportedModel, match="belongs a llama: take its language model out first"):
+        reconnect(whole, whole)
+    half = LanguageModel("half", make_tiny("idefics3").model.model.to(torch.bfloat16), whole.tokenizer)
+    with pytest.raises(InvalidRequest, match=r"is in bfloat16 and tiny-idefics3 in float32.*give --dtype for both"):
+        reconnect(extract_language_model(half), whole)
 
 
 def test_another_language_model_inside_is_refused_by_name() -> None:
@@ -301,6 +306,11 @@ def test_the_commands_take_apart_and_put_together(
         "prune", whole, "--ratio", 0.3, "--calibration", pairs, "--samples", 4, "--out", tmp_path / "inside", *options
     )
     assert "7 pairs to calibrate on" in ran.err  # 16 are held out for methods that search
+    for out in (whole, tmp_path / "taken"):
+        ran = command(
+            "extract-language-model", tmp_path / "taken", "--into", whole, "--out", out, "--overwrite", *options
+        )
+        assert (ran.code, "is the model itself" in ran.err) == (2, True)
     ran = command("extract-language-model", tmp_path / "taken", "--out", tmp_path / "twice", *options)
     assert (ran.code, "give one that sees" in ran.err) == (2, True)
 

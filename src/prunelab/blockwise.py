@@ -101,6 +101,7 @@ class Blockwise:
         self.token_ids = [ids.to(device) for ids in token_ids.split(samples)]
         masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
         self.masks: list[Tensor | None] = list(masks)
+        self._predicting = [decoder.predicting(*one) for one in zip(self.token_ids, self.masks, strict=True)]
         self.blocks_run = 0.0
         seen = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
         entered = [self._entered(*one) for one in zip(self.token_ids, self.masks, seen, strict=True)]
@@ -199,9 +200,10 @@ class Blockwise:
     def loss(self, hidden: Hidden) -> float:
         """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
         total, count = 0.0, 0
-        for states, ids in zip(hidden, self.token_ids, strict=True):
-            targets = ids[:, 1:].flatten()
-            parts = self._final(states[:, :-1])
+        for states, ids, mask, predicting in zip(hidden, self.token_ids, self.masks, self._predicting, strict=True):
+            chosen = predicting[:, :-1] if mask is None else predicting[:, :-1] & mask[:, 1:]
+            targets = ids[:, 1:][chosen]
+            parts = self._final(states[:, :-1][chosen])
             for part, target in zip(parts, targets.split(len(parts[0])), strict=True):
                 total += F.cross_entropy(self._logits(part), target, reduction="sum").double().item()
             count += len(targets)
@@ -216,17 +218,17 @@ class Blockwise:
             whole: the same of the whole model.
         """
         total, count = 0.0, 0
-        for states, aims in zip(hidden, whole, strict=True):
-            for part, aim in zip(self._final(states), self._final(aims), strict=True):
+        for states, aims, chosen in zip(hidden, whole, self._predicting, strict=True):
+            for part, aim in zip(self._final(states[chosen]), self._final(aims[chosen]), strict=True):
                 said, wanted = self._logits(part).log_softmax(dim=-1), self._logits(aim).log_softmax(dim=-1)
                 total += F.kl_div(said, wanted, reduction="sum", log_target=True).double().item()
                 count += len(part)
         return total / count
 
     def _final(self, states: Tensor) -> Sequence[Tensor]:
-        """What the head is given, shape `(tokens, hidden)`, in parts whose logits fit."""
+        """What the head is given of hidden states of shape `(tokens, hidden)`, in parts whose logits fit."""
         step = max(1, _LOGIT_BYTES // (4 * self.decoder.model.get_output_embeddings().weight.shape[0]))
-        parts: Sequence[Tensor] = self.decoder.body.get_submodule("norm")(states).flatten(0, 1).split(step)
+        parts: Sequence[Tensor] = self.decoder.body.get_submodule("norm")(states).split(step)
         return parts
 
     def _logits(self, final: Tensor) -> Tensor:

@@ -198,32 +198,45 @@ def read_documents(path: Path) -> list[str]:
     Raises:
         DataError: the file is missing, empty, not UTF-8, or a line of it is not such an object.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give a text or JSONL file, or the name of a corpus") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder: give a text or JSONL file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it first") from None
     if path.suffix == ".jsonl":
-        documents = list(_json_documents(path, text))
+        documents = list(_json_documents(path))
     else:
-        documents = [part.strip("\n") for part in text.split(DOCUMENT_MARK)]
+        documents = [part.strip("\n") for part in _text_of(path).split(DOCUMENT_MARK)]
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise DataError(f"{path} holds no text: give a file with at least one document")
     return documents
 
 
-def _json_documents(path: Path, text: str) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a user's file that are not blank, with their numbers from 1.
+
+    Raises:
+        DataError: the file is missing, a folder, or not UTF-8.
+    """
     # Not splitlines(): it also breaks at separators that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if line.strip():
-            try:
-                document = json.loads(line)["text"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                document = None
-            if not isinstance(document, str):
-                raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line')
-            yield document
+            yield number, line
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: give a text or JSONL file, or the name of a corpus") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder: give a text or JSONL file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it first") from None
+
+
+def _json_documents(path: Path) -> Iterator[str]:
+    for number, line in read_lines(path):
+        try:
+            document = json.loads(line)["text"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            document = None
+        if not isinstance(document, str):
+            raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line')
+        yield document

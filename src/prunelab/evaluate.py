@@ -77,9 +77,10 @@ def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
         name, family = model.name, model.decoder.family
     if not family.sees:
         known = ", ".join(one.name for one in families.values() if one.sees)
+        show = f"{', '.join(seeing)} {'shows' if len(seeing) == 1 else 'show'} images"
         raise InvalidRequest(
-            f"{name} is a {family.name}, a language model, and {', '.join(seeing)} shows images: give a model that "
-            f"sees ({known}), or other benchmarks"
+            f"{name} is a {family.name}, a language model, and {show}: give a model that sees ({known}), or other "
+            "benchmarks"
         )
 
 

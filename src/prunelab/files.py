@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeGuard
@@ -94,6 +94,17 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         raise OutputExists(
             f"{path} holds something else than a checkpoint and is not overwritten: choose another place"
         )
+
+
+def refuse_own(path: Path, models: Iterable[str]) -> None:
+    """Refuse to write over a model that is read: even where overwriting is asked for, that one is not meant.
+
+    Raises:
+        InvalidRequest: it is one of them.
+    """
+    for model in models:
+        if path.exists() and Path(model).exists() and path.samefile(model):
+            raise InvalidRequest(f"{path} is the model itself: choose another place")
 
 
 @contextmanager

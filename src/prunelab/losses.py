@@ -109,7 +109,8 @@ def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
 def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
     """Mean Kullback-Leibler divergence a token in nats, of a model's predictions from the whole model's.
 
-    Unlike the loss of a text it cannot be lowered by unlearning what the whole model says too surely.
+    Unlike the loss of a text it cannot be lowered by unlearning what the whole model says too surely. What is said of
+    the places of an image's features does not count: no model was taught to say anything there.
 
     Args:
         model: a cut of `whole`.
@@ -127,7 +128,7 @@ def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor
 
 
 def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator[Tensor]:
-    """Final hidden states of all tokens that count, some at a time, of shape `(tokens, hidden)`."""
+    """Final hidden states of all tokens that predict one, some at a time, of shape `(tokens, hidden)`."""
     if not isinstance(held_out, CalibrationSet):
         for ids in held_out.to(model.device).split(max(1, TOKENS_A_BATCH // held_out.shape[1])):
             yield _hidden(model.model, ids).flatten(0, 1)
@@ -136,20 +137,19 @@ def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator
         mask = held_out.mask_of(index, index + 1)
         ids = row if mask is None else row[mask[0].to(row.device)]
         seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
-        yield model.decoder.run(ids[None], None, seen)[0]
+        yield model.decoder.run(ids[None], None, seen)[0][model.decoder.predicting(ids[None])[0]]
 
 
 @torch.inference_mode()
 def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float:
     """Pair by pair; the places of an image's features are given, not predicted."""
-    given = getattr(model.model.config, "image_token_id", None)
     total, count = 0.0, 0
     for index, row in enumerate(held_out.token_ids.to(model.device)):
         mask = held_out.mask_of(index, index + 1)
         ids = row if mask is None else row[mask[0].to(row.device)]
         seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
         hidden = model.decoder.run(ids[None], None, seen)[0, :-1]
-        chosen = ids[1:] != given
+        chosen = model.decoder.predicting(ids[None])[0, :-1]
         losses = F.cross_entropy(logits_of(model, hidden[chosen]), ids[1:][chosen], reduction="none")
         total += float(losses.double().sum())
         count += int(chosen.sum())

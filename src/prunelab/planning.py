@@ -84,7 +84,7 @@ def make_pruning_plan(
     if isinstance(model, StreamedModel):
         refuse_streamed(model, method, compensation)
         calibration = None
-    elif calibration is not None and (calibration.held_out_pairs or calibration.held_out) is not None:
+    elif calibration is not None and calibration.held_out_samples is not None:
         loss = partial(_measure_of_cut, mean_loss, model, statistics, calibration)
         divergence = partial(_measure_of_cut, partial(_divergence, model), model, statistics, calibration)
     counts = None
@@ -148,7 +148,7 @@ def _measure_of_cut(
     kept: Kept,
     compensation: Compensation,
 ) -> float:
-    held_out = calibration.held_out_pairs or calibration.held_out
+    held_out = calibration.held_out_samples
     assert held_out is not None
     pruned = cut(model.decoder, kept, compensation, statistics, calibration)
     return measure(model.with_model(pruned), held_out)

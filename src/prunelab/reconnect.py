@@ -50,14 +50,20 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
 
     Raises:
         UnsupportedModel: `whole` sees nothing, or its language model is of another family.
-        InvalidRequest: a width or the vocabulary does not fit.
+        InvalidRequest: a width, the vocabulary or the number format does not fit.
     """
     family = _seeing(whole)
     own = language_model.decoder.family
     if own.name != family.language_family:
+        remedy = "take its language model out first" if own.sees else "give one"
         raise UnsupportedModel(
-            f"{language_model.name} is a {own.name}, and inside {whole.name} belongs a {family.language_family}: "
-            "give one"
+            f"{language_model.name} is of family {own.name}, and inside {whole.name} belongs a "
+            f"{family.language_family}: {remedy}"
+        )
+    if language_model.dtype != whole.dtype:
+        raise InvalidRequest(
+            f"{language_model.name} is in {language_model.dtype} and {whole.name} in {whole.dtype}, and a checkpoint "
+            "has one number format: give --dtype for both"
         )
     config = copy.deepcopy(whole.model.config)
     new = language_model.model.config

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from prunelab.blockwise import Blockwise, Hidden, Written
+from prunelab.calibration.corpus import CalibrationSet
 from prunelab.families import Decoder
 
 
@@ -40,13 +41,13 @@ class SharedTrunk:
 
     Args:
         decoder: the model.
-        windows: token ids, shape `(windows, tokens)`.
+        windows: token ids, shape `(windows, tokens)`; or images with text.
         against_whole: measure how far predictions are from the whole model's (the mean Kullback-Leibler divergence of a
             token) instead of how well the text is predicted.
     """
 
-    def __init__(self, decoder: Decoder, windows: Tensor, against_whole: bool = False) -> None:
-        self.walk = Blockwise(decoder, windows)
+    def __init__(self, decoder: Decoder, windows: Tensor | CalibrationSet, against_whole: bool = False) -> None:
+        self.walk = Blockwise.of(decoder, CalibrationSet(windows) if isinstance(windows, Tensor) else windows)
         self.reference: Sequence[BlockChoice] = ()
         self._hidden: list[Hidden] = [self.walk.start]
         self._whole: Hidden | None = None

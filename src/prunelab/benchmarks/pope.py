@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from prunelab.benchmarks import register
 from prunelab.benchmarks.base import EvaluationSettings, Score
 from prunelab.benchmarks.seeing import VisionBenchmark, grouped, images_hash, undecoded
-from prunelab.datasets import Source
+from prunelab.datasets import Source, read_lines
 from prunelab.errors import DataError
 from prunelab.fingerprint import content_hash
 from prunelab.scoring_rules.pope import CATEGORIES, is_parseable, official_meaning, plain_meaning, score
@@ -54,6 +54,18 @@ class Pope(VisionBenchmark):
     def __init__(self, questions: Path | None = None, images: Path | None = None) -> None:
         self._files, self._images = questions, images
 
+    def check(self, settings: EvaluationSettings) -> None:
+        """Of files the questions must be right, and at least one of their images must be there."""
+        items = self.questions(settings)
+        if self._files is None:
+            return
+        folder = self._images or self._files
+        if all(item.picture.size() is None for item in items):
+            raise DataError(
+                f"{folder} holds none of the images that the questions in {self._files} are about, such as "
+                f"{items[0].picture.name}: give pope:{self._files}:IMAGES with the folder that does"
+            )
+
     def sources(self) -> Sequence[Source]:
         """The hub's copy, unless there are files."""
         return [] if self._files else [SOURCE]
@@ -63,7 +75,7 @@ class Pope(VisionBenchmark):
         if self._files is None:
             data = images_hash(undecoded(SOURCE, "test", settings, COLUMNS))
         else:
-            rows = [[item.id, item.question, item.label] for item in self.questions(settings)]
+            rows = [[item.id, item.question, item.label, item.picture.size()] for item in self.questions(settings)]
             data = content_hash({"questions": rows, "images": str(self._images)})
         return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
 
@@ -94,16 +106,20 @@ class Pope(VisionBenchmark):
 
     def _file_items(self, folder: Path) -> Iterator[Item]:
         for category in CATEGORIES:
-            for number, row in _official_rows(folder, category):
+            for where, row in _official_rows(folder, category):
                 try:
-                    name = f"{category}/{row['question_id']}"
-                    picture = file_picture((self._images or folder) / row["image"])
-                    yield Item(name, category, row["text"], row["label"], picture)
+                    number, image, text, label = (row[key] for key in ("question_id", "image", "text", "label"))
                 except (KeyError, TypeError):
                     raise DataError(
-                        f"{folder}, line {number} of {category}, lacks question_id, image, text or label: fetch the "
-                        "official question files again"
+                        f"{where} lacks question_id, image, text or label: fetch the official question files again"
                     ) from None
+                if label not in ("yes", "no") or not isinstance(image, str) or not isinstance(text, str):
+                    raise DataError(
+                        f"{where} has image {image!r}, text {text!r} and label {label!r}; allowed are two texts, and "
+                        "yes or no: fetch the official question files again"
+                    )
+                picture = file_picture((self._images or folder) / image)
+                yield Item(f"{category}/{number}", category, text, label, picture)
 
     def question(self, item: Item) -> PictureQuestion:
         """With the wording that asks for a word."""
@@ -133,19 +149,21 @@ class Pope(VisionBenchmark):
         return found
 
 
-def _official_rows(folder: Path, category: str) -> Iterator[tuple[int, Any]]:
-    """The lines of an official question file, whichever images it is about."""
+def _official_rows(folder: Path, category: str) -> Iterator[tuple[str, Any]]:
+    """The lines of an official question file, whichever images it is about, and what messages call them."""
     paths = sorted(folder.glob(f"*pope_{category}.json"))
     if not paths:
         raise DataError(
             f"{folder} has no file like coco_pope_{category}.json: give the folder of POPE's official question files"
         )
-    for number, line in enumerate(paths[0].read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError:
-                raise DataError(f"{paths[0]}, line {number}, is not JSON: fetch the official file again") from None
+    number = 0
+    for number, line in read_lines(paths[0]):
+        try:
+            yield f"{paths[0]}, line {number},", json.loads(line)
+        except json.JSONDecodeError:
+            raise DataError(f"{paths[0]}, line {number}, is not JSON: fetch the official file again") from None
+    if not number:
+        raise DataError(f"{paths[0]} is empty: fetch the official file again")
 
 
 def _figures(records: Sequence[Mapping[str, Any]], group: str) -> list[Score]:

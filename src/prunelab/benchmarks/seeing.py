@@ -29,6 +29,7 @@ class VisionBenchmark(Benchmark):
     """
 
     sees: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     new_tokens: ClassVar[int] = 16
 
     @abstractmethod

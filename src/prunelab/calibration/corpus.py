@@ -71,6 +71,11 @@ class CalibrationSet:
     asked_length: int | None = None
 
     @property
+    def held_out_samples(self) -> Tensor | CalibrationSet | None:
+        """What methods that search compare candidates on: windows of text, or images with text; None without any."""
+        return self.held_out if self.held_out_pairs is None else self.held_out_pairs
+
+    @property
     def sequence_length(self) -> int:
         """Tokens a sample."""
         return int(self.token_ids.shape[1])

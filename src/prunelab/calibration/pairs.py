@@ -14,9 +14,9 @@ import xxhash
 from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
-from prunelab.datasets import Source
+from prunelab.datasets import Source, read_lines, require_documents
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.vision.dialogue import model_inputs, prompt_text
+from prunelab.vision.dialogue import model_inputs, prompt_text, without_marks
 from prunelab.vision.images import Picture, UnusableImage, column_picture, file_picture, open_picture
 from prunelab.vision.prompts import BRIEFLY
 
@@ -62,7 +62,7 @@ def is_pairs(corpus: str) -> bool:
     path = Path(corpus)
     if path.suffix != ".jsonl" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         first = next((line for line in lines if line.strip()), "{}")
     try:
         row = json.loads(first)
@@ -144,7 +144,7 @@ def _set(
 
 def _text(processor: Any, pair: Pair) -> str:
     ending = getattr(processor, "end_of_utterance_token", "")
-    return f"{prompt_text(processor, pair.question, 1)} {pair.answer}{ending}"
+    return f"{prompt_text(processor, pair.question, 1)} {without_marks(processor, pair.answer)}{ending}"
 
 
 def _tokens(processor: Any, pair: Pair, most: int) -> tuple[list[int], int]:
@@ -169,6 +169,7 @@ class _HubPairs(Sequence[Pair]):
         import datasets
 
         rows = PAIR_CORPORA[corpus].load("train", root)
+        require_documents(PAIR_CORPORA[corpus], "train", rows, ("image", "question", "answers"))
         self._rows = rows.cast_column("image", datasets.Image(decode=False))
 
     def __len__(self) -> int:
@@ -182,12 +183,12 @@ class _HubPairs(Sequence[Pair]):
 
 
 def _file_pairs(path: Path) -> Iterator[Pair]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         try:
             row = json.loads(line)
             image, question, answer = (row[key] for key in ("image", "question", "answer"))
+            if not all(isinstance(text, str) for text in (image, question, answer)):
+                raise TypeError
         except (json.JSONDecodeError, KeyError, TypeError):
             raise DataError(
                 f'{path}, line {number}, is not {{"image": "...", "question": "...", "answer": "..."}}: one such '

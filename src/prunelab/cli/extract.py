@@ -26,10 +26,11 @@ def extract_language_model(
     """Take the language model out of a model that sees, as a checkpoint of its own; with --into, put one back."""
     from prunelab import reconnect
     from prunelab.checkpoint.save import PLAN_FILE, save_model
-    from prunelab.files import refuse_existing
+    from prunelab.files import refuse_existing, refuse_own
     from prunelab.loading import load_model
 
     refuse_existing(out_folder, overwrite, folder=True)
+    refuse_own(out_folder, [model, *([] if into is None else [into])])
     given = load_model(model, device=device, dtype=dtype)
     if into is None:
         made = reconnect.extract_language_model(given)

@@ -29,7 +29,9 @@ def prune(
     ratio: Annotated[
         float | None, typer.Option(help="share of the blocks' projection weights to remove; 0.2 by default")
     ] = None,
-    calibration: Annotated[str, typer.Option(help="wikitext2, c4, or a .txt or .jsonl file")] = "wikitext2",
+    calibration: Annotated[
+        str, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt or .jsonl file")
+    ] = "wikitext2",
     samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
     sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
     seed: Annotated[
@@ -58,7 +60,7 @@ def prune(
 ) -> None:
     """Prune a model and write a checkpoint that loads everywhere."""
     from prunelab.allocation import Constraints, check_ratio
-    from prunelab.files import refuse_existing, require_space
+    from prunelab.files import refuse_existing, refuse_own, require_space
     from prunelab.memory import in_words, parse_memory
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
@@ -72,8 +74,7 @@ def prune(
     check_ratio(ratio)
     _ = methods[method]
     refuse_existing(out_folder, overwrite, folder=True)
-    if out_folder.exists() and Path(model).exists() and out_folder.samefile(model):
-        raise InvalidRequest(f"{out_folder} is the model itself: choose another place")
+    refuse_own(out_folder, [model])
     if statistics is not None and statistics.is_dir():
         raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
@@ -99,7 +100,8 @@ def prune(
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
     parameters = _save(base, plan, collected, calibrating, out_folder, overwrite)
     _print_plan(plan, parameters)
-    out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} --benchmark wikitext2")
+    measured = "--suite vision" if base.decoder.family.sees else "--benchmark wikitext2"
+    out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} {measured}")
 
 
 def _least_bytes(base: Any, ratio: float) -> int:
@@ -127,12 +129,13 @@ def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Pa
 def _calibration_of(plan: Any, corpus: str) -> Any:
     """What the plan was calibrated on; of a user's file it knows the name alone, so the path is the one given."""
     from prunelab.calibration.corpus import CORPORA
+    from prunelab.calibration.pairs import PAIR_CORPORA
     from prunelab.prune import CalibrationOptions
 
     made = plan.provenance.get("calibration") or {}
     known = CalibrationOptions()
     return CalibrationOptions(
-        corpus=made["corpus"] if made.get("corpus") in CORPORA else corpus,
+        corpus=made["corpus"] if made.get("corpus") in {**CORPORA, **PAIR_CORPORA} else corpus,
         samples=made.get("samples", known.samples),
         sequence_length=made.get("sequence_length", known.sequence_length),
         seed=made.get("seed", known.seed),

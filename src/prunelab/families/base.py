@@ -253,6 +253,21 @@ class Decoder:
         states: Tensor = body(input_ids=token_ids, attention_mask=mask, use_cache=False, **moved).last_hidden_state
         return states
 
+    def predicting(self, token_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens whose prediction means something, shape `(rows, tokens)`.
+
+        All that count, but those before a place of an image's features: no model is taught to say anything there.
+
+        Args:
+            token_ids: shape `(rows, tokens)`.
+            mask: true where a token counts; None where all do.
+        """
+        image = getattr(self.model.config, "image_token_id", None)
+        chosen = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask.bool().clone()
+        if image is not None:
+            chosen[:, :-1] &= token_ids[:, 1:] != image
+        return chosen
+
     @property
     def blocks(self) -> nn.ModuleList:
         """The decoder blocks in order."""

@@ -82,11 +82,12 @@ class Evidence:
         return self.divergence_of(kept, compensation)
 
     @property
-    def held_out(self) -> Tensor:
-        """Held-out windows of the calibration text, for a method that runs the model on them."""
-        if self.calibration is None or self.calibration.held_out is None:
+    def held_out(self) -> Tensor | CalibrationSet:
+        """Held-out windows of the calibration text, or held-out images with text, for a method that runs the model."""
+        held_out = None if self.calibration is None else self.calibration.held_out_samples
+        if held_out is None:
             raise InvalidRequest("this method compares losses on held-out calibration text: give some")
-        return self.calibration.held_out
+        return held_out
 
     @property
     def walk(self) -> Blockwise:

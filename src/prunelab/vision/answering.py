@@ -44,16 +44,17 @@ class ImageReport:
     """What was the matter with images.
 
     Attributes:
-        remarks: images that were shown all the same, counted by remark.
+        remarks: by name, what had to be done to images that were shown all the same.
         unusable: name and reason of images that could not be shown; their questions are left out.
     """
 
-    remarks: Counter[str] = field(default_factory=Counter)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
 
     def conditions(self) -> dict[str, str | int]:
-        """For a result's conditions: counts, and the first unusable images by name."""
-        found: dict[str, str | int] = {f"images {remark}": count for remark, count in sorted(self.remarks.items())}
+        """For a result's conditions: counts, each image once, and the first unusable images by name."""
+        counts = Counter(remark for remarks in self.remarks.values() for remark in remarks)
+        found: dict[str, str | int] = {f"images {remark}": count for remark, count in sorted(counts.items())}
         if self.unusable:
             named = [f"{name} ({reason})" for name, reason in list(self.unusable.items())[:NAMED]]
             more = len(self.unusable) - len(named)
@@ -131,8 +132,9 @@ def _opened(question: PictureQuestion, report: ImageReport) -> list[Opened] | No
         except UnusableImage as error:
             report.unusable[picture.name] = str(error)
             return None
-    for image in images:
-        report.remarks.update(image.remarks)
+    for picture, image in zip(question.pictures, images, strict=True):
+        if image.remarks:
+            report.remarks[picture.name] = image.remarks
     return images
 
 

@@ -17,11 +17,18 @@ def prompt_text(processor: Any, question: str, images: int) -> str:
         question: as the benchmark words it.
         images: how many there are.
     """
+    question = without_marks(processor, question)
     if not getattr(processor, "chat_template", None):
         return f"{processor.image_token * images}{question}\n"
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
     text: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     return text
+
+
+def without_marks(processor: Any, text: str) -> str:
+    """A text without the marks that stand for images: those of a dialogue are set by `prompt_text`."""
+    mark: str = processor.image_token
+    return text.replace(mark, "").strip() if mark in text else text
 
 
 def model_inputs(

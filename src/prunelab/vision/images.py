@@ -20,6 +20,14 @@ LARGE_SIDE = 4096
 """A larger image is scaled down to this; the largest size that Idefics3's image processor makes is below it."""
 _BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_GREY = ("1", "L", "I", "I;16", "I;16B", "F")
+_ORIENTATION = 0x0112
+"""The EXIF tag in which a camera writes down how it was held."""
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class UnusableImage(DataError):
@@ -33,10 +41,12 @@ class Picture:
     Attributes:
         name: what messages call it.
         read: gives the file's bytes; raises OSError where there is none.
+        size: gives their number without reading them, None where there is no file; for images in a folder.
     """
 
     name: str
     read: Callable[[], bytes]
+    size: Callable[[], int | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Opened:
 
     Attributes:
         image: RGB.
-        remarks: what had to be done to it: `greyscale`, `transparent`, `scaled down`.
+        remarks: what had to be done to it: `greyscale`, `transparent`, `scaled down`, `turned`.
     """
 
     image: Image.Image
@@ -54,7 +64,14 @@ class Opened:
 
 def file_picture(path: Path) -> Picture:
     """The image in a file."""
-    return Picture(path.name, path.read_bytes)
+
+    def size() -> int | None:
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError:
+            return None
+
+    return Picture(path.name, path.read_bytes, size)
 
 
 def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Picture:
@@ -89,7 +106,7 @@ def open_picture(picture: Picture) -> Opened:
     """
     try:
         data = picture.read()
-    except OSError:
+    except (OSError, ValueError):  # no such file, or no name that a file could have
         raise UnusableImage("missing") from None
     try:
         image = Image.open(io.BytesIO(data))
@@ -103,20 +120,32 @@ def open_picture(picture: Picture) -> Opened:
         raise UnusableImage("broken") from None
 
 
+def _way_up(image: Image.Image) -> Image.Transpose | None:
+    """What sets a photograph upright, as every viewer shows it and `datasets` decodes it; None where it stands."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except _BROKEN:  # the picture itself has been decoded
+        return None
+
+
 def _as_rgb(image: Image.Image) -> Opened:
     remarks = []
     if max(image.size) > LARGE_SIDE:
         remarks.append("scaled down")
         image.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # of a JPEG, decode no more than is needed
         image.thumbnail((LARGE_SIDE, LARGE_SIDE))
+    image.load()
+    if (way := _way_up(image)) is not None:
+        remarks.append("turned")
+        image = image.transpose(way)
+    if image.mode in _GREY:
+        remarks.append("greyscale")
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
+            image = image.convert("I").point(lambda value: value / 256).convert("L")
+            image.info.pop("transparency", None)  # 16 bits as well
     if image.mode in _ALPHA or "transparency" in image.info:
         clear = image.convert("RGBA")
         if clear.getchannel("A").getextrema() != (255, 255):
             remarks.append("transparent")
-            white = Image.new("RGBA", clear.size, "white")
-            image = Image.alpha_composite(white, clear)
-    elif image.mode in ("1", "L", "I", "I;16", "F"):
-        remarks.append("greyscale")
-        if image.mode in ("I", "I;16"):  # 16 bits, which Pillow would cut off instead of scaling
-            image = image.point(lambda value: value / 256).convert("L")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return Opened(image.convert("RGB"), tuple(remarks))

@@ -1,0 +1,137 @@
+"""Calibration on images with text: every method takes it, and what a user's file may hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Ran, Tiny
+from seeing import IMAGE_TOKEN, stripes
+
+from prunelab.calibration import calibrate, draw_pairs, is_pairs
+from prunelab.calibration.corpus import CalibrationSet
+from prunelab.cli.prune import _calibration_of
+from prunelab.errors import DataError
+from prunelab.losses import mean_divergence, mean_loss
+from prunelab.methods import methods
+from prunelab.plan import PruningPlan
+from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.surgery import cut
+from prunelab.trunk import GONE, WHOLE, SharedTrunk
+from prunelab.vision.dialogue import model_inputs, prompt_text
+
+TinyOf = Callable[[str], Tiny]
+Command = Callable[..., Ran]
+
+
+def write_pairs(folder: Path, count: int = 10, **changes: Any) -> Path:
+    """Images of several sizes, with questions of several lengths."""
+    rows = []
+    for index in range(count):
+        stripes(20 + index, 16).save(folder / f"{index}.png")
+        rows.append({"image": f"{index}.png", "question": f"How many{'?' * index}", "answer": str(index), **changes})
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def drawn(t: Tiny, folder: Path) -> CalibrationSet:
+    pairs = draw_pairs(str(write_pairs(folder)), t.model.processor, samples=5, held_out=3, sequence_length=128)
+    assert pairs.held_out_pairs is not None
+    assert pairs.held_out is None
+    return pairs
+
+
+@pytest.mark.parametrize("method", methods)
+def test_every_method_decides_on_images_with_text(method: str, tiny: TinyOf, tmp_path: Path) -> None:
+    t = tiny("idefics3")
+    pairs = drawn(t, tmp_path)
+    statistics = calibrate(t.model.decoder, pairs)
+    plan = make_pruning_plan(t.model, method, 0.3, statistics=statistics, calibration=pairs)
+    assert 0.2 <= plan.achieved_ratio <= 0.4
+    pruned = pruned_model(t.model, plan, statistics, pairs)
+    inputs = model_inputs(t.model.processor, [prompt_text(t.model.processor, "what?", 1)], [[stripes()]], "right")
+    with torch.no_grad():
+        assert torch.isfinite(pruned.model(**inputs).logits).all()
+
+
+@pytest.mark.parametrize("name", ["idefics3", "llava"])
+def test_block_by_block_measures_what_the_whole_model_does(name: str, tiny: TinyOf, tmp_path: Path) -> None:
+    t = tiny(name)
+    held_out = drawn(t, tmp_path).held_out_pairs
+    assert held_out is not None
+    assert held_out.attention_mask is not None
+    assert not held_out.attention_mask.all()
+    without = t.model.with_model(cut(t.model.decoder, _without_block(t, 1)))
+    choice = [WHOLE, GONE, WHOLE, WHOLE]
+    loss = SharedTrunk(t.model.decoder, held_out).loss(choice)
+    assert loss == pytest.approx(mean_loss(without, held_out), rel=1e-5)
+    divergence = SharedTrunk(t.model.decoder, held_out, against_whole=True).loss(choice)
+    assert divergence == pytest.approx(mean_divergence(without, t.model, held_out), rel=1e-4)
+
+
+def test_the_places_of_an_image_are_not_predicted(tiny: TinyOf) -> None:
+    decoder = tiny("idefics3").model.decoder
+    ids = torch.tensor([[5, IMAGE_TOKEN, IMAGE_TOKEN, 6, 7]])
+    assert decoder.predicting(ids).tolist() == [[False, False, True, True, True]]
+    mask = torch.tensor([[True, True, True, True, False]])
+    assert decoder.predicting(ids, mask).tolist() == [[False, False, True, True, False]]
+    assert tiny("llama").model.decoder.predicting(ids).all()
+
+
+def _without_block(t: Tiny, block: int) -> Any:
+    from prunelab.allocation import Kept
+
+    return Kept.everything(t.model.decoder.shapes).without_blocks([block])
+
+
+def test_marks_for_the_image_in_a_text_are_left_out(tiny: TinyOf, tmp_path: Path) -> None:
+    """Data sets in LLaVA's form say `<image>` in the question; the dialogue shows the image by itself."""
+    processor = tiny("idefics3").model.processor
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "marked").mkdir()
+    plain = write_pairs(tmp_path / "plain", question="what?", answer="a b")
+    marked = write_pairs(tmp_path / "marked", question="<image>\nwhat?", answer="a b<image>")
+    ids = [draw_pairs(str(path), processor, samples=3, held_out=1).token_ids for path in (plain, marked)]
+    assert torch.equal(ids[0], ids[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b'{"image": 5, "question": "q", "answer": "a"}\n', "line 1, is not"),
+        (b'{"image": "0.png", "question": null, "answer": "a"}\n', "line 1, is not"),
+        (b'{"image": "0.png", "question": "q", "answer": 7}\n', "line 1, is not"),
+        (b'{"image": "0.png", "question": "q", "answer": "a"}\n[]\n', "line 2, is not"),
+        (b'{"image": "0.png", "question": "\xe9", "answer": "a"}\n', "is not UTF-8 text"),
+        (b'{"image": "a\\u0000b", "question": "q", "answer": "a"}\n', "0 pairs to calibrate on, 1 missing"),
+    ],
+)
+def test_bad_files_of_pairs(content: bytes, match: str, tiny: TinyOf, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    assert is_pairs(str(path))
+    with pytest.raises(DataError, match=match):
+        draw_pairs(str(path), tiny("idefics3").model.processor)
+
+
+def test_a_mark_of_the_encoding_in_front_is_passed_over(tiny: TinyOf, tmp_path: Path) -> None:
+    path = write_pairs(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert is_pairs(str(path))
+    assert len(draw_pairs(str(path), tiny("idefics3").model.processor, samples=4, held_out=2).token_ids) == 4
+
+
+def test_a_plan_made_on_textvqa_is_applied_with_textvqa(tiny: TinyOf, vision_hub: Path) -> None:
+    """Without being told again on what."""
+    t = tiny("idefics3")
+    pairs = draw_pairs("textvqa", t.model.processor, samples=2, held_out=1, datasets_root=vision_hub)
+    plan: PruningPlan = make_pruning_plan(
+        t.model, "flap", 0.3, statistics=calibrate(t.model.decoder, pairs), calibration=pairs
+    )
+    options = _calibration_of(plan, "wikitext2")
+    assert (options.corpus, options.samples) == ("textvqa", 2)
