@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from prunelab.checkpoint.save import save_checkpoint
 from prunelab.compensation import COMPENSATORS
 from prunelab.errors import DataError, InvalidRequest, UnsupportedModel
 from prunelab.families import decoder_of, families, find_family
+from prunelab.files import _umask
 from prunelab.fingerprint import tensor_bytes
 from prunelab.loading import LanguageModel, load_model
 from prunelab.losses import mean_loss
 from prunelab.methods import methods
+from prunelab.plan import PruningPlan
 from prunelab.prune import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
 from prunelab.reconnect import extract_language_model, reconnect
 from prunelab.streamed import open_streamed
@@ -287,11 +290,20 @@ def test_pairs_that_do_not_suffice_are_told(pairs: Path, tiny: TinyOf, seeing: T
 
 
 def test_the_commands_take_apart_and_put_together(
-    command: Command, tiny_checkpoint: Callable[[str], Path], pairs: Path, tmp_path: Path
+    command: Command,
+    tiny_checkpoint: Callable[[str], Path],
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, options = tiny_checkpoint("idefics3"), ("--device", "cpu")
+    whole, options = tmp_path / "whole", ("--device", "cpu")
+    shutil.copytree(tiny_checkpoint("idefics3"), whole)
+    (whole / "LICENSE").write_text("the model's own")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "LICENSE").write_text("of something else that lies where the command is run")
     ran = command("extract-language-model", whole, "--out", tmp_path / "taken", *options)
     assert ran.code == 0, ran.err
+    assert (tmp_path / "taken" / "LICENSE").read_text() == "the model's own"
     ran = command(
         "prune", tmp_path / "taken", "--method", "magnitude_width", "--ratio", 0.3, "--compensation", "none",
         "--out", tmp_path / "pruned", *options,
@@ -301,7 +313,18 @@ def test_the_commands_take_apart_and_put_together(
     assert ran.code == 0, ran.err
     back, original = (load_model(str(folder), device="cpu") for folder in (tmp_path / "back", whole))
     assert eyes(back.model) == eyes(original.model)
-    assert (tmp_path / "back" / "pruning_plan.json").is_file()
+    plan = PruningPlan.load(tmp_path / "back" / "pruning_plan.json")
+    assert (plan.base.family, plan.base.fingerprint) == ("idefics3", original.fingerprint)  # the same cut, inside
+    assert plan.kept == PruningPlan.load(tmp_path / "pruned" / "pruning_plan.json").kept
+    card = (tmp_path / "back" / "README.md").read_text()
+    assert f"| parameters | {original.decoder.parameters:,} | {back.decoder.parameters:,} |" in card
+    assert "prunelab extract-language-model" in card
+    assert all(path.stat().st_mode & 0o077 == 0o666 & ~_umask() & 0o077 for path in (tmp_path / "back").iterdir())
+    ran = command("extract-language-model", tmp_path / "pruned", "--into", tmp_path / "back", "--out", tmp_path / "odd")
+    assert ran.code == 0, ran.err
+    odd = PruningPlan.load(tmp_path / "odd" / "pruning_plan.json")
+    assert odd.base.family == "llama"  # made for another one than the one inside: as it was, and no card
+    assert not (tmp_path / "odd" / "README.md").exists()
     ran = command(
         "prune", whole, "--ratio", 0.3, "--calibration", pairs, "--samples", 4, "--out", tmp_path / "inside", *options
     )

@@ -123,6 +123,9 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
         try:
             yield aside
             aside.chmod(0o777 & ~_umask())
+            for file in aside.rglob("*"):
+                if file.is_file():  # safetensors makes them the writer's alone
+                    file.chmod(0o666 & ~_umask())
             _replace(aside, path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

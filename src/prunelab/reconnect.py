@@ -14,6 +14,7 @@ from prunelab.checkpoint import modeling_prunelab
 from prunelab.errors import InvalidRequest, UnsupportedModel
 from prunelab.families import ModelFamily, families
 from prunelab.loading import LanguageModel
+from prunelab.plan import PruningPlan, make_plan
 from prunelab.surgery import bring_buffers
 
 MUST_FIT = ("hidden_size", "vocab_size")
@@ -38,6 +39,7 @@ def extract_language_model(whole: LanguageModel) -> LanguageModel:
     bring_buffers({name.removeprefix(inner): b for name, b in whole.model.named_buffers() if name.startswith(inner)},
                   model.get_submodule(inside.decoder))  # fmt: skip
     model.generation_config = copy.deepcopy(whole.model.generation_config)
+    model.name_or_path = whole.model.name_or_path  # whose licence it has
     return LanguageModel(f"{whole.name}-language-model", model.eval(), whole.tokenizer)
 
 
@@ -83,7 +85,30 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
     model = _build(family, config, mixed, state)
     bring_buffers(dict(whole.model.named_buffers()), model)
     model.generation_config = copy.deepcopy(whole.model.generation_config)
+    model.name_or_path = whole.model.name_or_path
     return LanguageModel(f"{whole.name}-reconnected", model.eval(), whole.tokenizer, whole.processor)
+
+
+def plan_inside(plan: PruningPlan, whole: LanguageModel) -> PruningPlan | None:
+    """A language model's plan as that of the same cut inside the model that sees; None where it is for another one.
+
+    Args:
+        plan: of a language model that was taken out of `whole` and pruned.
+        whole: as it was before.
+    """
+    if plan.base.fingerprint != extract_language_model(whole).fingerprint:
+        return None
+    return make_plan(
+        whole.decoder,
+        plan.kept,
+        name=whole.name,
+        fingerprint=whole.fingerprint,
+        method=plan.method,
+        ratio=plan.requested_ratio,
+        compensation=plan.compensation,
+        notes=plan.notes,
+        provenance=plan.provenance,
+    )
 
 
 def _seeing(model: LanguageModel) -> ModelFamily:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import yaml
 
-from prunelab.checkpoint.licence import Licence, licence_beside
+from prunelab.checkpoint.licence import Licence, folder_of, licence_beside
 from prunelab.checkpoint.serving import serving
 from prunelab.families import ModelFamily
 from prunelab.loading import LanguageModel
@@ -79,7 +78,7 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     is_id = base.count("/") == 1  # a folder's name has none
     return CARD.format(
         base=base,
-        head=_head(base if is_id else None, licence_beside(Path(pruned.model.name_or_path))),
+        head=_head(base if is_id else None, licence_beside(folder_of(pruned.model))),
         origin=f"[{base}](https://huggingface.co/{base})" if is_id else base,
         serving=serving("PATH", pruned.decoder.family.name, mixed, _beyond(family, added)).rstrip("\n"),
         task="image-text-to-text" if family.sees else "text-generation",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers import PreTrainedModel
 
 FREE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "cc0-1.0", "cc-by-4.0",
@@ -72,18 +73,26 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
     return (fields, rest) if isinstance(fields, dict) else ({}, text)
 
 
-def licence_beside(folder: Path) -> Licence | None:
+def licence_beside(folder: Path | None) -> Licence | None:
     """The licence that a folder's model card names."""
+    if folder is None:
+        return None
     card = folder / "README.md"
     return licence_in(front_matter(card.read_text(encoding="utf-8"))[0]) if card.is_file() else None
 
 
-def copy_texts(base: Path, folder: Path) -> list[str]:
+def folder_of(model: PreTrainedModel) -> Path | None:
+    """The folder that a model was loaded from; None for one of the hub, or one that was made here."""
+    name = str(model.name_or_path or "")
+    return Path(name) if name and Path(name).is_dir() else None
+
+
+def copy_texts(base: Path | None, folder: Path) -> list[str]:
     """Put the base's licence, notices and rules of use beside what is made from it; gives the files' names.
 
     Nothing is copied where the base is no folder, such as a model of the hub, which is loaded without these files.
     """
-    texts = [path for path in sorted(base.iterdir()) if _is_text(path)] if base.is_dir() else []
+    texts = [] if base is None else [path for path in sorted(base.iterdir()) if _is_text(path)]
     for path in texts:
         shutil.copyfile(path, folder / path.name)
     return [path.name for path in texts]

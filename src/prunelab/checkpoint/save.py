@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.checkpoint.card import model_card
-from prunelab.checkpoint.licence import copy_texts
+from prunelab.checkpoint.licence import copy_texts, folder_of
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
@@ -57,7 +57,7 @@ def save_model(model: LanguageModel, out: Path, overwrite: bool = False) -> Iter
         model.model.save_pretrained(aside)
         model.tokenizer.save_pretrained(aside)
         save_processor(model, aside)
-        copy_texts(Path(str(model.model.name_or_path)), aside)
+        copy_texts(folder_of(model.model), aside)
         yield aside
 
 
@@ -65,8 +65,8 @@ def save_processor(model: LanguageModel, folder: Path) -> None:
     """What a model that sees reads images with; where it could not be loaded, its files as they lie."""
     if model.processor is not None:
         model.processor.save_pretrained(folder)
-    elif model.decoder.family.sees:
+    elif model.decoder.family.sees and (base := folder_of(model.model)) is not None:
         for name in PROCESSOR_FILES:
-            path = Path(str(model.model.name_or_path)) / name
+            path = base / name
             if path.is_file() and not (folder / name).exists():
                 shutil.copyfile(path, folder / name)

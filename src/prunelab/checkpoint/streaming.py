@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.forms import Form
-from prunelab.checkpoint.licence import copy_texts
+from prunelab.checkpoint.licence import copy_texts, folder_of
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
 from prunelab.checkpoint.tensors import SINGLE
 from prunelab.checkpoint.writing import SHARD_BYTES, Announced, Content, Moved, write_tensors
@@ -68,7 +68,7 @@ def save_streamed(
         )
         model.tokenizer.save_pretrained(aside)
         save_processor(model, aside)
-        copy_texts(Path(str(model.model.name_or_path)), aside)
+        copy_texts(folder_of(model.model), aside)
         plan.save(aside / PLAN_FILE)
         (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
     return pruned

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +15,7 @@ from prunelab.cli.options import (
     Model,
     Overwrite,
 )
-from prunelab.cli.terminal import app, bar, out
+from prunelab.cli.terminal import app, bar, command, out
 from prunelab.errors import InvalidRequest
 
 
@@ -119,10 +117,10 @@ def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Pa
 
     if isinstance(base, StreamedModel):
         check_plan(base, plan, collected, calibrating)
-        pruned = save_streamed(base, plan, collected, out_folder, command=_command(), overwrite=overwrite)
+        pruned = save_streamed(base, plan, collected, out_folder, command=command(), overwrite=overwrite)
     else:
         pruned = pruned_model(base, plan, collected, calibrating)
-        save_checkpoint(pruned, plan, out_folder, command=_command(), overwrite=overwrite)
+        save_checkpoint(pruned, plan, out_folder, command=command(), overwrite=overwrite)
     return pruned.decoder.parameters
 
 
@@ -140,10 +138,6 @@ def _calibration_of(plan: Any, corpus: str) -> Any:
         sequence_length=made.get("sequence_length", known.sequence_length),
         seed=made.get("seed", known.seed),
     )
-
-
-def _command() -> str:
-    return shlex.join(["prunelab", *sys.argv[1:]])
 
 
 def _calibrate(

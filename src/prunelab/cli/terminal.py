@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def escaped(text: str) -> str:
     """A text whose brackets rich takes for brackets."""
     return text.replace("[", "\\[")
+
+
+def command() -> str:
+    """The command that is being run, as one would type it."""
+    return shlex.join(["prunelab", *sys.argv[1:]])
 
 
 def quieten() -> None:
