@@ -215,6 +215,14 @@ def test_images_are_read_as_they_are_needed(tiny: TinyOf) -> None:
     assert max(ahead) <= 4
 
 
+def test_questions_longer_than_the_context_are_counted(tiny: TinyOf) -> None:
+    model, report = tiny("idefics3").model, ImageReport()
+    picture = Picture("x", lambda: png(stripes()))
+    asked = [PictureQuestion("short", "what?", (picture,)), PictureQuestion("long", "what? " * 60, (picture,))]
+    assert len(list(answers(model, asked, report, max_new_tokens=1))) == 2
+    assert report.conditions() == {"beyond context": 1}
+
+
 def test_an_image_that_is_shown_twice_is_counted_once(tiny: TinyOf) -> None:
     report = ImageReport()
     grey = Picture("grey.png", lambda: png(stripes(mode="L")))

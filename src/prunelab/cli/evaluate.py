@@ -159,6 +159,9 @@ def _remarks(details: dict[str, Any]) -> list[str]:
         "sentences split without nltk's trained data": details.get("punkt") == "untrained",
         f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
         f"intersentence {details.get('intersentence')}": details.get("intersentence"),
+        f"{details.get('beyond context')} questions were with their images longer than the context": details.get(
+            "beyond context"
+        ),
         f"images that could not be shown: {details.get('unusable images')}": details.get("unusable images"),
     }
     return [remark for remark, holds in remarks.items() if holds]

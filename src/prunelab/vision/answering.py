@@ -46,15 +46,20 @@ class ImageReport:
     Attributes:
         remarks: by name, what had to be done to images that were shown all the same.
         unusable: name and reason of images that could not be shown; their questions are left out.
+        beyond_context: questions that are, with their images, longer than what the model was made to look at; they are
+            asked all the same, as the official code does.
     """
 
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
+    beyond_context: int = 0
 
     def conditions(self) -> dict[str, str | int]:
         """For a result's conditions: counts, each image once, and the first unusable images by name."""
         counts = Counter(remark for remarks in self.remarks.values() for remark in remarks)
         found: dict[str, str | int] = {f"images {remark}": count for remark, count in sorted(counts.items())}
+        if self.beyond_context:
+            found["beyond context"] = self.beyond_context
         if self.unusable:
             named = [f"{name} ({reason})" for name, reason in list(self.unusable.items())[:NAMED]]
             more = len(self.unusable) - len(named)
@@ -120,7 +125,9 @@ def _prepared(model: LanguageModel, chunk: Sequence[PictureQuestion], report: Im
     if not asked:
         return _Ready([], {})
     texts = [prompt_text(model.processor, one.prompt, len(one.pictures)) for one in asked]
-    return _Ready(asked, model_inputs(model.processor, texts, shown, "left"))
+    inputs = model_inputs(model.processor, texts, shown, "left")
+    report.beyond_context += int((inputs["attention_mask"].sum(dim=1) > model.context_length).sum())
+    return _Ready(asked, inputs)
 
 
 def _opened(question: PictureQuestion, report: ImageReport) -> list[Opened] | None:
