@@ -10,6 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+
+def letter_tokenizer() -> PreTrainedTokenizerFast:
+    """256 tokens, each readable by itself, and a start and an end token: llama.cpp reports no half characters."""
+    letters = [*map(chr, range(33, 127)), "Ġ", "Ċ"]
+    merges = [(a, b) for a in letters[:2] for b in letters][: 256 - len(letters)]
+    tokens = [*letters, *(a + b for a, b in merges)]
+    core = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(["<s>", "</s>"])
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
 
 
 class LlamaCpp:

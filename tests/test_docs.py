@@ -15,7 +15,6 @@ import typer
 import yaml
 from conftest import Ran, Tiny
 
-from prunelab.checkpoint.serving import serving
 from prunelab.cli import app
 from prunelab.methods import methods
 from prunelab.prune import make_pruning_plan
@@ -59,19 +58,6 @@ SHOWN = [(page, words) for page in PAGES for words in commands(page.read_text(en
 )
 def test_every_command_shown_is_one(page: Path, words: list[str]) -> None:
     parse(words)
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-@pytest.mark.parametrize("mixed", [True, False])
-def test_the_cards_commands_are_some(family: str, mixed: bool) -> None:
-    (words,) = commands(serving("me/model", family, mixed))
-    parse(words)
-
-
-def test_a_card_shows_no_command_that_would_be_refused() -> None:
-    text = serving("me/model", "gemma2", True, "a linear map behind a norm")
-    assert "Not with llama.cpp, which has no place in this family for a linear map behind a norm" in text
-    assert not list(commands(text))
 
 
 def test_a_wrong_command_would_be_seen() -> None:

@@ -124,6 +124,35 @@ def test_tokenizers_that_llama_cpp_does_not_compute(changes: dict[str, Any], tex
         vocabulary_of(model)
 
 
+def test_all_chat_templates_come_along(pocket: Path, tmp_path: Path) -> None:
+    model = load_model(str(pocket), device="cpu")
+    model.tokenizer.chat_template = {"default": "D", "tool_use": "T", "with-hyphen": "H", "with_hyphen": "U"}
+    notes = export_gguf(model, tmp_path / "x.gguf").notes
+    found = fields(tmp_path / "x.gguf")
+    assert found["tokenizer.chat_template"] == "D"
+    assert set(found["tokenizer.chat_templates"]) == {"tool_use", "with_hyphen"}
+    assert found["tokenizer.chat_template.tool_use"] == "T"
+    assert found["tokenizer.chat_template.with_hyphen"] == "H"
+    assert [note for note in notes if "'with_hyphen' is left out" in note]
+
+
+def test_chat_templates_without_a_default(pocket: Path, tmp_path: Path) -> None:
+    model = load_model(str(pocket), device="cpu")
+    model.tokenizer.chat_template = {"rag": "R"}
+    notes = export_gguf(model, tmp_path / "x.gguf").notes
+    found = fields(tmp_path / "x.gguf")
+    assert "tokenizer.chat_template" not in found
+    assert found["tokenizer.chat_template.rag"] == "R"
+    assert "no default among the chat templates" in notes[-1]
+
+
+def test_no_chat_template_is_none(pocket: Path, tmp_path: Path) -> None:
+    model = load_model(str(pocket), device="cpu")
+    model.tokenizer.chat_template = None
+    assert export_gguf(model, tmp_path / "x.gguf").notes == ()
+    assert not [name for name in fields(tmp_path / "x.gguf") if "chat_template" in name]
+
+
 @pytest.mark.parametrize(
     ("variant", "changes", "text"),
     [
@@ -160,8 +189,9 @@ def test_a_linear_map_behind_a_norm_is_refused(command: Command, mapped: Path, t
         )
         assert not out.parent.exists(), "nothing was written"
     card = (mapped / "README.md").read_text()
-    assert "prunelab export" not in card
-    assert "Not with llama.cpp, which has no place in this family for a linear map behind a norm" in card
+    assert "prunelab export PATH" not in card
+    assert "Not with llama.cpp, for `prunelab export` refuses it: tiny-gemma2-replaceme" in card
+    assert "has a linear map behind a norm (block 2)" in card
     assert "It has a linear map in place of removed blocks, which the stock classes" in card
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Ran
 from huggingface_hub.errors import HfHubHTTPError
+from llama_cpp import letter_tokenizer
 from test_cli import quick, refused
 
 from prunelab.checkpoint.licence import Licence, front_matter
@@ -27,9 +28,12 @@ class FakeHub:
         self.taken: set[str] = set()
         self.sent: dict[str, bytes] = {}
         self.refuses: int | None = None
+        self.gone: Exception | None = None
         self.licences: dict[str, str] = {}
 
     def repo_exists(self, name: str) -> bool:
+        if self.gone is not None:
+            raise self.gone
         return name in self.taken
 
     def create_repo(self, name: str, private: bool, exist_ok: bool) -> str:
@@ -48,6 +52,8 @@ class FakeHub:
                 self.sent[str(path.relative_to(folder_path))] = path.read_bytes()
 
     def model_info(self, name: str) -> Any:
+        if self.gone is not None:
+            raise self.gone
         fields = {"license": self.licences.get(name)}
         return SimpleNamespace(card_data=SimpleNamespace(to_dict=lambda: fields))
 
@@ -62,9 +68,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 
 @pytest.fixture
 def base(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A base model whose card names its licence."""
+    """A base model whose card names its licence, with a tokenizer that llama.cpp knows."""
     folder = tmp_path / "base"
     shutil.copytree(tiny_checkpoint("llama"), folder)
+    letter_tokenizer().save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
     for name in ("LICENSE.txt", "Notice", "USE_POLICY.md"):
         (folder / name).write_text(f"{name} of the base\n")
@@ -176,6 +183,18 @@ def test_names_tokens_and_refusals(
         refused(command("push", folder, "--to", "me/new"), "the hub refused me/new (no)", remedy)
     monkeypatch.setattr(hub, "get_token", lambda: None)
     refused(command("push", folder, "--to", "me/new"), "hf auth login", "HF_TOKEN")
+
+
+@pytest.mark.parametrize("gone", [hub._HTTPError("no route"), ConnectionError("no route")])
+def test_no_hub(gone: Exception, command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    fake.gone = gone
+    refused(command("push", folder, "--to", "me/new"), "the hub cannot be reached (no route)", "HF_HUB_OFFLINE")
+    for name in ("README.md", "LICENSE.txt", "Notice", "USE_POLICY.md"):
+        (base / name).unlink()
+    shutil.rmtree(folder)
+    unknown = pruned(command, base, corpus)
+    refused(command("push", unknown, "--to", "me/new", "--base-model", "org/base"), "licence of org/base is not known")
 
 
 def test_only_known_free_licences_are_free() -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from prunelab.checkpoint.licence import Licence, folder_of, licence_beside
 from prunelab.checkpoint.serving import serving
-from prunelab.families import ModelFamily
+from prunelab.export.fit import fit_of
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan, to_ranges
 
@@ -74,13 +74,12 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     calibration = plan.provenance.get("calibration")
     family = pruned.decoder.family
     base = plan.base.name
-    added = _added(pruned)
     is_id = base.count("/") == 1  # a folder's name has none
     return CARD.format(
         base=base,
         head=_head(base if is_id else None, licence_beside(folder_of(pruned.model))),
         origin=f"[{base}](https://huggingface.co/{base})" if is_id else base,
-        serving=serving("PATH", pruned.decoder.family.name, mixed, _beyond(family, added)).rstrip("\n"),
+        serving=serving("PATH", mixed, fit_of(pruned)).rstrip("\n"),
         task="image-text-to-text" if family.sees else "text-generation",
         auto_class=family.auto_class,
         reader="processor" if family.sees else "tokenizer",
@@ -97,29 +96,16 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         compensation=plan.compensation,
         notes=" ".join(note[:1].upper() + note[1:] + "." for note in plan.notes),
         trust=", trust_remote_code=True" if mixed else "",
-        why_trust=NEEDS_CODE.format(parts=_parts(added)) if mixed else "",
+        why_trust=NEEDS_CODE.format(parts=_parts(pruned)) if mixed else "",
         command=command or "made through the Python API",
         calibration=json.dumps(calibration, indent=1) if calibration else "none",
     )
 
 
-def _added(pruned: LanguageModel) -> frozenset[str]:
-    """Kinds of parameters of the blocks besides weights: `bias`, `map`."""
-    names = (name.rpartition(".")[2] for block in pruned.decoder.blocks for name, _ in block.named_parameters())
-    return frozenset(names) - {"weight"}
-
-
-def _parts(added: frozenset[str]) -> str:
+def _parts(pruned: LanguageModel) -> str:
     """What the modelling file is there for."""
-    return "a linear map in place of removed blocks" if "map" in added else "blocks with widths or biases of their own"
-
-
-def _beyond(family: ModelFamily, added: frozenset[str]) -> str:
-    """What llama.cpp has no place for, in words."""
-    if family.name != "gemma2":
-        return ""
-    words = {"map": "a linear map behind a norm", "bias": "biases"}
-    return " and ".join(text for kind, text in words.items() if kind in added)
+    mapped = any(name.endswith(".map") for block in pruned.decoder.blocks for name, _ in block.named_parameters())
+    return "a linear map in place of removed blocks" if mapped else "blocks with widths or biases of their own"
 
 
 def _head(base: str | None, licence: Licence | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prunelab.export.fit import Fit
+
 SERVING = """\
 ## How to serve it
 
@@ -26,33 +28,32 @@ llama-server -m model.gguf
 ```
 """
 NOT_LLAMA_CPP = """
-Not with llama.cpp, which has no place in this family for {beyond}: prune with `--compensation none` for that.
+Not with llama.cpp, for `prunelab export` refuses it: {refusal}.
 """
-_LLAMA_CPP = {
-    ("gemma2", True): "Gemma-2 has no widths per block there, so that blocks are filled with zeros up to the widest",
-}
 
 
-def serving(model: str, family: str, mixed: bool, beyond: str = "") -> str:
+def serving(model: str, mixed: bool, llama_cpp: Fit) -> str:
     """The section of the model card.
 
     Args:
         model: the checkpoint, as the reader will call it.
-        family: its family.
         mixed: whether it needs the modelling file, as for widths of its blocks' own.
-        beyond: what llama.cpp has no place for, in words; empty for nothing.
+        llama_cpp: how it fits llama.cpp.
     """
     own = "widths per block may be served as they are" if mixed else "one width for all blocks is nothing special"
-    plain = "blocks with widths of their own are written as `deci`" if mixed else "as any model of its family"
-    padded = family == "gemma2" and mixed
     trust = " --trust-remote-code" if mixed else ""
     text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=own)
-    if family not in ("llama", "mistral", "qwen2", "gemma2"):
-        return text  # a model that sees has no GGUF of ours
-    if beyond:
-        return text + NOT_LLAMA_CPP.format(beyond=beyond)
-    return text + LLAMA_CPP.format(
-        model=model,
-        architecture=_LLAMA_CPP.get((family, mixed), plain),
-        pad=" --pad-widths" if padded else "",
-    )
+    if llama_cpp.refusal:
+        return text + NOT_LLAMA_CPP.format(refusal=llama_cpp.refusal)
+    pad = " --pad-widths" if llama_cpp.pad_widths else ""
+    return text + LLAMA_CPP.format(model=model, architecture=_architecture(llama_cpp), pad=pad)
+
+
+def _architecture(llama_cpp: Fit) -> str:
+    """How it is written, in words."""
+    words = [f"written as `{llama_cpp.architecture}`"]
+    if llama_cpp.architecture == "deci":
+        words[0] += ", whose blocks have widths of their own"
+    if llama_cpp.pad_widths:
+        words[0] += ", which has no widths per block, so that blocks are filled with zeros up to the widest"
+    return "; ".join([*words, *llama_cpp.notes])

@@ -13,7 +13,7 @@ from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.forms import Form
 from prunelab.checkpoint.licence import copy_texts, folder_of
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
-from prunelab.checkpoint.tensors import SINGLE
+from prunelab.checkpoint.tensors import SINGLE, TensorFiles
 from prunelab.checkpoint.writing import SHARD_BYTES, Announced, Content, Moved, write_tensors
 from prunelab.families.base import ROWS_AT_ONCE
 from prunelab.files import require_space, written_folder
@@ -45,7 +45,7 @@ def save_streamed(
         shard_bytes: a file grows no longer than this.
 
     Returns:
-        The pruned model without values, for what can be said of it.
+        The pruned model without values but of biases, for what can be said of it.
 
     Raises:
         OutputExists: `out` exists and `overwrite` is false.
@@ -70,8 +70,17 @@ def save_streamed(
         save_processor(model, aside)
         copy_texts(folder_of(model.model), aside)
         plan.save(aside / PLAN_FILE)
+        _read_biases(pruned, aside)
         (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
     return pruned
+
+
+def _read_biases(pruned: LanguageModel, folder: Path) -> None:
+    """Give the outline the biases that were written: the card depends on whether they are all zeros."""
+    stored = TensorFiles.open(folder).tensors
+    outside = pruned.decoder.is_outside
+    biases = {name: one.read() for name, one in stored.items() if name.endswith(".bias") and not outside(name)}
+    pruned.model.load_state_dict(biases, strict=False, assign=True)
 
 
 def _outline(model: StreamedModel, form: Form) -> PreTrainedModel:

@@ -14,7 +14,7 @@ import numpy as np
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.export.layout import Layout, layout_of
 from prunelab.export.tensors import NamedTensor, named_tensors
-from prunelab.export.vocabulary import Vocabulary, vocabulary_of
+from prunelab.export.vocabulary import Vocabulary, chat_templates_of, vocabulary_of
 from prunelab.files import refuse_existing, require_space, written_file
 from prunelab.loading import LanguageModel
 
@@ -49,7 +49,7 @@ def export_gguf(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write a model, whole or pruned, as a GGUF file with its tokenizer and chat template.
+    """Write a model, whole or pruned, as a GGUF file with its tokenizer and chat templates.
 
     In f32 the widths are the model's own. In the other formats MLP widths are filled with zeros up to a multiple of 32,
     which changes no result. Norms and biases stay f32.
@@ -80,7 +80,8 @@ def export_gguf(
     with written_file(out) as aside:
         writer = _writer(model, layout, vocabulary, number_format)
         _write(writer, aside, tensors, number_format, progress)
-    return Exported(out, layout.architecture, out.stat().st_size, layout.notes)
+    _, of_templates = chat_templates_of(model.tokenizer)
+    return Exported(out, layout.architecture, out.stat().st_size, (*layout.notes, *of_templates))
 
 
 def require_gguf() -> None:
@@ -166,8 +167,8 @@ def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -
     writer.add_add_eos_token(vocabulary.adds_end)
     if vocabulary.model == "llama":
         writer.add_add_space_prefix(vocabulary.adds_space)
-    if isinstance(tokenizer.chat_template, str):
-        writer.add_chat_template(tokenizer.chat_template)
+    templates, _ = chat_templates_of(tokenizer)
+    writer.add_chat_template([{"name": name, "template": text} for name, text in templates.items()])
 
 
 def _end_of_turn(model: LanguageModel) -> int | None:

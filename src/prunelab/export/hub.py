@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 
 from prunelab.checkpoint.licence import Licence, front_matter, licence_beside, licence_in
 from prunelab.checkpoint.save import PLAN_FILE
@@ -24,6 +24,8 @@ from prunelab.results import Measurement
 from prunelab.run import Run
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HTTPError = HfHubHTTPError.__bases__[0]
+"""What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""
 _NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
 RESULTS_FILE = "results.json"
 
@@ -118,7 +120,7 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
     """Send a parcel; returns the repository's address.
 
     Raises:
-        MissingRequirement: no token.
+        MissingRequirement: no token, or no hub.
         OutputExists: the name is taken and `overwrite` is false.
         InvalidRequest: the hub refused, with its words and the remedy.
     """
@@ -140,6 +142,11 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
             api.upload_folder(repo_id=parcel.to, folder_path=made, commit_message="Model card and results")
     except HfHubHTTPError as error:
         raise _explained(parcel.to, error) from error
+    except (_HTTPError, ConnectionError) as error:
+        raise MissingRequirement(
+            f"the hub cannot be reached ({_first_line(error)}): run the same command where there is internet, with "
+            "HF_HUB_OFFLINE unset"
+        ) from error
     return str(address)
 
 
@@ -166,8 +173,13 @@ def _explained(to: str, error: HfHubHTTPError) -> InvalidRequest:
         403: f"the token may not write to {owner}: take a token with write access, or your own name",
         409: "the name is taken: choose another, or give --overwrite",
     }
-    words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InvalidRequest(f"the hub refused {to} ({words}): {remedies.get(status or 0, 'try again later')}")
+    return InvalidRequest(
+        f"the hub refused {to} ({_first_line(error)}): {remedies.get(status or 0, 'try again later')}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _licence_of_base(base: str, api: Any) -> Licence | None:
@@ -178,7 +190,7 @@ def _licence_of_base(base: str, api: Any) -> Licence | None:
         return None
     try:
         card = (api or HfApi()).model_info(base).card_data
-    except (RepositoryNotFoundError, HfHubHTTPError, OSError):
+    except (_HTTPError, OSError):
         return None
     return licence_in(dict(card.to_dict())) if card is not None else None
 

@@ -217,10 +217,7 @@ def _check_gemma2(
             "alone: export one without use_bidirectional_attention"
         )
     if biases:
-        raise UnsupportedModel(
-            f"{model.name} is a Gemma-2 with biases, for which llama.cpp has no place: prune again with "
-            "--compensation none"
-        )
+        raise UnsupportedModel(f"{model.name} is a Gemma-2 with {_whose(biases)}")
     if len(set(shapes)) > 1 or not shapes[0].key_value_groups or not shapes[0].channels:
         raise UnsupportedModel(
             f"{model.name} is a Gemma-2 whose blocks have widths of their own, for which llama.cpp has no "
@@ -231,6 +228,20 @@ def _check_gemma2(
         raise UnsupportedModel(f"{model.name} is a Gemma-2 without soft-capped logits, and llama.cpp always caps them")
     if config.rope_parameters.get("rope_type", "default") != "default":
         raise UnsupportedModel(f"{model.name} is a Gemma-2 with stretched positions, which llama.cpp does not compute")
+
+
+def _whose(biases: Mapping[tuple[int, str], Tensor]) -> str:
+    """The biases that are in the way, and the remedy: compensation leaves them on output projections alone."""
+    own = sorted({path.rpartition(".")[2] for _, path in biases} - {"o_proj", "down_proj"})
+    if own:
+        return (
+            f"biases of the base model's own (on {', '.join(own)}), for which llama.cpp has no place, and every cut "
+            "keeps them: serve it with transformers"
+        )
+    return (
+        "biases on its output projections, as compensation leaves them, for which llama.cpp has no place: prune again "
+        "with --compensation none"
+    )
 
 
 def _gemma2_query_scale(config: PreTrainedConfig, shapes: tuple[BlockShape, ...]) -> float:

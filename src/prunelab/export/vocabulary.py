@@ -10,7 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from string import ascii_letters, digits
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from prunelab.errors import UnsupportedModel
 from prunelab.loading import LanguageModel
@@ -99,6 +102,30 @@ def vocabulary_of(model: LanguageModel) -> Vocabulary:
         f"{model.name}'s tokenizer is {core['type']}, which llama.cpp does not compute as it is: byte-level BPE and "
         "BPE with bytes to fall back on are written"
     )
+
+
+def chat_templates_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The tokenizer's chat templates by the names that a GGUF file gives them, and what the user should know.
+
+    A tokenizer with one template has a `default`, which llama.cpp takes by itself; one with several names them, and
+    llama.cpp takes `tool_use` where tools are given. In a GGUF file names are of letters, digits and underscores.
+    """
+    given = tokenizer.chat_template or {}
+    given = {"default": given} if isinstance(given, str) else given
+    found: dict[str, str] = {}
+    notes = []
+    for name, template in given.items():
+        plain = "".join(letter if letter in ascii_letters + digits else "_" for letter in name)
+        if not plain or plain in found:
+            notes.append(f"the chat template {name!r} is left out: in GGUF its name would be {plain!r}, as another's")
+        else:
+            found[plain] = template
+    if found and "default" not in found:
+        notes.append(
+            f"there is no default among the chat templates: llama-server needs --chat-template-file; the file "
+            f"has {', '.join(found)}"
+        )
+    return found, notes
 
 
 def _check_normalizers(name: str, step: Mapping[str, Any] | None) -> None:
