@@ -13,6 +13,7 @@ import pytest
 from made_up_runs import DENSE, MadeUpRun
 from made_up_study import MadeUpStudy
 
+from prunelab.report import write_report
 from prunelab.report.chart import Chart, HeatMap, Panel, Radar
 from prunelab.report.content import report_of
 from prunelab.report.figures.by_ratio import accuracy_by_ratio, ln_perplexity
@@ -67,6 +68,25 @@ def test_accuracy_by_ratio_has_the_runs_numbers(run: Run, charts: dict[str, Char
     assert last.y == pytest.approx(100 * mean)
     assert last.high - last.y == pytest.approx(100 * abs(draws[0] - draws[1]) / math.sqrt(2)), "the spread of its seeds"
     assert [level.y for level in panel.levels] == [pytest.approx(25.016, abs=1e-3)], "what guessing earns"
+
+
+def test_a_line_under_another_is_named(tmp_path: Path) -> None:
+    made = MadeUpRun(tmp_path)
+    for cut, right in (
+        (DENSE, 800), (("shortgpt", 0.1), 700), (("shortgpt", 0.2), 600), (("hybrid", 0.1), 700),
+        (("hybrid", 0.2), 600), (("flap", 0.1), 700), (("flap", 0.2), 500),
+    ):  # fmt: skip
+        made.questions("m", cut, "boolq", right)
+    run = made.run()
+    chart = accuracy_by_ratio(Study.of(run).grid)
+    assert chart is not None
+    (panel,) = chart.panels
+    assert panel.covered == ("hybrid: the same as shortgpt (depth)",)
+    assert "hybrid: the same as shortgpt (depth)" in [text.get_text() for text in draw(chart).axes[0].texts]
+    write_report(run)
+    assert '<p class="covered">hybrid: the same as shortgpt (depth)</p>' in (
+        tmp_path / "report" / "index.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_point_is_hollow_where_no_change_was_seen(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from prunelab.report.page import page
 from prunelab.report.parts import Cell, Pair, Row, Sheet
 from prunelab.report.retained import mean_quality
 from prunelab.report.rows import table_rows, text_columns
+from prunelab.report.sections import recommendation
 from prunelab.run import Run
 from prunelab.scoring_rules.repetition import repeats_itself
 
@@ -224,6 +225,30 @@ def test_a_model_in_short(tmp_path: Path) -> None:
     assert "--method shortgpt --ratio 0.1" in found.command
     assert found.sure[-1] == "The dense model is at chance on BoolQ, which so say nothing."
     assert "2 of 6 paired tests see a loss" in found.sure[0]
+
+
+def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
+    (tmp_path / "a run").mkdir()
+    made = MadeUpRun(tmp_path / "a run")
+    for shots, keeps in ((0, 100), (5, 400)):
+        made.questions("m", DENSE, "gsm8k", 500, shots=shots)
+        made.questions("m", ("shortgpt", 0.1), "gsm8k", keeps, shots=shots)
+    for shots, keeps in ((3, 300), (10, 100)):  # its own number, none, was not measured
+        made.questions("m", DENSE, "humaneval", 400, shots=shots)
+        made.questions("m", ("shortgpt", 0.1), "humaneval", keeps, shots=shots)
+    made.questions("m", DENSE, "boolq", 505, shots=0)
+    made.questions("m", DENSE, "boolq", 800, shots=5)
+    study = Study.of(made.run())
+    found = brief(study, "m")
+    # 400 of 500 and 300 of 400; BoolQ's own number of shots says nothing.
+    assert found.kept == (("10%", ("78%",)),)
+    assert found.lost == ("Hit hardest at 10%: HumanEval (keeps 75%) and GSM8K (keeps 80%).",)
+    assert found.sure[-1] == "The dense model is at chance on BoolQ, which so say nothing."
+    advice = recommendation.section(study)
+    assert advice is not None
+    assert any(
+        f"prunelab recommend '{tmp_path / 'a run'}' --keep" in getattr(part, "text", "") for part in advice.parts
+    )
 
 
 def test_a_run_without_anything_still_has_a_report(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from statistics import mean
 from prunelab.recommend import KEEP, Candidate, Recommendation
 from prunelab.report.columns import Column
 from prunelab.report.grid import Cut, Grid, Study
-from prunelab.report.retained import judging, mean_quality, quality
+from prunelab.report.retained import counted, judging, mean_quality, quality
 
 STRATEGIES = ("depth", "width", "hybrid")
 HOLDS = 0.97
@@ -129,7 +129,7 @@ def _sure(study: Study, model: str) -> list[str]:
     worse = [d for d in tested if d.comparison.significant and (d.comparison.difference > 0) != d.higher_is_better]
     lines = [f"{len(worse)} of {len(tested)} paired tests see a loss (5 %, after Holm)."] if tested else []
     judged = judging(study.grid, model)
-    silent = [_name(c) for c in study.grid.columns_of(model) if c.is_quality and c not in judged]
+    silent = [_name(c) for c in counted(study.grid, model) if c.is_quality and c not in judged]
     if silent:
         lines.append(f"The dense model is at chance on {listed(silent)}, which so say nothing.")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,6 +51,17 @@ class Series:
     line: bool = True
 
 
+def _covered(series: Sequence[Series]) -> tuple[str, ...]:
+    """Series whose points are all those of another, which cannot be seen under it, in words."""
+    found: dict[str, list[str]] = {}
+    first: dict[tuple[tuple[float, float], ...], str] = {}
+    for line in series:
+        places = tuple((point.x, point.y) for point in line.points)
+        if line.marker != "none" and first.setdefault(places, line.name) != line.name:
+            found.setdefault(first[places], []).append(line.name)
+    return tuple(f"{', '.join(others)}: the same as {name}" for name, others in found.items())
+
+
 @dataclass(frozen=True)
 class Level:
     """A horizontal line: chance, or the dense model."""
@@ -81,6 +93,11 @@ class Panel:
     focusable: bool = False
 
     @property
+    def covered(self) -> tuple[str, ...]:
+        """Series that cannot be seen for others, in words."""
+        return _covered(self.series)
+
+    @property
     def alt(self) -> str:
         """The panel in words."""
         return f"{self.title}. " + " ".join(f"{line.name}: {self._said(line)}." for line in self.series)
@@ -106,6 +123,11 @@ class Radar:
     axes: tuple[str, ...]
     series: tuple[Series, ...]
     top: float = 100.0
+
+    @property
+    def covered(self) -> tuple[str, ...]:
+        """Series that cannot be seen for others, in words."""
+        return _covered(self.series)
 
     @property
     def alt(self) -> str:
@@ -135,6 +157,7 @@ class HeatMap:
     values: tuple[tuple[float | None, ...], ...]
     tips: tuple[tuple[str, ...], ...]
     x_label: str
+    covered: tuple[str, ...] = ()
 
     @property
     def alt(self) -> str:

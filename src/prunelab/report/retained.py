@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
 
@@ -68,4 +69,25 @@ def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:
 def judging(grid: Grid, model: str) -> tuple[Column, ...]:
     """The benchmarks that can say what a model keeps: the dense one is better than chance there."""
     dense = Cut(model, "dense", 0.0)
-    return tuple(column for column in grid.columns if quality(grid, dense, column) is not None)
+    return tuple(column for column in counted(grid, model) if quality(grid, dense, column) is not None)
+
+
+def counted(grid: Grid, model: str) -> list[Column]:
+    """The columns of a model, each benchmark once.
+
+    Of several numbers of shots that the dense model was measured with the benchmark's own counts, or else the fewest,
+    as for `prunelab recommend`.
+    """
+    columns = grid.columns_of(model)
+    alike: dict[tuple[str, str], list[Column]] = {}
+    for column in columns:
+        if grid.dense(model, column) is not None:
+            alike.setdefault((column.benchmark, column.metric), []).append(column)
+    return [column for column in columns if column is _standard(alike.get((column.benchmark, column.metric), [column]))]
+
+
+def _standard(columns: Sequence[Column]) -> Column:
+    """Of columns that differ by shots alone the one that counts."""
+    known = columns[0].known
+    default = known.shots if known is not None else None
+    return next((c for c in columns if c.shots == default), min(columns, key=lambda c: c.shots or 0))

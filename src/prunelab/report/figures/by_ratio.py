@@ -57,7 +57,8 @@ def quality_by_ratio(grid: Grid) -> Chart | None:
     caption = (
         "The mean over benchmarks of what is kept of the dense model: accuracies above chance, pass@1 and instructions "
         "followed as shares, perplexities as dense / pruned. Benchmarks where the dense model does not beat chance by "
-        "two standard errors say nothing and are left out; so are speed and StereoSet."
+        "two standard errors say nothing and are left out; so are speed and StereoSet. Of several numbers of shots a "
+        "benchmark's own counts."
     )
     return Chart("quality_by_ratio", "Quality kept", caption, tuple(panels)) if panels else None
 

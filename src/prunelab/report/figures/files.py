@@ -128,7 +128,16 @@ def _panel(axes: Axes, panel: Panel) -> None:
         up = ticks(*y_range, 4)
         names = tuple(f"{tick:g}" for tick in up)
     mark_axes(axes, (across, [f"{tick:g}" for tick in across], panel.x_label), (up, names, panel.y_label))
-    axes.set_title(panel.title, fontsize=8, y=1.03)  # placing a title by itself is slow
+    _title(axes, panel, 1.03)
+
+
+def _title(axes: Axes, panel: Panel | Radar, y: float) -> None:
+    """The panel's title, and under it which series cannot be seen; placing a title by itself is slow."""
+    above = 0.07 * len(panel.covered)
+    axes.set_title(panel.title, fontsize=8, y=y + above)
+    if panel.covered:
+        axes.text(0.5, y, "\n".join(panel.covered), transform=axes.transAxes, ha="center", va="bottom", fontsize=6,
+                  color="#555555")  # fmt: skip
 
 
 def _radar(axes: Axes, panel: Radar) -> None:
@@ -152,7 +161,7 @@ def _radar(axes: Axes, panel: Radar) -> None:
     axes.set_ylim(-1.1 * panel.top, 1.2 * panel.top)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    axes.set_title(panel.title, fontsize=8, y=1.06)
+    _title(axes, panel, 1.06)
 
 
 def _heat_map(axes: Axes, panel: HeatMap) -> None:

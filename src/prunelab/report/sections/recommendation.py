@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from prunelab.comparison import Difference
 from prunelab.recommend import KEEP, Candidate, Recommendation
 from prunelab.report.brief import cut_words
@@ -22,7 +24,7 @@ def section(study: Study) -> Section | None:
     if not parts:
         return None
     lead = f"For the usual need: the smallest model that keeps {KEEP:.0%} of the quality."
-    other = f"prunelab recommend {study.run.folder.name} --keep 90% --speedup 1.2 --memory 12GB"
+    other = f"prunelab recommend {shlex.quote(str(study.run.folder))} --keep 90% --speedup 1.2 --memory 12GB"
     return Section("recommendation", "What to take", lead, (*parts, Prose("For another need:"), Code(other)), "Advice")
 
 
