@@ -6,11 +6,18 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import assert_type
 
+import pandas as pd
 import pytest
 
 import prunelab
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
+from prunelab.loading import LanguageModel
+from prunelab.measurement import Measurement
+from prunelab.outcomes import Pruned, Report, Scores
+from prunelab.plan import PruningPlan
+from prunelab.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +61,17 @@ def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> 
 
 
 def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
-    model = prunelab.load("pocket-llama", device="cpu")
+    model = assert_type(prunelab.load("pocket-llama", device="cpu"), LanguageModel)
     pruned = prunelab.prune(model, method="flap", ratio=0.2, calibration=str(corpus), samples=4, sequence_length=32)
+    assert_type(pruned, Pruned)
+    assert_type(pruned.plan, PruningPlan)
     assert repr(pruned) == "Pruned('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
     assert "MLP channels in all" in pruned._repr_html_()
     assert "pocket-llama" in model._repr_html_()
-    found = prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4)
-    assert 0 <= found["arc_easy"] <= 1
+    found = assert_type(prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4), Scores)
+    assert 0 <= assert_type(found["arc_easy"], float) <= 1
+    assert_type(next(iter(found)), Measurement)
+    assert_type(found.table, pd.DataFrame)
     assert "arc_easy" in found._repr_html_()
     assert len(found.table) == len(list(found))
     with pytest.raises(UnknownName, match="did you mean 'arc_easy'"):
@@ -78,7 +89,8 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
         calibration=calibration, out=tmp_path / "run", device="cpu",
     )  # fmt: skip
     assert "magnitude_depth" in run._repr_html_()
-    made = prunelab.report(tmp_path / "run")
+    assert_type(run, Run)
+    made = assert_type(prunelab.report(tmp_path / "run"), Report)
     assert made.path.exists()
     assert made._repr_html_() == run._repr_html_()
     assert repr(prunelab.report(run)) == f"Report('{tmp_path / 'run' / 'report' / 'index.html'}')"
