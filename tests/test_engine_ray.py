@@ -16,10 +16,10 @@ import pytest
 from conftest import Ran
 from small_study import figures, files, run, small_study
 
-from prunelab.config import study_config
-from prunelab.engines.cells import Task, replay, run_task
+from prunelab.config import StudyConfig, study_config
+from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
 from prunelab.errors import InvalidRequest
-from prunelab.grid import grid_of
+from prunelab.grid import grid_of, trunk_of
 from prunelab.lock import holds, locked
 from prunelab.progress import PlainView
 
@@ -65,13 +65,6 @@ def test_two_workers_find_what_the_local_engine_finds_and_a_lost_one_is_made_up_
     assert [d.comparison for d in remote.differences] == [d.comparison for d in local.differences]
 
 
-def tasks(given: dict[str, Any], token: str) -> Iterator[Task]:
-    config = study_config(given)
-    yield Task(config, token, 0, None)
-    for number in range(len(grid_of(config))):
-        yield Task(config, token, 0, number)
-
-
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[str, Any], tmp_path: Path) -> None:
     local = run(given)
@@ -79,15 +72,20 @@ def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[s
     told: list[Any] = []
     with locked(folder) as token:
         there = {**given, "out": str(folder if shared else tmp_path / "unseen")}
-        prepared, *found = [run_task(task, told.append, sent) for task, sent in _with_sent(there, token)]
-    assert not any(result.failures for result in (prepared, *found))
+        results = list(_done(study_config(there), token, told.append))
+    plans, trunk, *found = results
+    assert not any(result.failures for result in results)
+    assert not any(result.measured for result in (plans, trunk)), "cells say what was measured of them"
     if shared:
         assert list(files(folder)) == list(files(tmp_path / "run"))
         assert all(result.files is None for result in found)
     else:
         assert not (tmp_path / "unseen").exists()
-        sent = {name for result in (prepared, *found) for name in (result.files or {})}
+        sent = {name for result in results for name in (result.files or {})}
         assert sorted(sent) == list(files(tmp_path / "run"))
+        measured_ahead = [name for name in trunk.files or {} if name.endswith(".json") and name.startswith("cells/")]
+        assert len(measured_ahead) == 4, "of the dense model and of the cut in depth, each twice"
+        assert not any(name in (result.files or {}) for result in found for name in measured_ahead)
     measured = [name for result in found for name in result.measured]
     assert measured == [str(one.path.relative_to(tmp_path / "run")) for one in local.measured]
     lines: list[str] = []
@@ -97,13 +95,15 @@ def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[s
     assert sum("token_perplexity" in line for line in lines) == 3
 
 
-def _with_sent(given: dict[str, Any], token: str) -> Iterator[tuple[Task, Any]]:
-    """Each task with what the first one, which prepares, has sent."""
-    prepared: Any = None
-    for task in tasks(given, token):
-        if task.cell is None:
-            prepared = run_task(task, lambda event: None)
-        yield task, prepared.files
+def _done(config: StudyConfig, token: str, tell: Callable[[Event], None]) -> Iterator[TaskResult]:
+    """The results of all tasks as the driver gives them out, each told what those before it have sent."""
+    plans = run_task(Task(config, token, 0, Ahead.PLANS), tell)
+    trunk = run_task(Task(config, token, 0, Ahead.TRUNK), tell, plans.files)
+    yield from (plans, trunk)
+    cells = grid_of(config)
+    for number in range(len(cells)):
+        sent = trunk if number in trunk_of(cells) else plans
+        yield run_task(Task(config, token, 0, number), tell, sent.files)
 
 
 def test_a_folder_belongs_to_one_study_at_a_time(given: dict[str, Any], tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_study_scores_depth_cells_with_the_dense_model_and_finds_the_same(
     monkeypatch.setattr(Together, "run", counted)
     together = study("together")
     assert set(passes) == {5}, "the dense model and its four cuts in depth"
-    monkeypatch.setattr("prunelab.model_study.ModelStudy._score_together", lambda self: None)
+    monkeypatch.setattr("prunelab.model_study.ModelStudy.score_together", lambda self: None)
     alone = study("alone")
 
     def figures(run: Run) -> list[dict[str, Any]]:

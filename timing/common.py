@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -38,12 +43,35 @@ def ratio(measured: Callable[[], object], reference: Callable[[], object], round
     The two run in turn, and each round gives one ratio, so that whatever slows the machine down slows both. The median
     and half the range between the quartiles are returned; the first round warms up and does not count.
     """
-    rounds_seen = [seconds(measured) / seconds(reference) for _ in range(rounds + 1)][1:]
-    ordered = sorted(rounds_seen)
-    return median(ordered), (ordered[(3 * rounds) // 4] - ordered[rounds // 4]) / 2
+    return middle([seconds(measured) / seconds(reference) for _ in range(rounds + 1)][1:])
+
+
+def middle(values: Sequence[float]) -> tuple[float, float]:
+    """The median, and half the range between the quartiles."""
+    ordered, count = sorted(values), len(values)
+    return median(ordered), (ordered[(3 * count) // 4] - ordered[count // 4]) / 2
 
 
 def report(what: str, value: float, spread: float, target: float) -> None:
     """One line: the figure, its spread, and whether the target is met."""
     verdict = "met" if value <= target else "MISSED"
     print(f"{what}: {value:.3f} (± {spread:.3f}), at most {target:.2f}: {verdict}", flush=True)
+
+
+def keep(path: Path | None, found: Mapping[str, Any]) -> None:
+    """Write figures down for the documentation, with the machine that they were measured on; nothing without a path."""
+    if path is not None:
+        machine = {
+            "processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "python": platform.python_version(), "torch": torch.__version__,
+        }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,8 +1,9 @@
 """Llama-3-8B's exact shapes in random weights, calibrated block by block and pruned to 20 % by `flap` and `shortgpt`.
 
-`python timing/eight_billion.py --blocks 32 --samples 64 --place DIR` is the whole of it: 16 GB on disk, deleted
-afterwards, about 40 minutes of two cores. Without options it is one block and a few samples, for the ratios alone. What
-is found is printed as it is found and kept in `DIR/figures.json`; a run that was stopped goes on at its block.
+`python timing/eight_billion.py --blocks 32 --samples 64 --rounds 2 --place DIR --keep FILE` is the whole of it: 16 GB
+of disk and as much again for what is written, all deleted afterwards; about 50 minutes of two cores. Without options
+it is one block and a few samples, for the ratios alone. What is found is printed as it is found and kept in
+`DIR/figures.json`; a run that was stopped goes on at its block.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from big_checkpoint import LLAMA_3_8B, write_checkpoint
-from common import report
+from common import keep, middle, report
 from torch import nn
 
 from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
@@ -36,9 +36,10 @@ from prunelab.prune import calibrated, make_pruning_plan
 from prunelab.streamed import StreamedDecoder, StreamedModel, open_streamed
 
 CPU = torch.device("cpu")
-BARE_SAMPLES, BARE_EVERY = 8, 8
-ROUNDS = 3
-BASE = "base-{}"
+BARE_SAMPLES, BARE_EVERY = 8, 4
+METHODS = ("flap", "shortgpt")
+BASE, STATISTICS = "base-{}", "statistics.safetensors"
+WAYS = ("clock", "processor")
 
 
 @dataclass(frozen=True)
@@ -49,71 +50,107 @@ class Asked:
     samples: int
     tokens: int
     memory: float
+    rounds: int
 
 
 @dataclass
 class Figures:
-    """What was found, written down as it is found; a pair is seconds of the clock and of the processor."""
+    """What was found, written down as it is found; a pair is seconds of the clock and of the processor.
+
+    Attributes:
+        path: the file.
+        asked: what is measured.
+        blocks: the pair of every block, all between it and the one before among it.
+        bare: behind some blocks, the pair of a block's arithmetic for `Asked.samples` samples.
+        planned: by method, seconds to plan and the share that goes.
+        rounds: by method, pairs of writing what is left, and of copying the checkpoint right after it.
+        peak: GiB that the process held at most.
+    """
 
     path: Path
     asked: Asked
     blocks: dict[str, list[float]] = field(default_factory=dict)
-    bare: list[list[float]] = field(default_factory=list)
-    written: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bare: dict[str, list[float]] = field(default_factory=dict)
+    planned: dict[str, list[float]] = field(default_factory=dict)
+    rounds: dict[str, list[list[list[float]]]] = field(default_factory=dict)
     peak: float = 0.0
 
     @classmethod
     def of(cls, path: Path, asked: Asked) -> Figures:
         """Those of a run that was stopped, where it asked for the same."""
-        figures = cls(path, asked)
         if path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept.pop("asked") == vars(asked):
-                figures = cls(path, asked, **kept)
-        return figures
+                return cls(path, asked, **kept)
+        return cls(path, asked)
 
     def save(self) -> None:
         """Write them, the peak so far among them."""
         self.peak = max(self.peak, (peak_memory(CPU) or 0) / 2**30)
-        kept = {key: value for key, value in vars(self).items() if key != "path"}
-        write_text(self.path, json.dumps({**kept, "asked": vars(self.asked)}, indent=1) + "\n")
+        write_text(self.path, json.dumps(self.kept(), indent=1) + "\n")
+
+    def kept(self) -> dict[str, Any]:
+        """All but where they lie."""
+        return {**{key: value for key, value in vars(self).items() if key != "path"}, "asked": vars(self.asked)}
+
+    def ratios(self) -> dict[str, list[float]]:
+        """Middle, spread and target of everything that is a ratio, by what it is of."""
+        found = {}
+        for index, way in enumerate(WAYS):
+            pairs = [self.blocks[block][index] / bare[index] for block, bare in self.bare.items()]
+            found[f"calibration of a block / the bare forward's arithmetic, by the {way}"] = [*middle(pairs), 1.3]
+        for method, rounds in self.rounds.items():
+            for index, way in enumerate(WAYS):
+                pairs = [written[index] / copied[index] for written, copied in rounds]
+                found[f"{method}: writing / copying the checkpoint, by the {way}"] = [*middle(pairs), 2.0]
+        return {**found, "GiB at the peak": [self.peak, 0.0, 4.0]}
 
 
-@contextmanager
-def clocked() -> Iterator[list[float]]:
-    """Seconds of the clock and of the processor, there when the `with` ends."""
-    pair: list[float] = []
-    clock, processor = time.perf_counter(), time.process_time()
-    yield pair
-    pair += [time.perf_counter() - clock, time.process_time() - processor]
+class Watch:
+    """Seconds of the clock and of the processor since the last look."""
+
+    def __init__(self) -> None:
+        self.look()
+
+    def look(self) -> list[float]:
+        """Both, and begin anew."""
+        now = [time.perf_counter(), time.process_time()]
+        since = [a - b for a, b in zip(now, getattr(self, "last", now), strict=True)]
+        self.last = [time.perf_counter(), time.process_time()]
+        return since
 
 
 class ClockedDecoder(StreamedDecoder):
     """Takes the time of every block, and of one with nothing collected now and then."""
 
     figures: Figures
+    watch: Watch
 
     @contextmanager
     def loaded(self, block: int) -> Iterator[nn.Module]:
         """A block with its values."""
-        with clocked() as pair, super().loaded(block) as module:
+        with super().loaded(block) as module:
             yield module
-        self.figures.blocks[str(block)] = pair
-        print(f"block {block}: {pair[0]:.1f} s, {pair[1]:.1f} s of the processor", flush=True)
+        pair = self.figures.blocks[str(block)] = self.watch.look()
         if block % BARE_EVERY == 0 or block == len(self.shapes) - 1:
-            self.figures.bare.append(self.bare())
+            bare = self.figures.bare[str(block)] = self.bare(block)
+            print(f"bare arithmetic: {bare[0]:.1f} s, {bare[1]:.1f} s of the processor")
         self.figures.save()
+        print(f"block {block}: {pair[0]:.1f} s, {pair[1]:.1f} s of the processor", flush=True)
+        self.watch.look()  # what was measured beside is not calibration's
 
     @torch.inference_mode()
-    def bare(self) -> list[float]:
-        """What the arithmetic itself takes of a block for eight samples, its weights in place and nothing collected."""
-        states = torch.randn(BARE_SAMPLES, self.figures.asked.tokens, self.shapes[0].hidden).to(self.model.dtype)
-        with super().loaded(0) as module:
-            given = block_arguments(self, states, None)[0]
+    def bare(self, block: int) -> list[float]:
+        """What the arithmetic itself takes for all samples: of a few, weights in place and nothing collected."""
+        asked = self.figures.asked
+        few = min(BARE_SAMPLES, asked.samples)
+        states = torch.randn(few, asked.tokens, self.shapes[block].hidden).to(self.model.dtype)
+        with super().loaded(block) as module:
+            given = block_arguments(self, states, None)[block]
             module(states[:1], **given)
-            with clocked() as pair:
-                module(states, **given)
-        return pair
+            watch = Watch()
+            module(states, **given)
+            return [seconds * asked.samples / few for seconds in watch.look()]
 
 
 @dataclass(frozen=True)
@@ -131,94 +168,104 @@ class ClockedModel(StreamedModel):
 
 def main() -> None:
     """Print memory, and times against what must be done."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--samples", type=int, default=BARE_SAMPLES)
-    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=512, help="of a sample")
     parser.add_argument("--memory", type=float, default=4.0, help="GB")
+    parser.add_argument("--rounds", type=int, default=3, help="of writing and copying in turn")
     parser.add_argument("--place", type=Path, help="folder for the files, in which a run that was stopped goes on")
+    parser.add_argument("--keep", type=Path, help="file for the figures")
     given = vars(parser.parse_args())
-    place, asked = given.pop("place"), Asked(**given)
-    if place is not None:
-        place.mkdir(parents=True, exist_ok=True)
-        measure(place, asked)
-        shutil.rmtree(place / BASE.format(asked.blocks))
-        return
+    place, kept, asked = given.pop("place"), given.pop("keep"), Asked(**given)
     with tempfile.TemporaryDirectory() as name:
-        measure(Path(name), asked)
+        place = place or Path(name)
+        place.mkdir(parents=True, exist_ok=True)
+        figures = measure(place, asked)
+        for what, found in figures.ratios().items():
+            report(what, *found)
+        keep(kept, {**figures.kept(), "ratios": figures.ratios()})
+        shutil.rmtree(place / BASE.format(asked.blocks))
 
 
-def measure(place: Path, asked: Asked) -> None:
+def measure(place: Path, asked: Asked) -> Figures:
     """All of it in one folder."""
     figures = Figures.of(place / "figures.json", asked)
-    base, kept = place / BASE.format(asked.blocks), place / "statistics.safetensors"
-    if not figures.blocks:
-        kept.unlink(missing_ok=True)
-        shutil.rmtree(f"{kept}.streaming", ignore_errors=True)
+    clean(place, anew=not figures.blocks)
+    base = place / BASE.format(asked.blocks)
     if not base.exists():
-        shutil.rmtree(place / "aside", ignore_errors=True)
         write_checkpoint(place / "aside", LLAMA_3_8B.with_blocks(asked.blocks))
         (place / "aside").rename(base)
+    print(f"{held() / 2**30:.2f} GiB held before anything is read")
+    reset_peak_memory(CPU)
     opened = open_streamed(str(base), device="cpu")
     model = ClockedModel(**{one.name: getattr(opened, one.name) for one in fields(opened)})
-    model.decoder.figures = figures
     size = sum(path.stat().st_size for path in base.iterdir()) / 1e9
     threads = torch.get_num_threads()
     print(f"{asked.blocks} blocks, {size:.3g} GB, {asked.samples} x {asked.tokens} tokens, {threads} threads")
-    print(f"{held() / 2**30:.2f} GiB held before anything is read")
-    with clocked() as pair:
-        model.fingerprint  # noqa: B018  (it is read for here)
-    print(f"fingerprint: {pair[0]:.1f} s", flush=True)
-    reset_peak_memory(CPU)
+    watch = Watch()
+    model.fingerprint  # noqa: B018  (it is read for here)
+    print(f"fingerprint: {watch.look()[0]:.1f} s", flush=True)
     ids = torch.randint(
         LLAMA_3_8B.vocabulary, (asked.samples, asked.tokens), generator=torch.Generator().manual_seed(0)
     )
-    statistics = calibrated(model, CalibrationSet(ids), kept, memory=int(asked.memory * 1e9))
-    for index, what in enumerate(("clock", "processor")):
-        spent = sum(pair[index] for pair in figures.blocks.values())
-        bare = median(pair[index] for pair in figures.bare) * asked.blocks * asked.samples / BARE_SAMPLES
-        report(f"calibration, {spent:.1f} s / the bare forward's arithmetic, by the {what}", spent / bare, 0.0, 1.3)
-    for method in ("flap", "shortgpt") if asked.blocks > 1 else ("flap",):
-        if method not in figures.written:
-            figures.written[method] = prune(model, method, statistics, place)
-            figures.save()
-        found = figures.written[method]
-        print(f"{method}: planned in {found['planned']:.1f} s, {found['removed']:.1%} of the blocks' weights removed")
-        for index, what in enumerate(("clock", "processor")):
-            ratios = sorted(write[index] / copy[index] for write, copy in found["rounds"])
-            spread = (ratios[-1] - ratios[0]) / 2
-            report(f"{method}: writing / copying the checkpoint, by the {what}", median(ratios), spread, 2.0)
-    report("GiB at the peak", figures.peak, 0.0, target=4.0)
+    model.decoder.figures, model.decoder.watch = figures, Watch()
+    statistics = calibrated(model, CalibrationSet(ids), place / STATISTICS, memory=int(asked.memory * 1e9))
+    clock, processor = (sum(pair[index] for pair in figures.blocks.values()) for index in range(2))
+    print(f"calibrated in {clock:.1f} s, {processor:.1f} s of the processor", flush=True)
+    for method in METHODS if asked.blocks > 1 else METHODS[:1]:
+        prune(model, method, statistics, figures)
+    return figures
 
 
-def prune(model: StreamedModel, method: str, statistics: ActivationStatistics, place: Path) -> dict[str, Any]:
-    """Plan and write, in turn with copying the checkpoint that was cut; a first copy warms up and does not count."""
-    blocks = len(model.decoder.shapes)
-    with clocked() as planning:
-        share = 1 / blocks if method == "shortgpt" and blocks < 5 else 0.2
-        plan = make_pruning_plan(model, method, share, statistics=statistics)
-    rounds = []
-    if blocks <= 4:
-        copied(place, blocks)
-    for _ in range(ROUNDS if blocks <= 4 else 1):
-        os.sync()
-        with clocked() as written:
-            save_streamed(model, plan, statistics, place / method, overwrite=True)
-        os.sync()
+def clean(place: Path, anew: bool) -> None:
+    """Remove what a run that was stopped had no time to; and all that it had found, where another is asked for."""
+    for path in [place / "aside", place / "copy", *(path for method in METHODS for path in place.glob(f".{method}-*"))]:
+        shutil.rmtree(path, ignore_errors=True)
+    if anew:
+        (place / STATISTICS).unlink(missing_ok=True)
+        shutil.rmtree(place / f"{STATISTICS}.streaming", ignore_errors=True)
+
+
+def prune(model: StreamedModel, method: str, statistics: ActivationStatistics, figures: Figures) -> None:
+    """Plan and write, in turn with copying the checkpoint that was cut."""
+    place, blocks = figures.path.parent, figures.asked.blocks
+    watch = Watch()
+    share = 1 / blocks if method == "shortgpt" and blocks < 5 else 0.2
+    plan = make_pruning_plan(model, method, share, statistics=statistics)
+    figures.planned[method] = [watch.look()[0], plan.achieved_ratio]
+    print("{}: planned in {:.1f} s, {:.1%} of the blocks' weights go".format(method, *figures.planned[method]))
+    rounds = figures.rounds.setdefault(method, [])
+    while len(rounds) < figures.asked.rounds:
+        forget(place / BASE.format(blocks))
+        watch.look()
+        save_streamed(model, plan, statistics, place / method, overwrite=True)
+        written = watch.look()
+        open_streamed(str(place / method), device="cpu").decoder.sources  # noqa: B018  (raises where it is not whole)
         shutil.rmtree(place / method)
         rounds.append([written, copied(place, blocks)])
+        figures.save()
         print(f"{method}: written in {written[0]:.1f} s, copied in {rounds[-1][1][0]:.1f} s", flush=True)
-    return {"planned": planning[0], "removed": plan.achieved_ratio, "rounds": rounds}
+
+
+def forget(folder: Path) -> None:
+    """Everything written is on disk, and the checkpoint's files are no longer in memory: so it is before each turn."""
+    os.sync()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def copied(place: Path, blocks: int) -> list[float]:
     """Seconds for a plain copy of the checkpoint's weights."""
-    os.sync()
-    with clocked() as pair:
-        for path in sorted((place / BASE.format(blocks)).glob("*.safetensors")):
-            shutil.copyfile(path, place / "copy")
-            (place / "copy").unlink()
-    return pair
+    base = place / BASE.format(blocks)
+    forget(base)
+    watch = Watch()
+    shutil.copytree(base, place / "copy")
+    found = watch.look()
+    shutil.rmtree(place / "copy")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Calibration block by block: time and memory against the size of the model, and against the number of tokens.
 
 `python timing/streaming_growth.py --blocks 2 4 6 --samples 2 4 6` tries it at a small size; without options it takes
-blocks of 0.8 million weights each, four sizes at 4096 tokens and four amounts of tokens at 16 blocks.
+blocks of 0.8 million weights each, four sizes at 4096 tokens and four amounts of tokens at 16 blocks. Memory is what
+the pass takes beyond what the process holds before it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 from big_checkpoint import Shapes, write_checkpoint
+from common import keep
 
 BLOCKS, SAMPLES, TOKENS = (8, 16, 24, 32), (16, 32, 48, 64), 256
 SHAPES = Shapes(
@@ -31,19 +35,33 @@ def calibrate_once(folder: Path, samples: int) -> tuple[float, float]:
     return float(seconds), float(peak)
 
 
-def straight(what: str, xs: list[float], ys: list[float]) -> None:
-    """How far the figures are from the straight line through them, as a share of the largest."""
+def line(xs: list[float], ys: list[float]) -> dict[str, float]:
+    """The straight line through the figures, and how well they lie on it.
+
+    Returns:
+        `start` and `slope`; `off`, the largest distance from it as a share of the largest figure; `r2`, the share of
+        the figures' variance that it explains, which says nothing where they hardly vary.
+    """
     slope, start = np.polyfit(xs, ys, 1)
-    off = max(abs(start + slope * x - y) for x, y in zip(xs, ys, strict=True)) / max(ys)
-    print(f"    {what}: {start:.3g} + {slope:.3g} a unit; off the line by at most {off:.1%} of the largest")
+    rest = np.array(ys) - (start + slope * np.array(xs))
+    varied = float(np.var(ys) * len(ys))
+    return {
+        "start": float(start),
+        "slope": float(slope),
+        "off": float(abs(rest).max() / max(ys)),
+        "r2": 1 - float((rest**2).sum()) / varied if varied else 1.0,
+    }
 
 
 def main() -> None:
     """Print the figures and their lines: of every size at the first amount, of every amount at the second size."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", nargs="+", type=int, default=BLOCKS, help="at least two sizes")
     parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES, help=f"of {TOKENS} tokens each")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the middle one counts")
+    parser.add_argument("--keep", type=Path, help="file for the figures")
     asked = parser.parse_args()
+    kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         folders = {blocks: Path(place) / f"{blocks}" for blocks in asked.blocks}
         for blocks, folder in folders.items():
@@ -53,11 +71,20 @@ def main() -> None:
             ("blocks", [(float(b), folders[b], asked.samples[0]) for b in asked.blocks]),
             ("tokens", [(float(s * TOKENS), folders[asked.blocks[1]], s) for s in asked.samples]),
         ):
-            found = [(size, *calibrate_once(folder, samples)) for size, folder, samples in cases]
-            for size, seconds, peak in found:
-                print(f"{size:.0f} {title}: {seconds:.2f} s of the processor, {peak / 1e6:.0f} MB", flush=True)
-            straight(f"seconds by {title}", [f[0] for f in found], [f[1] for f in found])
-            straight(f"MB by {title}", [f[0] for f in found], [f[2] / 1e6 for f in found])
+            seen = [[calibrate_once(folder, samples) for _, folder, samples in cases] for _ in range(asked.rounds)]
+            sizes = [case[0] for case in cases]
+            seconds, peaks = ([median(one[i][k] for one in seen) for i in range(len(cases))] for k in range(2))
+            mega = [peak / 1e6 for peak in peaks]
+            for size, spent, took in zip(sizes, seconds, mega, strict=True):
+                print(f"{size:.0f} {title}: {spent:.2f} s of the processor, {took:.0f} MB", flush=True)
+            for what, found in (("seconds", seconds), ("MB", mega)):
+                drawn = line(sizes, found)
+                kept[f"{what} by {title}"] = {"at": dict(zip(sizes, found, strict=True)), "line": drawn}
+                print(
+                    "    {} by {}: {start:.3g} + {slope:.3g} a unit; off the line by at most {off:.1%} of the largest, "
+                    "R^2 {r2:.4f}".format(what, title, **drawn)
+                )
+    keep(asked.keep, kept)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""A model and three cuts in depth scored in one pass: against the arithmetic of it, and against one by one."""
+"""A model and three cuts in depth scored in one pass: against the arithmetic of it, and against one by one.
+
+`--keep FILE` writes the figures down.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from common import random_llama, ratio, report
+from common import keep, random_llama, ratio, report
 from transformers import PreTrainedModel
 
 from prunelab.allocation import Kept
@@ -29,6 +34,9 @@ def questions(count: int = 6) -> list[ScoringRequest]:
 
 def main() -> None:
     """Print the ratios, and how far the numbers are apart."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", type=Path, help="file for the figures")
+    kept = parser.parse_args().keep
     dense = random_llama()
     decoder, requests = decoder_of(dense), questions()
     whole = Kept.everything(decoder.shapes)
@@ -49,8 +57,8 @@ def main() -> None:
     value, spread = ratio(in_one_pass, lambda: alone(dense), ROUNDS)
     report("one pass / the dense model alone", value, spread, target=2.0)
     report(f"one pass / its arithmetic ({least:.2f} dense models)", value / least, spread / least, target=1.15)
-    gain, spread = ratio(lambda: [alone(model) for model in models], in_one_pass, ROUNDS)
-    print(f"one by one / one pass: {gain:.2f} (± {spread:.2f})")
+    gain, gain_spread = ratio(lambda: [alone(model) for model in models], in_one_pass, ROUNDS)
+    print(f"one by one / one pass: {gain:.2f} (± {gain_spread:.2f})")
     scored = TogetherScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
     apart = max(
         abs(a.log_probability - b.log_probability)
@@ -59,6 +67,13 @@ def main() -> None:
         for a, b in zip(found, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
     )
     print(f"log-probabilities apart by at most {apart:.1e}, allowed 1e-05: {'met' if apart <= 1e-5 else 'MISSED'}")
+    found = {
+        "one pass / the dense model alone": [value, spread],
+        "arithmetic in dense models": least,
+        "one by one / one pass": [gain, gain_spread],
+        "log-probabilities apart": apart,
+    }
+    keep(kept, {"blocks": BLOCKS, "removed": REMOVED, "blocks behind": behind, **found})
 
 
 def _head_share(model: PreTrainedModel) -> float:

@@ -79,6 +79,8 @@ class RayConfig(Frozen):
         cpus_a_cell: cores that a cell takes.
         gpus_a_cell: GPUs that a cell takes, or the part of one.
         memory_a_cell: memory that a cell takes, such as `20GB`; not counted if not given.
+        share_trunk: score the whole model and its cuts in depth in one pass, a task of its own, as the local engine
+            does: less to compute. Without, each in its own task: sooner done where workers are more than cells.
     """
 
     address: str | None = None
@@ -86,6 +88,7 @@ class RayConfig(Frozen):
     cpus_a_cell: float = Field(default=1, gt=0)
     gpus_a_cell: float = Field(default=0, ge=0)
     memory_a_cell: str | None = None
+    share_trunk: bool = True
 
 
 class StudyConfig(Frozen):

@@ -99,6 +99,20 @@ def cells_of(config: StudyConfig, entry: ModelEntry) -> list[GridCell]:
     return cells
 
 
+def trunk_of(cells: Sequence[GridCell]) -> list[int]:
+    """Which of a model's cells can be scored in one pass: the whole model and its cuts in depth, where that is several.
+
+    They share all blocks before the first one removed; what a benchmark lets the model write is nobody else's.
+    """
+    found = [
+        number
+        for number, cell in enumerate(cells)
+        if (cell.cut is None or methods[cell.cut.method].strategy == "depth")
+        and any(benchmark.scores_likelihoods for benchmark, _ in cell.runs)
+    ]
+    return found if len(found) > 1 else []
+
+
 def grid_of(config: StudyConfig) -> list[GridCell]:
     """Every cell of a study, in the order in which they are measured."""
     return [cell for entry in config.models for cell in cells_of(config, entry)]

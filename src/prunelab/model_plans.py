@@ -91,7 +91,7 @@ class ModelPlans:
             _set_aside_if_damaged(path)
             if not path.exists():
                 self.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
-            self._statistics[key] = calibrated(self.model, calibration, path, memory=self.memory)
+            self._statistics[key] = calibrated(self.model, calibration, path, memory=self.memory, note=self.note)
         return self._statistics[key]
 
     def plan(self, cut: Cut) -> PruningPlan:

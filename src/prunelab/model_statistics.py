@@ -70,6 +70,7 @@ def calibrated(
     path: Path,
     progress: Progress | None = None,
     memory: int | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> ActivationStatistics:
     """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there.
 
@@ -79,6 +80,7 @@ def calibrated(
         path: the statistics' file.
         progress: called with the number of samples done.
         memory: bytes that the process may hold where the model is streamed; what is free if not given.
+        note: told where a pass that was stopped is gone on with.
     """
     key = statistics_key(model, calibration)
     if path.exists():
@@ -89,7 +91,7 @@ def calibrated(
         if found is not None and found.provenance.get("key") == key:
             return found
     if isinstance(model, StreamedModel):
-        collected = _calibrate_streamed(model, calibration, path, key, progress, memory)
+        collected = _calibrate_streamed(model, calibration, path, key, progress, memory, note)
     else:
         collected = calibrate(model.decoder, calibration, progress=progress)
     provenance = {**collected.provenance, "key": key, "model": model.name, "fingerprint": model.fingerprint}
@@ -107,6 +109,7 @@ def _calibrate_streamed(
     key: str,
     progress: Progress | None,
     memory: int | None,
+    note: Callable[[str], None] | None,
 ) -> ActivationStatistics:
     already = held()
     samples, length = calibration.token_ids.shape
@@ -128,4 +131,5 @@ def _calibrate_streamed(
         in_memory=way.in_memory,
         tokens_a_batch=way.tokens_a_batch,
         progress=progress,
+        note=note,
     )

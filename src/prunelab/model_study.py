@@ -13,9 +13,8 @@ from prunelab.config import StudyConfig
 from prunelab.evaluate import Run as BenchmarkRun
 from prunelab.evaluate import check_all, evaluate
 from prunelab.found import Found
-from prunelab.grid import GridCell, cells_of, identity_of
+from prunelab.grid import GridCell, cells_of, identity_of, trunk_of
 from prunelab.loading import LanguageModel
-from prunelab.methods import methods
 from prunelab.model_entry import ModelEntry
 from prunelab.model_plans import ModelPlans
 from prunelab.plan import PruningPlan
@@ -58,7 +57,7 @@ class ModelStudy:
         """Measure every cell; one that fails is recorded."""
         check_all(self.cells[0].runs, self.model)
         self.found.view.note(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
-        self._score_together()
+        self.score_together()
         for cell in self.cells:
             self.run_cell(cell)
 
@@ -78,7 +77,7 @@ class ModelStudy:
                 with suppress(Exception):
                     self._subjects.of(cell)
 
-    def _score_together(self) -> None:
+    def score_together(self) -> None:
         """Measure what is missing of the dense model and its cuts in depth in one pass a benchmark, where one can.
 
         Benchmark by benchmark, so that a study that is killed loses one. What fails here is tried again, and recorded,
@@ -87,11 +86,10 @@ class ModelStudy:
         if self._subjects.is_streamed:
             return
         different: dict[str, tuple[GridCell, Subject]] = {}
-        for cell in self.cells:
-            if cell.cut is None or methods[cell.cut.method].strategy == "depth":
-                with suppress(Exception):
-                    subject = self._subjects.of(cell)
-                    different.setdefault(subject.cell.key, (cell, subject))
+        for cell in (self.cells[number] for number in trunk_of(self.cells)):
+            with suppress(Exception):
+                subject = self._subjects.of(cell)
+                different.setdefault(subject.cell.key, (cell, subject))
         models: dict[str, LanguageModel] = {}
         for run in self.cells[0].runs:
             if not run[0].scores_likelihoods:

@@ -141,6 +141,7 @@ def calibrate_streaming(
     in_memory: bool = True,
     tokens_a_batch: int = TOKENS_A_BATCH,
     progress: Callable[[int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> ActivationStatistics:
     """Collect what `calibrate` collects, one block in memory at a time.
 
@@ -153,6 +154,7 @@ def calibrate_streaming(
         in_memory: keep hidden states in memory as well as in files.
         tokens_a_batch: how many tokens go through at once.
         progress: called with the number of samples done, each counting in parts as blocks are through.
+        note: told where a pass that was stopped is gone on with.
 
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
@@ -178,6 +180,8 @@ def calibrate_streaming(
                 states.write(index, row)
             states.turn()
             found = Collector(decoder).statistics(calibration)
+        elif note is not None:
+            note(f"calibration goes on behind block {done} of {blocks}, where it was stopped before")
         for block in range(done, blocks):
             states.begin()
             collector = Collector(decoder)

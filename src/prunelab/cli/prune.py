@@ -149,7 +149,7 @@ def _calibrate(
     if path is None:
         path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
     with bar("calibrating", len(calibration.token_ids)) as progress:
-        collected = calibrated(base, calibration, path, progress, memory)
+        collected = calibrated(base, calibration, path, progress, memory, out.print)
     out.print(
         f"calibrated on {collected.tokens:,} tokens of {calibration.corpus} ({calibration.split}); kept in {path}"
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+SECONDS_A_LINE = 60
 # A pipe has no width: tables get one that holds them.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,8 +58,24 @@ def _show_warning(message: Any, category: Any, *rest: Any, **more: Any) -> None:
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Any]:
-    """A progress bar on a terminal; nothing elsewhere."""
+    """A progress bar on a terminal; elsewhere, of what takes long, a line now and then."""
+    if not err.is_terminal:
+        yield _lines(what, total)
+        return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda done, of=total: progress.update(task, completed=done, total=of)
+
+
+def _lines(what: str, total: int) -> Callable[..., None]:
+    began = said = time.monotonic()
+
+    def update(done: int, of: int = total) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= SECONDS_A_LINE and 0 < done < of:
+            said = now
+            err.print(f"{what}: {done:,} of {of:,} in {(now - began) / 60:.0f} min")
+
+    return update

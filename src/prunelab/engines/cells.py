@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ Event = tuple[str, tuple[Any, ...]]
 FOLDERS = ("statistics", "plans", "cells")
 
 
+class Ahead(Enum):
+    """What is done before a model's cells, for several of them.
+
+    Attributes:
+        PLANS: calibrate, and plan every cut.
+        TRUNK: score the whole model and its cuts in depth in one pass a benchmark, as the local engine does.
+    """
+
+    PLANS = "plans"
+    TRUNK = "trunk"
+
+
 @dataclass(frozen=True)
 class Task:
     """What a worker is told.
@@ -37,13 +50,13 @@ class Task:
         config: the study, its folder absolute.
         token: what the run's lock file says: a worker that reads the same sees the same folder.
         model: which of the study's models.
-        cell: which of its cells; None to calibrate and plan for all of them.
+        cell: which of its cells, or what is done before them.
     """
 
     config: StudyConfig
     token: str
     model: int
-    cell: int | None
+    cell: int | Ahead
 
 
 @dataclass(frozen=True)
@@ -78,18 +91,22 @@ def run_task(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes
     before = set(_files(folder))
     found = Found(Telling(tell))
     cells = cells_of(task.config, task.config.models[task.model])
-    with found.recorded(task.config.models[task.model].path, cells if task.cell is None else [cells[task.cell]]):
+    with found.recorded(
+        task.config.models[task.model].path, [cells[task.cell]] if isinstance(task.cell, int) else cells
+    ):
         study = _study(task.config.model_copy(update={"out": folder}), task.model)
         study.found = found
-        if task.cell is None:
+        if task.cell is Ahead.PLANS:
             study.prepare()
+        elif task.cell is Ahead.TRUNK:
+            study.score_together()
         else:
             study.run_cell(study.cells[task.cell])
     measured = [str(one.path.relative_to(folder)) for one in found.measured]
     if shared:
         return TaskResult(measured, found.failures)
     new = {name: (folder / name).read_bytes() for name in _files(folder) if name not in before}
-    return TaskResult(measured, found.failures, {**(sent or {}), **new} if task.cell is None else new)
+    return TaskResult(measured, found.failures, {**(sent or {}), **new} if isinstance(task.cell, Ahead) else new)
 
 
 def _files(folder: Path) -> list[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import pickle
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from prunelab.config import RayConfig, StudyConfig
-from prunelab.engines.cells import Event, Task, TaskResult, replay, run_task
+from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
 from prunelab.engines.post import Post
 from prunelab.errors import InvalidRequest, MissingRequirement
-from prunelab.grid import GridCell, cells_of, grid_of
+from prunelab.grid import GridCell, cells_of, grid_of, trunk_of
 from prunelab.memory import parse_memory
 from prunelab.model_study import Found
 from prunelab.results import ResultsStore
@@ -68,7 +69,7 @@ def _connected(config: RayConfig) -> Iterator[Any]:
 
 
 def _remotely(task: Task, post: Any, prepared: TaskResult | None) -> TaskResult:
-    """What runs in a worker; Ray gives it the result of the task that calibrated and planned."""
+    """What runs in a worker; Ray gives it the result of the task that it was to wait for."""
     sent = prepared.files if prepared is not None else None
 
     def tell(event: Event) -> None:
@@ -87,53 +88,115 @@ def run_ray(config: StudyConfig, found: Found, token: str) -> None:
     """
     config = config.model_copy(update={"out": config.out.absolute()})
     with _connected(config.ray) as ray:
-        post = ray.remote(num_cpus=0)(Post).remote()
+        _Driver(ray, config, found, token).run()
+
+
+class _Driver:
+    """Gives out the tasks, tells the view what they tell, and puts what they find in order.
+
+    Args:
+        ray: connected.
+        config: the study, its folder absolute.
+        found: takes what is found.
+        token: of the lock.
+    """
+
+    def __init__(self, ray: Any, config: StudyConfig, found: Found, token: str) -> None:
+        self.ray, self.config, self.found, self.token = ray, config, found, token
+        self.store = ResultsStore(config.out)
+        self.post = ray.remote(num_cpus=0)(Post).remote()
         needs = {
             "num_cpus": config.ray.cpus_a_cell,
             "num_gpus": config.ray.gpus_a_cell,
             "memory": parse_memory(config.ray.memory_a_cell),
             "max_retries": RETRIES,
         }
-        work = ray.remote(_remotely).options(**{name: need for name, need in needs.items() if need is not None})
-        tasks: dict[Any, tuple[int, GridCell]] = {}
+        self.work = ray.remote(_remotely).options(**{name: need for name, need in needs.items() if need is not None})
+        self.cells = {cell.label: cell for cell in grid_of(config)}
+        self.measuring: dict[Any, tuple[int, GridCell]] = {}
+        self.trunks: dict[Any, _Trunk] = {}
+        self.results: dict[int, tuple[list[Measured], list[Failure]]] = {}
+
+    def run(self) -> None:
+        """From the first task to the last result."""
         place = 0
-        for model, entry in enumerate(config.models):
-            prepared = None
-            for number, cell in enumerate(cells_of(config, entry)):
-                if cell.cut is not None and prepared is None:
-                    prepared = work.remote(Task(config, token, model, None), post, None)
-                task = Task(config, token, model, number)
-                tasks[work.remote(task, post, prepared if cell.cut is not None else None)] = (place, cell)
-                place += 1
-        _gather(ray, post, tasks, found, config)
+        for model, entry in enumerate(self.config.models):
+            cells = cells_of(self.config, entry)
+            self._begin(model, cells, place)
+            place += len(cells)
+        while self.measuring or self.trunks:
+            done, _ = self.ray.wait([*self.measuring, *self.trunks], timeout=0.2)
+            self._tell()
+            for ref in done:
+                if ref in self.trunks:
+                    self._trunk_done(ref)
+                else:
+                    self._cell_done(ref)
+        self._tell()
+        for place in sorted(self.results):
+            measured, failures = self.results[place]
+            self.found.measured.extend(measured)
+            # A model that cannot be loaded fails in every cell's task: it is told once, as the local engine does.
+            self.found.failures.extend(one for one in failures if one not in self.found.failures)
+
+    def _begin(self, model: int, cells: Sequence[GridCell], place: int) -> None:
+        """A model's tasks: its plans first, then at once what shares no trunk, and what does behind the trunk's."""
+        plans = self._give(model, Ahead.PLANS) if any(cell.cut is not None for cell in cells) else None
+        sharing = trunk_of(cells) if self.config.ray.share_trunk else []
+        if sharing:
+            trunk = self._give(model, Ahead.TRUNK, plans)
+            self.trunks[trunk] = _Trunk(model, plans, {number: (place + number, cells[number]) for number in sharing})
+        for number, cell in enumerate(cells):
+            if number not in sharing:
+                ref = self._give(model, number, plans if cell.cut is not None else None)
+                self.measuring[ref] = (place + number, cell)
+
+    def _give(self, model: int, cell: int | Ahead, behind: Any = None) -> Any:
+        """Have something done, where `behind` names a task once that is done."""
+        return self.work.remote(Task(self.config, self.token, model, cell), self.post, behind)
+
+    def _trunk_done(self, ref: Any) -> None:
+        """What was scored together is there; a trunk that was lost again and again leaves it to the cells."""
+        trunk, behind = self.trunks.pop(ref), ref
+        try:
+            self._taken(ref)
+        except self.ray.exceptions.RayError as error:
+            self.found.view.note(f"cells are scored one by one: {str(error).strip().splitlines()[0]}")
+            behind = trunk.plans
+        for number, cell in trunk.cells.items():
+            self.measuring[self._give(trunk.model, number, behind)] = cell
+
+    def _cell_done(self, ref: Any) -> None:
+        place, cell = self.measuring.pop(ref)
+        with self.found.recorded(cell.label, [cell]):
+            result = self._taken(ref)
+            read = [(self.config.out / name, self.store.read(self.config.out / name)) for name in result.measured]
+            measured = [Measured(path, own) for path, own in read if own is not None]
+            self.results[place] = (measured, list(result.failures))
+
+    def _taken(self, ref: Any) -> TaskResult:
+        """A task's result, its files put into the run's folder."""
+        result: TaskResult = self.ray.get(ref)
+        for name, content in (result.files or {}).items():
+            self.store.take(name, content)
+        return result
+
+    def _tell(self) -> None:
+        """Tell the view what workers have told; they are this study's own, so that what they packed may be unpacked."""
+        for packed in self.ray.get(self.post.collect.remote()):
+            replay(self.found.view, pickle.loads(packed), self.cells)  # noqa: S301
 
 
-def _gather(ray: Any, post: Any, tasks: dict[Any, tuple[int, GridCell]], found: Found, config: StudyConfig) -> None:
-    """Wait for the tasks, tell the view meanwhile, and put what they found in order."""
-    cells = {cell.label: cell for cell in grid_of(config)}
-    store, waiting = ResultsStore(config.out), dict(tasks)
-    measured: dict[int, list[Measured]] = {}
-    failures: dict[int, list[Failure]] = {}
-    while waiting:
-        done, _ = ray.wait(list(waiting), timeout=0.2)
-        _tell(ray, post, found, cells)
-        for ref in done:
-            place, cell = waiting.pop(ref)
-            with found.recorded(cell.label, [cell]):
-                result: TaskResult = ray.get(ref)
-                for name, content in (result.files or {}).items():
-                    store.take(name, content)
-                read = [(config.out / name, store.read(config.out / name)) for name in result.measured]
-                measured[place] = [Measured(path, own) for path, own in read if own is not None]
-                failures[place] = list(result.failures)
-    _tell(ray, post, found, cells)
-    for place in sorted(measured):
-        found.measured.extend(measured[place])
-        # A model that cannot be loaded fails in every cell's task: it is told once, as the local engine does.
-        found.failures.extend(failure for failure in failures[place] if failure not in found.failures)
+@dataclass(frozen=True)
+class _Trunk:
+    """What waits for a trunk.
 
+    Attributes:
+        model: which of the study's.
+        plans: the task that calibrated and planned; None where there is none.
+        cells: the model's cells that share it, by their numbers, with their places in the grid.
+    """
 
-def _tell(ray: Any, post: Any, found: Found, cells: Mapping[str, GridCell]) -> None:
-    """Tell the view what workers have told; they are this study's own, so that what they packed may be unpacked."""
-    for packed in ray.get(post.collect.remote()):
-        replay(found.view, pickle.loads(packed), cells)  # noqa: S301
+    model: int
+    plans: Any
+    cells: Mapping[int, tuple[int, GridCell]]
