@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -141,6 +143,37 @@ def test_an_interrupted_folder_vanishes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_half()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next(tmp_path: Path) -> None:
+    ends: list[int] = []
+    for _ in range(2):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with written_folder(tmp_path / "out") as aside:
+                    (aside / "half").write_text("half")
+                    os.write(write, b"!")
+                    time.sleep(60)
+            finally:
+                os._exit(1)
+        assert os.read(read, 1) == b"!"
+        ends.append(child)
+        for end in (read, write):
+            os.close(end)
+    assert len(list(tmp_path.glob(".out-unfinished-*/half"))) == 2, "nobody removes what another is writing"
+    for child in ends:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    (tmp_path / ".out-of-mine").mkdir()
+    with written_folder(tmp_path / "out") as aside:
+        (aside / "whole").write_text("whole")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        ".out-of-mine",
+        "out",
+        "out/whole",
+    ]
 
 
 def broken_copy(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:

@@ -8,8 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +22,8 @@ from small_study import figures, files, run, small_study
 
 from prunelab.config import StudyConfig, study_config
 from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
-from prunelab.errors import InvalidRequest
+from prunelab.engines.ray import _lacking
+from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.grid import grid_of, trunk_of
 from prunelab.lock import holds, locked
 from prunelab.progress import PlainView
@@ -63,6 +68,86 @@ def test_two_workers_find_what_the_local_engine_finds_and_a_lost_one_is_made_up_
     assert figures(remote) == figures(local)
     assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run")), "nothing is lost or doubled"
     assert [d.comparison for d in remote.differences] == [d.comparison for d in local.differences]
+
+
+class Lost(Exception):
+    """As Ray's own where a worker is gone for good."""
+
+
+@dataclass(eq=False)
+class Reference:
+    """To what a task has found, or to why it has not."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class Actor:
+    """An object whose methods are called from afar."""
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *given: Reference(getattr(self.own, name)(*given)))
+
+
+class AtOnce:
+    """What the driver asks of Ray, done at once in this process.
+
+    Args:
+        lost: tasks that no worker lives through, by what they are for.
+    """
+
+    exceptions = SimpleNamespace(RayError=Lost)
+
+    def __init__(self, lost: Collection[int | Ahead]) -> None:
+        self.lost = lost
+        self.began: list[int | Ahead] = []
+
+    def remote(self, function: Any = None, **_: Any) -> Any:
+        if function is None:
+            return lambda kind: SimpleNamespace(remote=lambda: Actor(kind()))
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=partial(self.do, function)))
+
+    def do(self, function: Any, task: Task, post: Actor, behind: Reference | None) -> Reference:
+        self.began.append(task.cell)
+        if task.cell in self.lost:
+            return Reference(error=Lost("the worker died\nhere"))
+        return Reference(function(task, post, None if behind is None else behind.value))
+
+    def wait(self, references: list[Reference], timeout: float) -> tuple[list[Reference], list[Reference]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: Reference) -> Any:
+        if reference.error is not None:
+            raise reference.error
+        return reference.value
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": 2.0}}]
+
+
+@pytest.mark.parametrize("lost", [(), (Ahead.TRUNK,)])
+@pytest.mark.parametrize("share", [True, False])
+def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
+    lost: tuple[Ahead, ...], share: bool, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, there = run(given), AtOnce(lost)
+    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: object())
+    monkeypatch.setattr("prunelab.engines.ray._connected", lambda config: nullcontext(there))
+    said: list[str] = []
+    remote = run(
+        {**given, "out": str(tmp_path / "ray"), "engine": "ray", "ray": {"share_trunk": share}}, PlainView(said.append)
+    )
+    assert figures(remote) == figures(local)
+    assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run"))
+    dense, depth, width = range(3)
+    if share:
+        assert there.began == [Ahead.PLANS, Ahead.TRUNK, width, dense, depth]
+    else:
+        assert there.began == [Ahead.PLANS, dense, depth, width]
+    assert ("cells are scored one by one: the worker died" in said) == (share and bool(lost))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -149,6 +234,25 @@ def test_an_address_where_nothing_answers_is_said_within_seconds(
     assert time.monotonic() - began < 10
     with pytest.raises(InvalidRequest, match="is no address: give HOST:PORT"):
         run({**given, "engine": "ray", "ray": {"address": "cluster"}})
+
+
+def test_rays_client_is_asked_for_where_an_address_needs_it(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: None if name == "grpc" else object())
+    with pytest.raises(MissingRequirement, match=r"ray://head:10001 needs Ray's client: pip install 'ray\[client\]'"):
+        run({**given, "engine": "ray", "ray": {"address": "ray://head:10001"}})
+
+
+def test_what_no_machine_has_is_named() -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    assert _lacking({"num_cpus": 2, "num_gpus": 0, "memory": 4e9}, nodes) is None
+    assert _lacking({"num_gpus": 0.5}, nodes) == "a cell asks for 0.5 GPU, and no machine of Ray has more than 0"
+    assert _lacking({"memory": 5e9}, nodes) == "a cell asks for 5 GB memory, and no machine of Ray has more than 4 GB"
+    assert _lacking({"num_cpus": 1}, []) == "a cell asks for 1 CPU, and no machine of Ray has more than 0"
 
 
 def test_without_ray_the_command_that_installs_it_is_named(

@@ -8,6 +8,7 @@ import warnings
 import pytest
 from rich.console import Console
 
+from prunelab.cli.terminal import bar
 from prunelab.config import study_config
 from prunelab.errors import DataError
 from prunelab.grid import GridCell, grid_of
@@ -119,6 +120,18 @@ def test_the_time_of_another_model_serves_where_there_is_no_own() -> None:
     pace.add(grid[2], grid[2].runs[0], 30)
     assert pace.of(grid[3], grid[3].runs[0]) == 30
     assert pace.of(grid[1], grid[1].runs[0]) == 10
+
+
+def test_where_there_is_no_terminal_a_line_is_said_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("prunelab.cli.terminal.time.monotonic", lambda: now[0])
+    with bar("calibrating", 64) as progress:
+        for done, later in ((1, 30), (2, 31), (3, 30), (32, 3000), (64, 90)):
+            now[0] += later
+            progress(done)
+    assert capsys.readouterr().err == "calibrating: 2 of 64 in 1 min\ncalibrating: 32 of 64 in 52 min\n"
 
 
 @pytest.mark.parametrize(

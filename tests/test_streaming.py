@@ -107,17 +107,21 @@ def test_a_pass_that_was_stopped_goes_on_at_its_block(
 
     monkeypatch.setattr(HiddenStates, "write", stopping)
 
+    said: list[str] = []
+
     def go(key: str = "k") -> ActivationStatistics:
         return calibrate_streaming(
-            model.decoder, calibration, tmp_path / "work", key, in_memory=in_memory, tokens_a_batch=48
+            model.decoder, calibration, tmp_path / "work", key, in_memory=in_memory, tokens_a_batch=48, note=said.append
         )
 
     with pytest.raises(Stopped):
         go()
     assert ran == [0, 1, 2]
+    assert not said
     ran.clear()
     assert_equal(go(), expected)
     assert ran == [2, 3]
+    assert said == ["calibration goes on behind block 2 of 4, where it was stopped before"]
     writes[:] = [0] * 20  # stopped no more
     ran.clear()
     state = tmp_path / "work" / "state.json"

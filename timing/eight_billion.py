@@ -30,6 +30,7 @@ from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.streaming import block_arguments
 from prunelab.checkpoint.streaming import save_streamed
+from prunelab.cli.terminal import quieten
 from prunelab.files import write_text
 from prunelab.memory import held
 from prunelab.prune import calibrated, make_pruning_plan
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--place", type=Path, help="folder for the files, in which a run that was stopped goes on")
     parser.add_argument("--keep", type=Path, help="file for the figures")
     given = vars(parser.parse_args())
+    quieten()
     place, kept, asked = given.pop("place"), given.pop("keep"), Asked(**given)
     with tempfile.TemporaryDirectory() as name:
         place = place or Path(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -119,16 +121,51 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(path, overwrite, folder=True)
     with named_when_it_fails(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
-            yield aside
-            aside.chmod(0o777 & ~_umask())
-            for file in aside.rglob("*"):
-                if file.is_file():  # safetensors makes them the writer's alone
-                    file.chmod(0o666 & ~_umask())
-            _replace(aside, path)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with _held(aside):
+            # Only now, since one by this name that nobody holds is removed.
+            aside = aside.rename(aside.with_name(f"{_unfinished(path)}{aside.name[-8:]}"))
+            try:
+                yield aside
+                aside.chmod(0o777 & ~_umask())
+                for file in aside.rglob("*"):
+                    if file.is_file():  # safetensors makes them the writer's alone
+                        file.chmod(0o666 & ~_umask())
+                _replace(aside, path)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a process that was killed has left of writing a folder."""
+    for left in path.parent.glob(f"{glob.escape(_unfinished(path))}*"):
+        with _held(left) as ours:
+            if ours:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _unfinished(path: Path) -> str:
+    return f".{path.name}-unfinished-"
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder as long as the block lasts; false where another process does, or where the disk cannot tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = True
+    except OSError:
+        ours = False
+    try:
+        yield ours
+    finally:
+        os.close(handle)
 
 
 def _replace(aside: Path, path: Path) -> None:

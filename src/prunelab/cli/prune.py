@@ -58,7 +58,7 @@ def prune(
 ) -> None:
     """Prune a model and write a checkpoint that loads everywhere."""
     from prunelab.allocation import Constraints, check_ratio
-    from prunelab.files import refuse_existing, refuse_own, require_space
+    from prunelab.files import refuse_existing, refuse_own, remove_unfinished, require_space
     from prunelab.memory import in_words, parse_memory
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
@@ -86,6 +86,7 @@ def prune(
     if isinstance(base, StreamedModel):
         where = "--memory" if budget else "what is free"
         out.print(f"its weights ({in_words(base.weight_bytes)}) are too large for {where}: read block by block")
+    remove_unfinished(out_folder)
     require_space(out_folder, _least_bytes(base, plan.achieved_ratio if plan is not None else ratio))
     collected = calibrating = None
     wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)

@@ -16,7 +16,7 @@ from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_t
 from prunelab.engines.post import Post
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.grid import GridCell, cells_of, grid_of, trunk_of
-from prunelab.memory import parse_memory
+from prunelab.memory import in_words, parse_memory
 from prunelab.model_study import Found
 from prunelab.results import ResultsStore
 from prunelab.run import Failure, Measured
@@ -30,7 +30,7 @@ def check_ray(config: RayConfig) -> None:
     """Find out what is missing before anything is computed.
 
     Raises:
-        MissingRequirement: Ray is not installed.
+        MissingRequirement: Ray is not installed, or what it needs for an address of its client's.
         InvalidRequest: nothing answers at the address.
     """
     if find_spec("ray") is None:
@@ -38,6 +38,11 @@ def check_ray(config: RayConfig) -> None:
     parse_memory(config.memory_a_cell)
     if config.address in (None, "auto"):
         return
+    if str(config.address).startswith("ray://") and find_spec("grpc") is None:
+        raise MissingRequirement(
+            f"--address {config.address} needs Ray's client: pip install 'ray[client]', or run the study on a machine "
+            "of the cluster and give HOST:PORT or auto"
+        )
     host, colon, port = str(config.address).removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         raise InvalidRequest(f"--address {config.address} is no address: give HOST:PORT, ray://HOST:PORT or auto")
@@ -88,7 +93,24 @@ def run_ray(config: StudyConfig, found: Found, token: str) -> None:
     """
     config = config.model_copy(update={"out": config.out.absolute()})
     with _connected(config.ray) as ray:
-        _Driver(ray, config, found, token).run()
+        driver = _Driver(ray, config, found, token)
+        if (lack := _lacking(driver.needs, ray.nodes())) is not None:
+            if config.ray.address is None:
+                raise InvalidRequest(f"{lack}: ask for less in the configuration's `ray` part")
+            found.view.note(f"{lack}: cells wait until one joins the cluster that has")
+        driver.run()
+
+
+def _lacking(needs: Mapping[str, float], nodes: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a cell asks for and no machine has; None where one has all of it."""
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}  # Ray's own, of what a task and a machine have
+    there = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
+    for name, need in needs.items():
+        most = max((one.get(names[name], 0.0) for one in there), default=0.0)
+        if need > most:
+            asked, has = (in_words(size) if name == "memory" else f"{size:g}" for size in (need, most))
+            return f"a cell asks for {asked} {names[name]}, and no machine of Ray has more than {has}"
+    return None
 
 
 class _Driver:
@@ -109,9 +131,9 @@ class _Driver:
             "num_cpus": config.ray.cpus_a_cell,
             "num_gpus": config.ray.gpus_a_cell,
             "memory": parse_memory(config.ray.memory_a_cell),
-            "max_retries": RETRIES,
         }
-        self.work = ray.remote(_remotely).options(**{name: need for name, need in needs.items() if need is not None})
+        self.needs: dict[str, float] = {name: need for name, need in needs.items() if need is not None}
+        self.work = ray.remote(_remotely).options(**self.needs, max_retries=RETRIES)
         self.cells = {cell.label: cell for cell in grid_of(config)}
         self.measuring: dict[Any, tuple[int, GridCell]] = {}
         self.trunks: dict[Any, _Trunk] = {}
