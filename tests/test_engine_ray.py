@@ -128,10 +128,9 @@ class AtOnce:
         return [{"Alive": True, "Resources": {"CPU": 2.0}}]
 
 
-@pytest.mark.parametrize("lost", [(), (Ahead.TRUNK,)])
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(("share", "lost"), [(True, ()), (True, (Ahead.TRUNK,)), (False, ())])
 def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
-    lost: tuple[Ahead, ...], share: bool, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: bool, lost: tuple[Ahead, ...], given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local, there = run(given), AtOnce(lost)
     monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: object())

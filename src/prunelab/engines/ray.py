@@ -64,9 +64,12 @@ def _connected(config: RayConfig) -> Iterator[Any]:
         options["num_cpus"] = config.workers * config.cpus_a_cell
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidRequest(f"Ray cannot be reached or started ({reason}): look at `ray status`") from error
+    except Exception as error:  # a Ray that does not start in time raises just that
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        where = "started here" if config.address is None else f"reached at {config.address}"
+        raise InvalidRequest(
+            f"Ray cannot be {where} ({reason}): look at `ray status`, or do without --engine ray"
+        ) from error
     try:
         yield ray
     finally:
