@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from seeing import stripes
+
 from prunelab.config import study_config
 from prunelab.report.grid import Study
-from prunelab.report.parts import Sheet
+from prunelab.report.parts import Pair, Sheet
+from prunelab.report.pictures import with_pictures
 from prunelab.report.sections import tables
 from prunelab.results import Measurement
 from prunelab.run import Measured, Run
@@ -54,3 +61,18 @@ def test_another_model_stands_alone(tmp_path: Path) -> None:
 
 def test_a_language_models_report_has_no_such_table(tmp_path: Path) -> None:
     assert tables.section(study("small", "boolq", tmp_path)) is None
+
+
+def test_pictures_of_questions_from_files_are_found(tmp_path: Path) -> None:
+    """The study says `pope:FOLDER`, the results `pope`."""
+    row = {"question_id": 1, "image": "x.png", "text": "Is there a dog in the image?", "label": "yes"}
+    for category in ("random", "popular", "adversarial"):
+        (tmp_path / f"coco_pope_{category}.json").write_text(json.dumps(row))
+    stripes(20, 10).save(tmp_path / "x.png")
+    config = study_config({"models": ["small"], "benchmarks": [f"pope:{tmp_path}"], "out": str(tmp_path)})
+    found = Study.of(Run(tmp_path, config, [], [], []))
+    pair = Pair("small, pope, sample popular/1", "small", "1 of 1", "", ())
+    (shown,) = with_pictures(found, "pope", [pair])
+    picture = Image.open(io.BytesIO(base64.b64decode(shown.picture.partition(",")[2])))
+    assert picture.size == (280, 140)  # enlarged by a whole number
+    assert with_pictures(found, "textvqa", [pair]) == [pair]

@@ -25,7 +25,8 @@ def with_pictures(study: Study, benchmark: str, pairs: Sequence[Pair]) -> list[P
     """The samples with the first picture that each is about; as they are where the data are not at hand."""
     config = study.run.config
     try:
-        known = find_benchmark(benchmark)
+        # As the study names it: POPE from files is `pope:QUESTIONS:IMAGES`.
+        known = next((one for one in map(find_benchmark, config.benchmarks) if one.name == benchmark), None)
         if not isinstance(known, VisionBenchmark) or not pairs:
             return list(pairs)
         root = data_root(config.datasets_root, [entry.path for entry in config.models])
