@@ -174,6 +174,27 @@ def test_every_method_that_is_arithmetic_makes_the_same_checkpoint(
             assert all(torch.equal(expected[tensor], found[tensor]) for tensor in expected)
 
 
+@pytest.mark.parametrize("variant", ["llama", "llama_biased", "qwen2", "gemma2", "mistral_window"])
+def test_least_squares_block_by_block_makes_the_same_checkpoint(
+    variant: str, tiny_checkpoint: CheckpointOf, tmp_path: Path
+) -> None:
+    folder, calibration = str(tiny_checkpoint(variant)), tiny_calibration(samples=20)
+    whole, streamed = load_model(folder), open_streamed(folder)
+    statistics = calibrated(whole, calibration, tmp_path / "s.safetensors")
+    for method in ("shortgpt+least_squares", "flap+least_squares"):
+        plan = make_pruning_plan(streamed, method, 0.3, statistics=statistics, calibration=calibration)
+        one, other = tmp_path / f"{method}-whole", tmp_path / f"{method}-streamed"
+        save_checkpoint(pruned_model(whole, plan, statistics, calibration), plan, one, command="c")
+        save_streamed(streamed, plan, statistics, other, calibration, command="c")
+        assert files(one) == files(other)
+        expected, found = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[tensor], found[tensor]) for tensor in expected)
+    assert all(p.is_meta for p in streamed.model.parameters()), "nothing stays behind"
+    with pytest.raises(InvalidRequest, match="needs the calibration tokens"):
+        save_streamed(streamed, plan, statistics, tmp_path / "out")
+
+
 def test_a_checkpoint_in_shards_loads_and_is_read_again(tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:
     folder = str(tiny_checkpoint("llama"))
     streamed = open_streamed(folder)
@@ -247,8 +268,8 @@ def test_what_takes_the_whole_model_is_refused_by_name(tiny_checkpoint: Checkpoi
     streamed = open_streamed(str(tiny_checkpoint("llama")))
     with pytest.raises(InvalidRequest, match=r"hybrid compares candidates by their loss.*give more --memory.*flap"):
         make_pruning_plan(streamed, "hybrid", 0.2)
-    with pytest.raises(InvalidRequest, match="least_squares compensation takes the whole model in memory"):
-        make_pruning_plan(streamed, "magnitude_width", 0.2, options=PruningOptions(compensation="least_squares"))
+    with pytest.raises(InvalidRequest, match="sequential compensation takes the whole model in memory"):
+        make_pruning_plan(streamed, "magnitude_width", 0.2, options=PruningOptions(compensation="sequential"))
 
 
 def test_the_budget_decides(tiny_checkpoint: CheckpointOf) -> None:

@@ -28,7 +28,6 @@ from torch import nn
 
 from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.calibration.streaming import block_arguments
 from prunelab.checkpoint.streaming import save_streamed
 from prunelab.cli.terminal import quieten
 from prunelab.files import write_text
@@ -147,7 +146,7 @@ class ClockedDecoder(StreamedDecoder):
         few = min(BARE_SAMPLES, asked.samples)
         states = torch.randn(few, asked.tokens, self.shapes[block].hidden).to(self.model.dtype)
         with super().loaded(block) as module:
-            given = block_arguments(self, states, None)[block]
+            given = self.given(states)[block]
             module(states[:1], **given)
             watch = Watch()
             module(states, **given)

@@ -63,19 +63,6 @@ class _Stop(Exception):
     """All that was asked for has been seen."""
 
 
-class _Recorder(nn.Module):
-    """Stands in a block's place, passes the hidden states on and keeps the arguments that the block would have got."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = torch.empty(0)
-        self.arguments: dict[str, Any] = {}
-
-    def forward(self, hidden: Tensor, **arguments: Any) -> Tensor:
-        self.hidden, self.arguments = hidden, arguments
-        return hidden
-
-
 class Blockwise:
     """Some tokens, and a model whose blocks they are sent through one by one.
 
@@ -96,7 +83,7 @@ class Blockwise:
         pairs: Pairs | None = None,
     ) -> None:
         self.decoder = decoder
-        device = next(decoder.body.parameters()).device
+        device = decoder.device_of(0)
         samples = max(1, tokens_a_batch // token_ids.shape[1])
         self.token_ids = [ids.to(device) for ids in token_ids.split(samples)]
         masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
@@ -104,7 +91,8 @@ class Blockwise:
         self._predicting = [decoder.predicting(*one) for one in zip(self.token_ids, self.masks, strict=True)]
         self.blocks_run = 0.0
         seen = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
-        entered = [self._entered(*one) for one in zip(self.token_ids, self.masks, seen, strict=True)]
+        with torch.inference_mode():
+            entered = [decoder.entered(*one) for one in zip(self.token_ids, self.masks, seen, strict=True)]
         self.start: Hidden = [hidden for hidden, _ in entered]
         self._arguments = [arguments for _, arguments in entered]
 
@@ -112,24 +100,6 @@ class Blockwise:
     def of(cls, decoder: Decoder, calibration: CalibrationSet) -> Blockwise:
         """The tokens that are calibrated on."""
         return cls(decoder, calibration.token_ids, calibration.attention_mask, pairs=calibration.pairs)
-
-    @torch.inference_mode()
-    def _entered(
-        self, ids: Tensor, mask: Tensor | None, seen: dict[str, Tensor]
-    ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """The hidden states before the first block, and every block's other arguments."""
-        body, name = self.decoder.body, self.decoder.family.blocks
-        recorders = nn.ModuleList(_Recorder() for _ in self.decoder.shapes)
-        blocks = self.decoder.blocks
-        setattr(body, name, recorders)
-        try:
-            self.decoder.run(ids, mask, seen)
-        finally:
-            setattr(body, name, blocks)
-        arguments = [recorder.arguments for recorder in recorders if isinstance(recorder, _Recorder)]
-        first = recorders[0]
-        assert isinstance(first, _Recorder)
-        return first.hidden, arguments
 
     def counted(self, batch: int, activations: Tensor) -> Tensor:
         """The tokens of a batch that count, shape `(tokens, channels)`, in float32 or better."""
@@ -149,8 +119,7 @@ class Blockwise:
     def through(self, block: int, hidden: Hidden, writers: Writers | None = None) -> Hidden:
         """Behind a block, its output projections exchanged."""
         self.blocks_run += 1
-        module = self.decoder.blocks[block]
-        with exchanged(module, writers or {}):
+        with self.decoder.loaded(block) as module, exchanged(module, writers or {}):
             return [
                 module(states, **arguments[block]) for states, arguments in zip(hidden, self._arguments, strict=True)
             ]
@@ -168,8 +137,7 @@ class Blockwise:
             until: the output projection whose inputs are wanted, and where the run stops; None for the whole block.
         """
         self.blocks_run += 1
-        module = self.decoder.blocks[block]
-        with exchanged(module, writers or {}):
+        with self.decoder.loaded(block) as module, exchanged(module, writers or {}):
             for states, arguments in zip(hidden, self._arguments, strict=True):
                 yield self._seen(module, states, arguments[block], until)
 

@@ -56,8 +56,8 @@ def refuse_streamed(model: StreamedModel, method: PruningMethod | None, compensa
             f"{method.name} {does}, which takes the whole model in memory, and {model.name} "
             f"is read block by block: give more --memory, or a method that is arithmetic on statistics ({others})"
         )
-    if compensation in COMPENSATORS:
+    if compensation in COMPENSATORS and compensation != "least_squares":
         raise InvalidRequest(
             f"{compensation} compensation takes the whole model in memory, and {model.name} is read block by block: "
-            "give more --memory, or --compensation bias or none"
+            "give more --memory, or --compensation least_squares, bias or none"
         )

@@ -13,7 +13,9 @@ calibration tokens (`prunelab.regression`); for a linear predictor A of x_R from
 - `linear_map` puts a linear map in place of every run of removed blocks (`prunelab.linear_map`).
 
 Each is one more pass over the calibration tokens, block by block, with the moments of one projection held at a time:
-for an 8B model 14336^2 numbers of 8 bytes, 1.5 GiB, besides the hidden states (2 GiB, `sequential` twice that).
+for an 8B model 14336^2 numbers of 8 bytes, 1.5 GiB, three times that while they are solved, besides the hidden states
+(2 GiB, `sequential` twice that). `least_squares` also repairs a model that is streamed, one block in memory at a time:
+each is then read from the disk once for every projection that it narrows, and once more to go through it.
 """
 
 from __future__ import annotations
@@ -39,22 +41,33 @@ Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_ma
 
 def least_squares(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
     """Repair every projection that loses columns, from the moments of the whole model."""
+    blocks = zip(kept.blocks, least_squares_by_block(decoder, kept, calibration), strict=True)
+    return {(block, path): repair for block, repairs in blocks for path, repair in repairs.items()}
+
+
+def least_squares_by_block(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> Iterator[dict[str, Repair]]:
+    """The same of one kept block after the other, by output projection; the decoder may be a streamed one."""
     walk = Blockwise.of(decoder, calibration)
-    hidden, repairs = walk.start, {}
+    hidden = walk.start
     narrowed = list(_narrowed(decoder, kept))
-    for block in range(max((block for block, _, _ in narrowed), default=-1) + 1):
+    last = max((block for block, _, _ in narrowed), default=-1)
+    for block in range(len(decoder.shapes)):
+        repairs = {}
         for _, layout, units in (one for one in narrowed if one[0] == block):
             shape = decoder.shapes[block]
             columns, removed = _columns(layout, shape, units)
-            gone = decoder.weight(block, layout.writer)[:, removed.to(decoder.model.device)].float()
+            weight = decoder.weight(block, layout.writer)
+            gone = weight[:, removed.to(weight.device)].float()
             moments = JointMoments.none(len(columns), shape.hidden)
             for batch, seen in enumerate(walk.watch(block, hidden, until=layout.writer)):
                 assert seen.inputs is not None
                 x = walk.counted(batch, seen.inputs)
                 moments.add(x[:, columns], x[:, removed] @ gone.to(x.dtype).T)
-            repairs[block, layout.writer] = _repair(decoder, block, layout, columns, moments)
-        hidden = walk.through(block, hidden)
-    return repairs
+            repairs[layout.writer] = _repair(decoder, block, layout, columns, moments)
+        if block in kept.blocks:
+            yield repairs
+        if block < last:
+            hidden = walk.through(block, hidden)
 
 
 def sequential(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:

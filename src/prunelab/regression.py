@@ -92,6 +92,8 @@ def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
     added = ridge(second_moments, count)
     if not added > 0:
         return torch.zeros_like(cross.T)
-    factor = torch.linalg.cholesky(second_moments + added * torch.eye(len(second_moments), dtype=torch.float64))
+    damped = second_moments.clone()
+    damped.diagonal().add_(added)
+    factor = torch.linalg.cholesky(damped)
     solution: Tensor = torch.cholesky_solve(cross, factor).T
     return solution

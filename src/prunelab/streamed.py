@@ -4,7 +4,7 @@ and single weights works as on a loaded one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,6 +120,30 @@ class StreamedDecoder(Decoder):
             yield module
         finally:
             module.load_state_dict(empty, strict=True, assign=True)
+
+    def entered(
+        self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """The same, sample by sample through the embedding alone."""
+        states = torch.cat(list(self.embed(token_ids)))
+        return states, self.given(states, mask)
+
+    def given(self, states: Tensor, mask: Tensor | None = None) -> list[dict[str, Any]]:
+        """What the stock code gives each block beside hidden states: masks, positions, rotary angles.
+
+        Args:
+            states: hidden states of the shape that the blocks will get, `(samples, tokens, hidden)`.
+            mask: true where a token counts, `(samples, tokens)`.
+        """
+        norm = self.body.norm
+        # It has no values, and what it would make of the states is not wanted.
+        self.body.norm = nn.Identity()
+        try:
+            with self._recorded() as recorders:
+                self.body(inputs_embeds=states, attention_mask=mask, use_cache=False)
+        finally:
+            self.body.norm = norm
+        return [recorder.given for recorder in recorders]
 
     def embed(self, token_ids: Tensor) -> Iterator[Tensor]:
         """What the first block is given, one sample `(1, tokens, hidden)` after the other."""

@@ -80,9 +80,10 @@ class Subjects:
     def _written(self, model: StreamedModel, plan: PruningPlan, cut: Cut) -> LanguageModel:
         """A cut of a model too large for memory: written, and run from where it lies until its cell is done."""
         statistics = None if plan.compensation == "none" else self.plans.statistics(cut.seed)
-        check_plan(model, plan, statistics)
+        calibration = None if plan.compensation == "none" else self.plans.calibration(cut.seed)
+        check_plan(model, plan, statistics, calibration)
         place = self.plans.store.run / MADE / plan.fingerprint
-        save_streamed(model, plan, statistics, place, overwrite=True)
+        save_streamed(model, plan, statistics, place, calibration, overwrite=True)
         return self._to_run(str(place))
 
     def forget(self, subject: Subject) -> None:

@@ -11,10 +11,9 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.corpus import CalibrationSet
@@ -95,40 +94,6 @@ class HiddenStates:
         if self.memory is not None:
             for start in range(self.shape[0]):
                 self.memory[start : start + 1] = self._read(start, start + 1)
-
-
-class _Recorder(nn.Module):
-    """Stands in a block's place and remembers what the model gives it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.given: dict[str, Any] = {}
-
-    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
-        """The hidden states as they came."""
-        self.given = given
-        return hidden_states
-
-
-def block_arguments(decoder: StreamedDecoder, states: Tensor, mask: Tensor | None) -> list[dict[str, Any]]:
-    """What the stock code gives each block beside hidden states: masks, positions, rotary angles.
-
-    Args:
-        decoder: a decoder whose blocks need no values.
-        states: hidden states of the shape that the blocks will get, `(samples, tokens, hidden)`.
-        mask: true where a token counts, `(samples, tokens)`.
-    """
-    own, recorders = decoder.blocks, nn.ModuleList(_Recorder() for _ in decoder.blocks)
-    setattr(decoder.body, decoder.family.blocks, recorders)
-    norm = decoder.body.norm
-    # It has no values, and what it would make of the states is not wanted.
-    decoder.body.norm = nn.Identity()
-    try:
-        decoder.body(inputs_embeds=states, attention_mask=mask, use_cache=False)
-    finally:
-        decoder.body.norm = norm
-        setattr(decoder.body, decoder.family.blocks, own)
-    return [recorder.given for recorder in recorders if isinstance(recorder, _Recorder)]
 
 
 @torch.inference_mode()
@@ -214,7 +179,7 @@ def _run_block(
             mask = calibration.mask_of(start, stop)
             collector.mask = None if mask is None else mask.to(decoder.device)
             given = states.read(start, stop).to(decoder.device)
-            left = module(given, **block_arguments(decoder, given, collector.mask)[block])
+            left = module(given, **decoder.given(given, collector.mask)[block])
             states.write(start, left)
             counted = given.shape[0] * given.shape[1] if mask is None else int(mask.sum())
             del given, left

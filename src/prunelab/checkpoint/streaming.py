@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.forms import Form
@@ -15,10 +16,13 @@ from prunelab.checkpoint.licence import copy_texts, folder_of
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
 from prunelab.checkpoint.tensors import SINGLE, TensorFiles
 from prunelab.checkpoint.writing import SHARD_BYTES, Announced, Content, Moved, write_tensors
+from prunelab.compensation import least_squares_by_block
+from prunelab.errors import InvalidRequest
 from prunelab.families.base import ROWS_AT_ONCE
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
+from prunelab.repair import Repair
 from prunelab.streamed import StreamedDecoder, StreamedModel, empty_model
 from prunelab.surgery import Remaining, form_of, new_biases, remaining
 
@@ -28,6 +32,7 @@ def save_streamed(
     plan: PruningPlan,
     statistics: ActivationStatistics | None,
     out: Path,
+    calibration: CalibrationSet | None = None,
     *,
     command: str = "",
     overwrite: bool = False,
@@ -40,6 +45,7 @@ def save_streamed(
         plan: what to keep; the caller has checked that it is this model's.
         statistics: what compensation is made of.
         out: the folder to make.
+        calibration: the tokens that least squares is fitted to, where the plan's compensation is that.
         command: the command that made it, for the card.
         overwrite: replace `out` where it exists.
         shard_bytes: a file grows no longer than this.
@@ -50,8 +56,14 @@ def save_streamed(
     Raises:
         OutputExists: `out` exists and `overwrite` is false.
         DiskFull: no room, found before writing where possible.
+        InvalidRequest: least squares without tokens.
     """
-    form = form_of(model.decoder, plan.kept, biased=plan.compensation == "bias")
+    repairs = None
+    if plan.compensation == "least_squares":
+        if calibration is None:
+            raise InvalidRequest("least_squares compensation needs the calibration tokens: calibrate first")
+        repairs = least_squares_by_block(model.decoder, plan.kept, calibration)
+    form = form_of(model.decoder, plan.kept, biased=plan.compensation != "none")
     pruned = model.with_model(_outline(model, form), f"{model.name}-{plan.method}")
     announced = _announced(pruned.model, model.decoder.prefix)
     require_space(out, sum(one.bytes for one in announced))
@@ -62,7 +74,7 @@ def save_streamed(
         write_tensors(
             aside,
             announced,
-            _tensors(model, plan, form, statistics if plan.compensation == "bias" else None, announced),
+            _tensors(model, plan, form, statistics if plan.compensation == "bias" else None, repairs, announced),
             pruned.decoder.parameters,
             shard_bytes,
         )
@@ -112,20 +124,25 @@ def _tensors(
     plan: PruningPlan,
     form: Form,
     statistics: ActivationStatistics | None,
+    repairs: Iterator[dict[str, Repair]] | None,
     announced: list[Announced],
 ) -> Iterator[tuple[str, Content]]:
     """The values in the order announced."""
     decoder, position = model.decoder, -1
-    biases: dict[str, Tensor] = {}
+    made: dict[str, Tensor] = {}
     for one in announced:
         if decoder.is_outside(one.name):
             yield one.name, _what_stays(decoder, one.name, Remaining())
             continue
         if _block_of(one.name, decoder.prefix) != position:
             position = _block_of(one.name, decoder.prefix)
-            biases = new_biases(decoder, plan.kept, position, form, statistics)
-        if one.name in biases:
-            yield one.name, biases.pop(one.name)
+            made = new_biases(decoder, plan.kept, position, form, statistics)
+            for path, repair in (next(repairs) if repairs is not None else {}).items():
+                made[f"{decoder.prefix}{position}.{path}.weight"] = repair.weight
+                if repair.bias is not None:
+                    made[f"{decoder.prefix}{position}.{path}.bias"] = repair.bias
+        if one.name in made:
+            yield one.name, made.pop(one.name)
             continue
         inner = one.name.removeprefix(f"{decoder.prefix}{position}.")
         part = remaining(decoder, plan.kept, position, inner)

@@ -118,7 +118,7 @@ def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Pa
 
     if isinstance(base, StreamedModel):
         check_plan(base, plan, collected, calibrating)
-        pruned = save_streamed(base, plan, collected, out_folder, command=command(), overwrite=overwrite)
+        pruned = save_streamed(base, plan, collected, out_folder, calibrating, command=command(), overwrite=overwrite)
     else:
         pruned = pruned_model(base, plan, collected, calibrating)
         save_checkpoint(pruned, plan, out_folder, command=command(), overwrite=overwrite)

@@ -9,6 +9,7 @@ writes to it. A family declares those rows by part, so that a fused projection i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -221,6 +222,20 @@ class ModelFamily:
         return self.attention, self.mlp
 
 
+class Recorder(nn.Module):
+    """Stands in a block's place, passes the hidden states on and keeps what else the block would have been given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = torch.empty(0)
+        self.given: dict[str, Any] = {}
+
+    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
+        """The hidden states as they came."""
+        self.hidden, self.given = hidden_states, given
+        return hidden_states
+
+
 class Decoder:
     """A loaded model seen through its family: its blocks, their shapes and their projections.
 
@@ -267,6 +282,29 @@ class Decoder:
         if image is not None:
             chosen[:, :-1] &= token_ids[:, 1:] != image
         return chosen
+
+    def entered(
+        self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Hidden states before the first block, and what the stock code gives each block besides; as `run` takes."""
+        with self._recorded() as recorders:
+            self.run(token_ids, mask, seen)
+        return recorders[0].hidden, [recorder.given for recorder in recorders]
+
+    @contextmanager
+    def _recorded(self) -> Iterator[list[Recorder]]:
+        """Recorders in the blocks' places, for as long as the `with` lasts."""
+        own, recorders = self.blocks, [Recorder() for _ in self.shapes]
+        setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
+        try:
+            yield recorders
+        finally:
+            setattr(self.body, self.family.blocks, own)
+
+    @contextmanager
+    def loaded(self, block: int) -> Iterator[nn.Module]:
+        """A block with its values, for as long as the `with` lasts."""
+        yield self.blocks[block]
 
     @property
     def blocks(self) -> nn.ModuleList:

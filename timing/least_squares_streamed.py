@@ -1,0 +1,65 @@
+"""Least squares on a model that stays on the disk: seconds and memory beside those of calibrating it.
+
+`python timing/least_squares_streamed.py --large --samples 16` takes one block of Llama-3-8B's exact shapes, which loses
+20 % by `flap`; without `--large`, a small model. Seconds are the processor's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from big_checkpoint import LLAMA_3_8B, SMALL, write_checkpoint
+
+from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
+from prunelab.calibration import CalibrationSet
+from prunelab.checkpoint.streaming import save_streamed
+from prunelab.memory import held
+from prunelab.prune import calibrated, make_pruning_plan
+from prunelab.streamed import open_streamed
+
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Print seconds and peaks of calibrating, and of cutting with each compensation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=512)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_checkpoint(folder / "base", LLAMA_3_8B.with_blocks(1) if given.large else SMALL)
+        model = open_streamed(str(folder / "base"), device="cpu")
+        vocabulary = model.model.get_input_embeddings().num_embeddings
+        ids = torch.randint(vocabulary, (given.samples, given.tokens), generator=torch.Generator().manual_seed(0))
+        calibration = CalibrationSet(ids)
+        print(
+            f"{len(model.decoder.shapes)} blocks, {model.decoder.parameters / 1e6:.0f} M parameters, "
+            f"{ids.numel():,} tokens"
+        )
+        before = held()
+
+        def clocked(what: str, start: float) -> None:
+            seconds, peak = time.process_time() - start, (peak_memory(CPU) or 0) - before
+            print(f"{what}: {seconds:.1f} s, {peak / 2**30:.2f} GiB", flush=True)
+            reset_peak_memory(CPU)
+
+        reset_peak_memory(CPU)
+        start = time.process_time()
+        statistics = calibrated(model, calibration, folder / "statistics.safetensors")
+        clocked("calibrating", start)
+        for method in ("flap", "flap+least_squares"):
+            plan = make_pruning_plan(model, method, 0.2, statistics=statistics, calibration=calibration)
+            start = time.process_time()
+            save_streamed(model, plan, statistics, folder / method, calibration)
+            clocked(f"writing what {method} leaves", start)
+
+
+if __name__ == "__main__":
+    main()
