@@ -74,29 +74,27 @@ def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tupl
     added = ridge(moments.inputs, moments.count) or 1.0
     damped = moments.inputs + added * torch.eye(len(moments.inputs), dtype=torch.float64)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    left, w = list(range(units)), weight.cpu().double()
+    left, w = torch.arange(units), weight.cpu().double()
     order: list[int] = []
-    while left:
-        count = max(1, units // ELIMINATIONS)
-        costs = _costs(w, inverse, size)
-        lowest = costs.argsort(stable=True)[:count].tolist()
-        order += [left[place] for place in lowest]
-        gone = torch.cat([torch.arange(place * size, (place + 1) * size) for place in lowest])
-        stay = torch.ones(w.shape[1], dtype=torch.bool)
-        stay[gone] = False
-        solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone][:, stay])
-        w = w[:, stay] - w[:, gone] @ solved
-        inverse = inverse[stay][:, stay] - inverse[stay][:, gone] @ solved
-        left = [unit for place, unit in enumerate(left) if place not in set(lowest)]
+    while len(left):
+        lowest = _costs(w, inverse, size, left).argsort(stable=True)[: max(1, units // ELIMINATIONS)]
+        order += left[lowest].tolist()
+        gone = (left[lowest, None] * size + torch.arange(size)).flatten()
+        stay = torch.ones(len(left), dtype=torch.bool)
+        stay[lowest] = False
+        left = left[stay]
+        # Rows and columns of what is gone stay where they are, as zeros: copying the others together would cost more.
+        solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
+        w = torch.addmm(w, w[:, gone], solved, alpha=-1)
+        inverse.addmm_(inverse[:, gone], solved, alpha=-1)
     return tuple(order)
 
 
-def _costs(weight: Tensor, inverse: Tensor, size: int) -> Tensor:
-    """What each unit's absence adds to the squared error, shape `(units,)`."""
+def _costs(weight: Tensor, inverse: Tensor, size: int, left: Tensor) -> Tensor:
+    """What the absence of each unit that is left adds to the squared error, shape `(units left,)`."""
     if size == 1:
-        return weight.square().sum(dim=0) / inverse.diagonal().clamp_min(1e-300)
-    units = weight.shape[1] // size
-    places = torch.arange(units * size).reshape(units, size)
+        return weight[:, left].square().sum(dim=0) / inverse.diagonal()[left].clamp_min(1e-300)
+    places = left[:, None] * size + torch.arange(size)
     own = inverse[places[:, :, None], places[:, None, :]]
     columns = weight[:, places].permute(1, 2, 0)
     costs: Tensor = (columns * torch.linalg.solve(own, columns)).sum(dim=(1, 2))

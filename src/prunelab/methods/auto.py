@@ -20,7 +20,7 @@ from prunelab.trunk import BlockChoice, SharedTrunk
 BINS = 800
 """Into which dynamic programming divides the blocks' weights."""
 
-TRIES = 48
+TRIES = 24
 """Exchanges that are tried at most."""
 
 
@@ -38,8 +38,9 @@ class Auto(PruningMethod):
        absence, and a block that loses both is dropped.
     3. Exchanges of a step between two sublayers are tried where the measured slopes promise most, and kept where the
        loss of the whole cut falls.
-    4. What results, and the cuts of the single methods, are compensated as they will be and measured: the lowest loss
-       wins. So the choice is never worse there than the best single method at the same budget.
+    4. What results is compensated layer by layer and sequentially, the two best cuts of single methods sequentially,
+       and all are measured as they will be: the lowest loss wins. So the choice is never worse there than the best
+       single method at the same budget.
     """
 
     name: ClassVar[str] = "auto"
@@ -62,10 +63,11 @@ class Auto(PruningMethod):
             return Decision(Kept.everything(evidence.decoder.shapes))
         singles = list(_singles(evidence, budget))
         search, before = _Search.of(evidence, budget)
-        found = [("search", kept, evidence.compensation) for kept in search.run()]
-        for name, kept, _, _ in singles[:2]:
-            found.append((name, kept, evidence.compensation))
-        tried = [(name, kept, how, evidence.divergence(kept, how)) for name, kept, how in found] + singles
+        found, own = search.run(), evidence.compensation
+        cuts = [("search", found, own), *((name, kept, own) for name, kept, _, _ in singles[:2])]
+        if own == "sequential":
+            cuts.append(("search", found, "least_squares"))
+        tried = [(name, kept, how, evidence.divergence(kept, how)) for name, kept, how in cuts] + singles
         name, kept, how, loss = min(tried, key=lambda one: one[3])
         beaten = f", {singles[0][0]} having {singles[0][3]:.4f}" if singles else ""
         return Decision(
@@ -197,12 +199,9 @@ class _Search:
         goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
         return cls(evidence, survey.sublayers, survey.losses, goal, survey.trunk), before
 
-    def run(self) -> list[Kept]:
-        """The cut of dynamic programming, and what exchanges made of it, nearest to the budget."""
-        first = self._cheapest()
-        better = self._exchanged(first)
-        cuts = [self._fitted(levels) for levels in (better, first)]
-        return cuts[:1] if cuts[0] == cuts[1] else cuts
+    def run(self) -> Kept:
+        """What exchanges make of the cut of dynamic programming, nearest to the budget."""
+        return self._fitted(self._exchanged(self._cheapest()))
 
     def _loss(self, chosen: Sequence[int]) -> float:
         self.measured += 1

@@ -73,13 +73,15 @@ class Evidence:
         """The cut's loss on held-out calibration text, compensated as it will be."""
         if self.loss_of is None:
             raise InvalidRequest("this method compares losses on held-out calibration text: give some")
-        return self.loss_of(kept, self.compensation)
+        measure, how = self.loss_of, self.compensation
+        return self.shared.once(("loss", kept, how), lambda: measure(kept, how))
 
     def divergence(self, kept: Kept, compensation: Compensation) -> float:
         """How far the cut's predictions on held-out calibration text are from the whole model's."""
         if self.divergence_of is None:
             raise InvalidRequest("this method compares predictions on held-out calibration text: give some")
-        return self.divergence_of(kept, compensation)
+        measure = self.divergence_of
+        return self.shared.once(("divergence", kept, compensation), lambda: measure(kept, compensation))
 
     @property
     def held_out(self) -> Tensor | CalibrationSet:
