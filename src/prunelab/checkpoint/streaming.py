@@ -64,7 +64,8 @@ def save_streamed(
             raise InvalidRequest("least_squares compensation needs the calibration tokens: calibrate first")
         repairs = least_squares_by_block(model.decoder, plan.kept, calibration)
     form = form_of(model.decoder, plan.kept, biased=plan.compensation != "none")
-    pruned = model.with_model(_outline(model, form), f"{model.name}-{plan.method}")
+    name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
+    pruned = model.with_model(_outline(model, form), name)
     announced = _announced(pruned.model, model.decoder.prefix)
     require_space(out, sum(one.bytes for one in announced))
     with written_folder(out, overwrite) as aside:
@@ -96,8 +97,8 @@ def _read_biases(pruned: LanguageModel, folder: Path) -> None:
 
 
 def _outline(model: StreamedModel, form: Form) -> PreTrainedModel:
-    """The pruned model without values."""
-    pruned = empty_model(form.model_class, form.config, model.model.dtype)
+    """The pruned model without values but those that no checkpoint holds."""
+    pruned = empty_model(form.model_class, form.config, model.model.dtype, model.device)
     pruned.generation_config = model.model.generation_config
     pruned.name_or_path = model.model.name_or_path
     return pruned
