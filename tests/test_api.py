@@ -67,6 +67,11 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     assert_type(pruned.plan, PruningPlan)
     assert repr(pruned) == "Pruned('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
     assert "MLP channels in all" in pruned._repr_html_()
+    assert str(pruned.plan) == (
+        "PruningPlan('pocket-llama', 'flap', 10 of 10 blocks kept, 20.00% of the blocks' weights removed)"
+    )
+    kept = len(pruned.plan.blocks[0].channels)
+    assert f"<td style='text-align:left'>{kept} of 384</td>" in pruned.plan._repr_html_()
     assert "pocket-llama" in model._repr_html_()
     found = assert_type(prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4), Scores)
     assert 0 <= assert_type(found["arc_easy"], float) <= 1
@@ -92,7 +97,8 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
     assert_type(run, Run)
     made = assert_type(prunelab.report(tmp_path / "run"), Report)
     assert made.path.exists()
-    assert made._repr_html_() == run._repr_html_()
+    assert made._repr_html_().startswith(run._repr_html_())
+    assert f"<a href='{made.path}'>" in made._repr_html_()
     assert repr(prunelab.report(run)) == f"Report('{tmp_path / 'run' / 'report' / 'index.html'}')"
 
 

@@ -341,6 +341,9 @@ def test_pocket_models_read_their_own_data(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert data_root(None, ["some/model"]) is None
+    assert data_root(None, [str(tmp_path)]) is None
+    (tmp_path / "pruning_plan.json").write_text('{"base": {"name": "pocket-llama"}}')
+    assert data_root(None, [str(tmp_path)]) == pocket_data(), "a checkpoint cut out of a pocket model"
     assert data_root(Path("/data"), ["pocket-llama"]) == Path("/data")
     assert data_root(None, ["pocket-llama"]) == data_root(Path("pocket"), ["some/model"]) == pocket_data()
 

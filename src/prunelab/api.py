@@ -217,13 +217,14 @@ def _loaded(model: PathLike | LanguageModel | Pruned) -> LanguageModel:
 
 def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
     """Where data are read; a pocket model, also pruned, is asked about its own little world."""
-    from prunelab.loading import short_name
     from prunelab.pocket.data import data_root
     from prunelab.pocket.models import ALL_MODELS
 
-    called = short_name(model) if isinstance(model, str) else model.name
-    own = [name for name in ALL_MODELS if called == name or called.startswith(f"{name}-")]
-    return data_root(None if given is None else Path(given), own[:1])
+    folder = None if given is None else Path(given)
+    if isinstance(model, str):
+        return data_root(folder, [model])
+    own = [name for name in ALL_MODELS if model.name == name or model.name.startswith(f"{name}-")]
+    return data_root(folder, own[:1])
 
 
 def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None) -> tuple[Any, Any]:

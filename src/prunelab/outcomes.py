@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ class Report:
         return f"Report({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        return self.run._repr_html_()
+        place = escape(str(self.path))
+        return f"{self.run._repr_html_()}<p>The whole report: <a href='{place}'>{place}</a></p>"
 
 
 def settings_of(given: Mapping[str, Any], datasets_root: Path | None) -> EvaluationSettings:

@@ -20,6 +20,7 @@ from prunelab.errors import PlanError, PlanMismatch
 from prunelab.families import BlockShape, Decoder
 from prunelab.files import write_text
 from prunelab.fingerprint import content_hash
+from prunelab.showing import html_table
 
 
 def to_ranges(units: Sequence[int]) -> str:
@@ -99,6 +100,14 @@ class BaseModelRecord(_Frozen):
     shapes: Shapes
 
 
+def _left(block: PlannedBlock, shape: BlockShape) -> tuple[str, str]:
+    """What stays of a block, in words."""
+    return (
+        f"{len(block.key_value_groups)} of {shape.key_value_groups}",
+        f"{len(block.channels):,} of {shape.channels:,}",
+    )
+
+
 class PruningPlan(_Frozen):
     """What is kept of which model.
 
@@ -149,6 +158,23 @@ class PruningPlan(_Frozen):
         if abs(true * whole / self.base.parameters - self.share_of_model) > 1e-6:
             raise ValueError(f"share_of_model says {self.share_of_model:g}, weights and parameters say otherwise")
         return self
+
+    def __repr__(self) -> str:
+        return (
+            f"PruningPlan({self.base.name!r}, {self.method!r}, {len(self.blocks)} of {len(self.base.shapes)} blocks "
+            f"kept, {self.achieved_ratio:.2%} of the blocks' weights removed)"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """A row a block, for notebooks."""
+        kept = {block.block: block for block in self.blocks}
+        rows = [
+            (number, *_left(kept[number], shape)) if number in kept else (number, "removed", "removed")
+            for number, shape in enumerate(self.base.shapes)
+        ]
+        return html_table(("block", "key-value groups kept", "MLP channels kept"), rows, repr(self))
 
     @property
     def kept(self) -> Kept:

@@ -14,7 +14,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.files import written_folder
 from prunelab.pocket.crawl import crawl
 from prunelab.pocket.held_out import digest
-from prunelab.pocket.models import checkpoint_of
+from prunelab.pocket.models import is_pocket
 from prunelab.pocket.pictures.data import pictures_digest, write_pictures
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
@@ -52,14 +52,14 @@ def data_root(given: Path | None, models: Sequence[str]) -> Path | None:
 
     Args:
         given: the user's folder; `pocket` is the miniature data sets', where no folder is called so.
-        models: pocket models are asked about their own world unless a folder is given.
+        models: pocket models, also pruned ones, are asked about their own world unless a folder is given.
 
     Raises:
         InvalidRequest: pocket models beside others, and no folder.
     """
     if given is not None:
         return pocket_data() if given == Path("pocket") and not given.exists() else given
-    pocket = [name for name in models if checkpoint_of(name)]
+    pocket = [name for name in models if is_pocket(name)]
     if not pocket:
         return None
     if len(pocket) < len(models):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,18 @@ def checkpoint_of(name: str) -> Path | None:
     if name not in ALL_MODELS or (Path(name) / "config.json").exists():
         return None
     return Path(__file__).parent / "checkpoints" / name
+
+
+def is_pocket(name: str) -> bool:
+    """Whether a name or folder is that of a pocket model, or of a checkpoint that was cut out of one."""
+    if checkpoint_of(name) is not None:
+        return True
+    try:
+        plan = json.loads((Path(name) / "pruning_plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    base = plan.get("base") if isinstance(plan, dict) else None
+    return isinstance(base, dict) and base.get("name") in ALL_MODELS
 
 
 def config_of(name: str, vocabulary: int, begin: int, end: int) -> PreTrainedConfig:
