@@ -1,0 +1,54 @@
+"""Whether calibration block by block finds the numbers of the one pass through memory, to the bit.
+
+`python timing/streaming_equal.py --blocks 2` takes blocks of Llama-3-8B's exact shapes, 1.5 billion parameters with
+embedding and head, and 6 GB of memory; without options the model is small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from big_checkpoint import LLAMA_3_8B, SMALL, write_checkpoint
+
+from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
+from prunelab.calibration.streaming import calibrate_streaming
+from prunelab.cli.terminal import quieten
+from prunelab.loading import load_model
+from prunelab.streamed import open_streamed
+
+SAMPLES, TOKENS = 4, 64
+
+
+def numbers(statistics: ActivationStatistics) -> list[torch.Tensor]:
+    """All that was collected."""
+    moments = [*statistics.attention, *statistics.mlp]
+    return [statistics.cosine_sum, *(m.mean for m in moments), *(m.deviations for m in moments)]
+
+
+def main() -> None:
+    """Say it for float32 and bfloat16."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, help="of Llama-3-8B's shapes")
+    blocks = parser.parse_args().blocks
+    quieten()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        write_checkpoint(folder, LLAMA_3_8B.with_blocks(blocks) if blocks else SMALL)
+        ids = torch.randint(SMALL.vocabulary, (SAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
+        for dtype in ("float32", "bfloat16"):
+            streamed = open_streamed(str(folder), dtype=dtype, device="cpu").decoder
+            found = numbers(calibrate_streaming(streamed, CalibrationSet(ids), Path(place) / "work", "key"))
+            whole = load_model(str(folder), dtype=dtype, device="cpu").decoder
+            expected = numbers(calibrate(whole, CalibrationSet(ids)))
+            same = all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+            print(
+                f"{dtype}, {whole.parameters:,} parameters: {'equal to the bit' if same else 'DIFFERENT'}", flush=True
+            )
+            del whole, expected
+
+
+if __name__ == "__main__":
+    main()
