@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,10 @@ import pytest
 from made_up_runs import DENSE, MadeUpRun
 
 from prunelab.errors import InvalidRequest
-from prunelab.report.arena import Standing, frontier, page, standings, verdicts, write_arena
+from prunelab.report import arena
+from prunelab.report.arena import frontier, page, write_arena
 from prunelab.report.figures.files import draw
+from prunelab.report.standings import Standing, Time, read_times, standings, verdicts
 
 LOSSES = {"shortgpt": (0.8, 40), "flap": (0.4, 20), "auto": (0.1, 10)}
 """What each method's ln perplexity rises by, and how many of a hundred answers it loses."""
@@ -40,27 +43,90 @@ def test_losses_are_differences_from_the_dense_model(tmp_path: Path) -> None:
 
 def test_the_aim_is_half_of_the_better_rivals_loss_in_both(tmp_path: Path) -> None:
     found = standings(made_up(tmp_path).run().measurements)
-    assert "auto: 10 at 0.1" in frontier(found).panels[0].alt
-    draw(frontier(found)).savefig(tmp_path / "arena.svg")
     (verdict,) = verdicts(found, "auto")
     assert verdict.ln_perplexity == pytest.approx((0.1, 0.4))
     assert verdict.accuracy == pytest.approx((10, 20))
     assert verdict.is_met
     others = [one for one in found if one.method != "auto"]
-    for rise, fall, met in ((0.2, 10.0, True), (0.21, 10.0, False), (0.1, 10.1, False)):
+    losses = {(0.2, 10.0): (), (0.21, 10.0): ("ln perplexity",), (0.1, 10.1): ("accuracy",)}
+    for (rise, fall), missed in losses.items():
         own = Standing("m", "auto", 0.2, 0.2, (rise,), (fall,), ())
-        assert [one.is_met for one in verdicts([*others, own], "auto")] == [met]
+        assert [one.missed for one in verdicts([*others, own], "auto")] == [missed]
     assert list(verdicts(found, "greedy_depth")) == []
 
 
 def test_the_page_holds_means_spreads_and_the_verdict(tmp_path: Path) -> None:
     made = made_up(tmp_path)
-    text = page(standings(made.run().measurements), "auto", ["arc_easy"], [Path("run")], Path("docs/arena.md"))
-    assert "| m | 20% | 0.100 | 0.400 | 10.0 | 20.0 | yes |" in text
-    assert "| 20% | `flap` | 20.0% | 0.400 ± 0.000 | 20.0 ± 1.0 | 1.00 ± 0.00x |" in text
+    text = page(standings(made.run().measurements), "auto", {"arc_easy": 100}, "the command", Path("docs/arena.md"))
+    bars = "0.4000 ± 0.0000 (`flap`) | 10.00 ± 1.00 | 20.00 ± 1.00 (`flap`)"
+    assert f"| m | 20% | 0.1000 ± 0.0000 | {bars} | yes |" in text
+    assert "Met in 1 of 1 places, a place being a model at a ratio." in text
+    assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 | 1.00 ± 0.00x |" in text
     assert text.index("`auto` | 20.0%") < text.index("`flap` | 20.0%") < text.index("`shortgpt` | 20.0%")
     assert "3 draws" in text
-    assert "python -m prunelab.report.arena run --out docs/arena.md" in text
+    assert "Made by `the command`" in text
+    assert "`arc_easy` (100)" in text
+
+
+def test_where_the_aim_is_missed_is_said_by_how_much() -> None:
+    found = [
+        Standing("m", method, 0.1, 0.1, (rise,), (fall,), ())
+        for method, rise, fall in (("shortgpt", 0.5, 3.0), ("flap", 0.4, 5.0), ("auto", 0.21, 1.6))
+    ]
+    text = page(found, "auto", {"arc_easy": 100}, "the command", Path("arena.md"))
+    assert "Missed: m at 10%, 0.2100 of 0.2000 allowed in ln perplexity and 1.60 of 1.50 allowed in accuracy." in text
+    assert "| 0.4000 (`flap`) | 1.60 | 3.00 (`shortgpt`) | no |" in text
+    assert "decoding speed" not in text, "nothing was timed"
+
+
+def test_a_model_that_is_asked_nothing_is_judged_by_perplexity_alone() -> None:
+    found = [Standing("m", method, 0.1, 0.1, (rise,), (), ()) for method, rise in (("shortgpt", 0.5), ("auto", 0.2))]
+    text = page(found, "auto", {"text:a.txt": 3}, "the command", Path("arena.md"))
+    assert "| m | 10% | 0.2000 | 0.5000 (`shortgpt`) |  |  | yes |" in text
+    assert "accuracy lost" not in text.split("## m")[1]
+
+
+def test_the_figure_has_a_panel_a_measure_and_names_who_is_compared(tmp_path: Path) -> None:
+    found = standings(made_up(tmp_path).run().measurements)
+    others = [Standing("m", f"sublayer+{n}", 0.2, 0.2, (0.05,), (30.0,), ()) for n in ("none", "bias")]
+    chart = frontier([*found, *others], "auto")
+    assert [panel.y_label for panel in chart.panels] == ["ln perplexity lost", "accuracy lost, points"]  # type: ignore[union-attr]
+    assert [line.name for line in chart.legend] == ["another method", "shortgpt", "flap", "auto", "least of all"]
+    assert "least of all: 0 at 0, 0.05 at 20." in chart.panels[0].alt
+    draw(chart).savefig(tmp_path / "arena.svg")
+
+
+def test_rivals_may_be_calibrated_on_another_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_up(tmp_path)
+    run, pages = made.run(), Path("pages")
+    rivals = [one for one in made.measured if one.primary.method in ("dense", "shortgpt")]
+    runs = {Path("run"): run, pages: replace(run, measured=rivals)}
+    monkeypatch.setattr(arena, "load_run", runs.__getitem__)
+    out = tmp_path / "arena.md"
+    (tmp_path / "notes.md").write_text("Of note.\n")
+    write_arena([Path("run")], out, rivals=[pages], notes=tmp_path / "notes.md")
+    text = out.read_text()
+    assert (
+        f"Made by `python -m prunelab.report.arena run --rivals pages --notes {tmp_path}/notes.md --out {out}`" in text
+    )
+    assert "Of note.\n\n![" in text
+    before, after = text.split("Against both calibrated on `wikitext2`")
+    assert "0.4000 ± 0.0000 (`flap`)" in before
+    assert "0.8000 ± 0.0000 (`shortgpt`)" in after.split("## m")[0]
+    assert (tmp_path / "arena.svg").exists()
+
+
+def test_what_a_cut_costs_stands_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "times.csv").write_text("method,passes,spread,seconds\nauto,40.2,1.5,61.0\nflap,1.1,0.1,2\n")
+    times = read_times(tmp_path / "times.csv")
+    assert times["auto"] == Time(40.2, 1.5, 61)
+    found = [Standing("m", "auto", 0.1, 0.1, (0.1,), (0.1,), ())]
+    text = page(found, "auto", {"arc_easy": 100}, "the command", Path("arena.md"), times)
+    assert text.index("| `flap` | 1.1 ± 0.1 | 2.0 |") < text.index("| `auto` | 40.2 ± 1.5 | 61.0 |")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for name in ("other.csv", "none.csv"):
+        with pytest.raises(InvalidRequest, match="holds no times"):
+            read_times(tmp_path / name)
 
 
 def test_a_cell_that_lacks_a_benchmark_is_named(tmp_path: Path) -> None:
@@ -75,3 +141,10 @@ def test_a_cell_that_lacks_a_benchmark_is_named(tmp_path: Path) -> None:
 def test_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="is no finished run"):
         write_arena([tmp_path], tmp_path / "arena.md")
+
+
+def test_notes_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_up(tmp_path).run()
+    monkeypatch.setattr(arena, "load_run", lambda folder: run)
+    with pytest.raises(InvalidRequest, match=r"none.md cannot be read"):
+        write_arena([tmp_path], tmp_path / "arena.md", notes=tmp_path / "none.md")

@@ -1,6 +1,6 @@
 """The arena: from the run of a study with several calibration seeds to one page that compares its methods.
 
-    python -m prunelab.report.arena RUN ... --out docs/arena.md
+    python -m prunelab.report.arena RUN ... --out docs/arena.md --times TIMES.csv
 
 Losses are differences from the dense model of the same run: ln perplexity above its own, and mean accuracy (over the
 benchmarks of right and wrong answers that the run holds) below its own. Spreads are sample deviations over seeds.
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import log
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -20,201 +19,184 @@ from matplotlib import rc_context
 
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.files import write_text, written_file
-from prunelab.measurement import Measurement
 from prunelab.report.chart import Chart, Panel, Point, Series
 from prunelab.report.columns import marker_of, strategy_of
 from prunelab.report.figures.files import draw
+from prunelab.report.standings import RIVALS, SHARE, Lost, Standing, Time, Verdict, read_times, standings, verdicts
 from prunelab.run import load_run
 
-RIGHT_OR_WRONG = ("acc", "acc_norm", "exact_match")
-RIVALS = ("shortgpt", "flap")
-"""The paper's two, whose better one is the bar."""
-SHARE = 0.5
-"""Of the bar's loss, at most: the aim."""
 
-
-@dataclass(frozen=True)
-class Standing:
-    """What one cut lost, a seed each.
-
-    Attributes:
-        model: its name.
-        method: how it was cut.
-        ratio: the share asked for.
-        achieved: the share removed.
-        ln_perplexity: rise of ln perplexity.
-        accuracy: fall of the mean accuracy, in points of a hundred.
-        speed: decoding speed, times the dense model's; empty where it was not measured.
-    """
-
-    model: str
-    method: str
-    ratio: float
-    achieved: float
-    ln_perplexity: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    speed: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """One model's or cut's own figures with one seed."""
-
-    achieved: float
-    ln_perplexity: float
-    accuracy: float
-    speed: float | None
-
-
-def standings(measurements: Sequence[Measurement]) -> list[Standing]:
-    """Every cut of every model, in the run's order.
-
-    Raises:
-        InvalidRequest: a model has no dense figures, or its cells were not measured on the same benchmarks.
-    """
-    cells: dict[tuple[str, str, float], dict[int, list[Measurement]]] = {}
-    for one in measurements:
-        cells.setdefault((one.model, one.method, one.ratio), {}).setdefault(one.seed or 0, []).append(one)
-    dense = {model: next(iter(seeds.values())) for (model, method, _), seeds in cells.items() if method == "dense"}
-    found = []
-    for (model, method, ratio), seeds in cells.items():
-        if method == "dense":
-            continue
-        if model not in dense:
-            raise InvalidRequest(f"{model} was not measured whole: give the folder of a finished study")
-        asked = _asked(dense[model])
-        whole, own = _figures(dense[model], asked), [_figures(seeds[seed], asked) for seed in sorted(seeds)]
-        found.append(
-            Standing(
-                model,
-                method,
-                ratio,
-                own[0].achieved,
-                tuple(one.ln_perplexity - whole.ln_perplexity for one in own),
-                tuple(100 * (whole.accuracy - one.accuracy) for one in own),
-                tuple(one.speed / whole.speed for one in own if one.speed and whole.speed),
-            )
-        )
-    return found
-
-
-def _asked(measurements: Sequence[Measurement]) -> list[str]:
-    return [m.benchmark for m in measurements if m.primary and m.metric in RIGHT_OR_WRONG]
-
-
-def _figures(measurements: Sequence[Measurement], asked: Sequence[str]) -> _Figures:
-    """Of one cell.
-
-    Raises:
-        InvalidRequest: it lacks a benchmark that the dense model has, or any perplexity.
-    """
-    primary = {m.benchmark: m for m in measurements if m.primary and not m.group}
-    perplexities = [m for m in primary.values() if m.metric.endswith("perplexity")]
-    missing = [name for name in asked if name not in primary] or ([] if perplexities else ["a perplexity"])
-    first = measurements[0]
-    if missing or not asked:
-        raise InvalidRequest(
-            f"{first.model} {first.method} {first.ratio:.0%} was not measured on {', '.join(missing) or 'questions'}: "
-            "let the study finish first"
-        )
-    speeds = [m.value for m in primary.values() if m.metric == "decode_tokens_per_second"]
-    return _Figures(
-        first.achieved_ratio,
-        mean(log(m.value) for m in perplexities),
-        mean(primary[name].value for name in asked),
-        speeds[0] if speeds else None,
-    )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How the chosen method stands against the better of the rivals, at one ratio of one model.
-
-    Attributes:
-        model: its name.
-        ratio: the share asked for.
-        ln_perplexity: means over seeds of the method's and of the better rival's loss.
-        accuracy: the same of accuracy.
-    """
-
-    model: str
-    ratio: float
-    ln_perplexity: tuple[float, float]
-    accuracy: tuple[float, float]
-
-    @property
-    def is_met(self) -> bool:
-        """Whether it loses at most half, in both; where the bar loses nothing, it may lose nothing."""
-        return all(own <= SHARE * max(bar, 0.0) + 1e-12 for own, bar in (self.ln_perplexity, self.accuracy))
-
-
-def verdicts(found: Sequence[Standing], method: str) -> Iterator[Verdict]:
-    """The method against the better rival in each measure, wherever all were measured."""
-    by_place = {(one.model, one.ratio, one.method): one for one in found}
-    for model, ratio in dict.fromkeys((one.model, one.ratio) for one in found):
-        own = by_place.get((model, ratio, method))
-        bars = [by_place[model, ratio, rival] for rival in RIVALS if (model, ratio, rival) in by_place]
-        if own is not None and bars:
-            yield Verdict(
-                model,
-                ratio,
-                (mean(own.ln_perplexity), min(mean(bar.ln_perplexity) for bar in bars)),
-                (mean(own.accuracy), min(mean(bar.accuracy) for bar in bars)),
-            )
-
-
-def frontier(found: Sequence[Standing]) -> Chart:
-    """A panel a model: accuracy lost against ln perplexity lost, the mean over seeds of every method and ratio."""
+def frontier(found: Sequence[Standing], method: str) -> Chart:
+    """A panel a measure and model: what is lost by the share removed, means over seeds; the least of all dashed."""
+    models = list(dict.fromkeys(one.model for one in found))
+    measures: dict[str, Lost] = {
+        "ln perplexity lost": lambda one: one.ln_perplexity,
+        "accuracy lost, points": lambda one: one.accuracy,
+    }
     panels = []
-    for model in dict.fromkeys(one.model for one in found):
-        own = [one for one in found if one.model == model]
-        series = tuple(
-            Series(
-                method,
-                strategy_of(method.partition("+")[0]),
-                tuple(Point(mean(o.ln_perplexity), mean(o.accuracy)) for o in own if o.method == method),
-                marker_of(method.partition("+")[0]),
-            )
-            for method in dict.fromkeys(one.method for one in own)
-        )
-        panels.append(Panel(model, model, series, "ln perplexity lost", "mean accuracy lost, points"))
-    return Chart("arena", "What every method loses", "Below and to the left is better.", tuple(panels))
+    for name, lost in measures.items():
+        for model in models:
+            own = [one for one in found if one.model == model and lost(one)]
+            if own:
+                series = _lines(own, lost, (*RIVALS, method))
+                panels.append(Panel(model, model, series, "removed share of the blocks' weights, %", name))
+    caption = "Lower is better. Means over draws of the calibration text."
+    return Chart("arena", "What every method loses", caption, tuple(panels), across=max(len(models), 2))
 
 
-def page(found: Sequence[Standing], method: str, benchmarks: Sequence[str], runs: Sequence[Path], out: Path) -> str:
-    """The page's Markdown, its figure beside it."""
+def _lines(own: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
+    """Of one model: those named stand out and lie above the others; the least loss at each ratio."""
+    by_method = {one.method: [o for o in own if o.method == one.method] for one in own}
+    series = [
+        _line(method, by_method[method], lost) if method in named else _other(by_method[method], lost)
+        for method in sorted(by_method, key=lambda method: method in named)
+    ]
+    ratios = sorted({one.ratio for one in own})
+    best = [min((o for o in own if o.ratio == ratio), key=lambda o: mean(lost(o))) for ratio in ratios]
+    return (*series, replace(_other(best, lost), name="least of all", dashed=True, tint="other"))
+
+
+def _line(method: str, own: Sequence[Standing], lost: Lost) -> Series:
+    """One method's losses, from the whole model on."""
+    points = [Point(100 * one.achieved, mean(lost(one))) for one in sorted(own, key=lambda one: one.ratio)]
+    base = method.partition("+")[0]
+    return Series(method, strategy_of(base), (Point(0, 0), *points), marker_of(base))
+
+
+def _other(own: Sequence[Standing], lost: Lost) -> Series:
+    return replace(_line("", own, lost), name="another method", tint="pale", marker="none")
+
+
+def page(
+    found: Sequence[Standing],
+    method: str,
+    benchmarks: Mapping[str, int],
+    command: str,
+    out: Path,
+    times: Mapping[str, Time] | None = None,
+    others: Mapping[str, Sequence[Standing]] | None = None,
+    notes: str = "",
+) -> str:
+    """The page's Markdown, its figure beside it.
+
+    Args:
+        found: what every cut lost.
+        method: the one that was fixed beforehand.
+        benchmarks: what was measured, and on how many items.
+        command: what makes the page.
+        out: the page's path.
+        times: what cuts cost, by method.
+        others: the rivals once more, calibrated on another text, by its name.
+        notes: Markdown that no run can tell, behind what is said of the aim.
+    """
     seeds = max(len(one.ln_perplexity) for one in found)
-    command = f"python -m prunelab.report.arena {' '.join(map(str, runs))} --out {out}"
     lines = [
         "# The arena: every method on equal footing",
         "",
-        f"Made by `{command}` from the run of `configs/arena.yaml`. Every method has the same budget, the same "
-        f"calibration text ({seeds} draws) and the same items, which calibration never saw: "
-        f"{', '.join(f'`{name}`' for name in benchmarks)}. Losses are differences from the whole model: of ln "
-        "perplexity, and of the mean accuracy in points. ± is the sample deviation over draws.",
+        f"Made by `{command}` from the run of `configs/arena.yaml`. Every method has the same budget (what moves in "
+        f"whole blocks or sublayers removes the nearest that it can), the same calibration text ({seeds} draws) and "
+        "the same items or windows, which calibration never saw: "
+        f"{', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are differences from the "
+        "whole model: of ln perplexity, and of the mean accuracy in points. ± is the sample deviation over draws.",
         "",
-        f"![What every method loses]({out.with_suffix('.svg').name})",
+        *_aim(list(verdicts(found, method)), method),
+        *(line for name, own in (others or {}).items() for line in _against(found, method, name, own)),
+        *(["", notes.strip()] if notes else []),
         "",
+        f"![What every method loses, by the share removed]({out.with_suffix('.svg').name})",
+        "",
+        "Grey are the other methods, dashed is the least that any method loses.",
+    ]
+    for model in dict.fromkeys(one.model for one in found):
+        lines += ["", f"## {model}", "", *_table([one for one in found if one.model == model])]
+    if times:
+        lines += ["", *_costs(times)]
+    return "\n".join(lines) + "\n"
+
+
+def _aim(found: Sequence[Verdict], method: str) -> list[str]:
+    """Whether the aim is met, first in a sentence."""
+    return [
         f"## The aim: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
+        "",
+        *_judged(found),
+    ]
+
+
+def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequence[Standing]) -> list[str]:
+    """The same against rivals that were calibrated on another text."""
+    return [
+        "",
+        f"A rival may do better on another text. Against both calibrated on `{corpus}`, `{method}` as before:",
+        "",
+        *_judged(list(verdicts(found, method, others))),
+    ]
+
+
+def _judged(found: Sequence[Verdict]) -> list[str]:
+    met = sum(one.is_met for one in found)
+    lines = [
+        f"Met in {met} of {len(found)} places, a place being a model at a ratio."
+        + "".join(f" Missed: {_place(one)}." for one in found if not one.is_met),
         "",
         "| model | ratio | ln perplexity lost | the better one's | accuracy lost | the better one's | met |",
         "|---|---|---|---|---|---|---|",
     ]
-    for one in verdicts(found, method):
-        figures = " | ".join(f"{loss:.3f}" for loss in one.ln_perplexity)
-        figures += "".join(f" | {loss:.1f}" for loss in one.accuracy)
-        lines.append(f"| {one.model} | {one.ratio:.0%} | {figures} | {'yes' if one.is_met else 'no'} |")
-    for model in dict.fromkeys(one.model for one in found):
-        lines += ["", f"## {model}", ""]
-        lines.append("| ratio | method | removed | ln perplexity lost | accuracy lost | decoding speed |")
-        lines.append("|---|---|---|---|---|---|")
-        own = sorted((o for o in found if o.model == model), key=lambda o: (o.ratio, mean(o.ln_perplexity)))
-        lines += [
-            f"| {o.ratio:.0%} | `{o.method}` | {o.achieved:.1%} | {_spread(o.ln_perplexity, 3)} | "
-            f"{_spread(o.accuracy, 1)} | {_spread(o.speed, 2)}{'x' if o.speed else ''} |"
-            for o in own
-        ]
-    return "\n".join(lines) + "\n"
+    for one in found:
+        bar = one.ln_perplexity_bar
+        cells = [_spread(one.own.ln_perplexity, 4), f"{_spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
+        if one.accuracy_bar is not None:
+            bar = one.accuracy_bar
+            cells += [_spread(one.own.accuracy, 2), f"{_spread(bar.accuracy, 2)} (`{bar.method}`)"]
+        else:
+            cells += ["", ""]
+        lines.append(
+            f"| {one.own.model} | {one.own.ratio:.0%} | {' | '.join(cells)} | {'yes' if one.is_met else 'no'} |"
+        )
+    return lines
+
+
+def _place(verdict: Verdict) -> str:
+    """Where and by how much the aim was missed."""
+    said = []
+    for name, pair, digits in (("ln perplexity", verdict.ln_perplexity, 4), ("accuracy", verdict.accuracy, 2)):
+        if pair and name in verdict.missed:
+            said.append(f"{pair[0]:.{digits}f} of {SHARE * max(pair[1], 0.0):.{digits}f} allowed in {name}")
+    return f"{verdict.own.model} at {verdict.own.ratio:.0%}, {' and '.join(said)}"
+
+
+def _table(own: Sequence[Standing]) -> list[str]:
+    """Every method at every ratio, the least loss of ln perplexity first; without columns that are empty."""
+    columns: dict[str, Callable[[Standing], str]] = {
+        "ratio": lambda o: f"{o.ratio:.0%}",
+        "method": lambda o: f"`{o.method}`",
+        "removed": lambda o: f"{o.achieved:.1%}",
+        "ln perplexity lost": lambda o: _spread(o.ln_perplexity, 4),
+        "accuracy lost": lambda o: _spread(o.accuracy, 2),
+        "decoding speed": lambda o: f"{_spread(o.speed, 2)}x" if o.speed else "",
+    }
+    ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
+    kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
+    return [
+        f"| {' | '.join(kept)} |",
+        f"|{'---|' * len(kept)}",
+        *(f"| {' | '.join(said(one) for said in kept.values())} |" for one in ordered),
+    ]
+
+
+def _costs(times: Mapping[str, Time]) -> list[str]:
+    """Seconds to prune, the cheapest first."""
+    ordered = sorted(times.items(), key=lambda one: one[1].passes)
+    return [
+        "## What a cut costs",
+        "",
+        "From `python timing/methods_cost.py --out FILE` (pocket-llama at 20 %, one thread): calibrating, planning and "
+        "cutting, each method by itself. A study shares what searches measure among ratios.",
+        "",
+        "| method | calibration passes | seconds |",
+        "|---|---|---|",
+        *(f"| `{name}` | {one.passes:.1f} ± {one.spread:.1f} | {one.seconds:.1f} |" for name, one in ordered),
+    ]
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -224,13 +206,24 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{middle} ± {stdev(values):.{digits}f}" if len(values) > 1 else middle
 
 
-def write_arena(runs: Sequence[Path], out: Path, method: str = "auto") -> None:
+def write_arena(
+    runs: Sequence[Path],
+    out: Path,
+    method: str = "auto",
+    *,
+    times: Path | None = None,
+    rivals: Sequence[Path] = (),
+    notes: Path | None = None,
+) -> None:
     """Write the page, and its figure beside it.
 
     Args:
         runs: folders of finished studies.
         out: the Markdown file.
         method: the one that was fixed beforehand.
+        times: what `timing/methods_cost.py` wrote.
+        rivals: runs in which the rivals were calibrated on another text.
+        notes: a Markdown file whose text goes into the page.
 
     Raises:
         InvalidRequest: a folder holds no finished run, or figures are missing.
@@ -239,10 +232,23 @@ def write_arena(runs: Sequence[Path], out: Path, method: str = "auto") -> None:
     found = standings(measurements)
     if not found:
         raise InvalidRequest(f"{runs[0]} holds no pruned model's figures: give the folder of a finished study")
-    benchmarks = list(dict.fromkeys(m.benchmark for m in measurements if m.benchmark != "throughput"))
-    write_text(out, page(found, method, benchmarks, runs, out))
+    benchmarks = {m.benchmark: m.n for m in measurements if m.primary and m.benchmark != "throughput"}
+    others = {run.config.calibration.corpus: standings(run.measurements) for run in map(load_run, rivals)}
+    costs = read_times(times) if times else None
+    given = {"--times": times, "--notes": notes, "--out": out}
+    options = {"--rivals": rivals, **{name: [path] for name, path in given.items() if path}}
+    said = "".join(f" {name} {' '.join(map(str, paths))}" for name, paths in options.items() if paths)
+    command = f"python -m prunelab.report.arena {' '.join(map(str, runs))}{said}"
+    write_text(out, page(found, method, benchmarks, command, out, costs, others, _read(notes)))
     with written_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
-        draw(frontier(found)).savefig(aside, format="svg", metadata={"Date": None})
+        draw(frontier(found, method)).savefig(aside, format="svg", metadata={"Date": None})
+
+
+def _read(notes: Path | None) -> str:
+    try:
+        return "" if notes is None else notes.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{notes} cannot be read ({error}): give a Markdown file") from None
 
 
 def main() -> None:
@@ -251,9 +257,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/arena.md"))
     parser.add_argument("--method", default="auto", help="the one that was fixed beforehand")
+    parser.add_argument("--rivals", nargs="*", type=Path, default=[], help="runs on other calibration text")
+    parser.add_argument("--notes", type=Path, help="a Markdown file whose text goes into the page")
+    parser.add_argument("--times", type=Path, help="what timing/methods_cost.py --out wrote")
     given = parser.parse_args()
     try:
-        write_arena(given.runs, given.out, given.method)
+        write_arena(given.runs, given.out, given.method, times=given.times, rivals=given.rivals, notes=given.notes)
     except PrunelabError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -36,7 +36,8 @@ class Series:
 
     Attributes:
         name: in the legend.
-        tint: `depth`, `width`, `hybrid`, `dense`, `other`, or `step0` to `step2` for ratios; gives the colour.
+        tint: `depth`, `width`, `hybrid`, `dense`, `other`, `pale` in files, or `step0` to `step2` for ratios; gives the
+            colour.
         points: in the order of the line.
         marker: `circle`, `square`, `diamond`, `up`, `down` or `cross`.
         dashed: how the line of a baseline is drawn.
@@ -182,6 +183,7 @@ class Chart:
         caption: below it: what to see, and how it was drawn.
         panels: of one kind.
         wide: whether each panel has the page's whole width.
+        across: panels side by side in files, at most.
     """
 
     name: str
@@ -189,6 +191,7 @@ class Chart:
     caption: str
     panels: tuple[AnyPanel, ...]
     wide: bool = False
+    across: int = 4
 
     @property
     def legend(self) -> tuple[Series, ...]:

@@ -21,7 +21,7 @@ from prunelab.report.figures.ticks import limits, ticks
 # Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same.
 COLOURS = {
     "depth": "#0072B2", "width": "#D55E00", "hybrid": "#009E73", "dense": "#555555", "other": "#CC79A7",
-    "step0": "#56B4E9", "step1": "#0072B2", "step2": "#CC79A7",
+    "step0": "#56B4E9", "step1": "#0072B2", "step2": "#CC79A7", "pale": "#C8C8C8",
 }  # fmt: skip
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "up": "^", "down": "v", "cross": "X", "none": ""}
 RINGS = (0.25, 0.5, 0.75, 1.0)
@@ -33,7 +33,7 @@ MOST = 24
 def draw(chart: Chart, first: int = 0) -> Figure:
     """The chart's panels from `first` on, at most `MOST`, side by side."""
     panels = chart.panels[first : first + MOST]
-    across = 1 if chart.wide else min(4, len(panels))
+    across = 1 if chart.wide else min(chart.across, len(panels))
     down = math.ceil(len(panels) / across)
     heights = [_height(panel) for panel in panels]
     left, right, bottom, top = (_left(panels) if chart.wide else 0.65), 0.2, 0.5, 0.75
