@@ -230,19 +230,19 @@ def test_a_model_in_short(tmp_path: Path) -> None:
 def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
     (tmp_path / "a run").mkdir()
     made = MadeUpRun(tmp_path / "a run")
-    for shots, keeps in ((0, 100), (5, 400)):
+    for shots, keeps in ((0, 100), (5, 450)):
         made.questions("m", DENSE, "gsm8k", 500, shots=shots)
         made.questions("m", ("shortgpt", 0.1), "gsm8k", keeps, shots=shots)
-    for shots, keeps in ((3, 300), (10, 100)):  # its own number, none, was not measured
-        made.questions("m", DENSE, "humaneval", 400, shots=shots)
-        made.questions("m", ("shortgpt", 0.1), "humaneval", keeps, shots=shots)
+    for shots, keeps in ((3, 820), (10, 600)):  # its own number, none, was not measured
+        made.questions("m", DENSE, "winogrande", 900, shots=shots)
+        made.questions("m", ("shortgpt", 0.1), "winogrande", keeps, shots=shots)
     made.questions("m", DENSE, "boolq", 505, shots=0)
     made.questions("m", DENSE, "boolq", 800, shots=5)
     study = Study.of(made.run())
     found = brief(study, "m")
-    # 400 of 500 and 300 of 400; BoolQ's own number of shots says nothing.
-    assert found.kept == (("10%", ("78%",)),)
-    assert found.lost == ("Hit hardest at 10%: HumanEval (keeps 75%) and GSM8K (keeps 80%).",)
+    # 450 of 500, and 0.32 of 0.4 above chance; BoolQ's own number of shots says nothing.
+    assert found.kept == (("10%", ("85%",)),)
+    assert found.lost == ("Hit hardest at 10%: WinoGrande (keeps 80%) and GSM8K (keeps 90%).",)
     assert found.sure[-1] == "The dense model is at chance on BoolQ, which so say nothing."
     advice = recommendation.section(study)
     assert advice is not None
