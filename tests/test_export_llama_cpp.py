@@ -22,6 +22,7 @@ from prunelab.export.fit import fit_of
 from prunelab.export.gguf import NumberFormat, export_gguf
 from prunelab.export.vocabulary import WORD_PATTERNS
 from prunelab.loading import LanguageModel, load_model
+from prunelab.pocket.models import POCKET_MODELS
 from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.reconnect import extract_language_model
 from prunelab.surgery import cut
@@ -211,7 +212,7 @@ def assert_greedy_text_is_the_same(model: LanguageModel, prompt: str, path: Path
 
 
 @pytest.mark.parametrize("cut", range(3), ids=["whole", "depth", "width"])
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2"])
+@pytest.mark.parametrize("name", POCKET_MODELS)
 def test_greedy_text_of_pocket_models_is_the_same(
     name: str, cut: int, trained: Callable[[str], list[LanguageModel]], tmp_path: Path
 ) -> None:
