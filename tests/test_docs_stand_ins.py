@@ -19,11 +19,12 @@ SMALLER = (
     (r"HuggingFaceM4/Idefics3-8B-Llama3", "pocket-idefics3"),
     (r"--suite vision|--benchmark pope:QUESTIONS:IMAGES", "--benchmark pope"),
     (r"--suite commonsense", "--benchmark arc_easy --benchmark winogrande"),
-    (r"--suite quick|--benchmark ifeval", "--benchmark arc_easy --benchmark wikitext2"),
+    (r"--suite quick|--benchmark ifeval", "--benchmark arc_easy --benchmark wikitext2 --benchmark throughput"),
     (r"^(study .*)$", r"\1 --limit 2 --samples 4 --device cpu"),
     (r"^(study (?!.*(--method|\.yaml)).*)$", r"\1 --method shortgpt --method magnitude_width"),
     (r"^(study (?!.*\.yaml).*)$", r"\1 --sequence-length 128"),
-    (r"^(prune .*)$", r"\1 --samples 4 --sequence-length 128"),
+    (r"^(prune .*)$", r"\1 --samples 4 --sequence-length 128 --overwrite"),
+    (r"--calibration own\.jsonl", "--calibration wikitext2"),
     (r"^(evaluate .*)$", r"\1 --limit 2 --datasets-root pocket"),
     (r"^(throughput .*)$", r"\1 --new-tokens 4 --repeats 1"),
     (r"--device cuda", "--device cpu"),
@@ -35,6 +36,7 @@ SMALLER = (
 ELSEWHERE = {
     "fetch": "needs the hub; test_datasets.py",
     "--engine ray": "test_engine_ray.py",
+    "compare runs/local runs/ray": "needs a run of Ray's; test_engine_ray.py, test_runs_compared.py",
     "push pruned --to me/qwen2-pruned": "test_push.py",
     "--calibration c4 --method shortgpt --method flap --method wanda_sp": "a measurement of half an hour",
 }
