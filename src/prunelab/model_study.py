@@ -158,19 +158,14 @@ class ModelStudy:
         if kept is None or kept.cell is None:
             return None
         line = f"{subject.cell.label}: the same model as {kept.cell.label}, measured once"
-        if line not in self._noted:
-            self._noted.add(line)
+        if line not in self._told:
+            self._told.add(line)
             self._note(line)
         return list(kept.measurements)
 
     @cached_property
-    def _noted(self) -> set[str]:
-        """Which cells were said to be the same model."""
-        return set()
-
-    @cached_property
-    def _told(self) -> set[Path]:
-        """Measurement files that this study has written, and told about."""
+    def _told(self) -> set[str | Path]:
+        """What was said already: lines, and measurement files that this study has written."""
         return set()
 
     def _workspace(self, subject: Subject) -> Path:

@@ -90,11 +90,10 @@ class ResultsStore:
             kept = read_kept(other)
             if isinstance(kept, Kept) and kept.cell is not None:
                 found = [m.model_copy(update=called) for m in kept.measurements]
-                records = samples_beside(other)
-                if records.exists():
+                if kept.records is not None:
                     with written_file(samples_beside(path)) as aside:
-                        shutil.copyfile(records, aside)
-                self._write(path, cell, found, _file_hash(records) if records.exists() else None, kept.identity)
+                        shutil.copyfile(samples_beside(other), aside)
+                self._write(path, cell, found, kept.records, kept.identity)
                 return replace(kept, measurements=found)
         return None
 
@@ -169,11 +168,13 @@ class Kept:
         cell: the model measured; None in a file that does not say.
         identity: what decided the figures besides the model; empty in a file that does not say.
         measurements: the figures.
+        records: hash of the sample records beside it; None where there are none.
     """
 
     cell: Cell | None
     identity: Mapping[str, Any]
     measurements: Sequence[Measurement]
+    records: str | None
 
 
 def read_kept(path: Path) -> Kept | str | None:
@@ -185,7 +186,8 @@ def read_kept(path: Path) -> Kept | str | None:
         fields = json.loads(path.read_text(encoding="utf-8"))
         rows = fields["measurements"]
         cell = Cell.model_validate(fields["cell"]) if fields.get("cell") else None
-        kept = Kept(cell, fields.get("identity") or {}, [Measurement.model_validate(row) for row in rows])
+        measurements = [Measurement.model_validate(row) for row in rows]
+        kept = Kept(cell, fields.get("identity") or {}, measurements, fields.get("samples"))
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValidationError):
@@ -193,7 +195,7 @@ def read_kept(path: Path) -> Kept | str | None:
     if "hash" in fields and fields["hash"] != content_hash({"measurements": rows}):
         return "is damaged, its figures are not those that were written"
     records = samples_beside(path)
-    if fields.get("samples") and not (records.exists() and _file_hash(records) == fields["samples"]):
+    if kept.records and not (records.exists() and _file_hash(records) == kept.records):
         return f"is of no use, its sample records ({records.name}) are damaged or missing"
     return kept
 

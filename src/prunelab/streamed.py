@@ -23,7 +23,7 @@ from transformers.modeling_utils import local_torch_dtype
 from prunelab.checkpoint.tensors import TensorFiles
 from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily
-from prunelab.families.base import ROWS_AT_ONCE
+from prunelab.families.decoder import ROWS_AT_ONCE
 from prunelab.fingerprint import config_hash, tensor_bytes
 from prunelab.loading import (
     LanguageModel,

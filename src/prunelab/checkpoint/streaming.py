@@ -18,7 +18,7 @@ from prunelab.checkpoint.tensors import SINGLE, TensorFiles
 from prunelab.checkpoint.writing import SHARD_BYTES, Announced, Content, Moved, write_tensors
 from prunelab.compensation import least_squares_by_block
 from prunelab.errors import InvalidRequest
-from prunelab.families.base import ROWS_AT_ONCE
+from prunelab.families.decoder import ROWS_AT_ONCE
 from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan

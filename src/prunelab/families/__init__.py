@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunelab.errors import UnsupportedModel
-from prunelab.families.base import BlockShape, Decoder, ModelFamily, Reader, UnitLayout
+from prunelab.families.base import BlockShape, ModelFamily, Reader, UnitLayout
+from prunelab.families.decoder import Decoder
 from prunelab.registry import Registry
 
 families: Registry[ModelFamily] = Registry("family")
@@ -21,7 +22,7 @@ def register(family: ModelFamily) -> ModelFamily:
 
 
 for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "base":
+    if _module.name not in ("base", "decoder"):
         importlib.import_module(f"{__name__}.{_module.name}")
 
 
