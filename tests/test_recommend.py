@@ -17,7 +17,7 @@ from prunelab.config import write_config
 from prunelab.errors import InvalidRequest
 from prunelab.recommend import Candidate, Need, frontier, recommend
 from prunelab.results import Cell, ResultsStore
-from prunelab.run import Run
+from prunelab.run import Measured, Run
 from prunelab.significance import Comparison
 
 Command = Callable[..., Ran]
@@ -332,3 +332,35 @@ def test_the_papers_rules(command: Command) -> None:
     assert "nothing was measured here" in ran.out
     assert "depth (shortgpt) at 20%" in command("recommend", "--speedup", "1.1").out
     refused(command("recommend", "--memory", "1GB"), "give a run for the other options")
+
+
+def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path: Path) -> None:
+    """What hybrid arrived at is shortgpt's cut: it is named, and neither chosen, nor counted, nor a runner-up."""
+    run = made(tmp_path)
+    for one in list(run.measured):
+        m = one.primary
+        if m.method == "shortgpt":
+            run.measured.append(Measured(one.path, [m.model_copy(update={"method": "hybrid"})]))
+    plans = {0.1: "a", 0.2: "b"}
+    run.measured = [
+        Measured(
+            one.path,
+            [
+                m.model_copy(update={"plan": plans.get(m.ratio) if m.method != "flap" else f"w{m.ratio}"})
+                for m in one.measurements
+            ],
+        )
+        for one in run.measured
+    ]
+    found = recommend(run.run(), Need(keep=0.8))
+    assert found.twins == ("hybrid at 10%, 20% is the same model as shortgpt",)
+    assert "the 2 such cuts of its size" in found.why
+    assert {one.cut.method for one, _ in found.runners_up} == {"shortgpt", "flap"}
+    other = [
+        Measured(one.path, [m.model_copy(update={"plan": f"{m.plan}{m.method}"}) for m in one.measurements])
+        for one in run.measured
+    ]
+    run.measured = other
+    found = recommend(run.run(), Need(keep=0.8))
+    assert not found.twins
+    assert "the 3 such cuts of its size" in found.why

@@ -21,6 +21,7 @@ from prunelab.planned import PlannedCut, planned_cuts
 from prunelab.results import Measurement, ResultsStore, samples_beside, write_csv, write_parquet
 from prunelab.showing import html_table
 from prunelab.significance import Comparison
+from prunelab.twins import Twins
 
 INDEX = "index.json"
 
@@ -90,6 +91,11 @@ class Run:
     def measurements(self) -> list[Measurement]:
         """Every figure."""
         return [m for one in self.measured for m in one.measurements]
+
+    @cached_property
+    def twins(self) -> Twins:
+        """Which cuts are the same model as one before."""
+        return Twins.of(self.measurements)
 
     @cached_property
     def planned(self) -> Mapping[str, PlannedCut]:

@@ -28,6 +28,7 @@ class Recommendation:
         dense_memory: the dense model's.
         memory_is: what the memory figures are.
         taken: which of several shots count, and what is a mean over seeds.
+        twins: cuts that are left out, since they are the same model as one that is not.
         left_out: benchmarks that say nothing about quality here, and why.
         not_measured: what the run lacks.
         command: makes the choice; of several seeds the lowest one's.
@@ -41,6 +42,7 @@ class Recommendation:
     dense_memory: float | None
     memory_is: str
     taken: tuple[str, ...]
+    twins: tuple[str, ...]
     left_out: tuple[str, ...]
     not_measured: tuple[str, ...]
     command: str
@@ -61,7 +63,9 @@ def recommend(run: Run, need: Need) -> Recommendation:
     cuts = evidence.cuts(model=model)
     if not cuts:
         raise InvalidRequest(f"the run has no pruned cut of {model} to choose from: give its study methods and ratios")
-    candidates = [candidate(evidence, cut, need) for cut in cuts]
+    twins = run.twins
+    alone = [cut for cut in cuts if not twins.has(cut.model, cut.method, cut.ratio)]
+    candidates = [candidate(evidence, cut, need) for cut in alone]
     feasible = [one for one in candidates if one.feasible]
     if feasible:
         choice, why = _chosen(feasible, need)
@@ -81,6 +85,7 @@ def recommend(run: Run, need: Need) -> Recommendation:
         dense_memory=memory,
         memory_is=memory_is,
         taken=tuple(taken(evidence, need, model, cuts)),
+        twins=tuple(twins.sentences(model)),
         left_out=tuple(left_out),
         not_measured=tuple(missing(evidence, need, cuts)),
         command=prune_command(run, choice.cut),

@@ -37,6 +37,7 @@ def _of_model(found: Recommendation, model: str) -> list[Part]:
         lines.append("What it costs: no chosen benchmark was seen to fall.")
     lines += [f"Left out: {'; '.join(found.left_out)}."] if found.left_out else []
     lines += [f"Not measured: {'; '.join(found.not_measured)}."] if found.not_measured else []
+    lines += [f"Once: {'; '.join(found.twins)}."] if found.twins else []
     lines += [f"Instead, {one.cut.method} at {one.cut.ratio:.0%}: {why}." for one, why in found.runners_up]
     cut = f"{choice.cut.method} at {choice.cut.ratio:.0%}"
     title = f"{model}: {cut}" if choice.feasible else f"{model}: nothing keeps enough; {cut} comes nearest"
