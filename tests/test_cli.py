@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import torch
 from conftest import Ran
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+
+from prunelab.doctor import Finding
 
 Command = Callable[..., Ran]
 CheckpointOf = Callable[[str], Path]
@@ -174,6 +178,18 @@ def test_the_doctor_examines(command: Command, shared: Path) -> None:
     assert "torch" in ran.out
     assert "extra gguf" in ran.out
     assert "Salesforce/wikitext" in ran.out
+
+
+def test_what_the_doctor_prescribes_is_printed_to_the_letter(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    remedy = "pip install '.[wandb]'"
+    monkeypatch.setattr("prunelab.doctor.examine", lambda _: [Finding("extra wandb", "not installed", remedy)])
+    assert remedy in command("doctor").out
+
+
+def test_the_package_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["prunelab", "list", "suites"])
+    runpy.run_module("prunelab", run_name="__main__")
+    assert "commonsense" in capsys.readouterr().out
 
 
 def test_places_that_cannot_be_written(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:

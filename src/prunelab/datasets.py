@@ -15,6 +15,7 @@ from huggingface_hub import metadata_load
 
 from prunelab.errors import DataError, DiskFull
 from prunelab.fingerprint import content_hash
+from prunelab.hub_access import look_for_hub
 
 DOCUMENT_MARK = "<|endoftext|>"
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
@@ -44,6 +45,13 @@ class Source:
             return str(root / self.repository)
         return self.repository
 
+    def _found(self, root: Path | None) -> str:
+        """The same, to be read now."""
+        place = self.place(root)
+        if place == self.repository:
+            look_for_hub()
+        return place
+
     def _arguments(self, root: Path | None) -> dict[str, Any]:
         chosen = {"data_files": {"train": self.file}} if self.file else {"name": self.config}
         return {**chosen, **self._own_cache(root)}
@@ -70,7 +78,7 @@ class Source:
         if self.file:
             return ["train"]
         try:
-            return list(datasets.get_dataset_split_names(self.place(root), self.config, **self._own_cache(root)))
+            return list(datasets.get_dataset_split_names(self._found(root), self.config, **self._own_cache(root)))
         except _UNUSABLE as error:
             raise self._missing(root, error) from error
 
@@ -81,7 +89,7 @@ class Source:
             DataError: the data set is neither in `root` nor on a hub that can be reached, or lacks the split.
         """
         try:
-            return datasets.load_dataset(self.place(root), split=split, **self._arguments(root))
+            return datasets.load_dataset(self._found(root), split=split, **self._arguments(root))
         except _UNUSABLE as error:
             raise self._missing(root, error, split) from error
 
@@ -92,7 +100,7 @@ class Source:
             DataError: the data set is neither in `root` nor on a hub that can be reached.
         """
         try:
-            return datasets.load_dataset(self.place(root), **self._arguments(root))
+            return datasets.load_dataset(self._found(root), **self._arguments(root))
         except _UNUSABLE as error:
             raise self._missing(root, error) from error
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +16,7 @@ from prunelab.benchmarks import benchmarks
 from prunelab.cage import Cage
 from prunelab.calibration.corpus import C4, WIKITEXT2
 from prunelab.errors import MissingRequirement
+from prunelab.hub_access import hub_answers
 from prunelab.loading import best_device
 from prunelab.prune import cache_folder
 
@@ -66,11 +65,9 @@ def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
 
 
 def _hub() -> Finding:
-    try:
-        with urllib.request.urlopen(constants.ENDPOINT, timeout=5):
-            return Finding("hub", f"{constants.ENDPOINT} answers")
-    except (urllib.error.URLError, OSError):
-        return Finding("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
+    if hub_answers():
+        return Finding("hub", f"{constants.ENDPOINT} answers")
+    return Finding("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
 
 
 def _cage() -> Finding:

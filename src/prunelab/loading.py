@@ -20,6 +20,7 @@ from prunelab.checkpoint.tensors import INDEX, SINGLE, TensorFiles
 from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
+from prunelab.hub_access import look_for_hub
 from prunelab.pocket.models import checkpoint_of
 from prunelab.showing import html_table
 
@@ -248,6 +249,8 @@ def load_config(name: str) -> Any:
         raise CheckpointError(f"{name} is no checkpoint: the folder has no config.json; give the folder that has")
     if not path.exists() and (path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1):
         raise CheckpointError(f"{name} does not exist: give a checkpoint's folder, or an id on the hub")
+    if not path.exists():
+        look_for_hub()
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:

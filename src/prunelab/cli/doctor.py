@@ -7,7 +7,7 @@ from rich.table import Table as RichTable
 from prunelab.cli.options import (
     DatasetsRoot,
 )
-from prunelab.cli.terminal import app, out
+from prunelab.cli.terminal import app, escaped, out
 
 
 @app.command()
@@ -17,5 +17,5 @@ def doctor(datasets_root: DatasetsRoot = None) -> None:
 
     table = RichTable("what", "found", "remedy")
     for finding in examine(datasets_root):
-        table.add_row(finding.what, finding.found, finding.remedy)
+        table.add_row(*map(escaped, (finding.what, finding.found, finding.remedy)))
     out.print(table)

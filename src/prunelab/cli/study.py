@@ -137,7 +137,7 @@ def _print_results(table: Any) -> None:
         return
     shown = RichTable(*table.columns)
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escaped, row))
     out.print(shown)
 
 
