@@ -47,6 +47,7 @@ model = {auto_class}.from_pretrained("PATH"{trust})
 ```
 {why_trust}
 {serving}
+
 ## How it was made
 
 ```
@@ -130,4 +131,6 @@ def _removed(plan: PruningPlan) -> str:
         for block, groups, channels in narrowed:
             shape = plan.base.shapes[block]
             lines.append(f"| {block} | {groups} of {shape.key_value_groups} | {channels} of {shape.channels} |")
+        if len(narrowed) < len(plan.blocks):
+            lines += ["", "The other blocks are whole."]
     return "\n".join(lines) or "Nothing was removed."

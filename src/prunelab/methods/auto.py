@@ -69,10 +69,10 @@ class Auto(PruningMethod):
             cuts.append(("search", found, "least_squares"))
         tried = [(name, kept, how, evidence.divergence(kept, how)) for name, kept, how in cuts] + singles
         name, kept, how, loss = min(tried, key=lambda one: one[3])
-        beaten = f", {singles[0][0]} having {singles[0][3]:.4f}" if singles else ""
+        beaten = f"; the best single method, {singles[0][0]}, is {singles[0][3]:.4f} away" if singles else ""
         return Decision(
             kept,
-            notes=(f"chosen by {name}: {loss:.4f} from the whole model on held-out calibration text{beaten}",),
+            notes=(f"chosen by {name}: on held-out text {loss:.4f} nats a token from the whole model{beaten}",),
             details={
                 "chosen_by": name,
                 "tried": [{"by": by, "compensation": with_, "loss": round(value, 6)} for by, _, with_, value in tried],
