@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import assert_type
 
 import pandas as pd
 import pytest
+import transformers
 
 import prunelab
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
@@ -47,6 +49,28 @@ def test_importing_it_imports_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_mixed_width_cut_is_made_without_advice_from_below(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The pond was still. A frog sat on a leaf and waited for the rain. " * 40)
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener, logger = Listener(), logging.getLogger("transformers")
+    before = logger.level
+    transformers.utils.logging.warning_once.cache_clear()
+    logger.addHandler(listener)
+    logger.setLevel(logging.WARNING)
+    try:
+        prunelab.prune("pocket-llama", method="flap", ratio=0.2, calibration=str(text), samples=2, sequence_length=16)
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(before)
+    assert not said
 
 
 def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> None:

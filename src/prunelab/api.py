@@ -13,6 +13,7 @@ mend.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from prunelab.run import Run
 
 PathLike = str | os.PathLike[str]
+
+
+def _for_the_user(record: logging.LogRecord) -> bool:
+    """Not what transformers' own checks of a config with widths per block say of themselves, five lines a model."""
+    return not record.getMessage().startswith("Reading global config value")
+
+
+logging.getLogger("transformers.integrations.heterogeneity.configuration_utils").addFilter(_for_the_user)
 
 
 def load(model: PathLike, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
