@@ -218,3 +218,28 @@ def test_a_plan_leaves_no_choice(command: Command, tiny_checkpoint: CheckpointOf
     other.write_text("quite another text " * 400)
     given = ["--plan", plan, "--out", tmp_path / "x", "--calibration", other, "--device", "cpu"]
     refused(command("prune", model, *given), "compensation was made from calibration", "samples 8")
+
+
+def test_a_study_whose_cells_failed_does_not_end_as_if_all_were_well(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_checkpoint("llama"), base)
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-1])
+    study = ("study", "--model", base, "--method", "magnitude_width", "--ratio", 0.2, "--benchmark", f"text:{corpus}")
+    ran = command(*study, "--out", tmp_path / "damaged")
+    assert (ran.code, "cells failed" in ran.err) == (2, True), ran
+    monkeypatch.setattr("prunelab.model_study.ModelStudy.run", lambda self: 1 / 0)
+    ran = command(*study, "--out", tmp_path / "faulty")
+    assert (ran.code, "cells failed" in ran.err) == (1, True), ran
+
+
+def test_a_command_that_is_interrupted_says_so_in_its_code(
+    command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prunelab.streamed.open_model", interrupted)
+    ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "out")
+    assert (ran.code, ran.err) == (130, "stopped; what was finished is kept\n")

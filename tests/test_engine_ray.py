@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from small_study import figures, files, run, small_study
 from prunelab.config import StudyConfig, study_config
 from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
 from prunelab.engines.ray import _lacking
-from prunelab.errors import InvalidRequest, MissingRequirement
+from prunelab.errors import InvalidRequest
 from prunelab.grid import grid_of, trunk_of
 from prunelab.lock import holds, locked
 from prunelab.progress import PlainView
@@ -40,7 +38,8 @@ class KillingView(PlainView):
     """Kills a worker that is at work when the first figure has come."""
 
     def __init__(self) -> None:
-        super().__init__(lambda line: None)
+        self.said: list[str] = []
+        super().__init__(self.said.append)
         self.killed: int | None = None
 
     def benchmark_done(self, *given: Any) -> None:
@@ -65,6 +64,7 @@ def test_two_workers_find_what_the_local_engine_finds_and_a_lost_one_is_made_up_
     there = {**given, "out": str(tmp_path / "ray"), "engine": "ray", "ray": {"workers": 2}}
     remote = run(there, view)
     assert view.killed, "a worker was lost"
+    assert not any("one by one" in line for line in view.said), "what the worker was at was begun again"
     assert figures(remote) == figures(local)
     assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run")), "nothing is lost or doubled"
     assert [d.comparison for d in remote.differences] == [d.comparison for d in local.differences]
@@ -133,7 +133,7 @@ def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
     share: bool, lost: tuple[Ahead, ...], given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local, there = run(given), AtOnce(lost)
-    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: object())
+    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: object())
     monkeypatch.setattr("prunelab.engines.ray._connected", lambda config: nullcontext(there))
     said: list[str] = []
     remote = run(
@@ -220,29 +220,6 @@ with locked(Path({str(folder)!r})):
         assert not holds(tmp_path, token)
 
 
-def test_an_address_where_nothing_answers_is_said_within_seconds(
-    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: object())
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    began = time.monotonic()
-    with pytest.raises(InvalidRequest, match=f"nothing answers at ray://127.0.0.1:{port} within 5 s"):
-        run({**given, "engine": "ray", "ray": {"address": f"ray://127.0.0.1:{port}"}})
-    assert time.monotonic() - began < 10
-    with pytest.raises(InvalidRequest, match="is no address: give HOST:PORT"):
-        run({**given, "engine": "ray", "ray": {"address": "cluster"}})
-
-
-def test_rays_client_is_asked_for_where_an_address_needs_it(
-    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: None if name == "grpc" else object())
-    with pytest.raises(MissingRequirement, match=r"ray://head:10001 needs Ray's client: pip install 'ray\[client\]'"):
-        run({**given, "engine": "ray", "ray": {"address": "ray://head:10001"}})
-
-
 def test_what_no_machine_has_is_named() -> None:
     nodes = [
         {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4e9}},
@@ -258,7 +235,7 @@ def test_without_ray_the_command_that_installs_it_is_named(
     tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("prunelab.engines.ray.find_spec", lambda name: None)
+    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: None)
     ran = command(
         "study", "--model", tiny_checkpoint("llama"), "--benchmark", f"text:{corpus}", "--out", tmp_path / "run",
         "--engine", "ray", "--workers", 2,

@@ -16,7 +16,6 @@ from prunelab.benchmarks.base import ChatTemplate
 from prunelab.benchmarks.suites import expand
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.files import write_text
-from prunelab.memory import parse_memory
 from prunelab.methods import methods
 from prunelab.model_entry import (
     Frozen,
@@ -24,6 +23,7 @@ from prunelab.model_entry import (
     Ratios,
     Shots,
     checked_dtype,
+    checked_memory,
     checked_ratios,
     each_known,
     each_once,
@@ -89,6 +89,11 @@ class RayConfig(Frozen):
     gpus_a_cell: float = Field(default=0, ge=0)
     memory_a_cell: str | None = None
     share_trunk: bool = True
+
+    @field_validator("memory_a_cell")
+    @classmethod
+    def _amount(cls, memory: str | None) -> str | None:
+        return checked_memory(memory, "memory_a_cell")
 
 
 class StudyConfig(Frozen):
@@ -191,11 +196,7 @@ class StudyConfig(Frozen):
     @field_validator("memory")
     @classmethod
     def _amount(cls, memory: str | None) -> str | None:
-        try:
-            parse_memory(memory)
-        except InvalidRequest as error:
-            raise ValueError(str(error)) from None
-        return memory
+        return checked_memory(memory, "--memory")
 
     @field_validator("dtype")
     @classmethod

@@ -114,7 +114,7 @@ def parse_device(name: str | None) -> torch.device:
         return best_device()
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # what is nowhere, as on `meta`, cannot be had back
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InvalidRequest(f"device {name!r} is not to be had here: {best_device()} is") from None
     return device

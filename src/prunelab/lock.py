@@ -1,4 +1,4 @@
-"""One study at a time in a run's folder."""
+"""One process at a time in a folder: a study in its run's, a calibration in that of its hidden states."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[str]:
+def locked(
+    folder: Path, work: str = "study", remedy: str = "wait until it is done, or give another --out"
+) -> Iterator[str]:
     """Hold a folder for as long as the block lasts; a process that dies lets go of it.
+
+    Args:
+        folder: made where it is not there.
+        work: what is done in it, for the error.
+        remedy: what to do where another process does it, for the error.
 
     Yields:
         A token that the folder's lock file holds meanwhile, by which others can tell that they see the same folder.
@@ -33,10 +40,7 @@ def locked(folder: Path) -> Iterator[str]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             _, _, who = os.pread(handle, 200, 0).decode(errors="replace").strip().partition(" ")
-            raise InvalidRequest(
-                f"{folder} is in use by another study ({who or 'just begun'}): wait until it is done, or give another "
-                "--out"
-            ) from None
+            raise InvalidRequest(f"{folder} is in use by another {work} ({who or 'just begun'}): {remedy}") from None
         token = uuid.uuid4().hex[:12]
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{token} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

@@ -15,23 +15,29 @@ from prunelab.families import BlockShape
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def parse_memory(text: str | None) -> int | None:
+def parse_memory(text: str | None, called: str = "--memory") -> int | None:
     """Bytes in `8GB` or `7.5 GiB`; None where nothing is given.
+
+    Args:
+        text: the amount.
+        called: what the error calls it.
 
     Raises:
         InvalidRequest: it is no amount of memory.
     """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
-    if found is None or found[2].upper() not in UNITS or not float(found[1]):
-        raise InvalidRequest(f"--memory {text} is no amount of memory: give one such as 8GB, 500MB or 7.5GiB")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
+    size = int(float(found[1]) * UNITS.get(found[2].upper(), 0)) if found else 0
+    if not size:
+        raise InvalidRequest(f"{called} {text} is no amount of memory: give one such as 8GB, 500MB or 7.5GiB")
+    return size
 
 
 def in_words(size: float) -> str:
     """Bytes for people."""
-    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+    number, unit = (size / 1e9, "GB") if size >= 999.5e6 else (size / 1e6, "MB")
+    return f"{number:.0f} {unit}" if number >= 999.5 else f"{number:.3g} {unit}"
 
 
 def free_memory(device: torch.device) -> int:

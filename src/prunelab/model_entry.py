@@ -11,6 +11,7 @@ from prunelab.benchmarks import find_benchmark
 from prunelab.benchmarks.base import ChatTemplate
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.loading import parse_dtype, short_name
+from prunelab.memory import parse_memory
 
 
 class Frozen(BaseModel):
@@ -104,6 +105,15 @@ def checked_dtype(dtype: str | None) -> str | None:
     except InvalidRequest as error:
         raise ValueError(str(error)) from None
     return dtype
+
+
+def checked_memory(memory: str | None, called: str) -> str | None:
+    """The amount of memory; a ValueError where it is none."""
+    try:
+        parse_memory(memory, called)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+    return memory
 
 
 def each_known(names: tuple[str, ...], look_up: Callable[[str], object]) -> None:

@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Sequence
 
 from prunelab.config import StudyConfig, write_config
+from prunelab.engines.address import check_ray
 from prunelab.engines.local import run_local
-from prunelab.engines.ray import check_ray, run_ray
+from prunelab.engines.ray import run_ray
 from prunelab.evaluate import check_all, check_sight
 from prunelab.files import require_place
 from prunelab.grid import grid_of, model_runs

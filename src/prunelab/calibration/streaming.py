@@ -21,6 +21,7 @@ from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.files import named_when_it_fails, require_space, write_text
 from prunelab.fingerprint import tensor_bytes
+from prunelab.lock import locked
 from prunelab.streamed import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
@@ -89,8 +90,14 @@ class HiddenStates:
         self.current = 1 - self.current
 
     def resume(self, current: int) -> None:
-        """Go on with one of the two copies."""
+        """Go on with one of the two copies.
+
+        Raises:
+            DataError: it is not whole.
+        """
         self.current = current
+        if self.path(current).stat().st_size != self.shape[0] * self.sample_bytes:
+            raise DataError(f"{self.path(current)} is not whole")
         if self.memory is not None:
             for start in range(self.shape[0]):
                 self.memory[start : start + 1] = self._read(start, start + 1)
@@ -124,7 +131,7 @@ def calibrate_streaming(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
         DiskFull: no room for the hidden states, found before anything is computed where possible.
-        InvalidRequest: samples are images with text.
+        InvalidRequest: samples are images with text, or another process is at the same calibration.
     """
     if calibration.pairs is not None:
         raise InvalidRequest(
@@ -135,10 +142,10 @@ def calibrate_streaming(
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)
     key = f"{key}-{tokens_a_batch}"
-    with named_when_it_fails(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with named_when_it_fails(folder), locked(folder, "calibration", "wait until it is done; what it finds is kept"):
         done, found = _resumed(folder, key, states)
         if found is None:
+            (folder / STATE).unlink(missing_ok=True)  # what it says is no longer true once hidden states are written
             require_space(folder, 2 * samples * states.sample_bytes)
             states.begin()
             for index, row in enumerate(decoder.embed(calibration.token_ids)):
@@ -158,7 +165,7 @@ def calibrate_streaming(
             found.save(folder / STATISTICS)
             state = {"key": key, "blocks": block + 1, "current": states.current}
             write_text(folder / STATE, json.dumps(state) + "\n")
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
     return found
 
 
@@ -193,8 +200,8 @@ def _resumed(folder: Path, key: str, states: HiddenStates) -> tuple[int, Activat
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state["key"] != key:
             return 0, None
-        found = ActivationStatistics.load(folder / STATISTICS)
-        states.resume(state["current"])
+        done, found = int(state["blocks"]), ActivationStatistics.load(folder / STATISTICS)
+        states.resume(int(state["current"]))
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return 0, None
-    return int(state["blocks"]), found
+    return done, found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,8 +120,11 @@ class TensorFiles:
         try:
             of_file: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
             names = sorted(set(of_file.values()))
+            outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{folder / INDEX} is damaged ({error}): fetch it again") from None
+        if outside:
+            raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is not in its folder: fetch it again")
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
             raise CheckpointError(
@@ -140,19 +144,16 @@ class TensorFiles:
 
 def _header(path: Path) -> dict[str, StoredTensor]:
     """What a safetensors file says that it holds, once its length bears it out."""
-    size = path.stat().st_size
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise ValueError("its first eight bytes are no header's length")
             fields: dict[str, Any] = json.loads(file.read(length))
         fields.pop("__metadata__", None)
-        found = {
-            name: StoredTensor(path, DTYPES[one["dtype"]], tuple(one["shape"]), 8 + length + one["data_offsets"][0])
-            for name, one in fields.items()
-        }
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        found = {name: _stored(path, 8 + length, name, one) for name, one in fields.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}): fetch it again") from None
     whole = max((tensor.offset + tensor.bytes for tensor in found.values()), default=8 + length)
     if size != whole:
@@ -160,3 +161,24 @@ def _header(path: Path) -> dict[str, StoredTensor]:
             f"{path} has {size:,} bytes and should have {whole:,}: it was not fetched whole; fetch it again"
         )
     return found
+
+
+def _stored(path: Path, start: int, name: str, field: Mapping[str, Any]) -> StoredTensor:
+    """A tensor as the header describes it.
+
+    Raises:
+        CheckpointError: its numbers are of a format that is not read here.
+        ValueError: what is said of it is impossible.
+    """
+    if field["dtype"] not in DTYPES:
+        raise CheckpointError(
+            f"{path} holds {name} as {field['dtype']}, and its rows cannot be cut: give a checkpoint in bfloat16, "
+            "float16 or float32"
+        )
+    shape, (first, last) = tuple(field["shape"]), field["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+        raise ValueError(f"{name} has an impossible shape or place")
+    stored = StoredTensor(path, DTYPES[field["dtype"]], shape, start + first)
+    if stored.bytes != last - first:
+        raise ValueError(f"{name} has {last - first} bytes, and its shape {stored.bytes}")
+    return stored

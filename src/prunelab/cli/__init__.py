@@ -19,24 +19,26 @@ for _module in pkgutil.iter_modules(__path__):
 def main() -> None:
     """Entry point of the command `prunelab`."""
     quieten()
+    code = 0
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False) or 0  # Typer gives back what a command stopped with
     except PrunelabError as error:
         err.print(f"[red]error:[/red] {escaped(str(error))}")
-        sys.exit(2)
+        code = 2
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        err.print("stopped; what was finished is kept")
-        sys.exit(130)
+        code = stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
     except Exception as error:
         # Typer raises click's usage errors; its copy of click has no public name to catch them by.
         if not hasattr(error, "format_message"):
             raise
         err.print(f"[red]error:[/red] {escaped(error.format_message())} (see --help)")
-        sys.exit(2)
+        code = 2
+    if code == 130:
+        err.print("stopped; what was finished is kept")
+    if code:
+        sys.exit(code)
 
 
 __all__ = ["app", "main"]

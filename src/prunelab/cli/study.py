@@ -22,6 +22,7 @@ from prunelab.cli.options import (
     counts,
 )
 from prunelab.cli.terminal import app, err, escaped, out
+from prunelab.errors import InvalidRequest
 
 
 @app.command()
@@ -103,6 +104,8 @@ def study(
     if of_ray:
         fields["ray"] = {**(fields.get("ray") or {}), **of_ray}
     resolved = study_config(fields, str(config) if config is not None else "the study", config)
+    if of_ray and resolved.engine != "ray":
+        raise InvalidRequest(f"{' and '.join(f'--{key}' for key in of_ray)} is for cells on Ray: give --engine ray")
     if dry_run:
         _print_dry_run(resolved)
         return

@@ -4,64 +4,35 @@ from __future__ import annotations
 
 import logging
 import pickle
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from prunelab.config import RayConfig, StudyConfig
 from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
 from prunelab.engines.post import Post
-from prunelab.errors import InvalidRequest, MissingRequirement
+from prunelab.errors import InvalidRequest
 from prunelab.grid import GridCell, cells_of, grid_of, trunk_of
 from prunelab.memory import in_words, parse_memory
 from prunelab.model_study import Found
 from prunelab.results import ResultsStore
 from prunelab.run import Failure, Measured
 
-CONNECTION_SECONDS = 5
 RETRIES = 3
 """How often a task begins again whose worker was lost; what was written before is found, and not measured again."""
-
-
-def check_ray(config: RayConfig) -> None:
-    """Find out what is missing before anything is computed.
-
-    Raises:
-        MissingRequirement: Ray is not installed, or what it needs for an address of its client's.
-        InvalidRequest: nothing answers at the address.
-    """
-    if find_spec("ray") is None:
-        raise MissingRequirement("--engine ray needs Ray: pip install 'prunelab[ray]'")
-    parse_memory(config.memory_a_cell)
-    if config.address in (None, "auto"):
-        return
-    if str(config.address).startswith("ray://") and find_spec("grpc") is None:
-        raise MissingRequirement(
-            f"--address {config.address} needs Ray's client: pip install 'ray[client]', or run the study on a machine "
-            "of the cluster and give HOST:PORT or auto"
-        )
-    host, colon, port = str(config.address).removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        raise InvalidRequest(f"--address {config.address} is no address: give HOST:PORT, ray://HOST:PORT or auto")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECTION_SECONDS).close()
-    except OSError as error:
-        raise InvalidRequest(
-            f"nothing answers at {config.address} within {CONNECTION_SECONDS} s ({error}): start Ray there (`ray start "
-            "--head`), or leave out --address to start one here"
-        ) from None
 
 
 @contextmanager
 def _connected(config: RayConfig) -> Iterator[Any]:
     import ray
 
-    options: dict[str, Any] = {"include_dashboard": False} if config.address is None else {"address": config.address}
-    if config.address is None and config.workers is not None:
-        options["num_cpus"] = config.workers * config.cpus_a_cell
+    options: dict[str, Any] = {"address": config.address}
+    if config.address is None:
+        # Without an address Ray would join a cluster that it finds here.
+        options = {"address": "local", "include_dashboard": False}
+        if config.workers is not None:
+            options["num_cpus"] = config.workers * config.cpus_a_cell
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # a Ray that does not start in time raises just that
