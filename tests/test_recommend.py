@@ -13,6 +13,7 @@ from conftest import Ran
 from made_up_runs import DENSE, MadeUpRun
 
 from prunelab.claims.evidence import Cut, over_seeds
+from prunelab.cli.recommend import recommendation_lines
 from prunelab.config import write_config
 from prunelab.errors import InvalidRequest
 from prunelab.recommend import Candidate, Need, frontier, recommend
@@ -120,6 +121,18 @@ def test_a_runner_up_is_told_apart_or_not(tmp_path: Path) -> None:
         few.questions("m", cut, "boolq", right, of=20)
     ((_, doubt),) = recommend(few.run(), Need(keep=0.5)).runners_up
     assert "does not differ significantly" in doubt
+
+
+def test_a_test_that_cannot_tell_is_no_all_clear(tmp_path: Path) -> None:
+    """Four documents can show no change, however large: four signs reach 1 in 8."""
+    run = MadeUpRun(tmp_path)
+    for cut, loss in ((DENSE, 1.0), (DEPTH10, 3.0)):
+        run.windows("m", cut, loss, spread=0.01, of=4)
+    found = run.run()
+    assert [one.measurement.benchmark for one in recommend(found, Need(keep=0.1)).choice.untold] == ["wikitext2"]
+    said = "\n".join(recommendation_lines(recommend(found, Need(keep=0.1))))
+    assert "too few samples to tell (n = 4; 2.7 to 20.1" in said
+    assert "no chosen benchmark" not in said
 
 
 def test_the_frontier() -> None:

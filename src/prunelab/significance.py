@@ -76,6 +76,11 @@ class Comparison:
         metric alone and may exclude 0 where this is False."""
         return (self.p if self.p_adjusted is None else self.p_adjusted) < LEVEL
 
+    @property
+    def too_few(self) -> bool:
+        """Whether no change could have been seen, the samples being too few."""
+        return not self.significant and (self.n < FEWEST_TO_RESAMPLE or not math.isfinite(sum(self.interval)))
+
     def sentence(self, *, scale: float = 1.0, unit: str = "", higher_is_better: bool | None = True) -> str:
         """One clause: "fell from 61.2 to 58.9 (-2.3, 95 % interval -3.9 to -0.7, p = 0.003)".
 

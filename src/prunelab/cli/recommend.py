@@ -109,8 +109,8 @@ def recommendation_lines(found: Any) -> list[str]:
     lines += [f"once: {what}" for what in found.twins]
     if choice.memory is not None and found.dense_memory is not None:
         lines.append(f"memory: {_gigabytes(choice.memory)} of {_gigabytes(found.dense_memory)} ({found.memory_is})")
-    lines += [f"costs: {difference.sentence()}" for difference in choice.fell]
-    if not choice.fell:
+    lines += [f"costs: {difference.sentence()}" for difference in (*choice.fell, *choice.untold)]
+    if not (choice.fell or choice.untold):
         lines.append("costs: no chosen benchmark was seen to fall significantly")
     lines += [f"runner-up: {cut_words(one)}; {doubt}" for one, doubt in found.runners_up]
     lines += [f"left out: {reason}" for reason in found.left_out]

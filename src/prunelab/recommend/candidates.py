@@ -23,6 +23,7 @@ class Candidate:
         speedup: times the dense model's generation speed.
         memory: bytes, see `memory_of`.
         fell: benchmarks that are significantly worse than the dense model's.
+        untold: benchmarks whose samples are too few to tell.
         misses: what of the need is not met, in words, and the share of what is wanted by which it is missed.
     """
 
@@ -32,6 +33,7 @@ class Candidate:
     speedup: float | None
     memory: float | None
     fell: tuple[Difference, ...] = ()
+    untold: tuple[Difference, ...] = ()
     misses: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -50,9 +52,11 @@ def candidate(evidence: Evidence, cut: Cut, need: Need) -> Candidate:
     dense, pruned = (evidence.figure(of, THROUGHPUT) for of in (cut.model, cut))
     speedup = pruned.value / dense.value if dense is not None and pruned is not None else None
     memory = memory_of(evidence, cut.model, cut)[0]
-    found = (evidence.difference(cut, name) for name in need.benchmarks)
-    fell = tuple(one for one in found if one is not None and _is_worse(one))
-    return Candidate(cut, retained, quality, speedup, memory, fell, tuple(_misses(need, quality, speedup, memory)))
+    found = [one for name in need.benchmarks if (one := evidence.difference(cut, name)) is not None]
+    fell = tuple(one for one in found if _is_worse(one))
+    untold = tuple(one for one in found if one.comparison.too_few)
+    misses = tuple(_misses(need, quality, speedup, memory))
+    return Candidate(cut, retained, quality, speedup, memory, fell, untold, misses)
 
 
 def retained_share(evidence: Evidence, cut: Cut, benchmark: str) -> float | None:

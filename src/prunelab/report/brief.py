@@ -132,6 +132,8 @@ def _sure(study: Study, model: str) -> list[str]:
     worse = [d for d in tested if d.comparison.significant and (d.comparison.difference > 0) != d.higher_is_better]
     lines = [f"{len(worse)} of {len(tested)} paired tests see a loss (5 %, after Holm)."] if tested else []
     judged = judging(study.grid, model)
+    few = list(dict.fromkeys(_name(Column.of(d.measurement)) for d in tested if d.comparison.too_few))
+    lines += [f"Too few samples to tell: {listed(few)}."] if few else []
     lines += [f"{listed(twins)}: measured and counted once."] if (twins := study.run.twins.sentences(model)) else []
     silent = [_name(c) for c in counted(study.grid, model) if c.is_quality and c not in judged]
     if silent:

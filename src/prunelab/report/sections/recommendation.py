@@ -33,7 +33,8 @@ def _of_model(found: Recommendation, model: str) -> list[Part]:
     lines = [f"{cut_words(choice)}; it removes {choice.cut.achieved_ratio:.1%} of the blocks' weights."]
     lines.append(f"Why: {found.why}.")
     lines += [f"Of several: {'; '.join(found.taken)}."] if found.taken else []
-    if not choice.fell:
+    lines += [f"What it costs: {one.sentence()}." for one in choice.untold]
+    if not (choice.fell or choice.untold):
         lines.append("What it costs: no chosen benchmark was seen to fall.")
     lines += [f"Left out: {'; '.join(found.left_out)}."] if found.left_out else []
     lines += [f"Not measured: {'; '.join(found.not_measured)}."] if found.not_measured else []
