@@ -30,20 +30,28 @@ def random_llama(blocks: int = 12) -> PreTrainedModel:
     return model
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
+Clock = Callable[[], float]
+
+
+def seconds(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Time of one call, by the wall's clock or another."""
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def ratio(measured: Callable[[], object], reference: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
+def ratio(
+    measured: Callable[[], object],
+    reference: Callable[[], object],
+    rounds: int = 5,
+    clock: Clock = time.perf_counter,
+) -> tuple[float, float]:
     """How many times the reference's time the measured work takes, and the spread of that over the rounds.
 
     The two run in turn, and each round gives one ratio, so that whatever slows the machine down slows both. The median
     and half the range between the quartiles are returned; the first round warms up and does not count.
     """
-    return middle([seconds(measured) / seconds(reference) for _ in range(rounds + 1)][1:])
+    return middle([seconds(measured, clock) / seconds(reference, clock) for _ in range(rounds + 1)][1:])
 
 
 def middle(values: Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,10 @@
-"""What every method of the arena costs: planning and cutting, as a multiple of one calibration pass.
+"""What every method of the arena costs: calibrating, planning and cutting, as a multiple of one calibration pass.
 
-Each method is timed by itself, in turn with the pass over the same tokens, nothing shared with others: what a study
-saves by sharing searches among its ratios and methods is not in these figures. The pass itself is counted for every
-method that needs it, as one. Seconds are the multiple times the quickest of five passes.
+Each method is timed by itself, in turn with the plain pass over the same tokens, nothing shared with others: what a
+study saves by sharing searches among its ratios and methods is not in these figures. Methods that need second moments
+collect them with the statistics; printed as well is what least squares costs where memory does not allow that, and
+what a further cut costs. Seconds are the multiple times the quickest of five passes. All by the processor's time, which
+a busy machine bends less.
 
     python timing/methods_cost.py --out runs/arena-times.csv
 """
@@ -10,7 +12,10 @@ method that needs it, as one. Seconds are the multiple times the quickest of fiv
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from time import process_time
 
 import torch
 from common import ratio, seconds
@@ -19,9 +24,10 @@ from prunelab.calibration import ActivationStatistics, calibrate
 from prunelab.config import read_config, study_config
 from prunelab.files import write_text
 from prunelab.loading import load_model
+from prunelab.methods import methods
 from prunelab.model_statistics import draw_for
 from prunelab.pocket.data import pocket_data
-from prunelab.prune import PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+from prunelab.prune import PruningOptions, make_pruning_plan, needs_calibration, needs_moments, pruned_model
 
 ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
 
@@ -32,6 +38,7 @@ def main() -> None:
     parser.add_argument("--model", default="pocket-llama")
     parser.add_argument("--ratio", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--method", action="append", help="repeatable; all of the arena's if not given")
     parser.add_argument("--out", type=Path, help="a CSV file")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -40,27 +47,35 @@ def main() -> None:
     model.fingerprint  # noqa: B018  (hashing the weights is paid once a model, not once a plan)
     calibration = draw_for(model, config.calibration.options(0), pocket_data())
 
-    def collect() -> ActivationStatistics:
-        return calibrate(model.decoder, calibration)
+    def collect(moments: bool = False) -> ActivationStatistics:
+        return calibrate(model.decoder, calibration, moments=moments)
 
-    statistics = collect()
-    a_pass = min(seconds(collect) for _ in range(5))
-    print(f"{given.model} at {given.ratio:.0%}, {calibration.token_ids.numel():,} calibration tokens, one thread")
-    rows = ["method,passes,spread,seconds"]
-    for name in config.methods:
-        options = PruningOptions()
-        calibrates = needs_calibration(name, options)
-
-        def prune(name: str = name, options: PruningOptions = options) -> None:
-            plan = make_pruning_plan(
-                model, name, given.ratio, statistics=statistics, calibration=calibration, options=options
-            )
+    def passes(name: str, statistics_of: Callable[[], ActivationStatistics | None]) -> tuple[float, float]:
+        def prune() -> None:
+            statistics = statistics_of()
+            plan = make_pruning_plan(model, name, given.ratio, statistics=statistics, calibration=calibration)
             pruned_model(model, plan, statistics, calibration)
 
-        passes, spread = ratio(prune, collect, given.rounds)
-        passes += calibrates
-        print(f"{name}: {passes:.1f} (± {spread:.1f}) passes, {passes * a_pass:.1f} s", flush=True)
-        rows.append(f"{name},{passes:.2f},{spread:.2f},{passes * a_pass:.2f}")
+        return ratio(prune, collect, given.rounds, process_time)
+
+    a_pass = min(seconds(collect, process_time) for _ in range(5))
+    print(f"{given.model} at {given.ratio:.0%}, {calibration.token_ids.numel():,} calibration tokens, one thread")
+    rows = ["method,passes,spread,seconds"]
+    for name in given.method or config.methods:
+        options = PruningOptions()
+        moments, calibrates = needs_moments(name, options), needs_calibration(name, options)
+        multiple, spread = passes(name, partial(collect, moments) if calibrates else lambda: None)
+        print(f"{name}: {multiple:.1f} (± {spread:.1f}) passes, {multiple * a_pass:.1f} s", flush=True)
+        rows.append(f"{name},{multiple:.2f},{spread:.2f},{multiple * a_pass:.2f}")
+        if moments and not methods[name].needs_loss:  # a search does not feel it
+            held, plain = collect(moments=True), collect()
+            for what, statistics_of in (
+                ("second moments in a pass of their own", collect),
+                ("a further cut, second moments held", lambda held=held: held),
+                ("a further cut, second moments not held", lambda plain=plain: plain),
+            ):
+                multiple, spread = passes(name, statistics_of)
+                print(f"{name}, {what}: {multiple:.2f} (± {spread:.2f}) passes", flush=True)
     if given.out is not None:
         write_text(given.out, "\n".join(rows) + "\n")
 

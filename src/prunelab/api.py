@@ -99,7 +99,14 @@ def prune(
     from prunelab.allocation import Constraints, check_ratio
     from prunelab.methods import methods
     from prunelab.outcomes import Pruned
-    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, pruned_model
+    from prunelab.prune import (
+        CalibrationOptions,
+        PruningOptions,
+        make_pruning_plan,
+        needs_calibration,
+        needs_moments,
+        pruned_model,
+    )
 
     check_ratio(ratio)
     _ = methods[method]
@@ -109,7 +116,7 @@ def prune(
     statistics = drawn = None
     if needs_calibration(method, options):
         text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
-        statistics, drawn = _calibrated(base, text, datasets_root)
+        statistics, drawn = _calibrated(base, text, datasets_root, needs_moments(method, options))
     plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
     return Pruned(pruned_model(base, plan, statistics, drawn), plan)
 
@@ -236,9 +243,9 @@ def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
     return data_root(folder, own[:1])
 
 
-def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None) -> tuple[Any, Any]:
+def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None, moments: bool) -> tuple[Any, Any]:
     from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
 
     drawn = draw_for(model, options, _root(datasets_root, model))
     kept = cache_folder() / "statistics" / f"{statistics_key(model, drawn)}.safetensors"
-    return calibrated(model, drawn, kept), drawn
+    return calibrated(model, drawn, kept, moments=moments), drawn

@@ -12,10 +12,14 @@ calibration tokens (`prunelab.regression`); for a linear predictor A of x_R from
 
 - `linear_map` puts a linear map in place of every run of removed blocks (`prunelab.linear_map`).
 
-Each is one more pass over the calibration tokens, block by block, with the moments of one projection held at a time:
-for an 8B model 14336^2 numbers of 8 bytes, 1.5 GiB, three times that while they are solved, besides the hidden states
-(2 GiB, `sequential` twice that). `least_squares` also repairs a model that is streamed, one block in memory at a time:
-each is then read from the disk once for every projection that it narrows, and once more to go through it.
+What it costs (pocket-llama, `timing/methods_cost.py`). `least_squares` takes second moments that the calibration pass
+has collected, where they fit into memory (`prunelab.model_statistics`): 1.3 calibration passes in all, 0.03 a further
+cut. Where they do not, every cut takes a pass of its own over the calibration tokens, block by block, with the moments
+of one projection held at a time: 2.5 passes in all, 1.4 a further cut. For an 8B model those are 14336^2 numbers of 8
+bytes, 1.5 GiB, three times that while they are solved, besides the hidden states (2 GiB); the moments of all
+projections together would be 57 GB. The pass also repairs a model that is streamed, one block in memory at a time: each
+is then read from the disk once for every projection that it narrows, and once more to go through it. `sequential` and
+`linear_map` always take a pass of their own, `sequential` with two sets of hidden states.
 """
 
 from __future__ import annotations
@@ -29,45 +33,44 @@ from torch import Tensor
 
 from prunelab.allocation import Kept
 from prunelab.blockwise import Blockwise, Hidden, Writers, Written
-from prunelab.calibration import CalibrationSet
-from prunelab.families import BlockShape, Decoder
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
 from prunelab.linear_map import linear_map
 from prunelab.regression import JointMoments
 from prunelab.repair import Repair, masked, units_of
+from prunelab.second_moments import fitted, repaired, second_moments
 
 Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_map"]
 
 
-def least_squares(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
-    """Repair every projection that loses columns, from the moments of the whole model."""
-    blocks = zip(kept.blocks, least_squares_by_block(decoder, kept, calibration), strict=True)
+def least_squares(
+    decoder: Decoder, kept: Kept, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
+) -> dict[tuple[int, str], Repair]:
+    """Repair every projection that loses columns, from the moments of the whole model.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        calibration: the tokens.
+        statistics: of the same tokens; second moments that they hold are not collected again.
+    """
+    blocks = zip(kept.blocks, least_squares_by_block(decoder, kept, calibration, statistics), strict=True)
     return {(block, path): repair for block, repairs in blocks for path, repair in repairs.items()}
 
 
-def least_squares_by_block(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> Iterator[dict[str, Repair]]:
+def least_squares_by_block(
+    decoder: Decoder, kept: Kept, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
+) -> Iterator[dict[str, Repair]]:
     """The same of one kept block after the other, by output projection; the decoder may be a streamed one."""
-    walk = Blockwise.of(decoder, calibration)
-    hidden = walk.start
     narrowed = list(_narrowed(decoder, kept))
-    last = max((block for block, _, _ in narrowed), default=-1)
-    for block in range(len(decoder.shapes)):
-        repairs = {}
-        for _, layout, units in (one for one in narrowed if one[0] == block):
-            shape = decoder.shapes[block]
-            columns, removed = _columns(layout, shape, units)
-            weight = decoder.weight(block, layout.writer)
-            gone = weight[:, removed.to(weight.device)].float()
-            moments = JointMoments.none(len(columns), shape.hidden)
-            for batch, seen in enumerate(walk.watch(block, hidden, until=layout.writer)):
-                assert seen.inputs is not None
-                x = walk.counted(batch, seen.inputs)
-                moments.add(x[:, columns], x[:, removed] @ gone.to(x.dtype).T)
-            repairs[layout.writer] = _repair(decoder, block, layout, columns, moments)
-        if block in kept.blocks:
-            yield repairs
-        if block < last:
-            hidden = walk.through(block, hidden)
+    moments = second_moments(decoder, [(block, layout) for block, layout, _ in narrowed], calibration, statistics)
+    for block in kept.blocks:
+        yield {
+            layout.writer: repaired(decoder, block, layout, units, next(moments))
+            for at, layout, units in narrowed
+            if at == block
+        }
 
 
 def sequential(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
@@ -92,9 +95,9 @@ def sequential(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dic
             units = units_of(kept, position, layout)
             changed = changed or (block, layout.writer) in narrowed
             if changed:
-                columns, _ = _columns(layout, decoder.shapes[block], units)
+                columns = layout.columns(decoder.shapes[block], units)
                 moments = _missing(walk, block, cut, writers, layout, columns, aims)
-                repair = _repair(decoder, block, layout, columns, moments)
+                repair = fitted(decoder, block, layout, columns, moments)
                 repairs[block, layout.writer] = repair
                 writers[layout.writer] = masked(decoder, block, layout, units, repair)
         cut, whole = walk.through(block, cut, writers), aims.output
@@ -132,7 +135,6 @@ class _Aims:
         return list(self.behind.values())[-1]
 
 
-@torch.inference_mode()
 def _missing(
     walk: Blockwise, block: int, cut: Hidden, writers: Writers, layout: UnitLayout, columns: Tensor, aims: _Aims
 ) -> JointMoments:
@@ -176,22 +178,6 @@ def _narrowed(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, UnitLayout, t
             units = units_of(kept, position, layout)
             if len(units) < decoder.shapes[block].units(layout.part):
                 yield block, layout, units
-
-
-def _columns(layout: UnitLayout, shape: BlockShape, units: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Kept and removed columns."""
-    stay = set(units)
-    gone = [unit for unit in range(shape.units(layout.part)) if unit not in stay]
-    return layout.columns(shape, units), layout.columns(shape, gone)
-
-
-def _repair(decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, moments: JointMoments) -> Repair:
-    """The projection with what was found missing."""
-    weight, bias = decoder.weight(block, layout.writer), decoder.bias(block, layout.writer)
-    change, constant = moments.fit()
-    repaired = weight[:, columns.to(weight.device)].cpu().double() + change
-    whole = constant if bias is None else bias.cpu().double() + constant
-    return Repair(repaired.to(weight.device, weight.dtype), whole.to(weight.device, weight.dtype))
 
 
 COMPENSATORS: Mapping[str, Callable[[Decoder, Kept, CalibrationSet], dict[tuple[int, str], Repair]]] = {

@@ -13,11 +13,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from prunelab.blockwise import Blockwise, Hidden, Written
+from prunelab.blockwise import Written
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
 from prunelab.regression import JointMoments, ridge
-from prunelab.repair import Repair, masked
+from prunelab.repair import masked
+from prunelab.second_moments import repaired
 
 STEPS = 16
 """Levels of an MLP between whole and gone."""
@@ -49,17 +50,6 @@ class Sublayer:
     layout: UnitLayout
     levels: tuple[Level, ...]
     order: tuple[int, ...]
-
-
-def moments_at(walk: Blockwise, block: int, hidden: Hidden, layout: UnitLayout) -> JointMoments:
-    """Of all inputs of an output projection in the whole model; there are no targets."""
-    shape = walk.decoder.shapes[block]
-    moments = JointMoments.none(shape.units(layout.part) * shape.rows(layout.part), 0)
-    for batch, seen in enumerate(walk.watch(block, hidden, until=layout.writer)):
-        assert seen.inputs is not None
-        x = walk.counted(batch, seen.inputs)
-        moments.add(x, x[:, :0])
-    return moments
 
 
 def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tuple[int, ...]:
@@ -101,41 +91,18 @@ def _costs(weight: Tensor, inverse: Tensor, size: int, left: Tensor) -> Tensor:
     return costs
 
 
-def repaired(decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, ...], moments: JointMoments) -> Repair:
-    """An output projection whose kept columns take over what the others said."""
-    shape = decoder.shapes[block]
-    stay = set(kept)
-    columns = layout.columns(shape, kept)
-    gone = layout.columns(shape, [unit for unit in range(shape.units(layout.part)) if unit not in stay])
-    own = decoder.weight(block, layout.writer)
-    weight = own.cpu().double()
-    part = JointMoments(
-        moments.count,
-        moments.input_mean[columns],
-        weight[:, gone] @ moments.input_mean[gone],
-        moments.inputs[columns][:, columns],
-        moments.inputs[columns][:, gone] @ weight[:, gone].T,
-    )
-    change, constant = part.fit()
-    bias = decoder.bias(block, layout.writer)
-    constant = constant if bias is None else bias.cpu().double() + constant
-    return Repair((weight[:, columns] + change).to(own.device, own.dtype), constant.to(own.device, own.dtype))
-
-
-def sublayer_levels(walk: Blockwise, block: int, hidden: Hidden, layout: UnitLayout, multiple: int) -> Sublayer:
+def sublayer_levels(decoder: Decoder, block: int, layout: UnitLayout, moments: JointMoments, multiple: int) -> Sublayer:
     """Cut a sublayer of the whole model to every level.
 
     Args:
-        walk: the calibration tokens.
+        decoder: the model.
         block: the block.
-        hidden: before it.
         layout: which sublayer.
+        moments: of all inputs of its output projection.
         multiple: MLP widths are a multiple of this.
     """
-    decoder = walk.decoder
     shape = decoder.shapes[block]
     units = shape.units(layout.part)
-    moments = moments_at(walk, block, hidden, layout)
     order = elimination_order(decoder.weight(block, layout.writer), moments, units)
     step = multiple if layout.unit == "channel" else 1
     cost = shape.channel_cost if layout.unit == "channel" else shape.group_cost

@@ -57,6 +57,16 @@ def is_too_large(weight_bytes: int, budget: int) -> bool:
     return 2 * weight_bytes > budget
 
 
+MOMENTS_SHARE = 0.25
+"""How much of the memory that is left the second moments of all output projections may take."""
+
+
+def moments_bytes(shapes: Sequence[BlockShape]) -> int:
+    """What the second moments of all output projections' inputs take, in float64."""
+    widths = [width for s in shapes for width in (s.channels, s.units("query") * s.rows("query"))]
+    return 8 * sum(width**2 for width in widths)
+
+
 @dataclass(frozen=True)
 class StreamingPlan:
     """How to calibrate block by block.

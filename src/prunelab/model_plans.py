@@ -18,7 +18,7 @@ from prunelab.methods import Shared, methods
 from prunelab.model_entry import ModelEntry
 from prunelab.model_statistics import calibrated, draw_for, statistics_key
 from prunelab.plan import PruningPlan
-from prunelab.planning import make_pruning_plan, needs_calibration
+from prunelab.planning import make_pruning_plan, needs_calibration, needs_moments
 from prunelab.results import ResultsStore, set_aside, slug
 from prunelab.streamed import open_model
 
@@ -79,20 +79,30 @@ class ModelPlans:
         return {}
 
     @cached_property
-    def _statistics(self) -> dict[str, ActivationStatistics]:
+    def _statistics(self) -> dict[tuple[str, bool], ActivationStatistics]:
+        """By the calibration's key, and whether second moments were asked for."""
         return {}
 
-    def statistics(self, seed: int) -> ActivationStatistics:
-        """The statistics of a seed's calibration set; collected once, and kept in the run."""
+    def statistics(self, seed: int, moments: bool = False) -> ActivationStatistics:
+        """The statistics of a seed's calibration set; collected once, and kept in the run.
+
+        Args:
+            seed: which calibration set.
+            moments: second moments are of use besides; a first pass collects them for any cut of the study.
+        """
         calibration = self.calibration(seed)
         key = statistics_key(self.model, calibration)
-        if key not in self._statistics:
+        if (key, moments) not in self._statistics:
             path = self.store.run / "statistics" / f"{slug(self.model.name)}-{key[:8]}.safetensors"
             _set_aside_if_damaged(path)
+            collect = moments
             if not path.exists():
                 self.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
-            self._statistics[key] = calibrated(self.model, calibration, path, memory=self.memory, note=self.note)
-        return self._statistics[key]
+                options = self.config.pruning.options(seed)
+                collect = moments or any(needs_moments(name, options) for name in self.config.methods)
+            found = calibrated(self.model, calibration, path, memory=self.memory, note=self.note, moments=collect)
+            self._statistics[key, moments] = self._statistics[key, collect] = found
+        return self._statistics[key, moments]
 
     def plan(self, cut: Cut) -> PruningPlan:
         """The cut's plan, from the run's folder where it is there."""
@@ -121,7 +131,7 @@ class ModelPlans:
             self.model,
             cut.method,
             target,
-            statistics=self.statistics(cut.seed) if used else None,
+            statistics=self.statistics(cut.seed, needs_moments(cut.method, options)) if used else None,
             calibration=calibration,
             options=options,
             shared=self._shared.setdefault(calibration.fingerprint, Shared()) if calibration else None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from prunelab.calibration import (
     ActivationStatistics,
@@ -21,7 +23,7 @@ from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.errors import DataError
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
-from prunelab.memory import free_memory, held, plan_streaming
+from prunelab.memory import MOMENTS_SHARE, free_memory, held, in_words, moments_bytes, plan_streaming
 from prunelab.streamed import StreamedModel
 
 Progress = Callable[[int], None]
@@ -71,35 +73,73 @@ def calibrated(
     progress: Progress | None = None,
     memory: int | None = None,
     note: Callable[[str], None] | None = None,
+    moments: bool = False,
 ) -> ActivationStatistics:
     """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there.
+
+    Second moments are held besides where they are of use, the model is in memory, and they take no more than a quarter
+    (`MOMENTS_SHARE`) of what memory is left; of a model that is streamed they are not, being several times the weights.
+    Files do not hold them, so that statistics that are kept cost the pass once more.
 
     Args:
         model: the model; one that is streamed is calibrated block by block, its hidden states beside `path`.
         calibration: the tokens.
         path: the statistics' file.
         progress: called with the number of samples done.
-        memory: bytes that the process may hold where the model is streamed; what is free if not given.
-        note: told where a pass that was stopped is gone on with.
+        memory: bytes that the process may hold; what is free if not given.
+        note: told where a pass that was stopped is gone on with, and how second moments are come by.
+        moments: second moments are of use.
     """
     key = statistics_key(model, calibration)
-    if path.exists():
-        try:
-            found = ActivationStatistics.load(path)
-        except DataError:
-            found = None
-        if found is not None and found.provenance.get("key") == key:
-            return found
+    found = _kept(path, key)
+    moments = moments and _hold_moments(model, memory, found is not None, note or (lambda line: None))
+    if found is not None and not moments:
+        return found
     if isinstance(model, StreamedModel):
         collected = _calibrate_streamed(model, calibration, path, key, progress, memory, note)
     else:
-        collected = calibrate(model.decoder, calibration, progress=progress)
+        collected = calibrate(model.decoder, calibration, progress=progress, moments=moments)
+    if found is not None:
+        return replace(found, second=collected.second)
     provenance = {**collected.provenance, "key": key, "model": model.name, "fingerprint": model.fingerprint}
-    collected = ActivationStatistics(
-        collected.tokens, collected.cosine_sum, collected.attention, collected.mlp, provenance
-    )
+    collected = replace(collected, provenance=provenance)
     collected.save(path)
     return collected
+
+
+def _kept(path: Path, key: str) -> ActivationStatistics | None:
+    """The statistics in a file; None where they are another's, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        found = ActivationStatistics.load(path)
+    except DataError:
+        return None
+    return found if found.provenance.get("key") == key else None
+
+
+def _hold_moments(model: LanguageModel, memory: int | None, again: bool, note: Callable[[str], None]) -> bool:
+    """Whether second moments are to be collected with the statistics; says so, and what it costs.
+
+    Args:
+        model: the model.
+        memory: bytes that the process may hold; what is free if not given.
+        again: the statistics themselves are kept.
+        note: says a line.
+    """
+    size, room = moments_bytes(model.decoder.shapes), free_memory(torch.device("cpu"))
+    room = room if memory is None else max(0, min(room, memory - held()))
+    if not isinstance(model, StreamedModel) and size <= MOMENTS_SHARE * room:
+        how = "in a pass of their own, as the statistics are kept" if again else "in the same pass"
+        note(f"second moments ({in_words(size)}) are collected {how}, and held: least squares costs no further pass")
+        return True
+    why = (
+        f"{model.name} is read block by block"
+        if isinstance(model, StreamedModel)
+        else f"they take {in_words(size)}, more than a quarter of the {in_words(room)} that are left"
+    )
+    note(f"second moments are not held, as {why}: each cut by least squares takes a pass of its own")
+    return False
 
 
 def _calibrate_streamed(

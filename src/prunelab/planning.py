@@ -51,6 +51,13 @@ def needs_calibration(method_name: str, options: PruningOptions) -> bool:
     return method.needs_statistics or method.needs_loss or compensates
 
 
+def needs_moments(method_name: str, options: PruningOptions) -> bool:
+    """Whether second moments are of use beside the calibration's statistics: for least squares, or for a search."""
+    method = methods[method_name]
+    wished = method.compensation if options.compensation == "auto" else options.compensation
+    return method.needs_moments or (wished == "least_squares" and method.strategy != "depth")
+
+
 def make_pruning_plan(
     model: LanguageModel,
     method_name: str,

@@ -7,7 +7,7 @@ from prunelab.checking import check_plan
 from prunelab.loading import LanguageModel
 from prunelab.model_statistics import CalibrationOptions, cache_folder, calibrated, draw_for, statistics_key
 from prunelab.plan import PruningPlan
-from prunelab.planning import PruningOptions, make_pruning_plan, needs_calibration
+from prunelab.planning import PruningOptions, make_pruning_plan, needs_calibration, needs_moments
 from prunelab.surgery import apply
 from prunelab.versions import versions
 
@@ -20,6 +20,7 @@ __all__ = [
     "draw_for",
     "make_pruning_plan",
     "needs_calibration",
+    "needs_moments",
     "pruned_model",
     "statistics_key",
     "versions",
@@ -37,7 +38,7 @@ def pruned_model(
     Args:
         model: the base model.
         plan: what is kept.
-        statistics: what biases are made of.
+        statistics: what biases are made of; second moments in them save least squares its pass.
         calibration: the tokens that least squares is fitted to.
 
     Raises:

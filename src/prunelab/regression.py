@@ -45,19 +45,21 @@ class JointMoments:
 
         return cls(0, zeros(channels), zeros(targets), zeros(channels, channels), zeros(channels, targets))
 
-    def add(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take a batch in, of shapes `(tokens, channels)` and `(tokens, targets)`."""
+    def add(self, inputs: Tensor, targets: Tensor | None = None) -> None:
+        """Take a batch in, of shapes `(tokens, channels)` and `(tokens, targets)`; without targets, none."""
         tokens = len(inputs)
         if not tokens:
             return
+        targets = inputs[:, :0] if targets is None else targets
         input_mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
         x, y = inputs - input_mean, targets - target_mean
-        own, cross = (x.T @ x).cpu().double(), (x.T @ y).cpu().double()
         shift = input_mean.cpu().double() - self.input_mean
         target_shift = target_mean.cpu().double() - self.target_mean
         total = self.count + tokens
-        self.inputs += own + torch.outer(shift, shift) * (self.count * tokens / total)
-        self.cross += cross + torch.outer(shift, target_shift) * (self.count * tokens / total)
+        between = self.count * tokens / total
+        # In place, and widened while added: of a large model's moments, copies would be most of the memory.
+        self.inputs.add_((x.T @ x).cpu()).addr_(shift, shift, alpha=between)
+        self.cross.add_((x.T @ y).cpu()).addr_(shift, target_shift, alpha=between)
         self.input_mean += shift * (tokens / total)
         self.target_mean += target_shift * (tokens / total)
         self.count = total
@@ -92,8 +94,12 @@ def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
     added = ridge(second_moments, count)
     if not added > 0:
         return torch.zeros_like(cross.T)
-    damped = second_moments.clone()
-    damped.diagonal().add_(added)
-    factor = torch.linalg.cholesky(damped)
+    diagonal = second_moments.diagonal()
+    own = diagonal.clone()
+    try:  # in place and put back, as a copy of a large model's would be felt
+        diagonal.add_(added)
+        factor = torch.linalg.cholesky(second_moments)
+    finally:
+        diagonal.copy_(own)
     solution: Tensor = torch.cholesky_solve(cross, factor).T
     return solution

@@ -63,7 +63,8 @@ class Subjects:
                 return self._written(plans.model, plan, cut)
             if plan.compensation == "none":
                 return pruned_model(plans.model, plan)
-            return pruned_model(plans.model, plan, plans.statistics(cut.seed), plans.calibration(cut.seed))
+            statistics = plans.statistics(cut.seed, plan.compensation == "least_squares")
+            return pruned_model(plans.model, plan, statistics, plans.calibration(cut.seed))
 
         return Subject(dense.model_copy(update=known), make, plan)
 

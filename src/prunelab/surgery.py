@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from prunelab.allocation import Kept
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checkpoint.forms import Form, choose_form
-from prunelab.compensation import COMPENSATORS, Compensation
+from prunelab.compensation import COMPENSATORS, Compensation, least_squares
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
 from prunelab.plan import PruningPlan
@@ -38,7 +38,7 @@ def cut(
         kept: what stays.
         compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection;
             the others change its weights as well (see `prunelab.compensation`).
-        statistics: of the calibration pass; needed for `bias`.
+        statistics: of the calibration pass; needed for `bias`, and second moments in them serve `least_squares`.
         calibration: the calibration tokens; needed for the others.
 
     Raises:
@@ -52,6 +52,8 @@ def cut(
         raise InvalidRequest(
             f"{compensation} compensation needs the calibration tokens: calibrate first, or ask for none"
         )
+    if compensation == "least_squares":
+        return cut_repaired(decoder, kept, least_squares(decoder, kept, calibration, statistics))
     return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration))
 
 

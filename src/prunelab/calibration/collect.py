@@ -17,6 +17,7 @@ from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.families import Decoder
+from prunelab.regression import JointMoments
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
@@ -69,9 +70,14 @@ def wide(x: Tensor) -> Tensor:
 
 
 class Collector:
-    """Sums of one batch, by block; joined to the running statistics when the batch is through."""
+    """Sums of one batch, by block; joined to the running statistics when the batch is through.
 
-    def __init__(self, decoder: Decoder) -> None:
+    Args:
+        decoder: the model.
+        moments: collect second moments as well.
+    """
+
+    def __init__(self, decoder: Decoder, moments: bool = False) -> None:
         self.decoder = decoder
         blocks = len(decoder.shapes)
         self.mask: Tensor | None = None
@@ -81,6 +87,10 @@ class Collector:
             (block, layout.unit): Moments.none(shape.units(layout.part) * shape.rows(layout.part))
             for block, shape in enumerate(decoder.shapes)
             for layout in decoder.family.layouts()
+        }
+        self.second: dict[tuple[int, str], JointMoments] = {
+            (block, layout.unit): JointMoments.none(len(self.moments[block, layout.unit].mean), 0)
+            for block, layout, _ in (decoder.writers() if moments else ())
         }
         self._batch: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
         self._cosines: dict[int, Tensor] = {}
@@ -94,7 +104,10 @@ class Collector:
         """Hook before an output projection."""
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._batch[block, unit] = mean_and_deviations(self.flat(inputs[0]))
+            x = self.flat(inputs[0])
+            self._batch[block, unit] = mean_and_deviations(x)
+            if self.second:
+                self.second[block, unit].add(wide(x))
 
         return hook
 
@@ -146,6 +159,7 @@ class Collector:
             cosine_sum=self.cosine_sum,
             attention=tuple(self.moments[block, "key_value_group"] for block in blocks),
             mlp=tuple(self.moments[block, "channel"] for block in blocks),
+            second=self.second,
             provenance={
                 "calibration": calibration.provenance(),
                 "dtype": str(self.decoder.model.dtype).removeprefix("torch."),
@@ -167,6 +181,7 @@ def calibrate(
     *,
     tokens_a_batch: int = TOKENS_A_BATCH,
     progress: Callable[[int], None] | None = None,
+    moments: bool = False,
 ) -> ActivationStatistics:
     """Collect the statistics of every method in one pass.
 
@@ -175,11 +190,12 @@ def calibrate(
         calibration: the tokens.
         tokens_a_batch: how many tokens go through at once; the result depends on it by rounding only.
         progress: called with the number of samples done.
+        moments: collect the second moments of all output projections' inputs as well, and hold them in memory.
 
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
     """
-    collector = Collector(decoder)
+    collector = Collector(decoder, moments)
     device = next(decoder.body.parameters()).device
     samples = max(1, tokens_a_batch // calibration.sequence_length)
     with collector.attached(range(len(decoder.shapes))):

@@ -22,6 +22,7 @@ from torch import Tensor
 from prunelab.errors import DataError
 from prunelab.files import written_file
 from prunelab.fingerprint import tensor_bytes
+from prunelab.regression import JointMoments
 
 FORMAT = "prunelab/statistics/1"
 
@@ -72,6 +73,8 @@ class ActivationStatistics:
         attention: for each block, moments of the input of the attention's output projection.
         mlp: for each block, moments of the input of the MLP's output projection.
         provenance: model, calibration data, dtype and versions.
+        second: second moments of the same inputs, by block and unit, where they were asked for. They are larger than
+            the model (of Llama-3-8B 57 GB), so they live as long as this object: files hold none.
     """
 
     tokens: int
@@ -79,13 +82,18 @@ class ActivationStatistics:
     attention: tuple[Moments, ...]
     mlp: tuple[Moments, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    second: Mapping[tuple[int, str], JointMoments] = field(default_factory=dict)
 
     def of(self, unit: str) -> tuple[Moments, ...]:
         """Moments at the output projections whose units are so called, one a block."""
         return self.attention if unit == "key_value_group" else self.mlp
 
+    def are_of(self, fingerprint: str) -> bool:
+        """Whether these are of the calibration set with this fingerprint."""
+        return bool((self.provenance.get("calibration") or {}).get("fingerprint") == fingerprint)
+
     def merge(self, other: ActivationStatistics) -> ActivationStatistics:
-        """The statistics of both sets of tokens together; the provenance is this one's."""
+        """The statistics of both sets of tokens together, but for second moments; the provenance is this one's."""
         return ActivationStatistics(
             tokens=self.tokens + other.tokens,
             cosine_sum=self.cosine_sum + other.cosine_sum,
@@ -106,7 +114,7 @@ class ActivationStatistics:
         )
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write a safetensors file, whole or not at all; without second moments."""
         tensors = {"cosine_sum": self.cosine_sum}
         for kind, moments in (("attention", self.attention), ("mlp", self.mlp)):
             for block, m in enumerate(moments):

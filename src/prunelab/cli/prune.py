@@ -63,7 +63,7 @@ def prune(
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
     from prunelab.pocket.data import data_root
-    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration
+    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, needs_moments
     from prunelab.streamed import StreamedModel, open_model
 
     if plan_file is not None and (method is not None or ratio is not None):
@@ -92,9 +92,11 @@ def prune(
     wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
     if wanted:
         of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
+        moments = needs_moments(method, options)
         if plan is not None:
-            of_text = _calibration_of(plan, calibration)
-        collected, calibrating = _calibrate(base, of_text, statistics, data_root(datasets_root, [model]), budget)
+            of_text, moments = _calibration_of(plan, calibration), plan.compensation == "least_squares"
+        root = data_root(datasets_root, [model])
+        collected, calibrating = _calibrate(base, of_text, statistics, root, budget, moments)
     if plan is None:
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
     parameters = _save(base, plan, collected, calibrating, out_folder, overwrite)
@@ -142,7 +144,7 @@ def _calibration_of(plan: Any, corpus: str) -> Any:
 
 
 def _calibrate(
-    base: Any, options: Any, path: Path | None, datasets_root: Path | None, memory: int | None
+    base: Any, options: Any, path: Path | None, datasets_root: Path | None, memory: int | None, moments: bool
 ) -> tuple[Any, Any]:
     from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
 
@@ -150,7 +152,7 @@ def _calibrate(
     if path is None:
         path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
     with bar("calibrating", len(calibration.token_ids)) as progress:
-        collected = calibrated(base, calibration, path, progress, memory, out.print)
+        collected = calibrated(base, calibration, path, progress, memory, out.print, moments)
     out.print(
         f"calibrated on {collected.tokens:,} tokens of {calibration.corpus} ({calibration.split}); kept in {path}"
     )

@@ -48,6 +48,7 @@ class Auto(PruningMethod):
     summary: ClassVar[str] = "blocks, sublayers, groups and channels under one budget, chosen by calibration loss"
     source: ClassVar[str] = "ours"
     needs_loss: ClassVar[bool] = True
+    needs_moments: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "sequential"
 
     def decide(self, evidence: Evidence, budget: Budget) -> Decision:
@@ -124,15 +125,13 @@ class _Survey:
     @classmethod
     def of(cls, evidence: Evidence, constraints: Constraints) -> _Survey:
         """Cut every sublayer to its levels and measure each alone."""
-        decoder, walk = evidence.decoder, evidence.walk
+        decoder = evidence.decoder
         span = constraints.removable(len(decoder.shapes))
-        hidden, sublayers = walk.start, []
-        for block, shape in enumerate(decoder.shapes):
-            for layout in decoder.family.layouts():
-                if block in span and shape.units(layout.part):
-                    sublayers.append(sublayer_levels(walk, block, hidden, layout, constraints.channel_multiple))
-            if block + 1 < len(decoder.shapes):
-                hidden = walk.through(block, hidden)
+        places = [(block, layout) for block, layout, _ in decoder.writers() if block in span]
+        sublayers = [
+            sublayer_levels(decoder, block, layout, moments, constraints.channel_multiple)
+            for (block, layout), moments in zip(places, evidence.second_moments(places), strict=True)
+        ]
         trunk = SharedTrunk(decoder, evidence.held_out, against_whole=True)
         trunk.refer_to(choices(sublayers, [0] * len(sublayers), len(decoder.shapes)))
         return cls(sublayers, [_losses(trunk, sublayers, place) for place in range(len(sublayers))], trunk)

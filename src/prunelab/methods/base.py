@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -17,6 +17,8 @@ from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
 from prunelab.importance import ImportanceScores, width_scores
+from prunelab.regression import JointMoments
+from prunelab.second_moments import Place, second_moments
 from prunelab.trunk import SharedTrunk
 
 Strategy = Literal["depth", "width", "hybrid"]
@@ -94,9 +96,17 @@ class Evidence:
     @property
     def walk(self) -> Blockwise:
         """The calibration tokens before the first block, for a method that sends them through."""
+        return Blockwise.of(self.decoder, self._tokens)
+
+    def second_moments(self, places: Sequence[Place]) -> Iterator[JointMoments]:
+        """Of the inputs of output projections, in the blocks' order, from the calibration pass or one of their own."""
+        return second_moments(self.decoder, places, self._tokens, self.collected)
+
+    @property
+    def _tokens(self) -> CalibrationSet:
         if self.calibration is None:
             raise InvalidRequest("this method runs the calibration tokens: give some")
-        return Blockwise.of(self.decoder, self.calibration)
+        return self.calibration
 
     @property
     def trunk(self) -> SharedTrunk:
@@ -155,6 +165,7 @@ class PruningMethod(ABC):
         needs_statistics: it looks at the calibration pass.
         needs_loss: it compares losses on held-out calibration text.
         runs_model: it sends the calibration tokens through the model by itself.
+        needs_moments: it looks at second moments, of the calibration pass or of one of their own.
         is_random: another seed gives another plan.
         compensation: what makes up for what it removes unless the user says otherwise.
     """
@@ -166,6 +177,7 @@ class PruningMethod(ABC):
     needs_statistics: ClassVar[bool] = True
     needs_loss: ClassVar[bool] = False
     runs_model: ClassVar[bool] = False
+    needs_moments: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     compensation: ClassVar[Compensation | None] = None
 
