@@ -12,8 +12,10 @@ from made_up_runs import DENSE, MadeUpRun
 from prunelab.errors import InvalidRequest
 from prunelab.report import arena
 from prunelab.report.arena import frontier, page, write_arena
+from prunelab.report.calibration_size import calibration_size
 from prunelab.report.figures.files import draw
 from prunelab.report.standings import Standing, Time, read_times, standings, verdicts
+from prunelab.run import Run
 
 LOSSES = {"shortgpt": (0.8, 40), "flap": (0.4, 20), "auto": (0.1, 10)}
 """What each method's ln perplexity rises by, and how many of a hundred answers it loses."""
@@ -114,6 +116,49 @@ def test_rivals_may_be_calibrated_on_another_text(tmp_path: Path, monkeypatch: p
     assert "0.4000 ± 0.0000 (`flap`)" in before
     assert "0.8000 ± 0.0000 (`shortgpt`)" in after.split("## m")[0]
     assert (tmp_path / "arena.svg").exists()
+
+
+def test_a_run_of_speeds_alone_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dense model and its cuts are those of the other run; what it has not timed is said."""
+    made = made_up(tmp_path)
+    run = made.run()
+    slow = [one for one in made.measured if one.primary.benchmark != "throughput"]
+    timed = [
+        one
+        for one in made.measured
+        if one.primary.benchmark == "throughput" and one.primary.method != "flap" and not one.primary.seed
+    ]
+    runs = {Path("run"): replace(run, measured=slow), Path("speed"): replace(run, measured=timed)}
+    monkeypatch.setattr(arena, "load_run", runs.__getitem__)
+    write_arena(list(runs), tmp_path / "arena.md")
+    text = (tmp_path / "arena.md").read_text()
+    assert "| 20% | `shortgpt` | 20.0% | 0.8000 ± 0.0000 | 40.00 ± 1.00 | 2.00x |" in text
+    assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 | not measured |" in text
+    assert "throughput" not in text
+
+
+def test_losses_by_the_number_of_samples(tmp_path: Path) -> None:
+    """A column a number, ascending, of what all runs have; a run that cannot be compared is named."""
+    made = made_up(tmp_path)
+    run = made.run()
+
+    def of(samples: int, methods: tuple[str, ...], length: int = 256) -> Run:
+        text = run.config.calibration.model_copy(update={"samples": samples, "sequence_length": length})
+        own = [one for one in made.measured if one.primary.method in ("dense", *methods)]
+        return replace(run, config=run.config.model_copy(update={"calibration": text}), measured=own)
+
+    lines = calibration_size([of(96, ("flap", "auto")), of(24, ("flap",)), of(24, ("auto",)), of(48, tuple(LOSSES))])
+    assert lines[2] == "Losses as above, by the number of samples of 256 tokens."
+    assert lines[4] == "| m at 20%, ln perplexity lost | 24 | 48 | 96 |"
+    assert lines[6] == "| `flap` | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 |"
+    assert lines[11] == "| `flap` | 20.00 ± 1.00 | 20.00 ± 1.00 | 20.00 ± 1.00 |"
+    assert not any("shortgpt" in line for line in lines)
+    found = standings(run.measurements)
+    text = page(found, "auto", {"arc_easy": 100}, "the command", Path("a.md"), sizes=[of(24, ("flap",))])
+    assert text.index("## m\n") < text.index("## How much calibration text\n")
+    for other in (of(48, ("auto",)), of(48, ("flap",), 512)):
+        with pytest.raises(InvalidRequest, match="cannot be compared by the number of samples"):
+            calibration_size([of(24, ("flap",)), other])
 
 
 def test_what_a_cut_costs_stands_at_the_end(tmp_path: Path) -> None:

@@ -13,17 +13,29 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from matplotlib import rc_context
 
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.files import write_text, written_file
+from prunelab.report.calibration_size import calibration_size
 from prunelab.report.chart import Chart, Panel, Point, Series
 from prunelab.report.columns import marker_of, strategy_of
 from prunelab.report.figures.files import draw
-from prunelab.report.standings import RIVALS, SHARE, Lost, Standing, Time, Verdict, read_times, standings, verdicts
-from prunelab.run import load_run
+from prunelab.report.standings import (
+    RIVALS,
+    SHARE,
+    Lost,
+    Standing,
+    Time,
+    Verdict,
+    read_times,
+    spread,
+    standings,
+    verdicts,
+)
+from prunelab.run import Run, load_run
 
 
 def frontier(found: Sequence[Standing], method: str) -> Chart:
@@ -76,6 +88,7 @@ def page(
     times: Mapping[str, Time] | None = None,
     others: Mapping[str, Sequence[Standing]] | None = None,
     notes: str = "",
+    sizes: Sequence[Run] = (),
 ) -> str:
     """The page's Markdown, its figure beside it.
 
@@ -88,6 +101,7 @@ def page(
         times: what cuts cost, by method.
         others: the rivals once more, calibrated on another text, by its name.
         notes: Markdown that no run can tell, behind what is said of the aim.
+        sizes: runs that differ in the number of calibration samples.
     """
     seeds = max(len(one.ln_perplexity) for one in found)
     lines = [
@@ -109,6 +123,8 @@ def page(
     ]
     for model in dict.fromkeys(one.model for one in found):
         lines += ["", f"## {model}", "", *_table([one for one in found if one.model == model])]
+    if sizes:
+        lines += ["", *calibration_size(sizes)]
     if times:
         lines += ["", *_costs(times)]
     return "\n".join(lines) + "\n"
@@ -144,10 +160,10 @@ def _judged(found: Sequence[Verdict]) -> list[str]:
     ]
     for one in found:
         bar = one.ln_perplexity_bar
-        cells = [_spread(one.own.ln_perplexity, 4), f"{_spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
+        cells = [spread(one.own.ln_perplexity, 4), f"{spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
         if one.accuracy_bar is not None:
             bar = one.accuracy_bar
-            cells += [_spread(one.own.accuracy, 2), f"{_spread(bar.accuracy, 2)} (`{bar.method}`)"]
+            cells += [spread(one.own.accuracy, 2), f"{spread(bar.accuracy, 2)} (`{bar.method}`)"]
         else:
             cells += ["", ""]
         lines.append(
@@ -171,16 +187,16 @@ def _table(own: Sequence[Standing]) -> list[str]:
         "ratio": lambda o: f"{o.ratio:.0%}",
         "method": lambda o: f"`{o.method}`",
         "removed": lambda o: f"{o.achieved:.1%}",
-        "ln perplexity lost": lambda o: _spread(o.ln_perplexity, 4),
-        "accuracy lost": lambda o: _spread(o.accuracy, 2),
-        "decoding speed": lambda o: f"{_spread(o.speed, 2)}x" if o.speed else "",
+        "ln perplexity lost": lambda o: spread(o.ln_perplexity, 4),
+        "accuracy lost": lambda o: spread(o.accuracy, 2),
+        "decoding speed": lambda o: f"{spread(o.speed, 2)}x" if o.speed else "",
     }
     ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
     kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
     return [
         f"| {' | '.join(kept)} |",
         f"|{'---|' * len(kept)}",
-        *(f"| {' | '.join(said(one) for said in kept.values())} |" for one in ordered),
+        *(f"| {' | '.join(said(one) or 'not measured' for said in kept.values())} |" for one in ordered),
     ]
 
 
@@ -199,13 +215,6 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
     ]
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    middle = f"{mean(values):.{digits}f}"
-    return f"{middle} ± {stdev(values):.{digits}f}" if len(values) > 1 else middle
-
-
 def write_arena(
     runs: Sequence[Path],
     out: Path,
@@ -214,6 +223,7 @@ def write_arena(
     times: Path | None = None,
     rivals: Sequence[Path] = (),
     notes: Path | None = None,
+    sizes: Sequence[Path] = (),
 ) -> None:
     """Write the page, and its figure beside it.
 
@@ -224,6 +234,7 @@ def write_arena(
         times: what `timing/methods_cost.py` wrote.
         rivals: runs in which the rivals were calibrated on another text.
         notes: a Markdown file whose text goes into the page.
+        sizes: runs that differ in the number of calibration samples.
 
     Raises:
         InvalidRequest: a folder holds no finished run, or figures are missing.
@@ -236,10 +247,11 @@ def write_arena(
     others = {run.config.calibration.corpus: standings(run.measurements) for run in map(load_run, rivals)}
     costs = read_times(times) if times else None
     given = {"--times": times, "--notes": notes, "--out": out}
-    options = {"--rivals": rivals, **{name: [path] for name, path in given.items() if path}}
+    options = {"--rivals": rivals, "--sizes": sizes, **{name: [path] for name, path in given.items() if path}}
     said = "".join(f" {name} {' '.join(map(str, paths))}" for name, paths in options.items() if paths)
     command = f"python -m prunelab.report.arena {' '.join(map(str, runs))}{said}"
-    write_text(out, page(found, method, benchmarks, command, out, costs, others, _read(notes)))
+    compared = [load_run(folder) for folder in sizes]
+    write_text(out, page(found, method, benchmarks, command, out, costs, others, _read(notes), compared))
     with written_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
         draw(frontier(found, method)).savefig(aside, format="svg", metadata={"Date": None})
 
@@ -258,11 +270,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/arena.md"))
     parser.add_argument("--method", default="auto", help="the one that was fixed beforehand")
     parser.add_argument("--rivals", nargs="*", type=Path, default=[], help="runs on other calibration text")
+    parser.add_argument("--sizes", nargs="*", type=Path, default=[], help="runs on other numbers of samples")
     parser.add_argument("--notes", type=Path, help="a Markdown file whose text goes into the page")
     parser.add_argument("--times", type=Path, help="what timing/methods_cost.py --out wrote")
     given = parser.parse_args()
     try:
-        write_arena(given.runs, given.out, given.method, times=given.times, rivals=given.rivals, notes=given.notes)
+        write_arena(
+            given.runs,
+            given.out,
+            given.method,
+            times=given.times,
+            rivals=given.rivals,
+            notes=given.notes,
+            sizes=given.sizes,
+        )
     except PrunelabError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from prunelab.errors import InvalidRequest
 from prunelab.measurement import Measurement
@@ -44,6 +44,14 @@ class Standing:
 
 Lost = Callable[[Standing], Sequence[float]]
 """One of a cut's losses, a seed each."""
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and sample deviation in words; nothing where there are no values."""
+    if not values:
+        return ""
+    middle = f"{mean(values):.{digits}f}"
+    return f"{middle} ± {stdev(values):.{digits}f}" if len(values) > 1 else middle
 
 
 @dataclass(frozen=True)
