@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import VARIANTS, Tiny, tiny_calibration
+from conftest import VARIANTS, Ran, Tiny, tiny_calibration
 from safetensors.torch import load_file
 from small_study import figures, run, small_study
 from test_compensation import narrowed
@@ -234,3 +234,18 @@ def test_cells_of_a_study_share_them(
     assert passes == [True, True, False]
     assert figures(again) == figures(held) == figures(apart)
     assert len(list((tmp_path / "held" / "statistics").iterdir())) == 1
+
+
+def test_the_command_says_how_they_are_come_by(
+    tiny_checkpoint: Callable[[str], Path], corpus: Path, tmp_path: Path, command: Callable[..., Ran]
+) -> None:
+    given = ("prune", tiny_checkpoint("llama"), "--calibration", corpus, "--samples", 4, "--sequence-length", 64)
+    made = tmp_path / "made"
+    ran = command(*given, "--method", "flap", "--compensation", "least_squares", "--out", made)
+    assert "are collected in the same pass, and held" in ran.out, ran
+    ran = command(*given, "--method", "flap", "--out", tmp_path / "plain")
+    assert "second moments" not in ran.out, ran
+    ran = command(*given, "--plan", made / "pruning_plan.json", "--out", tmp_path / "again")
+    assert "in a pass of their own, as the statistics are kept" in ran.out, ran
+    one, other = (load_file(folder / "model.safetensors") for folder in (made, tmp_path / "again"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
