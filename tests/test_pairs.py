@@ -10,16 +10,22 @@ from typing import Any
 import pytest
 import torch
 from conftest import Ran, Tiny
+from safetensors.torch import load_file
 from seeing import IMAGE_TOKEN, stripes
+from test_seeing import like_8b
+from test_streaming import assert_equal
 
 from prunelab.calibration import calibrate, draw_pairs, is_pairs
 from prunelab.calibration.corpus import CalibrationSet
+from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.cli.prune import _calibration_of
 from prunelab.errors import DataError
+from prunelab.loading import load_model
 from prunelab.losses import mean_divergence, mean_loss
 from prunelab.methods import methods
 from prunelab.plan import PruningPlan
 from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.streamed import open_streamed
 from prunelab.surgery import cut
 from prunelab.trunk import GONE, WHOLE, SharedTrunk
 from prunelab.vision.dialogue import model_inputs, prompt_text
@@ -135,3 +141,51 @@ def test_a_plan_made_on_textvqa_is_applied_with_textvqa(tiny: TinyOf, vision_hub
     )
     options = _calibration_of(plan, "wikitext2")
     assert (options.corpus, options.samples) == ("textvqa", 2)
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "in tiles"])
+def test_streamed_with_images_is_the_one_pass_to_the_bit(name: str, tiny: TinyOf, tmp_path: Path) -> None:
+    t = like_8b() if name == "in tiles" else tiny(name)
+    t.model.model.save_pretrained(tmp_path / "m")
+    t.model.processor.save_pretrained(tmp_path / "m")
+    for dtype in ("float32", "bfloat16"):
+        whole, streamed = load_model(str(tmp_path / "m"), dtype=dtype), open_streamed(str(tmp_path / "m"), dtype=dtype)
+        pairs = draw_pairs(str(write_pairs(tmp_path)), whole.processor, samples=3, held_out=1, sequence_length=512)
+        for in_memory in (True, False):
+            tokens = 2 * pairs.sequence_length
+            found = calibrate_streaming(
+                streamed.decoder, pairs, tmp_path / "w", "k", in_memory=in_memory, tokens_a_batch=tokens
+            )
+            assert_equal(found, calibrate(whole.decoder, pairs, tokens_a_batch=tokens))
+        blind = CalibrationSet(pairs.token_ids, pairs.attention_mask)
+        assert not torch.equal(found.cosine_sum, calibrate(whole.decoder, blind, tokens_a_batch=tokens).cosine_sum)
+    assert all(parameter.is_meta for parameter in streamed.model.parameters()), "nothing stays behind"
+
+
+def test_a_model_that_sees_is_pruned_on_images_block_by_block(
+    tiny_checkpoint: Callable[[str], Path], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = write_pairs(tmp_path, 20)
+    monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
+    options = ("--calibration", pairs, "--samples", 4, "--sequence-length", 192, "--device", "cpu", "--ratio", 0.3)
+
+    def prune(method: str, out: Path, *others: object) -> Ran:
+        return command(
+            "prune", tiny_checkpoint("idefics3"), "--method", method, "--out", out, *options, *others,
+            "--statistics", out.with_suffix(".statistics"),
+        )  # fmt: skip
+
+    for method in ("flap", "shortgpt+least_squares"):
+        whole, streamed = tmp_path / f"{method}-whole", tmp_path / f"{method}-streamed"
+        assert prune(method, whole).code == 0
+        with monkeypatch.context() as patched:
+            patched.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+            ran = prune(method, streamed, "--memory", "8GB")
+            assert (ran.code, "block by block" in ran.out) == (0, True), ran
+        one, other = (load_file(folder / "model.safetensors") for folder in (whole, streamed))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[tensor], other[tensor]) for tensor in one)
+    with monkeypatch.context() as patched:
+        patched.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+        ran = prune("flap", tmp_path / "small", "--memory", "1KB")
+    assert (ran.code, "does not hold one block and one sample: give --memory" in ran.err) == (2, True), ran

@@ -25,7 +25,7 @@ from prunelab.checkpoint.writing import Announced, Moved, write_tensors
 from prunelab.errors import CheckpointError, InvalidRequest, NonFiniteValue
 from prunelab.families import BlockShape
 from prunelab.loading import load_model
-from prunelab.memory import parse_memory, plan_streaming
+from prunelab.memory import Eyes, parse_memory, plan_streaming
 from prunelab.methods import methods
 from prunelab.prune import PruningOptions, calibrated, make_pruning_plan, pruned_model
 from prunelab.streamed import StreamedModel, open_model, open_streamed
@@ -296,6 +296,9 @@ def test_hidden_states_leave_memory_before_batches_become_smaller() -> None:
     least = next(budget / 100 for budget in range(400, 0, -1) if plan(budget / 100)[0] is False)
     assert plan(least) == (False, 4096)
     assert plan(1.8) == (False, 512)
+    eyes = Eyes(weights=int(2e9), a_sample=int(1e9))  # of the eight samples of a batch that is not made smaller
+    assert plan_streaming(**LLAMA_3_8B, budget=int(11e9), already=0, eyes=eyes).tokens_a_batch == 4096
+    assert plan_streaming(**LLAMA_3_8B, budget=int(9e9), already=0, eyes=eyes).tokens_a_batch == 512
     with pytest.raises(InvalidRequest, match=r"does not hold one block and one sample: give --memory 1\.\d+GB or more"):
         plan(1)
 

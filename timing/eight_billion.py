@@ -33,7 +33,8 @@ from prunelab.cli.terminal import quieten
 from prunelab.files import write_text
 from prunelab.memory import held
 from prunelab.prune import calibrated, make_pruning_plan
-from prunelab.streamed import StreamedDecoder, StreamedModel, open_streamed
+from prunelab.streamed import StreamedModel, open_streamed
+from prunelab.streamed_decoder import StreamedDecoder
 
 CPU = torch.device("cpu")
 BARE_SAMPLES, BARE_EVERY = 8, 4

@@ -68,6 +68,19 @@ def moments_bytes(shapes: Sequence[BlockShape]) -> int:
 
 
 @dataclass(frozen=True)
+class Eyes:
+    """What a model that sees has in memory before its blocks run.
+
+    Attributes:
+        weights: bytes of vision encoder, connector and embedding together.
+        a_sample: bytes that the encoder makes of one sample's images.
+    """
+
+    weights: int
+    a_sample: int
+
+
+@dataclass(frozen=True)
 class StreamingPlan:
     """How to calibrate block by block.
 
@@ -92,6 +105,7 @@ def plan_streaming(
     tokens_a_batch: int,
     budget: int,
     already: int,
+    eyes: Eyes | None = None,
 ) -> StreamingPlan:
     """The fastest way that keeps to a budget.
 
@@ -107,13 +121,14 @@ def plan_streaming(
         tokens_a_batch: the usual ones.
         budget: bytes.
         already: bytes of them that the process holds before it begins.
+        eyes: of samples with images, what they take; None for text.
 
     Raises:
         InvalidRequest: not even one sample at a time fits.
     """
     block = max(shape.cost for shape in shapes) * itemsize
     hidden = shapes[0].hidden
-    embedding = vocabulary * hidden * itemsize
+    eyes = eyes or Eyes(vocabulary * hidden * itemsize, 0)
     states = samples * sequence_length * hidden * itemsize
     widest = max(max(shape.channels, shape.units("query") * shape.rows("query"), hidden) for shape in shapes)
     # What a block makes of a token: about eight states, three intermediates; three of the widest in float32 for sums.
@@ -121,7 +136,8 @@ def plan_streaming(
     least = sequence_length
     usual = max(tokens_a_batch // sequence_length, 1) * sequence_length
     for in_memory, batch in ((True, usual), (False, usual), (False, least)):
-        need = already + max(block + batch * a_token, embedding) + states * in_memory
+        ahead = eyes.weights + batch // sequence_length * eyes.a_sample
+        need = already + max(block + batch * a_token, ahead) + states * in_memory
         if need <= budget:
             return StreamingPlan(in_memory, batch, need)
     raise InvalidRequest(

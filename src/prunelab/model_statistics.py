@@ -23,7 +23,7 @@ from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.errors import DataError
 from prunelab.fingerprint import content_hash
 from prunelab.loading import LanguageModel
-from prunelab.memory import MOMENTS_SHARE, free_memory, held, in_words, moments_bytes, plan_streaming
+from prunelab.memory import MOMENTS_SHARE, Eyes, free_memory, held, in_words, moments_bytes, plan_streaming
 from prunelab.streamed import StreamedModel
 
 Progress = Callable[[int], None]
@@ -162,6 +162,7 @@ def _calibrate_streamed(
         tokens_a_batch=TOKENS_A_BATCH,
         budget=memory or already + free_memory(model.device),
         already=already,
+        eyes=_eyes(model, calibration),
     )
     return calibrate_streaming(
         model.decoder,
@@ -173,3 +174,18 @@ def _calibrate_streamed(
         progress=progress,
         note=note,
     )
+
+
+def _eyes(model: StreamedModel, calibration: CalibrationSet) -> Eyes | None:
+    """What seeing takes, by the first samples' images; None for text."""
+    if calibration.pairs is None:
+        return None
+    few = max(1, min(TOKENS_A_BATCH // calibration.sequence_length, len(calibration.token_ids)))
+    pixels = calibration.pairs.of(0, few)["pixel_values"]
+    vision, itemsize = model.model.config.vision_config, model.model.dtype.itemsize
+    patches = pixels[..., 0, :, :].numel() / few / vision.patch_size**2
+    # As a block's: about eight states of a patch and three intermediates; and the pixels twice.
+    a_patch = itemsize * (8 * vision.hidden_size + 3 * vision.intermediate_size)
+    tensors = model.model.state_dict()
+    weights = sum(tensors[name].numel() for name in model.decoder.ahead) * itemsize
+    return Eyes(weights, int(patches * a_patch + 2 * pixels.numel() / few * pixels.element_size()))

@@ -4,8 +4,7 @@ and single weights works as on a loaded one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +14,13 @@ import torch
 import xxhash
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import local_torch_dtype
 
 from prunelab.checkpoint.tensors import TensorFiles
-from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
-from prunelab.families import Decoder, ModelFamily
-from prunelab.families.decoder import ROWS_AT_ONCE
+from prunelab.errors import InvalidRequest, UnsupportedModel
+from prunelab.families import ModelFamily
 from prunelab.fingerprint import config_hash, tensor_bytes
 from prunelab.loading import (
     LanguageModel,
@@ -37,125 +34,10 @@ from prunelab.loading import (
     supported,
 )
 from prunelab.memory import free_memory, is_too_large
+from prunelab.streamed_decoder import StreamedDecoder
 
 # What a checkpoint's folder needs besides its weights' shards.
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-
-
-class StreamedDecoder(Decoder):
-    """A decoder without values, and the files that its values are read from.
-
-    Args:
-        model: on the meta device, but for its buffers.
-        family: how to find things in it.
-        files: the checkpoint.
-        device: where blocks are run.
-    """
-
-    def __init__(self, model: PreTrainedModel, family: ModelFamily, files: TensorFiles, device: torch.device) -> None:
-        super().__init__(model, family)
-        self.files = files
-        self.device = device
-
-    @cached_property
-    def sources(self) -> dict[str, str]:
-        """The name in the files of every tensor of the model; tied ones share one."""
-        state = self.model.state_dict(keep_vars=True)
-        stored: dict[int, str] = {}
-        for name, tensor in state.items():
-            if name in self.files.tensors:
-                stored.setdefault(id(tensor), name)
-        lost = [name for name, tensor in state.items() if id(tensor) not in stored]
-        if lost:
-            raise CheckpointError(
-                f"{self.files.folder} does not hold {lost[0]}, which {type(self.model).__name__} needs: fetch it again"
-            )
-        wrong = [
-            name
-            for name, tensor in state.items()
-            if self.files.tensors[stored[id(tensor)]].shape != tuple(tensor.shape)
-        ]
-        if wrong:
-            raise CheckpointError(
-                f"{self.files.folder}: {wrong[0]} has another shape than config.json says: fetch it again"
-            )
-        return {name: stored[id(tensor)] for name, tensor in state.items()}
-
-    def tensor(self, name: str) -> Tensor:
-        """A tensor of the model in its number format, on the CPU."""
-        return self.files.tensors[self.sources[name]].read().to(self.model.dtype)
-
-    def device_of(self, block: int) -> torch.device:
-        """Where every block is run."""
-        return self.device
-
-    def weight(self, block: int, path: str) -> Tensor:
-        """A projection's weight, shape `(rows, columns)`, read anew each time."""
-        return self.tensor(f"{self.prefix}{block}.{path}.weight").to(self.device)
-
-    def weight_rows(self, block: int, path: str) -> Iterator[Tensor]:
-        """A projection's weight, some rows after the other, on the CPU: each is good until the next is asked for."""
-        stored = self.files.tensors[self.sources[f"{self.prefix}{block}.{path}.weight"]]
-        for rows in stored.parts(ROWS_AT_ONCE):
-            yield rows.to(self.model.dtype)
-
-    def bias(self, block: int, path: str) -> Tensor | None:
-        """A projection's bias, shape `(rows,)`, read anew each time; None where it has none."""
-        if super().bias(block, path) is None:
-            return None
-        return self.tensor(f"{self.prefix}{block}.{path}.bias").to(self.device)
-
-    def block_state(self, block: int) -> dict[str, Tensor]:
-        """A block's parameters by their names within the block, read anew each time."""
-        names = self.blocks[block].state_dict()
-        return {name: self.tensor(f"{self.prefix}{block}.{name}").to(self.device) for name in names}
-
-    @contextmanager
-    def loaded(self, block: int) -> Iterator[nn.Module]:
-        """A block with its values, for as long as the `with` lasts."""
-        module = self.blocks[block]
-        empty = module.state_dict(keep_vars=True)
-        module.load_state_dict(self.block_state(block), strict=True, assign=True)
-        try:
-            yield module
-        finally:
-            module.load_state_dict(empty, strict=True, assign=True)
-
-    def entered(
-        self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
-    ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """The same, sample by sample through the embedding alone."""
-        states = torch.cat(list(self.embed(token_ids)))
-        return states, self.given(states, mask)
-
-    def given(self, states: Tensor, mask: Tensor | None = None) -> list[dict[str, Any]]:
-        """What the stock code gives each block beside hidden states: masks, positions, rotary angles.
-
-        Args:
-            states: hidden states of the shape that the blocks will get, `(samples, tokens, hidden)`.
-            mask: true where a token counts, `(samples, tokens)`.
-        """
-        norm = self.body.norm
-        # It has no values, and what it would make of the states is not wanted.
-        self.body.norm = nn.Identity()
-        try:
-            with self._recorded() as recorders:
-                self.body(inputs_embeds=states, attention_mask=mask, use_cache=False)
-        finally:
-            self.body.norm = norm
-        return [recorder.given for recorder in recorders]
-
-    def embed(self, token_ids: Tensor) -> Iterator[Tensor]:
-        """What the first block is given, one sample `(1, tokens, hidden)` after the other."""
-        embedding = self.model.get_input_embeddings()
-        empty = embedding.weight
-        name = next(n for n, p in self.model.named_parameters() if p is empty)
-        embedding.weight = nn.Parameter(self.tensor(name).to(self.device), requires_grad=False)
-        try:
-            for row in token_ids:
-                yield embedding(row[None].to(self.device))
-        finally:
-            embedding.weight = empty
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch import Tensor
 from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
-from prunelab.errors import DataError, InvalidRequest
+from prunelab.errors import DataError
 from prunelab.files import named_when_it_fails, require_space, write_text
 from prunelab.fingerprint import tensor_bytes
 from prunelab.lock import locked
-from prunelab.streamed import StreamedDecoder
+from prunelab.streamed_decoder import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
 
@@ -131,13 +131,8 @@ def calibrate_streaming(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
         DiskFull: no room for the hidden states, found before anything is computed where possible.
-        InvalidRequest: samples are images with text, or another process is at the same calibration.
+        InvalidRequest: another process is at the same calibration.
     """
-    if calibration.pairs is not None:
-        raise InvalidRequest(
-            f"{calibration.corpus} holds images, and a model that is streamed is calibrated on text: give one, "
-            "or load the model whole"
-        )
     samples, tokens = calibration.token_ids.shape
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)
@@ -148,8 +143,10 @@ def calibrate_streaming(
             (folder / STATE).unlink(missing_ok=True)  # what it says is no longer true once hidden states are written
             require_space(folder, 2 * samples * states.sample_bytes)
             states.begin()
-            for index, row in enumerate(decoder.embed(calibration.token_ids)):
-                states.write(index, row)
+            start = 0
+            for entered in _entered(decoder, calibration, _samples_a_batch(calibration, tokens_a_batch)):
+                states.write(start, entered)
+                start += len(entered)
             states.turn()
             found = Collector(decoder).statistics(calibration)
         elif note is not None:
@@ -169,6 +166,23 @@ def calibrate_streaming(
     return found
 
 
+def _samples_a_batch(calibration: CalibrationSet, tokens_a_batch: int) -> int:
+    return max(1, tokens_a_batch // calibration.sequence_length)
+
+
+def _entered(decoder: StreamedDecoder, calibration: CalibrationSet, step: int) -> Iterator[Tensor]:
+    """What the first block is given, some samples after the other; those of images in batches as in the one pass."""
+    if calibration.pairs is None:
+        yield from decoder.embed(calibration.token_ids)
+        return
+    with decoder.seeing():
+        for start in range(0, len(calibration.token_ids), step):
+            stop = start + step
+            ids, mask = calibration.token_ids[start:stop].to(decoder.device), calibration.mask_of(start, stop)
+            mask = None if mask is None else mask.to(decoder.device)
+            yield decoder.entered(ids, mask, calibration.pairs.of(start, stop))[0]
+
+
 def _run_block(
     decoder: StreamedDecoder,
     calibration: CalibrationSet,
@@ -179,7 +193,7 @@ def _run_block(
 ) -> Iterator[int]:
     """Send every sample through a block; yields how many are through."""
     samples = states.shape[0]
-    step = max(1, tokens_a_batch // calibration.sequence_length)
+    step = _samples_a_batch(calibration, tokens_a_batch)
     with decoder.loaded(block) as module, collector.attached([block]):
         for start in range(0, samples, step):
             stop = min(start + step, samples)

@@ -23,7 +23,8 @@ from prunelab.files import require_space, written_folder
 from prunelab.loading import LanguageModel
 from prunelab.plan import PruningPlan
 from prunelab.repair import Repair
-from prunelab.streamed import StreamedDecoder, StreamedModel, empty_model
+from prunelab.streamed import StreamedModel, empty_model
+from prunelab.streamed_decoder import StreamedDecoder
 from prunelab.surgery import Remaining, form_of, new_biases, remaining
 
 
