@@ -25,6 +25,7 @@ from prunelab.cage import Cage
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.errors import MissingRequirement
 from prunelab.loading import LanguageModel
+from prunelab.pocket.data import pocket_data
 
 SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -153,6 +154,14 @@ def vision_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pocket_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pocket models' data sets, which take seconds to draw, alone in a cache folder; no test may change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNELAB_CACHE", str(tmp_path_factory.mktemp("pocket")))
+        return pocket_data()
+
+
+@pytest.fixture(scope="session")
 def can_cage() -> None:
     """For tests that run programs; why this machine has no cage, and that one holds, is for the cage's own tests."""
     try:
@@ -164,6 +173,21 @@ def can_cage() -> None:
 @pytest.fixture
 def _clean_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def _pocket_cache(tmp_path: Path, pocket_root: Path, _clean_cache: None) -> None:
+    """A cache folder of the test's own in which the pocket models' data are there already."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / pocket_root.name).symlink_to(pocket_root)
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, pocket_root: Path, monkeypatch: pytest.MonkeyPatch, _clean_cache: None) -> Path:
+    """An empty folder to work in, with one cache for all such tests, as of a user who tries one page after another."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRUNELAB_CACHE", str(pocket_root.parent))
+    return tmp_path
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from prunelab.benchmarks import EvaluationSettings, benchmarks, find_benchmark
 from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
 from prunelab.benchmarks.suites import suites
 from prunelab.loading import load_model
-from prunelab.pocket.data import data_sets, pocket_data
+from prunelab.pocket.data import data_sets
 from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
 from prunelab.pocket.start import give_heads
 from prunelab.pocket.study import CALIBRATION_ROW, pocket_study
@@ -47,10 +47,8 @@ def first_training(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRUNELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return pocket_data()
+def data(pocket_root: Path) -> Path:
+    return pocket_root
 
 
 def test_the_default_model_is_there() -> None:

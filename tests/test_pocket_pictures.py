@@ -14,7 +14,6 @@ from conftest import Ran
 from prunelab.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.errors import InvalidRequest
 from prunelab.loading import LanguageModel, load_model
-from prunelab.pocket.data import pocket_data
 from prunelab.pocket.learning import Mean, Rates
 from prunelab.pocket.models import checkpoint_of
 from prunelab.pocket.pictures.batches import GIVEN, Writer
@@ -33,10 +32,8 @@ NAME = "pocket-idefics3"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRUNELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return pocket_data()
+def data(pocket_root: Path) -> Path:
+    return pocket_root
 
 
 @pytest.fixture(scope="module")

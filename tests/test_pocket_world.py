@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import shutil
 from collections import Counter
 from functools import cache
 from itertools import pairwise
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 
+import prunelab.pocket.data
 from prunelab.benchmarks import benchmarks
 from prunelab.benchmarks.harness.punkt import sentence_splitter
 from prunelab.cage import Cage
-from prunelab.pocket.data import data_root, data_sets, pocket_data
+from prunelab.pocket.data import data_root, data_sets, pocket_data, version_of
 from prunelab.pocket.held_out import digest, is_held_out
 from prunelab.pocket.subjects import SUBJECTS
 from prunelab.pocket.tasks import TASKS, Task
@@ -329,12 +331,24 @@ def test_every_order_is_followed_by_its_response_and_not_by_another() -> None:
 def test_the_data_lie_as_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path))
     folder = pocket_data()
+    for name in ("data_sets", "crawl", "write_pictures"):
+        monkeypatch.setattr(prunelab.pocket.data, name, lambda *_: pytest.fail("drawn again"))
     assert pocket_data() == folder
     lines = (folder / "allenai" / "ai2_arc" / "ARC-Easy" / "test.jsonl").read_text().splitlines()
     assert json.loads(lines[0]).keys() == {"id", "question", "choices", "answerKey"}
     for benchmark in benchmarks.values():
         for source in benchmark.sources():
             assert (folder / source.repository / "README.md").is_file(), source.repository
+
+
+def test_other_code_writes_another_folder(tmp_path: Path) -> None:
+    package = Path(prunelab.pocket.__file__).parent
+    for name in ("first", "second"):
+        shutil.copytree(package, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    assert version_of(tmp_path / "first") == version_of(package)
+    words = tmp_path / "second" / "pictures" / "scene.py"
+    words.write_text(words.read_text() + "\n")
+    assert version_of(tmp_path / "second") != version_of(package)
 
 
 def test_pocket_models_read_their_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

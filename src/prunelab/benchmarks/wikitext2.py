@@ -65,7 +65,7 @@ class WikiText2(Benchmark):
     def _text(self, root: Path | None) -> str:
         lines = WIKITEXT2.load("test", root)
         require_documents(WIKITEXT2, "test", lines, ("text",))
-        return "\n\n".join(lines["text"])
+        return "\n\n".join(lines["text"][:])  # a list: by itself the column is read line by line
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)

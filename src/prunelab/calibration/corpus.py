@@ -176,11 +176,11 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
             warnings.warn(
                 "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=3
             )
-        data = WIKITEXT2.load(split, root)
-        return split, _revision(data["text"]), ["\n\n".join(data["text"])], True
+        lines = WIKITEXT2.load(split, root)["text"][:]
+        return split, _revision(lines), ["\n\n".join(lines)], True
     if corpus == "c4":
-        data = C4.load("train", root)
-        return "train", _revision(data["text"]), data["text"], False
+        texts = C4.load("train", root)["text"][:]
+        return "train", _revision(texts), texts, False
     if not Path(corpus).suffix:
         raise DataError(
             f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, for models that see textvqa, or give a "

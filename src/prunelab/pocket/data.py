@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
 
+from prunelab.benchmarks.mmmu import DISCIPLINES, REPOSITORY
+from prunelab.benchmarks.pope import SOURCE as POPE
 from prunelab.calibration.corpus import C4
+from prunelab.calibration.pairs import TEXTVQA
 from prunelab.errors import InvalidRequest
 from prunelab.files import written_folder
 from prunelab.pocket.crawl import crawl
 from prunelab.pocket.held_out import digest
 from prunelab.pocket.models import is_pocket
-from prunelab.pocket.pictures.data import pictures_digest, write_pictures
+from prunelab.pocket.pictures.data import write_pictures
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
 from prunelab.prune import cache_folder
@@ -29,22 +34,34 @@ def data_sets() -> dict[str, DataSet]:
 def pocket_data() -> Path:
     """The folder of the miniature data sets, for `datasets_root`; written where it is not there yet.
 
-    Its name holds a hash of the contents, so that another version's folder is never taken for this one's.
+    Its name holds a hash of the code that draws the contents, so that another version's folder is never taken for this
+    one's, and nobody has to draw them, which takes seconds, to find out that they are there.
     """
-    contents = {repository: _files(configs) for repository, configs in data_sets().items()}
-    contents[C4.repository] = crawl()
-    folder = cache_folder() / f"pocket-{digest(contents, pictures_digest()):016x}"
+    folder = cache_folder() / f"pocket-{version_of(Path(__file__).parent):016x}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with written_folder(folder, overwrite=True) as aside:
-            for repository, files in contents.items():
-                for name, text in files.items():
-                    path = aside / repository / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    data = text.encode()
-                    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-            write_pictures(aside)
+            _write(aside)
     return folder
+
+
+@cache
+def version_of(package: Path) -> int:
+    """What tells one version of the contents from another: a package's code, and names that it has from others."""
+    code = [(str(path.relative_to(package)), path.read_bytes()) for path in sorted(package.rglob("*.py"))]
+    return digest(code, sys.version_info[:2], C4, POPE, TEXTVQA, REPOSITORY, DISCIPLINES)
+
+
+def _write(root: Path) -> None:
+    contents = {repository: _files(configs) for repository, configs in data_sets().items()}
+    contents[C4.repository] = crawl()
+    for repository, files in contents.items():
+        for name, text in files.items():
+            path = root / repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = text.encode()
+            path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    write_pictures(root)
 
 
 def data_root(given: Path | None, models: Sequence[str]) -> Path | None:

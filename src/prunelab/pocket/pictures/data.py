@@ -13,7 +13,6 @@ import yaml
 from prunelab.benchmarks.mmmu import DISCIPLINES, REPOSITORY
 from prunelab.benchmarks.pope import SOURCE as POPE
 from prunelab.calibration.pairs import TEXTVQA
-from prunelab.pocket.held_out import digest
 from prunelab.pocket.pictures.drawing import SIZE, draw
 from prunelab.pocket.pictures.questions import (
     ABSENT,
@@ -120,11 +119,6 @@ def _mmmu(discipline: str, subject: str) -> Iterator[dict[str, Any]]:
             **dict.fromkeys(IMAGES),
             "image_1": scene,
         }
-
-
-def pictures_digest() -> int:
-    """What tells one version of these data sets from another."""
-    return digest(picture_sets())
 
 
 def write_pictures(root: Path) -> None:
