@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 from seeing import stripes
 
 from prunelab.config import study_config
 from prunelab.report.grid import Study
-from prunelab.report.parts import Pair, Sheet
+from prunelab.report.parts import Pair, Prose, Sheet
 from prunelab.report.pictures import with_pictures
 from prunelab.report.sections import tables
 from prunelab.results import Measurement
@@ -49,6 +50,18 @@ def test_the_papers_figures_stand_beside_cuts_of_the_same_kind(tmp_path: Path) -
         "flap 20%": ("50.00 ± 2", "37.20"),
         "hybrid 10%": ("50.00 ± 2", "–"),
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "benchmark", "said"),
+    [("Idefics3-8B", "pope", True), ("Idefics3-8B", "mmmu", False), ("small", "pope", False)],
+)
+def test_what_the_papers_figure_of_pope_may_be_is_said_beside_it(
+    model: str, benchmark: str, said: bool, tmp_path: Path
+) -> None:
+    section = tables.section(study(model, benchmark, tmp_path))
+    assert section is not None
+    assert any("POPE is accuracy" in part.text for part in section.parts if isinstance(part, Prose)) is said
 
 
 def test_another_model_stands_alone(tmp_path: Path) -> None:

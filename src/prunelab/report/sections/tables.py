@@ -15,6 +15,10 @@ TITLES = {
 }
 SINGLE: tuple[Table, ...] = ("ifeval", "throughput")
 VISION: tuple[Table, ...] = ("pope", "textvqa", "mmmu")
+POPE = (
+    "Our figure of POPE is accuracy (F1 is in results.csv). The paper measures POPE by both and does not say which of "
+    "them its Table 3 holds."
+)
 
 
 def section(study: Study) -> Section | None:
@@ -26,7 +30,8 @@ def section(study: Study) -> Section | None:
             parts += [_sheet(study, table, column), *_note(study, table)]
     seen = {table: column for table in VISION if (column := _column(study, table)) is not None}
     if seen:
-        parts += [_vision(study, seen), *_note(study, next(iter(seen)))]
+        note = _note(study, next(iter(seen)))
+        parts += [_vision(study, seen), *note, *([Prose(POPE)] if note and "pope" in seen else [])]
     lead = "The paper's own values stand beside ours where the model is one of the paper's."
     return Section("tables", "The paper's tables", lead, tuple(parts), "Tables") if parts else None
 
