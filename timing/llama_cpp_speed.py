@@ -1,7 +1,11 @@
-"""Size and speed in llama.cpp of a model whole, without a fifth of its blocks, and without a fifth of its widths."""
+"""Size and speed in llama.cpp of a model whole, without a fifth of its blocks, and without a fifth of its widths.
+
+`--keep FILE` writes the figures down.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import tempfile
 from collections.abc import Callable
@@ -10,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from common import random_llama, ratio
+from common import keep, random_llama, ratio
 
 from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.export.gguf import NumberFormat, export_gguf
@@ -41,6 +45,9 @@ def generator(path: Path) -> Callable[[], object]:
 
 def main() -> None:
     """Print the ratios to the whole model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", type=Path, help="a JSON file for the figures")
+    given = parser.parse_args()
     transformers.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     whole = LanguageModel("random", random_llama(blocks=10), load_model("pocket-llama", device="cpu").tokenizer)
@@ -50,6 +57,7 @@ def main() -> None:
     plans = {what: make_pruning_plan(whole, *cut, statistics=statistics) for what, cut in cuts.items()}
     models = {"whole": whole, **{what: pruned_model(whole, plan, statistics) for what, plan in plans.items()}}
     formats: tuple[NumberFormat, ...] = ("f16", "q8_0")
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number_format in formats:
             paths = {what: Path(folder) / f"{what}-{number_format}.gguf" for what in models}
@@ -57,11 +65,18 @@ def main() -> None:
             run = {what: generator(path) for what, path in paths.items()}
             for what, plan in plans.items():
                 times, spread = ratio(run[what], run["whole"])
+                name = f"{number_format}, {what} {plan.achieved_ratio:.1%}"
+                found[name] = {
+                    "size": sizes[what] / sizes["whole"],
+                    "tokens per second": 1 / times,
+                    "spread of tokens per second": spread / times**2,
+                }
+                size, speed, apart = found[name].values()
                 print(
-                    f"{number_format}, {what} {plan.achieved_ratio:.1%}: size {sizes[what] / sizes['whole']:.3f}, "
-                    f"tokens per second {1 / times:.3f} (± {spread / times**2:.3f}) of the whole model's",
+                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) of the whole model's",
                     flush=True,
                 )
+    keep(given.keep, found)
 
 
 if __name__ == "__main__":
