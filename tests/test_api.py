@@ -6,8 +6,9 @@ import inspect
 import logging
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import assert_type
+from typing import assert_type, cast
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import transformers
 
 import prunelab
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
+from prunelab.export.gguf import Exported
 from prunelab.loading import LanguageModel
 from prunelab.measurement import Measurement
 from prunelab.outcomes import Pruned, Report, Scores
@@ -23,7 +25,7 @@ from prunelab.run import Run
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(_clean_cache: None) -> None:
+def _own_cache(_pocket_cache: None) -> None:
     """Statistics go where they go."""
 
 
@@ -41,6 +43,22 @@ def test_the_names_are_frozen() -> None:
         "report": ["run"],
         "study": ["models", "fields"],
     }  # fmt: skip
+
+
+def test_what_their_objects_offer_is_frozen() -> None:
+    offered = {
+        kind: {f.name for f in fields(kind)} | set(vars(kind)) for kind in (Pruned, Scores, Report, Run, Exported)
+    }
+    assert {kind.__name__: {name for name in names if name[0] != "_"} for kind, names in offered.items()} == {
+        "Pruned": {"model", "plan", "call", "save", "to_gguf"},
+        "Scores": {"measurements", "table"},
+        "Report": {"run", "path"},
+        "Run": {
+            "folder", "config", "measured", "differences", "failures", "measurements", "planned", "write",
+        },
+        "Exported": {"path", "architecture", "size", "notes"},
+    }  # fmt: skip
+    assert all("_repr_html_" in names for names in offered.values()), "each shows itself in a notebook"
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
@@ -85,6 +103,7 @@ def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> 
 
 
 def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
     model = assert_type(prunelab.load("pocket-llama", device="cpu"), LanguageModel)
     pruned = prunelab.prune(model, method="flap", ratio=0.2, calibration=str(corpus), samples=4, sequence_length=32)
     assert_type(pruned, Pruned)
@@ -108,7 +127,14 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     again = prunelab.load(pruned.save(tmp_path / "pruned"), device="cpu")
     assert again.fingerprint == pruned.model.fingerprint
     card = (tmp_path / "pruned" / "README.md").read_text()
-    assert "prunelab.prune('pocket-llama', method='flap', ratio=0.2)" in card
+    (call,) = (line for line in card.splitlines() if line.startswith("prunelab.prune("))
+    options = f"calibration={str(corpus)!r}, samples=4, sequence_length=32"
+    assert call == f"prunelab.prune('pocket-llama', method='flap', ratio=0.2, {options})"
+    names: dict[str, object] = {"prunelab": prunelab}
+    exec(f"made = {call}", names)
+    assert cast(Pruned, names["made"]).plan.fingerprint == pruned.plan.fingerprint, "the card's call makes the same cut"
+    written = pruned.to_gguf(tmp_path / "pruned.gguf", "q8_0")
+    assert f"<td style='text-align:right'>{written.path.stat().st_size:,}</td>" in written._repr_html_()
 
 
 def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
@@ -126,7 +152,7 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
     assert repr(prunelab.report(run)) == f"Report('{tmp_path / 'run' / 'report' / 'index.html'}')"
 
 
-def test_what_the_caller_can_mend() -> None:
+def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="did you mean 'flap'"):
         prunelab.prune("pocket-llama", method="flapp")
     with pytest.raises(InvalidRequest, match="ratio 2 is not possible"):
@@ -135,6 +161,7 @@ def test_what_the_caller_can_mend() -> None:
         prunelab.evaluate("pocket-llama")
     with pytest.raises(UnknownName, match="did you mean 'limit'"):
         prunelab.evaluate("pocket-llama", "arc_easy", limits=3)
+    monkeypatch.setattr("prunelab.pocket.study.pocket_study", fail)
     with pytest.raises(InvalidRequest, match="method: no such key"):
         prunelab.study("pocket-llama", method="flap")
     assert issubclass(UnknownName, prunelab.PrunelabError)

@@ -70,10 +70,7 @@ RUN = [page for page in PAGES if blocks(page.read_text(encoding="utf-8"), "bash"
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
-def test_commands_run(
-    page: Path, command: Callable[..., Ran], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_commands_run(page: Path, command: Callable[..., Ran], corpus: Path, in_folder: Path) -> None:
     Path("text.txt").write_text(corpus.read_text())
     for code in blocks(page.read_text(encoding="utf-8"), "bash", run=True):
         for line in whole_lines(code):
@@ -83,16 +80,14 @@ def test_commands_run(
             assert ran.code == 0, (line, ran.err)
 
 
-@pytest.mark.usefixtures("_clean_cache")
-def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(in_folder: Path) -> None:
     pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
-    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     shown = blocks((ROOT / "docs/how-to/notebook.md").read_text(encoding="utf-8"), "python")
     assert len(shown) == 2
     for code in shown:
         exec(code, names)
-    assert (tmp_path / "pruned.gguf").exists()
+    assert (in_folder / "pruned.gguf").exists()
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-to/extend.md"])
@@ -110,6 +105,15 @@ def test_the_method_shown_prunes(page: str, tiny: Callable[[str], Tiny], monkeyp
     kept = plan.blocks[0].channels
     assert 0 < len(kept) < 40
     assert set(kept) == set(energy.argsort(descending=True)[: len(kept)].tolist())
+
+
+def test_what_takes_the_whole_model_is_named() -> None:
+    page = (ROOT / "docs/how-to/larger-than-memory.md").read_text(encoding="utf-8")
+    streamed, _, whole = page.partition("**Which methods.**")[2].partition("What compares losses")
+    for method in methods.values():
+        baseline = method.name.startswith(("random_", "magnitude_"))
+        says = whole.partition("**Evaluation**")[0] if method.needs_loss or method.runs_model else streamed
+        assert baseline or f"`{method.name}`" in says, method.name
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -68,6 +68,13 @@ def test_places_that_cannot_be_written(
     (tmp_path / "file").write_text("mine")
     refused(command("export", pocket, "--out", tmp_path / "file" / "x.gguf"), "is a file, not a folder")
     refused(command("export", pocket, "--out", tmp_path), "is a folder, and a file is to be written")
+    refused(command("export", pocket, "--out", tmp_path / ("x" * 300)), "cannot be written (File name too long)")
+    refused(command("export", pocket, "--out", "/dev/null", "--overwrite"), "neither a file nor a folder")
+    refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another place")
+    with monkeypatch.context() as patch:
+        patch.setattr("prunelab.loading.load_model", lambda *_, **__: pytest.fail("too early"))
+        patch.setattr("prunelab.files.os.access", lambda *_: False)
+        refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"nothing may be written to {tmp_path}")
 
     def forbidden(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,8 @@ from prunelab.checkpoint.licence import Licence, front_matter
 from prunelab.export import hub
 
 Command = Callable[..., Ran]
+STALE = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "results.json")
+"""What an earlier checkpoint may have left in a repository."""
 
 
 class FakeHub:
@@ -45,8 +48,15 @@ class FakeHub:
         return f"https://huggingface.co/{name}"
 
     def upload_folder(
-        self, repo_id: str, folder_path: str, commit_message: str, ignore_patterns: tuple[str, ...] = ()
+        self,
+        repo_id: str,
+        folder_path: str,
+        commit_message: str,
+        delete_patterns: tuple[str, ...],
+        ignore_patterns: tuple[str, ...] = (),
     ) -> None:
+        for name in [name for name in self.sent if any(fnmatch(name, pattern) for pattern in delete_patterns)]:
+            del self.sent[name]
         for path in Path(folder_path).rglob("*"):
             if path.is_file() and not any(path.match(pattern) for pattern in ignore_patterns):
                 self.sent[str(path.relative_to(folder_path))] = path.read_bytes()
@@ -166,7 +176,8 @@ def test_the_licence_is_asked_of_the_hub(command: Command, base: Path, corpus: P
     fake.licences["org/base"] = "mit"
     ran = command("push", folder, "--to", "me/small", "--base-model", "org/base", "--dry-run")
     assert "licence mit" in ran.out
-    assert command("push", folder, "--to", "me/small", "--license", "mit").code == 0
+    assert command("push", folder, "--to", "me/small", "--license", "MIT").code == 0
+    assert front_matter(fake.sent["README.md"].decode())[0]["license"] == "mit", "as the hub spells it"
 
 
 def test_names_tokens_and_refusals(
@@ -174,10 +185,18 @@ def test_names_tokens_and_refusals(
 ) -> None:
     folder = pruned(command, base, corpus)
     refused(command("push", folder, "--to", "small"), "'small' is no repository's name", "user/name")
+    refused(command("push", folder, "--to", "me/small--er"), "Cannot have -- or ..", "user/name")
+    refused(command("push", folder, "--to", "me/" + "x" * 97), "maximum length is 96", "user/name")
+    refused(command("push", folder, "--to", "me/small", "--base-model", "Qwen2"), "'Qwen2' is no", "ORG/NAME")
     refused(command("push", base, "--to", "me/small"), "no checkpoint that prunelab wrote")
     fake.taken.add("me/taken")
     refused(command("push", folder, "--to", "me/taken"), "me/taken exists on the hub", "--overwrite")
+    fake.sent = dict.fromkeys(STALE, b"another cut's")
+    fake.sent["notes.md"] = b"the user's"
     assert command("push", folder, "--to", "me/taken", "--overwrite").code == 0
+    assert not set(STALE) & set(fake.sent), "transformers loads the weights that it finds first"
+    assert fake.sent["notes.md"] == b"the user's"
+    assert fake.sent["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     for status, remedy in ((401, "hf auth login"), (403, "may not write to me"), (409, "is taken"), (500, "later")):
         fake.refuses = status
         refused(command("push", folder, "--to", "me/new"), "the hub refused me/new (no)", remedy)

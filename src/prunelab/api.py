@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,7 +80,7 @@ def prune(
         model: a loaded model, or what `load` takes.
         method: see `prunelab list methods`.
         ratio: share of the blocks' projection weights to remove.
-        calibration: `wikitext2`, `c4`, or a `.txt` or `.jsonl` file.
+        calibration: `wikitext2`, `c4`, `textvqa` (images with text), or a `.txt` or `.jsonl` file.
         samples: calibration samples.
         sequence_length: tokens a sample, cut to the model's context.
         seed: of the calibration's and a random method's draws.
@@ -96,6 +97,7 @@ def prune(
         UnknownName: no such method or corpus.
         InvalidRequest: the ratio is out of reach, or options contradict each other.
     """
+    given = dict(locals())
     from prunelab.allocation import Constraints, check_ratio
     from prunelab.methods import methods
     from prunelab.outcomes import Pruned
@@ -118,7 +120,7 @@ def prune(
         text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         statistics, drawn = _calibrated(base, text, datasets_root, needs_moments(method, options))
     plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
-    return Pruned(pruned_model(base, plan, statistics, drawn), plan)
+    return Pruned(pruned_model(base, plan, statistics, drawn), plan, _as_typed(base.name, given))
 
 
 def evaluate(
@@ -186,6 +188,7 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
     from prunelab.study import run_study
 
     chosen = _listed(models)
+    study_config({**fields, "models": chosen or ["pocket-llama"]})  # what is impossible by itself is said at once
     known: dict[str, Any] = {"models": chosen}
     if all(checkpoint_of(name) for name in chosen):
         named, _ = expand(_listed(fields.get("suites", ())), _listed(fields.get("benchmarks", ())))
@@ -211,6 +214,16 @@ def report(run: PathLike | Run) -> Report:
     found = run if isinstance(run, Run) else load_run(Path(run))
     write_report(found)
     return Report(found)
+
+
+def _as_typed(model: str, given: Mapping[str, Any]) -> str:
+    """A call of `prune`: the method, the ratio, and what is not as it is by default."""
+    words = [repr(model)]
+    for name, known in list(signature(prune).parameters.items())[1:]:
+        value = os.fspath(given[name]) if isinstance(given[name], os.PathLike) else given[name]
+        if name in ("method", "ratio") or value != known.default:
+            words.append(f"{name}={value!r}")
+    return f"prunelab.prune({', '.join(words)})"
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:

@@ -26,7 +26,14 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _is_forbidden(error: BaseException) -> TypeGuard[OSError]:
-    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    forbidding = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+    return isinstance(error, OSError) and error.errno in forbidding
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path} cannot be written ({os.strerror(error.errno or 0)}): choose another place, or mend its permissions"
+    )
 
 
 @contextmanager
@@ -36,10 +43,7 @@ def named_when_it_fails(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         if _is_forbidden(error):
-            raise InvalidRequest(
-                f"{path} cannot be written ({os.strerror(error.errno or 0)}): choose another place, or mend its "
-                "permissions"
-            ) from error
+            raise _unwritable(path, error) from error
         if not _is_full(error):
             raise
         raise DiskFull(f"no space left while writing {path}: free some, or choose another place") from error
@@ -61,18 +65,20 @@ def require_space(path: Path, needed: int) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Refuse a place that cannot come to be, because something above it is a file.
+    """Refuse a place that cannot come to be, because something above it is a file or may not be written to.
 
     Raises:
-        InvalidRequest: naming the file.
+        InvalidRequest: naming what is above it.
     """
-    for parent in path.absolute().parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise InvalidRequest(
-                    f"{path} cannot be written: {parent} is a file, not a folder; choose another place"
-                )
-            return
+    with named_when_it_fails(path):
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InvalidRequest(f"{path} cannot be written: {above} is a file, not a folder; choose another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InvalidRequest(
+            f"{path} cannot be written: nothing may be written to {above}; choose another place, or mend its "
+            "permissions"
+        )
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
@@ -85,8 +91,11 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         InvalidRequest: its place cannot come to be.
     """
     require_place(path)
-    if not path.exists():
-        return
+    with named_when_it_fails(path):
+        if not path.exists():
+            return
+    if not (path.is_dir() or path.is_file()):
+        raise OutputExists(f"{path} is neither a file nor a folder, and is not replaced: choose another place")
     if folder != path.is_dir():
         kinds = ("file", "folder") if folder else ("folder", "file")
         raise OutputExists(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written: choose another place")
@@ -110,6 +119,16 @@ def refuse_own(path: Path, models: Iterable[str]) -> None:
 
 
 @contextmanager
+def _begun(path: Path) -> Iterator[None]:
+    """The folder above is made; where the system lets nothing be made (`/proc`) it says that there is no such file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except FileNotFoundError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
 def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
 
@@ -120,9 +139,9 @@ def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     refuse_existing(path, overwrite, folder=True)
     with named_when_it_fails(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(path)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        with _begun(path):
+            remove_unfinished(path)
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         with _held(aside):
             # Only now, since one by this name that nobody holds is removed.
             aside = aside.rename(aside.with_name(f"{_unfinished(path)}{aside.name[-8:]}"))
@@ -182,8 +201,8 @@ def _replace(aside: Path, path: Path) -> None:
 def written_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
     with named_when_it_fails(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        with _begun(path):
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)
         aside = Path(name)
         try:

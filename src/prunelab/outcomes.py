@@ -30,23 +30,21 @@ class Pruned:
     Attributes:
         model: ready to be evaluated; `model.model` is the transformers model, `model.tokenizer` its tokenizer.
         plan: what was kept, and why.
+        call: the call that made it, for its card.
     """
 
     model: LanguageModel
     plan: PruningPlan
+    call: str = ""
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write a checkpoint that loads everywhere; see `save_checkpoint`."""
-        save_checkpoint(self.model, self.plan, Path(out), command=self._call(), overwrite=overwrite)
+        save_checkpoint(self.model, self.plan, Path(out), command=self.call, overwrite=overwrite)
         return Path(out)
 
     def to_gguf(self, out: str | Path, number_format: NumberFormat = "f16", **options: Any) -> Exported:
         """Write a file for llama.cpp; see `export_gguf`."""
         return export_gguf(self.model, Path(out), number_format, **options)
-
-    def _call(self) -> str:
-        plan = self.plan
-        return f"prunelab.prune({plan.base.name!r}, method={plan.method!r}, ratio={plan.requested_ratio!r})"
 
     def __repr__(self) -> str:
         plan = self.plan

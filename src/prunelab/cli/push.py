@@ -23,7 +23,9 @@ def push(
     ] = False,
     private: Annotated[bool, typer.Option("--private", help="for your eyes only")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be sent; send nothing")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="add to a repository that exists")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace weights and card where the name is taken")
+    ] = False,
 ) -> None:
     """Send a pruned checkpoint to the hub, with its card, plan and figures."""
     from prunelab.export.hub import parcel_of, send

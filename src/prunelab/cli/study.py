@@ -87,6 +87,7 @@ def study(
     if temperature is not None:  # 0 is one, too
         fields["temperature"] = temperature
     if config is None and all(checkpoint_of(name) for name in model or []):
+        study_config({**fields, "models": model or ["pocket-llama"]})  # what is impossible by itself is said at once
         pocket, left_out = pocket_study(model or ["pocket-llama"], expand(suite or (), benchmark or ())[0])
         fields = {**pocket, **fields}
         for line in left_out:

@@ -17,6 +17,7 @@ from prunelab.export.tensors import NamedTensor, named_tensors
 from prunelab.export.vocabulary import Vocabulary, chat_templates_of, vocabulary_of
 from prunelab.files import refuse_existing, require_space, written_file
 from prunelab.loading import LanguageModel
+from prunelab.showing import html_table
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_0_BLOCK = 32
@@ -38,6 +39,11 @@ class Exported:
     architecture: str
     size: int
     notes: Sequence[str]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = [("llama.cpp's architecture", self.architecture), ("bytes", self.size)]
+        return html_table(("", ""), [*rows, *(("note", note) for note in self.notes)], str(self.path))
 
 
 def export_gguf(

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from prunelab.checkpoint.licence import Licence, front_matter, licence_beside, licence_in
 from prunelab.checkpoint.save import PLAN_FILE
@@ -28,6 +29,8 @@ _HTTPError = HfHubHTTPError.__bases__[0]
 """What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""
 _NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
 RESULTS_FILE = "results.json"
+_REPLACED = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+"""Weights that a repository may have from before; left beside others they could be the ones that are loaded."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,13 @@ def parcel_of(
         api: of the hub.
 
     Raises:
-        InvalidRequest: `to` is no repository's name, or the run did not measure this cut.
+        InvalidRequest: `to` or `base` is no repository's name, or the run did not measure this cut.
         CheckpointError: the folder is no checkpoint of prunelab's, or lacks a part of it.
         MissingRequirement: nobody knows the licence.
     """
-    if not REPOSITORY.fullmatch(to):
-        raise InvalidRequest(f"{to!r} is no repository's name: give user/name")
+    _check_name(to, "user/name")
+    if base is not None:
+        _check_name(base, "ORG/NAME, as the base model is called on the hub")
     plan_file, card_file = folder / PLAN_FILE, folder / "README.md"
     if not plan_file.is_file() or not card_file.is_file() or not list(folder.glob("*.safetensors")):
         raise CheckpointError(
@@ -97,7 +101,7 @@ def parcel_of(
     _check_complete(folder)
     plan = PruningPlan.load(plan_file)
     named = base or plan.base.name
-    found = Licence(licence) if licence else licence_beside(folder) or _licence_of_base(named, api)
+    found = Licence(licence.strip().lower()) if licence else licence_beside(folder) or _licence_of_base(named, api)
     if found is None:
         raise MissingRequirement(
             f"the licence of {named} is not known here, and what is made from a model keeps it: give --license, as the "
@@ -119,6 +123,12 @@ def parcel_of(
 def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api: Any = None) -> str:
     """Send a parcel; returns the repository's address.
 
+    Args:
+        parcel: what to send.
+        private: make a repository that others do not see.
+        overwrite: replace the weights, the card and the figures in a repository that exists; its other files stay.
+        api: of the hub.
+
     Raises:
         MissingRequirement: no token, or no hub.
         OutputExists: the name is taken and `overwrite` is false.
@@ -137,9 +147,14 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
                 (Path(made) / RESULTS_FILE).write_bytes(_results(parcel.results))
             api.upload_folder(
                 repo_id=parcel.to, folder_path=str(parcel.folder), ignore_patterns=[*_NOT_SENT, "README.md"],
-                commit_message="Weights, tokenizer and pruning plan",
+                delete_patterns=list(_REPLACED), commit_message="Weights, tokenizer and pruning plan",
             )  # fmt: skip
-            api.upload_folder(repo_id=parcel.to, folder_path=made, commit_message="Model card and results")
+            api.upload_folder(
+                repo_id=parcel.to,
+                folder_path=made,
+                delete_patterns=[RESULTS_FILE],
+                commit_message="Model card and results",
+            )
     except HfHubHTTPError as error:
         raise _explained(parcel.to, error) from error
     except (_HTTPError, ConnectionError) as error:
@@ -148,6 +163,15 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
             "HF_HUB_OFFLINE unset"
         ) from error
     return str(address)
+
+
+def _check_name(name: str, form: str) -> None:
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InvalidRequest(f"{name!r} is no repository's name ({_first_line(error)}): give {form}") from None
+    if not REPOSITORY.fullmatch(name):
+        raise InvalidRequest(f"{name!r} is no repository's name: give {form}")
 
 
 def _check_complete(folder: Path) -> None:
