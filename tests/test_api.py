@@ -54,7 +54,7 @@ def test_what_their_objects_offer_is_frozen() -> None:
         "Scores": {"measurements", "table"},
         "Report": {"run", "path"},
         "Run": {
-            "folder", "config", "measured", "differences", "failures", "measurements", "planned", "write",
+            "folder", "config", "measured", "differences", "failures", "measurements", "planned", "twins", "write",
         },
         "Exported": {"path", "architecture", "size", "notes"},
     }  # fmt: skip
