@@ -39,21 +39,21 @@ from prunelab.run import Run, load_run
 
 
 def frontier(found: Sequence[Standing], method: str) -> Chart:
-    """A panel a measure and model: what is lost by the share removed, means over seeds; the least of all dashed."""
+    """A row a model, a panel a measure: what is lost by the share removed, means over seeds; the least of all dashed."""
     models = list(dict.fromkeys(one.model for one in found))
     measures: dict[str, Lost] = {
         "ln perplexity lost": lambda one: one.ln_perplexity,
         "accuracy lost, points": lambda one: one.accuracy,
     }
     panels = []
-    for name, lost in measures.items():
-        for model in models:
+    for model in models:
+        for name, lost in measures.items():
             own = [one for one in found if one.model == model and lost(one)]
             if own:
                 series = _lines(own, lost, (*RIVALS, method))
                 panels.append(Panel(model, model, series, "removed share of the blocks' weights, %", name))
     caption = "Lower is better. Means over draws of the calibration text."
-    return Chart("arena", "What every method loses", caption, tuple(panels), across=max(len(models), 2))
+    return Chart("arena", "What every method loses", caption, tuple(panels), across=len(measures))
 
 
 def _lines(own: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
