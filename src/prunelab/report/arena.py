@@ -39,7 +39,7 @@ from prunelab.run import Run, load_run
 
 
 def frontier(found: Sequence[Standing], method: str) -> Chart:
-    """A row a model, a panel a measure: what is lost by the share removed, means over seeds; the least of all dashed."""
+    """A row a model, a panel a measure: what is lost by the share removed, means over draws; the least one dashed."""
     models = list(dict.fromkeys(one.model for one in found))
     measures: dict[str, Lost] = {
         "ln perplexity lost": lambda one: one.ln_perplexity,
