@@ -1,7 +1,7 @@
 """Llama-3-8B's exact shapes in random weights, calibrated block by block and pruned to 20 % by `flap` and `shortgpt`.
 
 `python timing/eight_billion.py --blocks 32 --samples 64 --rounds 2 --place DIR --keep FILE` is the whole of it: 16 GB
-of disk and as much again for what is written, all deleted afterwards; about 50 minutes of two cores. Without options
+of disk and as much again for what is written, all deleted afterwards; about 50 minutes of one core. Without options
 it is one block and a few samples, for the ratios alone. What is found is printed as it is found and kept in
 `DIR/figures.json`; a run that was stopped goes on at its block.
 """
