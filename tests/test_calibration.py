@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet, Moments, calibrate, draw_calibration_set
+from prunelab.datasets import Source
 from prunelab.errors import DataError, NonFiniteValue
 from prunelab.loading import LanguageModel
 from prunelab.prune import calibrated
@@ -179,6 +181,31 @@ def test_windows_are_drawn_reproducibly_and_do_not_overlap(corpus: Path) -> None
 def test_a_corpus_that_is_too_short_says_how_many_samples_it_has(corpus: Path) -> None:
     with pytest.raises(DataError, match=r"text for \d+ windows of 200 tokens, 1016 were asked.*--samples \d+"):
         draw_calibration_set(str(corpus), byte_tokenizer(), samples=1000, sequence_length=200)
+
+
+def test_the_length_that_a_short_text_suffices_for_does(corpus: Path) -> None:
+    text, tokenizer = corpus.with_name("short.txt"), byte_tokenizer()
+    text.write_text(corpus.read_text()[:3000])
+    with pytest.raises(
+        DataError, match=r"20 were asked.*give --sequence-length \d+ or less, or a longer text$"
+    ) as refused:
+        draw_calibration_set(str(text), tokenizer, samples=4, sequence_length=2048)
+    (length,) = (int(found) for found in re.findall(r"--sequence-length (\d+)", str(refused.value)))
+    drawn = draw_calibration_set(str(text), tokenizer, samples=4, sequence_length=length)
+    assert drawn.token_ids.shape == (4, length)
+    with pytest.raises(DataError, match=r"held out\): give a longer text$"):
+        draw_calibration_set(str(text), tokenizer, samples=900, sequence_length=2048)
+
+
+@pytest.mark.parametrize("name", ["wikitext2", "c4"])
+def test_who_has_no_corpus_is_told_of_texts_of_their_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> None:
+        raise DataError("absent: fetch it")
+
+    monkeypatch.setattr(Source, "splits", absent)
+    monkeypatch.setattr(Source, "load", absent)
+    with pytest.raises(DataError, match="absent: fetch it; or calibrate on a text of your own, --calibration FILE"):
+        draw_calibration_set(name, byte_tokenizer(), samples=1)
 
 
 def test_jsonl_lines_are_documents(tmp_path: Path) -> None:

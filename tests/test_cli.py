@@ -53,6 +53,8 @@ def test_prune_evaluate_and_measure(
     assert all(row["method"] == "dense" and row["window"] == 256 for row in rows)
 
     ran = command("throughput", out, "--prompt-tokens", 16, "--new-tokens", 4, "--repeats", 1, "--device", "cpu")
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in load_file(out / "model.safetensors").values())
+    assert f" {weights:,} " in ran.out, "bytes are whole numbers"
     assert ran.code == 0, ran
     assert "decode_tokens_per_second" in ran.out
     assert "cache_bytes_per_token" in ran.out

@@ -22,6 +22,7 @@ SMALLER = (
     (r"--suite quick(?= --ratio .* --out runs/mine)", "--benchmark arc_easy --benchmark throughput"),
     (r"--suite quick|--benchmark ifeval", "--benchmark arc_easy --benchmark wikitext2"),
     (r"--model pocket-llama --model pocket-qwen2 --model pocket-gemma2", "--model pocket-llama --model pocket-qwen2"),
+    (r"--benchmark text:mine\.txt --benchmark throughput", "--benchmark text:mine.txt"),
     (r"--seed 0 --seed 1 --seed 2", "--seed 0 --seed 1"),
     (r"--benchmark arc_challenge --benchmark boolq --benchmark winogrande --benchmark mmlu ", ""),
     (r"^(study .*)$", r"\1 --limit 2 --samples 4 --device cpu"),
@@ -72,10 +73,13 @@ def smaller(line: str) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if unmarked(page)], ids=lambda page: page.stem)
-def test_commands_run_with_a_small_model(page: Path, command: Callable[..., Ran], in_folder: Path) -> None:
+def test_commands_run_with_a_small_model(
+    page: Path, command: Callable[..., Ran], corpus: Path, in_folder: Path
+) -> None:
     for name in ("grid.yaml", "configs/one_gpu.yaml"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(GRID)
+    Path("mine.txt").write_text(corpus.read_text())
     for line in unmarked(page):
         if any(part in line for part in ELSEWHERE):
             continue

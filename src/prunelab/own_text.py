@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+import transformers
 
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512, help="a document, at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     try:
         texts = own_text(load_model(given.model), given.documents, given.tokens, given.seed)
         write_text(given.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))

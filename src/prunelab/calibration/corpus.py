@@ -21,6 +21,8 @@ from prunelab.fingerprint import tensor_bytes
 WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")
 C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")
 CORPORA = {"wikitext2": WIKITEXT2, "c4": C4}
+SHORTEST = 32
+"""Tokens of the shortest windows that are recommended; what is asked for may be shorter."""
 
 
 def find_corpus(name: str) -> Source:
@@ -150,12 +152,13 @@ def draw_calibration_set(
     windows = _running_windows if running else _document_windows
     drawn = windows(documents, tokenizer, length, wanted, generator)
     if len(drawn) < wanted:
-        most = len(drawn) - held_out
-        fewer = f"--samples {most} or less, " if most > 0 else ""
+        most, longest = len(drawn) - held_out, len(drawn) * length // wanted + len(start)
+        fewer = [f"--samples {most} or less"] if most > 0 else []
+        shorter = [f"--sequence-length {longest} or less"] if longest >= SHORTEST else []
+        ways = ", or ".join([*fewer, *shorter, "a longer text"])
         raise DataError(
             f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, {wanted} were asked "
-            f"for ({samples} samples and {held_out} held out): give {fewer}a smaller --sequence-length, or a longer "
-            "text"
+            f"for ({samples} samples and {held_out} held out): give {ways}"
         )
     tokens = torch.cat([torch.tensor(start, dtype=torch.long).expand(wanted, -1), drawn], dim=1)
     name = corpus if corpus in CORPORA else Path(corpus).name
@@ -170,17 +173,11 @@ def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool]:
     """Split, revision, documents, and whether they are one running text."""
-    if corpus == "wikitext2":
-        split = "train" if "train" in WIKITEXT2.splits(root) else "validation"
-        if split != "train":
-            warnings.warn(
-                "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=3
-            )
-        lines = WIKITEXT2.load(split, root)["text"][:]
-        return split, _revision(lines), ["\n\n".join(lines)], True
-    if corpus == "c4":
-        texts = C4.load("train", root)["text"][:]
-        return "train", _revision(texts), texts, False
+    if corpus in CORPORA:
+        try:
+            return _read_known(corpus, root)
+        except DataError as error:
+            raise DataError(f"{error}; or calibrate on a text of your own, --calibration FILE") from error
     if not Path(corpus).suffix:
         raise DataError(
             f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, for models that see textvqa, or give a "
@@ -188,6 +185,20 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
         )
     documents = read_documents(Path(corpus))
     return "file", _revision(documents), documents, False
+
+
+def _read_known(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool]:
+    """The same of a corpus of the hub."""
+    if corpus == "wikitext2":
+        split = "train" if "train" in WIKITEXT2.splits(root) else "validation"
+        if split != "train":
+            warnings.warn(
+                "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=4
+            )
+        lines = WIKITEXT2.load(split, root)["text"][:]
+        return split, _revision(lines), ["\n\n".join(lines)], True
+    texts = C4.load("train", root)["text"][:]
+    return "train", _revision(texts), texts, False
 
 
 def _revision(texts: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from prunelab.cli.options import (
     SuiteNames,
     counts,
 )
-from prunelab.cli.terminal import app, bar, out
+from prunelab.cli.terminal import app, bar, figure, out
 from prunelab.errors import InvalidRequest
 from prunelab.files import write_text
 
@@ -140,7 +140,7 @@ def _print_measurements(measurements: Sequence[Any], out_file: Path | None) -> N
     for m in shown:
         error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
         shots = "" if m.shots is None else str(m.shots)
-        table.add_row(m.benchmark, shots, f"{m.metric} {m.group}".strip(), f"{m.value:,.6g}", error, str(m.n))
+        table.add_row(m.benchmark, shots, f"{m.metric} {m.group}".strip(), figure(m.value), error, str(m.n))
     out.print(table)
     if limit := measurements[0].details["limit"]:
         out.print(f"limited to {limit} documents of each benchmark, and of each subject where there are any")

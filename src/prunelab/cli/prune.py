@@ -101,7 +101,9 @@ def prune(
         plan = make_pruning_plan(base, method, ratio, statistics=collected, calibration=calibrating, options=options)
     parameters = _save(base, plan, collected, calibrating, out_folder, overwrite)
     _print_plan(plan, parameters)
-    measured = "--suite vision" if base.decoder.family.sees else "--benchmark wikitext2"
+    own_text = collected is not None and Path(calibration).suffix
+    text = "--benchmark text:FILE" if own_text else "--benchmark wikitext2"
+    measured = "--suite vision" if base.decoder.family.sees else text
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} {measured}")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as RichTable
 
-from prunelab.cli.terminal import app, err, escaped, out
+from prunelab.cli.terminal import app, err, escaped, figure, out
 
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
 
@@ -62,6 +62,6 @@ def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
             metric = escaped(f"{m.metric} {m.group}".strip())
             shots = "" if m.shots is None else str(m.shots)
             table.add_row(
-                escaped(label_of(m)), f"{m.achieved_ratio:.1%}", shots, metric, f"{m.value:,.6g}", error, str(m.n)
+                escaped(label_of(m)), f"{m.achieved_ratio:.1%}", shots, metric, figure(m.value), error, str(m.n)
             )
     return table

@@ -32,6 +32,11 @@ def escaped(text: str) -> str:
     return text.replace("[", "\\[")
 
 
+def figure(value: float) -> str:
+    """A figure with six digits; a whole number, such as one of bytes, with all that it has."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
+
+
 def command() -> str:
     """The command that is being run, as one would type it."""
     return shlex.join(["prunelab", *sys.argv[1:]])
