@@ -148,11 +148,16 @@ def test_losses_by_the_number_of_samples(tmp_path: Path) -> None:
         return replace(run, config=run.config.model_copy(update={"calibration": text}), measured=own)
 
     lines = calibration_size([of(96, ("flap", "auto")), of(24, ("flap",)), of(24, ("auto",)), of(48, tuple(LOSSES))])
-    assert lines[2] == "Losses as above, by the number of samples of 256 tokens."
+    assert lines[2].startswith("Losses as above, by the number of samples of 256 tokens;")
     assert lines[4] == "| m at 20%, ln perplexity lost | 24 | 48 | 96 |"
     assert lines[6] == "| `flap` | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 |"
     assert lines[11] == "| `flap` | 20.00 ± 1.00 | 20.00 ± 1.00 | 20.00 ± 1.00 |"
     assert not any("shortgpt" in line for line in lines)
+    once = of(24, ("flap",))
+    once = replace(once, measured=[one for one in once.measured if not one.primary.seed])
+    for runs in ([once, of(24, ("flap",))], [of(24, ("flap",)), once]):
+        assert calibration_size(runs)[6] == "| `flap` | 0.4000 ± 0.0000 |", "more draws count"
+    assert calibration_size([once])[6] == "| `flap` | 0.4000 |"
     found = standings(run.measurements)
     text = page(found, "auto", {"arc_easy": 100}, "the command", Path("a.md"), sizes=[of(24, ("flap",))])
     assert text.index("## m\n") < text.index("## How much calibration text\n")

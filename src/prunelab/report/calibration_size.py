@@ -18,15 +18,19 @@ MEASURES: dict[str, tuple[Lost, int]] = {
 def calibration_size(runs: Sequence[Run]) -> list[str]:
     """The section's Markdown: a table a model, ratio and measure, a row a method, a column a number of samples.
 
-    What all runs have is compared, so that a larger run, as the arena's own, can give one of the columns.
+    What all runs have is compared, so that a larger run, as the arena's own, can give one of the columns; of two runs
+    with the same cut, the one with more draws counts.
 
     Raises:
         InvalidRequest: samples differ in length, or the runs have no cut in common.
     """
     found: dict[int, dict[tuple[str, float, str], Standing]] = {}
     for run in sorted(runs, key=lambda run: run.config.calibration.samples):
-        own = {(one.model, one.ratio, one.method): one for one in standings(run.measurements)}
-        found.setdefault(run.config.calibration.samples, {}).update(own)
+        own = found.setdefault(run.config.calibration.samples, {})
+        for one in standings(run.measurements):
+            before = own.get((one.model, one.ratio, one.method))
+            if before is None or len(one.ln_perplexity) > len(before.ln_perplexity):
+                own[one.model, one.ratio, one.method] = one
     lengths = {run.config.calibration.sequence_length for run in runs}
     common = [cut for cut in next(iter(found.values())) if all(cut in own for own in found.values())]
     if len(lengths) > 1 or not common:
@@ -37,7 +41,7 @@ def calibration_size(runs: Sequence[Run]) -> list[str]:
     lines = [
         "## How much calibration text",
         "",
-        f"Losses as above, by the number of samples of {lengths.pop()} tokens.",
+        f"Losses as above, by the number of samples of {lengths.pop()} tokens; one draw where no deviation stands.",
     ]
     for model, ratio in dict.fromkeys((model, ratio) for model, ratio, _ in common):
         cuts = [cut for cut in common if cut[:2] == (model, ratio)]
