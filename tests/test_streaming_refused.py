@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -237,6 +238,21 @@ with locked(Path({str(tmp_path / "w")!r})):
         other.communicate(b"\n")
     calibrate_streaming(decoder, tiny_calibration(), tmp_path / "w", "k")
     assert not (tmp_path / "w").exists()
+
+
+def test_a_disk_that_knows_no_locks_is_worked_on_all_the_same(
+    tiny_checkpoint: CheckpointOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", lacking)
+    decoder = open_streamed(str(tiny_checkpoint("llama"))).decoder
+    number = errno.ENOSYS
+    calibrate_streaming(decoder, tiny_calibration(), tmp_path / "w", "k")
+    number = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        calibrate_streaming(decoder, tiny_calibration(), tmp_path / "w", "k")
 
 
 def test_too_little_disk_for_hidden_states_is_said_with_the_need(

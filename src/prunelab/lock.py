@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 from prunelab.errors import InvalidRequest
 
 LOCK = ".lock"
+# What a disk answers that knows no locks, such as some clusters' file systems: there nobody can tell.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
@@ -41,6 +44,9 @@ def locked(
         except BlockingIOError:
             _, _, who = os.pread(handle, 200, 0).decode(errors="replace").strip().partition(" ")
             raise InvalidRequest(f"{folder} is in use by another {work} ({who or 'just begun'}): {remedy}") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         token = uuid.uuid4().hex[:12]
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{token} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
