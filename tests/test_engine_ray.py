@@ -132,13 +132,13 @@ class AtOnce:
 def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
     share: bool, lost: tuple[Ahead, ...], given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    local, there = run(given), AtOnce(lost)
+    """The run's folder is named as most are, from where the study is begun."""
+    monkeypatch.chdir(tmp_path)
+    local, there = run({**given, "out": "run"}), AtOnce(lost)
     monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: object())
     monkeypatch.setattr("prunelab.engines.ray._connected", lambda config: nullcontext(there))
     said: list[str] = []
-    remote = run(
-        {**given, "out": str(tmp_path / "ray"), "engine": "ray", "ray": {"share_trunk": share}}, PlainView(said.append)
-    )
+    remote = run({**given, "out": "ray", "engine": "ray", "ray": {"share_trunk": share}}, PlainView(said.append))
     assert figures(remote) == figures(local)
     assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run"))
     dense, depth, width = range(3)
@@ -179,15 +179,30 @@ def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[s
     assert sum("token_perplexity" in line for line in lines) == 3
 
 
+def test_paths_are_meant_from_where_the_study_was_begun(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder, elsewhere = Path(given["models"][0]), tmp_path / "driver", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with locked(folder) as token:
+        config = study_config({**given, "models": [model.name], "out": str(folder)})
+        found = run_task(Task(config, token, 0, Ahead.PLANS, model.parent), lambda event: None)
+    assert not found.failures
+    assert len(list(folder.glob("plans/*.json"))) == 2
+    assert Path.cwd() == elsewhere
+
+
 def _done(config: StudyConfig, token: str, tell: Callable[[Event], None]) -> Iterator[TaskResult]:
     """The results of all tasks as the driver gives them out, each told what those before it have sent."""
-    plans = run_task(Task(config, token, 0, Ahead.PLANS), tell)
-    trunk = run_task(Task(config, token, 0, Ahead.TRUNK), tell, plans.files)
+    place = Path("/gone/where/the/driver/is")
+    plans = run_task(Task(config, token, 0, Ahead.PLANS, place), tell)
+    trunk = run_task(Task(config, token, 0, Ahead.TRUNK, place), tell, plans.files)
     yield from (plans, trunk)
     cells = grid_of(config)
     for number in range(len(cells)):
         sent = trunk if number in trunk_of(cells) else plans
-        yield run_task(Task(config, token, 0, number), tell, sent.files)
+        yield run_task(Task(config, token, 0, number, place), tell, sent.files)
 
 
 def test_a_folder_belongs_to_one_study_at_a_time(given: dict[str, Any], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -51,12 +51,14 @@ class Task:
         token: what the run's lock file says: a worker that reads the same sees the same folder.
         model: which of the study's models.
         cell: which of its cells, or what is done before them.
+        place: the folder that the study was begun in, from which paths in it are meant.
     """
 
     config: StudyConfig
     token: str
     model: int
     cell: int | Ahead
+    place: Path
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,14 @@ def run_task(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes
         tell: told what happens, for the view.
         sent: files that other tasks wrote where this one may not see them.
     """
+    with chdir(task.place) if task.place.is_dir() else nullcontext():
+        return _do(task, tell, sent or {})
+
+
+def _do(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes]) -> TaskResult:
     shared = holds(task.config.out, task.token)
     folder = task.config.out if shared else _own_folder(task.token)
-    for name, content in (sent or {}).items():
+    for name, content in sent.items():
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
@@ -106,7 +113,7 @@ def run_task(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes
     if shared:
         return TaskResult(measured, found.failures)
     new = {name: (folder / name).read_bytes() for name in _files(folder) if name not in before}
-    return TaskResult(measured, found.failures, {**(sent or {}), **new} if isinstance(task.cell, Ahead) else new)
+    return TaskResult(measured, found.failures, {**sent, **new} if isinstance(task.cell, Ahead) else new)
 
 
 def _files(folder: Path) -> list[str]:

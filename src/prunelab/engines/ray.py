@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prunelab.config import RayConfig, StudyConfig
@@ -65,7 +66,6 @@ def run_ray(config: StudyConfig, found: Found, token: str) -> None:
         found: takes what is found, in the order of the grid.
         token: of the lock that the run's folder is held by.
     """
-    config = config.model_copy(update={"out": config.out.absolute()})
     with _connected(config.ray) as ray:
         driver = _Driver(ray, config, found, token)
         if (lack := _lacking(driver.needs, ray.nodes())) is not None:
@@ -92,13 +92,14 @@ class _Driver:
 
     Args:
         ray: connected.
-        config: the study, its folder absolute.
+        config: the study.
         found: takes what is found.
         token: of the lock.
     """
 
     def __init__(self, ray: Any, config: StudyConfig, found: Found, token: str) -> None:
         self.ray, self.config, self.found, self.token = ray, config, found, token
+        self.told = config.model_copy(update={"out": config.out.absolute()})
         self.store = ResultsStore(config.out)
         self.post = ray.remote(num_cpus=0)(Post).remote()
         needs = {
@@ -149,7 +150,7 @@ class _Driver:
 
     def _give(self, model: int, cell: int | Ahead, behind: Any = None) -> Any:
         """Have something done, where `behind` names a task once that is done."""
-        return self.work.remote(Task(self.config, self.token, model, cell), self.post, behind)
+        return self.work.remote(Task(self.told, self.token, model, cell, Path.cwd()), self.post, behind)
 
     def _trunk_done(self, ref: Any) -> None:
         """What was scored together is there; a trunk that was lost again and again leaves it to the cells."""
