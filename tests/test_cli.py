@@ -15,6 +15,7 @@ from conftest import Ran
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+import prunelab
 from prunelab.doctor import Finding
 
 Command = Callable[..., Ran]
@@ -32,6 +33,13 @@ def refused(ran: Ran, *texts: str) -> None:
 
 def quick(corpus: Path) -> list[object]:
     return ["--calibration", corpus, "--samples", 8, "--sequence-length", 64, "--device", "cpu"]
+
+
+def test_the_version(command: Command) -> None:
+    ran = command("--version")
+    assert (ran.code, ran.out) == (0, f"prunelab {prunelab.__version__}\n")
+    assert "--version" in command("--help").out
+    assert "see honestly what was lost" in command("--help").out
 
 
 def test_prune_evaluate_and_measure(

@@ -20,7 +20,7 @@ from prunelab.hub_access import hub_answers
 from prunelab.loading import best_device
 from prunelab.prune import cache_folder
 
-PACKAGES = ("torch", "transformers", "safetensors", "datasets", "lm-eval")
+PACKAGES = ("prunelab", "torch", "transformers", "safetensors", "datasets", "lm-eval")
 EXTRAS = {"ifeval": "langdetect", "gguf": "gguf", "ray": "ray", "mlflow": "mlflow", "wandb": "wandb"}
 """What can be installed besides, with a package that each brings."""
 

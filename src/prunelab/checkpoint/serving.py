@@ -13,7 +13,7 @@ With transformers (`pip install 'transformers[serving]'`):
 transformers serve {model}{trust}
 ```
 
-With vLLM, **untested**: its Transformers backend builds each block from the configuration, so that {geometry}.
+With vLLM, **untested**: its Transformers backend {geometry}.
 
 ```
 vllm serve {model} --model-impl transformers{trust_vllm}
@@ -40,7 +40,7 @@ def serving(model: str, mixed: bool, llama_cpp: Fit) -> str:
         mixed: whether it needs the modelling file, as for widths of its blocks' own.
         llama_cpp: how it fits llama.cpp.
     """
-    own = "widths per block may be served as they are" if mixed else "one width for all blocks is nothing special"
+    own = "builds each block from the configuration" if mixed else "runs the stock class as transformers does"
     trust = " --trust-remote-code" if mixed else ""
     text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=own)
     if llama_cpp.refusal:

@@ -34,13 +34,14 @@ def push(
     found = load_run(run) if run is not None else None
     parcel = parcel_of(folder, to, run=found, base=base_model, licence=license_)
     out.print(escaped(f"{to}: base {parcel.base}, licence {parcel.licence.title}"))
-    if parcel.demand:
-        out.print(escaped(f"note: {parcel.demand}"))
+    refused = parcel.demand and not accept_license
+    if parcel.demand and (dry_run or not refused):
+        out.print(escaped(f"note: {parcel.demand}{', then give --accept-license' if refused else ''}"))
     if dry_run:
         for name, size in parcel.files:
             out.print(escaped(f"  {name}  {size:,} bytes"))
         out.print("nothing was sent")
         return
-    if parcel.demand and not accept_license:
+    if refused:
         raise InvalidRequest(f"{parcel.demand}, then give --accept-license")
     out.print(escaped(f"sent to {send(parcel, private=private, overwrite=overwrite)}"))

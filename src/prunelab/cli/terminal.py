@@ -9,19 +9,36 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 app = typer.Typer(
-    help="Prune a language model without training it, and see honestly what was lost.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 SECONDS_A_LINE = 60
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prunelab {version('prunelab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _for_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say the version and stop")
+    ] = False,
+) -> None:
+    """Prune a language model without training it, and see honestly what was lost."""
+
+
 # A pipe has no width: tables get one that holds them.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
