@@ -223,6 +223,9 @@ def test_a_plan_leaves_no_choice(command: Command, tiny_checkpoint: CheckpointOf
     assert command("prune", model, "--ratio", 0.3, "--out", first, *quick(corpus)).code == 0
     plan = first / "pruning_plan.json"
     refused(command("prune", model, "--plan", plan, "--ratio", 0.4, "--out", tmp_path / "x"), "leave out --method")
+    for option in (("--compensation", "none"), ("--uniform",), ("--channel-multiple", 8)):
+        again = command("prune", model, "--plan", plan, *option, "--out", tmp_path / "x")
+        refused(again, "leave out --compensation, --uniform")
     # The plan knows how it was calibrated; other text under the same options is refused.
     other = tmp_path / "other.txt"
     other.write_text("quite another text " * 400)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,12 @@ from torch import Tensor
 
 from prunelab.allocation import Constraints, Kept
 from prunelab.blockwise import Blockwise, exchanged
-from prunelab.calibration import CalibrationSet
+from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.compensation import COMPENSATORS, least_squares, sequential
 from prunelab.errors import InvalidRequest, PlanMismatch, UnknownName
 from prunelab.families import Decoder
+from prunelab.levels import elimination_order
 from prunelab.loading import load_model
 from prunelab.losses import mean_loss
 from prunelab.methods import methods
@@ -304,16 +307,83 @@ def test_padding_does_not_count(tiny: TinyOf) -> None:
         assert torch.allclose(repair.weight, second[place].weight, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [256, 512])
+def test_massive_activations_do_not_stop_least_squares(channels: int) -> None:
+    """A quarter of the channels speaks in one direction, ten thousand times as loud as the others."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2 * channels, channels, generator=generator)
+    loud = channels // 4
+    x[:, :loud] = 1e4 * torch.randn(len(x), 1, generator=generator) * torch.randn(1, loud, generator=generator)
+    x[:, :loud] += 0.01 * torch.randn(len(x), loud, generator=generator)
+    exact = JointMoments.none(channels, 0)
+    exact.add(x.double())
+    noise = torch.randn(channels, channels, generator=generator).double()
+    moments = replace(exact, inputs=exact.inputs * (1 + 3e-7 * (noise + noise.T)))
+    before = moments.inputs.clone()
+    assert torch.linalg.eigvalsh(before)[0] < -ridge(before, moments.count), "as sums in float32 can be"
+    kept, gone = torch.arange(channels) % 4 != 1, torch.arange(channels) % 4 == 1
+
+    def left(one: JointMoments) -> float:
+        """What the kept channels do not say of the sum of the others, as a share."""
+        map_ = solve(one.inputs[kept][:, kept], one.inputs[kept][:, gone].sum(dim=1, keepdim=True), one.count)
+        weights = torch.zeros(channels, dtype=torch.float64)
+        weights[gone], weights[kept] = 1.0, -map_[0]
+        whole = exact.inputs[gone][:, gone].sum()
+        return (weights @ exact.inputs @ weights / whole).item()
+
+    assert left(exact) < left(moments) < 1e-4
+    assert sorted(elimination_order(torch.eye(channels)[:4], moments, channels)) == list(range(channels))
+    assert moments.inputs.equal(before)
+
+
 def test_few_tokens_are_said(tiny: TinyOf) -> None:
     t = tiny("llama")
     calibration = tiny_calibration(samples=1)
-    from prunelab.calibration import calibrate
-
     statistics = calibrate(t.model.decoder, calibration)
     plan = make_pruning_plan(t.model, "flap+least_squares", 0.3, statistics=statistics, calibration=calibration)
     assert any("no full rank" in note for note in plan.notes)
     plan = make_pruning_plan(t.model, "flap+sequential", 0.3, statistics=t.statistics, calibration=t.calibration)
     assert not any("no full rank" in note for note in plan.notes)
+    # 36 tokens: fewer than an MLP's 40 channels, more than the 32 of the residual stream that a map is fitted to.
+    calibration = tiny_calibration(samples=3, tokens=12)
+    statistics = calibrate(t.model.decoder, calibration)
+    for method, ratio, said in (
+        ("replaceme", 0.25, ()),
+        ("two_stage+sequential", 0.05, ("36 calibration tokens are no more than the 37 inputs",)),
+        ("two_stage+sequential", 0.3, ()),
+    ):
+        plan = make_pruning_plan(t.model, method, ratio, statistics=statistics, calibration=calibration)
+        assert plan.compensation != "none"
+        assert len(plan.notes) == len(said)
+        assert all(note.startswith(start) for note, start in zip(plan.notes, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "compensation", "said"),
+    [
+        ("shortgpt", "least_squares", "least_squares makes up for lost width, sequential and linear_map for whole"),
+        ("replaceme", "bias", "bias makes up for lost width"),
+        ("replaceme+least_squares", "auto", "least_squares makes up for lost width"),
+        ("flap", "linear_map", "linear_map has nothing to make up for"),
+        ("shortgpt", "none", None),
+        ("shortgpt", "auto", None),
+        ("shortgpt", "sequential", None),
+        ("flap", "least_squares", None),
+    ],
+)
+def test_a_compensation_that_does_nothing_is_said(
+    method: str, compensation: Any, said: str | None, tiny: TinyOf
+) -> None:
+    t = tiny("llama")
+    options = PruningOptions(compensation=compensation)
+    plan = make_pruning_plan(t.model, method, 0.25, statistics=t.statistics, calibration=t.calibration, options=options)
+    off = [note for note in plan.notes if note.startswith("compensation is off: ")]
+    if said is None:
+        assert off == []
+    else:
+        assert plan.compensation == "none"
+        assert len(off) == 1
+        assert said in off[0]
 
 
 def test_a_method_with_another_compensation(tiny: TinyOf) -> None:

@@ -379,3 +379,40 @@ def test_the_two_stages_narrow_alike_and_drop_the_cheapest_attention(tiny: TinyO
         model = cut(t.model.decoder, Kept(whole.blocks, groups, tuple(b.channels for b in plan.blocks)))
         losses.append(mean_loss(t.model.with_model(model), t.calibration.held_out))
     assert [block.block for block in plan.blocks if not block.key_value_groups] == [losses.index(min(losses))]
+
+
+@pytest.mark.parametrize("method", ["flap", "hybrid", "two_stage", "auto"])
+@pytest.mark.parametrize("multiple", [8, 16])
+def test_pruned_widths_are_a_multiple(method: str, multiple: int, tiny: TinyOf) -> None:
+    t = tiny("llama")
+    options = PruningOptions(Constraints(channel_multiple=multiple))
+    for ratio in (0.05, 0.3, 0.6):
+        plan = make_pruning_plan(
+            t.model, method, ratio, statistics=t.statistics, calibration=t.calibration, options=options
+        )
+        widths = [len(block.channels) for block in plan.blocks]
+        assert all(width % multiple == 0 for width in widths if width != 40), (ratio, widths)
+        assert abs(plan.achieved_ratio - ratio) <= 0.5 / 4, "half a block"
+
+
+@pytest.mark.parametrize("method", ["auto", "sublayer", "sublayer_influence", "two_stage", "flap", "shortgpt"])
+def test_a_ratio_that_removes_nothing_is_refused(method: str, tiny: TinyOf) -> None:
+    t = tiny("llama")
+    with pytest.raises(InvalidRequest, match="removes nothing"):
+        make_pruning_plan(t.model, method, 0.001, statistics=t.statistics, calibration=t.calibration)
+
+
+def test_auto_removes_what_is_asked_where_others_remove_nothing(tiny: TinyOf) -> None:
+    """Half a key-value group is 1.4 %, a channel 0.35 %."""
+    t = tiny("llama")
+    plan = make_pruning_plan(t.model, "auto", 0.01, statistics=t.statistics, calibration=t.calibration)
+    assert plan.achieved_ratio == pytest.approx(3 / 4 / 72 * 1.0, abs=0.002)
+    assert plan.provenance["chosen_by"] == "search"
+
+
+@pytest.mark.parametrize("method", ["sublayer", "sublayer_influence"])
+def test_sublayers_that_fall_far_short_are_refused(method: str) -> None:
+    """Of one block one sublayer stays: 44 or 56 % is all that can go."""
+    t = make_tiny("llama", num_hidden_layers=1)
+    with pytest.raises(InvalidRequest, match="out of reach"):
+        make_pruning_plan(t.model, method, 0.9, statistics=t.statistics, calibration=t.calibration)

@@ -37,7 +37,7 @@ from prunelab.blockwise import Blockwise, Hidden, Writers, Written
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
-from prunelab.linear_map import linear_map
+from prunelab.linear_map import linear_map, removed_runs
 from prunelab.regression import JointMoments
 from prunelab.repair import Repair, masked, units_of
 from prunelab.second_moments import fitted, repaired, second_moments
@@ -170,6 +170,30 @@ def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: T
     gains = norm(torch.ones(wanted.shape[-1], device=wanted.device, dtype=decoder.model.dtype)).float()
     floor = 1e-2 * gains.abs().mean()
     return wanted / torch.where(gains.abs() < floor, floor, gains) * size
+
+
+def most_inputs(decoder: Decoder, kept: Kept, compensation: Compensation) -> int:
+    """Inputs of the widest fit that this compensation makes, 0 for none.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        compensation: one of `COMPENSATORS`.
+    """
+    if compensation == "linear_map":
+        width: int = decoder.model.get_input_embeddings().embedding_dim
+        return width if any(removed_runs(decoder, kept)) else 0
+    every = ((block, layout) for block in kept.blocks for layout in decoder.family.layouts())
+    fitted_ = (
+        every if compensation == "sequential" else ((block, layout) for block, layout, _ in _narrowed(decoder, kept))
+    )
+    return max(
+        (
+            len(layout.columns(decoder.shapes[block], units_of(kept, kept.blocks.index(block), layout)))
+            for block, layout in fitted_
+        ),
+        default=0,
+    )
 
 
 def _narrowed(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, UnitLayout, tuple[int, ...]]]:

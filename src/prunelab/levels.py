@@ -16,7 +16,7 @@ from torch import Tensor
 from prunelab.blockwise import Written
 from prunelab.families import Decoder
 from prunelab.families.base import UnitLayout
-from prunelab.regression import JointMoments, ridge
+from prunelab.regression import JointMoments, factored, ridge
 from prunelab.repair import masked
 from prunelab.second_moments import repaired
 
@@ -62,8 +62,7 @@ def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tupl
     """
     size = weight.shape[1] // units
     added = ridge(moments.inputs, moments.count) or 1.0
-    damped = moments.inputs + added * torch.eye(len(moments.inputs), dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    inverse = torch.cholesky_inverse(factored(moments.inputs.clone(), added))
     left, w = torch.arange(units), weight.cpu().double()
     order: list[int] = []
     while len(left):

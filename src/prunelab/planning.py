@@ -13,8 +13,10 @@ from prunelab.allocation import Constraints, Kept, check_ratio
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checking import refuse_streamed
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
-from prunelab.compensation import COMPENSATORS, FOR_BLOCKS, Compensation
+from prunelab.compensation import COMPENSATORS, FOR_BLOCKS, Compensation, most_inputs
+from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder, ModelFamily
+from prunelab.linear_map import removed_runs
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_divergence, mean_loss
 from prunelab.methods import Budget, Evidence, PruningMethod, Shared, methods
@@ -102,11 +104,17 @@ def make_pruning_plan(
         decoder, statistics, options.seed, loss, divergence, calibration, compensation, shared or Shared()
     )
     decision = method.decide(evidence, budget)
+    if ratio > 0 and decision.kept == Kept.everything(decoder.shapes):
+        raise InvalidRequest(
+            f"ratio {ratio:g} removes nothing by {method_name}: ask for more, or use a method with finer units"
+        )
     compensation = decision.compensation or compensation
     if _nothing_to_make_up(decoder, decision.kept, compensation):
+        if ratio > 0 and compensation == options.compensation != "none":
+            notes += (f"compensation is off: {compensation} has nothing to make up for in this cut",)
         compensation = "none"
     if compensation in COMPENSATORS:
-        notes += _rank_note(decoder, statistics)
+        notes += _rank_note(most_inputs(decoder, decision.kept, compensation), statistics)
     return make_plan(
         decoder,
         decision.kept,
@@ -140,7 +148,9 @@ def _options_record(options: PruningOptions) -> dict[str, Any]:
 
 
 def _nothing_to_make_up(decoder: Decoder, kept: Kept, compensation: Compensation) -> bool:
-    if compensation in FOR_BLOCKS and len(kept.blocks) < len(decoder.shapes):
+    if compensation == "linear_map":
+        return not any(removed_runs(decoder, kept))
+    if compensation == "sequential" and len(kept.blocks) < len(decoder.shapes):
         return False
     return all(
         shape == decoder.shapes[block] for block, shape in zip(kept.blocks, kept.shapes(decoder.shapes), strict=True)
@@ -175,7 +185,9 @@ def _compensation(
         if wished == "linear_map" and options.uniform and _norm_behind(model.decoder.family):
             return "none", ("compensation is off: the stock class has no slot for its linear map",)
     if method.strategy == "depth" and wished not in FOR_BLOCKS:
-        return "none", ()
+        others = " and ".join(FOR_BLOCKS)
+        why = f"compensation is off: {wished} makes up for lost width, {others} for whole blocks"
+        return "none", () if wished in ("auto", "none") else (why,)
     if wished != "auto":
         return wished, ()
     if options.uniform and not stock_holds_biases(model.model.config, model.decoder.family):
@@ -190,12 +202,12 @@ def _norm_behind(family: ModelFamily) -> bool:
     return family.adder(family.mlp.writer) != family.mlp.writer
 
 
-def _rank_note(decoder: Decoder, statistics: ActivationStatistics | None) -> tuple[str, ...]:
-    """Said where least squares has fewer tokens than channels to learn from."""
-    widest = max(shape.channels for shape in decoder.shapes)
-    if statistics is None or statistics.tokens > widest:
+def _rank_note(inputs: int, statistics: ActivationStatistics | None) -> tuple[str, ...]:
+    """Said where least squares has fewer tokens to learn from than inputs to learn of."""
+    if statistics is None or statistics.tokens > inputs:
         return ()
     return (
-        f"{statistics.tokens} calibration tokens are no more than the {widest} channels of a block: their moments "
-        "have no full rank, and least squares is held back by a hundred times the usual ridge; calibrate on more",
+        f"{statistics.tokens} calibration tokens are no more than the {inputs} inputs that are fitted to them: their "
+        "moments have no full rank, and least squares is held back by a hundred times the usual ridge; calibrate on "
+        "more",
     )

@@ -94,12 +94,35 @@ def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
     added = ridge(second_moments, count)
     if not added > 0:
         return torch.zeros_like(cross.T)
+    solution: Tensor = torch.cholesky_solve(cross, factored(second_moments, added)).T
+    return solution
+
+
+def factored(second_moments: Tensor, added: float) -> Tensor:
+    """Lower Cholesky factor of the moments with this much on the diagonal, or ten, a hundred, ... times as much.
+
+    A batch's products are rounded to float32. Where one direction says nearly everything, as massive activations of
+    large models do, that can be more than a ridge by the mean eigenvalue, and leave eigenvalues below zero.
+
+    Args:
+        second_moments: shape `(channels, channels)`; changed meanwhile, and put back.
+        added: positive.
+
+    Raises:
+        torch.linalg.LinAlgError: there are infinite moments, or some that are no number.
+    """
     diagonal = second_moments.diagonal()
     own = diagonal.clone()
-    try:  # in place and put back, as a copy of a large model's would be felt
-        diagonal.add_(added)
+    factor: Tensor
+    try:  # in place, as a copy of a large model's would be felt
+        while added < own.sum():
+            diagonal.copy_(own).add_(added)
+            factor, failed = torch.linalg.cholesky_ex(second_moments)
+            if not failed:
+                return factor
+            added *= 10
+        diagonal.copy_(own).add_(added)
         factor = torch.linalg.cholesky(second_moments)
+        return factor
     finally:
         diagonal.copy_(own)
-    solution: Tensor = torch.cholesky_solve(cross, factor).T
-    return solution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,6 +79,11 @@ def prune(
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
+    if plan is not None and replace(options, seed=0) != PruningOptions():
+        raise InvalidRequest(
+            "--plan says what to keep and how it is made up for: leave out --compensation, --uniform, --competition, "
+            "--channel-multiple, --drop-sublayers and what protects blocks, or --plan"
+        )
     budget = parse_memory(memory)
     base = open_model(model, device=device, dtype=dtype, memory=budget)
     if plan is not None:

@@ -87,7 +87,8 @@ class Auto(PruningMethod):
 def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Compensation, float]]:
     """The single methods' cuts with their own compensation and their losses, the best first.
 
-    Only those at the same budget, to half a unit: one that moves in whole blocks and removes less would win by that.
+    Only those at the same budget, to half a unit, and that remove something: one that moves in whole blocks and removes
+    less would win by that.
     """
     found: list[tuple[str, Kept, Compensation, float]] = []
     shapes = evidence.decoder.shapes
@@ -103,7 +104,8 @@ def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Co
             kept = method.decide(own, budget).kept
         except InvalidRequest:  # this method cannot reach the budget
             continue
-        if abs(achieved_ratio(shapes, kept) - budget.ratio) <= unit / 2 / evidence.decoder.cost + 1e-9:
+        removed = achieved_ratio(shapes, kept)
+        if removed > 0 and abs(removed - budget.ratio) <= unit / 2 / evidence.decoder.cost + 1e-9:
             found.append((method.name, kept, how, evidence.divergence(kept, how)))
     return iter(sorted(found, key=lambda one: one[3]))
 
@@ -178,6 +180,7 @@ class _Search:
         sublayers: those that may be cut.
         losses: for each, the loss at each level.
         goal: projection weights to remove.
+        multiple: MLP widths are a multiple of this.
         trunk: runs cuts.
         measured: cuts of several sublayers measured so far.
     """
@@ -186,6 +189,7 @@ class _Search:
     sublayers: Sequence[Sublayer]
     losses: Sequence[np.ndarray]
     goal: float
+    multiple: int
     trunk: SharedTrunk
     measured: int = 0
 
@@ -196,7 +200,8 @@ class _Search:
         is_new = ("survey", constraints) not in evidence.shared
         survey = evidence.shared.once(("survey", constraints), lambda: _Survey.of(evidence, constraints))
         goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
-        return cls(evidence, survey.sublayers, survey.losses, goal, survey.trunk), before
+        multiple = constraints.channel_multiple
+        return cls(evidence, survey.sublayers, survey.losses, goal, multiple, survey.trunk), before
 
     def run(self) -> Kept:
         """What exchanges make of the cut of dynamic programming, nearest to the budget."""
@@ -283,21 +288,23 @@ class _Search:
         removed = self._removed(chosen)
         mlps = [place for place, sub in enumerate(self.sublayers) if sub.layout.unit == "channel"]
         while mlps:
-            place, sign = self._next_channel(mlps, counts, removed)
+            place, sign = self._next_step(mlps, counts, removed)
             if place is None:
                 break
-            counts[place] += sign
-            removed -= sign * self._channel_cost(place)
+            width = self._stepped(place, counts[place], sign)
+            removed -= (width - counts[place]) * self._channel_cost(place)
+            counts[place] = width
         return self._kept(counts)
 
-    def _next_channel(self, mlps: Sequence[int], counts: Sequence[int], removed: float) -> tuple[int | None, int]:
-        """The MLP that gets a channel back, the one that has lost most of those that lost any; or loses one more."""
+    def _next_step(self, mlps: Sequence[int], counts: Sequence[int], removed: float) -> tuple[int | None, int]:
+        """The MLP that gets channels back, the one that has lost most of those that lost any; or loses some more."""
         sign = 1 if removed > self.goal else -1
 
         def may(place: int) -> bool:
-            width, cost = len(self.sublayers[place].order), self._channel_cost(place)
-            nearer = abs(removed - sign * cost - self.goal) < abs(removed - self.goal) - 1e-9
-            room = 0 < counts[place] < width if sign > 0 else counts[place] > 1
+            width = self._stepped(place, counts[place], sign)
+            after = removed - (width - counts[place]) * self._channel_cost(place)
+            nearer = abs(after - self.goal) < abs(removed - self.goal) - 1e-9
+            room = 0 < counts[place] < width if sign > 0 else width > 0
             return nearer and room
 
         able = [place for place in mlps if may(place)]
@@ -305,6 +312,12 @@ class _Search:
             return None, sign
         started = [place for place in able if counts[place] < len(self.sublayers[place].order)]
         return max(started or able, key=lambda p: (sign * (len(self.sublayers[p].order) - counts[p]), -p)), sign
+
+    def _stepped(self, place: int, count: int, sign: int) -> int:
+        """The next larger or smaller width of an MLP."""
+        if sign < 0:
+            return (count - 1) // self.multiple * self.multiple
+        return min((count // self.multiple + 1) * self.multiple, len(self.sublayers[place].order))
 
     def _channel_cost(self, place: int) -> int:
         return self.evidence.decoder.shapes[self.sublayers[place].block].channel_cost

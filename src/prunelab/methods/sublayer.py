@@ -66,7 +66,7 @@ def drop_until(decoder: Decoder, budget: Budget, choose: Callable[[list[Place], 
         place = choose(gone, nearer)
         gone.append(place)
         removed += costs[place]
-    if abs(removed - goal) > max(costs.values()):
+    if goal - removed > max(costs.values()) / 2 + 1e-9:
         raise InvalidRequest(
             f"ratio {budget.ratio:g} is out of reach: the sublayers that may go hold "
             f"{sum(costs.values()) / decoder.cost:.3g} of the weights; ask for less, or protect fewer blocks"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from prunelab.allocation import Kept, check_ratio
+import numpy as np
+
+from prunelab.allocation import Kept, cheapest_prefix, check_ratio
 from prunelab.blockwise import Written
 from prunelab.compensation import Compensation
 from prunelab.errors import InvalidRequest
@@ -39,7 +41,7 @@ class TwoStage(PruningMethod):
     How many attentions go follows from the ratio and from how the weights are shared out; one after the other goes
     whose absence raises the loss on held-out calibration text least. 2SSP averages the norms of samples, here it is the
     norm over all tokens; it compensates nothing, and its second stage looks at one calibration sample. Where channels
-    do not divide by the number of blocks, the first blocks lose one more.
+    do not divide by the number of blocks, the first blocks lose one more, or one `--channel-multiple`.
     """
 
     name: ClassVar[str] = "two_stage"
@@ -86,13 +88,17 @@ def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, 
     shape, goal = shapes[span[0]], budget.ratio * decoder.cost
     attention = shape.key_value_groups * shape.group_cost
     count = attentions_to_drop(len(span), goal / len(span) / shape.cost, shape.cost - attention, attention)
-    channels = round((goal - count * attention) / shape.channel_cost)
-    if channels > len(span) * (shape.channels - 1):
+    multiple = budget.constraints.channel_multiple
+    widths = [shape.channels, *range((shape.channels - 1) // multiple * multiple, 0, -multiple)]
+    steps = np.repeat(-np.diff(widths), len(span)) * shape.channel_cost
+    rest = goal - count * attention
+    if rest > steps.sum() + steps.max(initial=0) / 2:
         raise InvalidRequest(
             f"ratio {budget.ratio:g} is out of reach: with {count} attentions gone the MLPs cannot make up the rest; "
             "ask for less, or protect fewer blocks"
         )
-    fewer = [channels // len(span) + (place < channels % len(span)) for place in range(len(span))]
+    each, first = divmod(cheapest_prefix(steps, rest), len(span))
+    fewer = [shape.channels - widths[each + (place < first)] for place in range(len(span))]
     return dict(zip(span, fewer, strict=True)), count
 
 
