@@ -192,7 +192,10 @@ def test_extract_then_reconnect_is_the_identity(name: str, seeing: TinyOf, tmp_p
     mine, other = back.model.state_dict(), whole.model.state_dict()
     assert list(mine) == list(other)
     assert all(tensor_bytes(mine[key]) == tensor_bytes(other[key]) for key in mine)
-    assert back.model.config.to_dict() == whole.model.config.to_dict()
+    configs = [one.model.config.to_dict() for one in (back, whole)]
+    for config in configs:
+        del config["architectures"]  # said when a model is saved, which another test may have done with this one
+    assert configs[0] == configs[1]
     assert back.fingerprint == whole.fingerprint
     inputs = shown(seeing(name))
     assert torch.equal(logits(back.model, inputs), logits(whole.model, inputs))
