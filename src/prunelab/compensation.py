@@ -13,9 +13,9 @@ calibration tokens (`prunelab.regression`); for a linear predictor A of x_R from
 - `linear_map` puts a linear map in place of every run of removed blocks (`prunelab.linear_map`).
 
 What it costs (pocket-llama, `timing/methods_cost.py`). `least_squares` takes second moments that the calibration pass
-has collected, where they fit into memory (`prunelab.model_statistics`): 1.3 calibration passes in all, 0.03 a further
+has collected, where they fit into memory (`prunelab.model_statistics`): 1.4 calibration passes in all, 0.04 a further
 cut. Where they do not, every cut takes a pass of its own over the calibration tokens, block by block, with the moments
-of one projection held at a time: 2.5 passes in all, 1.4 a further cut. For an 8B model those are 14336^2 numbers of 8
+of one projection held at a time: 2.4 passes in all, 1.4 a further cut. For an 8B model those are 14336^2 numbers of 8
 bytes, 1.5 GiB, three times that while they are solved (`timing/least_squares_streamed.py --large`: 5.1 GiB at the peak
 with the block itself), besides the hidden states (2 GiB); the moments of all projections together would be 57 GB. The
 pass also repairs a model that is streamed, one block in memory at a time: each is then read from the disk once for
