@@ -206,8 +206,8 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
     return [
         "## What a cut costs",
         "",
-        "From `python timing/methods_cost.py --out FILE` (pocket-llama at 20 %, one thread): calibrating, planning and "
-        "cutting, each method by itself. A study shares what searches measure among ratios.",
+        "From `python timing/methods_cost.py --out FILE` (pocket-llama at 20 %, one thread, the processor's time): "
+        "calibrating, planning and cutting, each method by itself. A study shares what searches measure among ratios.",
         "",
         "| method | calibration passes | seconds |",
         "|---|---|---|",
