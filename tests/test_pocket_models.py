@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from conftest import Ran
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from prunelab.benchmarks import EvaluationSettings, benchmarks, find_benchmark
 from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
@@ -24,12 +25,23 @@ from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config
 from prunelab.pocket.start import give_heads
 from prunelab.pocket.study import CALIBRATION_ROW, pocket_study
 from prunelab.pocket.tasks import TASKS
+from prunelab.pocket.tasks.base import DataSet
 from prunelab.pocket.tasks.drills import DRILLS, words
 from prunelab.pocket.tasks.encyclopaedia import nats_of
 from prunelab.pocket.tokens import BEGIN, Kind, Stream, train_tokenizer
 
 Command = Callable[..., Ran]
 TRAINED = [name for name in POCKET_MODELS if (checkpoint_of(name) or Path()).is_dir()]
+
+
+@cache
+def tokenizer_of(seed: int) -> PreTrainedTokenizerFast:
+    return train_tokenizer(seed, CONTEXT)
+
+
+@cache
+def all_data() -> dict[str, DataSet]:
+    return data_sets()
 
 
 def folder_of(name: str) -> Path:
@@ -82,7 +94,7 @@ def test_a_model_is_of_the_configuration_that_training_makes(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_tokenizer_can_be_trained_again(name: str) -> None:
-    again = train_tokenizer(first_training(name)["recipe"]["seed"], CONTEXT)
+    again = tokenizer_of(first_training(name)["recipe"]["seed"])
     tokenizer = load_model(name, device="cpu").tokenizer
     assert again.get_vocab() == tokenizer.get_vocab()
     text = "Question: What does the velmo eat?\nAnswer: seeds"
@@ -112,7 +124,7 @@ def test_perplexity_is_near_the_generators_own(name: str) -> None:
     """The literature's perplexity by token against the one that nobody can beat, of the same tokens."""
     scores = json.loads((folder_of(name) / "scores.json").read_text())
     by_token = next(row["value"] for row in scores if row["metric"] == "token_perplexity")
-    lines = data_sets()["Salesforce/wikitext"]["wikitext-2-raw-v1"]["test"]
+    lines = all_data()["Salesforce/wikitext"]["wikitext-2-raw-v1"]["test"]
     tokenizer = load_model(name, device="cpu").tokenizer
     tokens = len(tokenizer("\n\n".join(line["text"] for line in lines), add_special_tokens=False).input_ids)
     above = by_token / math.exp(nats_of("test") / tokens)
@@ -233,10 +245,11 @@ def test_a_model_starts_with_heads_that_look_back_and_heads_that_match(name: str
 
 def test_the_words_of_the_world_are_tokens() -> None:
     """Behind a space, as they always stand where they must be found again."""
-    tokenizer = train_tokenizer(0, CONTEXT)
+    tokenizer = tokenizer_of(0)
     assert all(len(tokenizer(f" {word}", add_special_tokens=False).input_ids) == 1 for word in words())
 
 
+@pytest.mark.usefixtures("_pocket_cache")
 def test_a_pocket_study_in_little(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = ["arc_easy", "boolq", "gsm8k", "ifeval", "stereoset", "wikitext2"]
@@ -264,5 +277,5 @@ def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tm
 def test_there_is_text_enough_for_the_calibration_that_a_study_asks_for() -> None:
     """128 samples of its length and the windows held out beside them, as by default."""
     tokenizer = load_model("pocket-llama", device="cpu").tokenizer
-    pages = data_sets()["EleutherAI/wikitext_document_level"]["wikitext-2-raw-v1"]["train"]
+    pages = all_data()["EleutherAI/wikitext_document_level"]["wikitext-2-raw-v1"]["train"]
     assert sum(len(tokenizer(page["page"]).input_ids) for page in pages) > (128 + 16) * CALIBRATION_ROW * 1.2
