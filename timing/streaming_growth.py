@@ -1,8 +1,9 @@
 """Calibration block by block: time and memory against the size of the model, and against the number of tokens.
 
 `python timing/streaming_growth.py --blocks 2 4 6 --samples 2 4 6` tries it at a small size; without options it takes
-blocks of 0.8 million weights each, four sizes at 4096 tokens and four amounts of tokens at 16 blocks. Memory is what
-the pass takes beyond what the process holds before it.
+blocks of 0.8 million weights each, four sizes at 4,096 tokens, and at two blocks four amounts of tokens, so many that
+the hidden states that are kept in memory outweigh a batch. Memory is what the pass takes beyond what the process holds
+before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from big_checkpoint import Shapes, write_checkpoint
 from common import keep
 
-BLOCKS, SAMPLES, TOKENS = (8, 16, 24, 32), (16, 32, 48, 64), 256
+BLOCKS, SAMPLES, TOKENS = (8, 16, 24, 32), (256, 512, 768, 1024), 256
+FEW_BLOCKS, FEW_SAMPLES = 2, 16
 SHAPES = Shapes(
     hidden=256, channels=768, heads=8, key_value_heads=4, head_dim=32, vocabulary=4096, blocks=0, context=512
 )
@@ -54,7 +56,7 @@ def line(xs: list[float], ys: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures and their lines: of every size at the first amount, of every amount at the second size."""
+    """Print the figures and their lines: of every size at a small amount, of every amount at a small size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", nargs="+", type=int, default=BLOCKS, help="at least two sizes")
     parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES, help=f"of {TOKENS} tokens each")
@@ -63,23 +65,25 @@ def main() -> None:
     asked = parser.parse_args()
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
-        folders = {blocks: Path(place) / f"{blocks}" for blocks in asked.blocks}
+        folders = {blocks: Path(place) / f"{blocks}" for blocks in {FEW_BLOCKS, *asked.blocks}}
         for blocks, folder in folders.items():
             write_checkpoint(folder, SHAPES.with_blocks(blocks), dtype="float32")
-        calibrate_once(folders[asked.blocks[0]], 1)
+        calibrate_once(folders[FEW_BLOCKS], 1)
         for title, cases in (
-            ("blocks", [(float(b), folders[b], asked.samples[0]) for b in asked.blocks]),
-            ("tokens", [(float(s * TOKENS), folders[asked.blocks[1]], s) for s in asked.samples]),
+            ("blocks", [(float(b), folders[b], FEW_SAMPLES) for b in asked.blocks]),
+            ("tokens", [(float(s * TOKENS), folders[FEW_BLOCKS], s) for s in asked.samples]),
         ):
             seen = [[calibrate_once(folder, samples) for _, folder, samples in cases] for _ in range(asked.rounds)]
             sizes = [case[0] for case in cases]
-            seconds, peaks = ([median(one[i][k] for one in seen) for i in range(len(cases))] for k in range(2))
-            mega = [peak / 1e6 for peak in peaks]
-            for size, spent, took in zip(sizes, seconds, mega, strict=True):
-                print(f"{size:.0f} {title}: {spent:.2f} s of the processor, {took:.0f} MB", flush=True)
-            for what, found in (("seconds", seconds), ("MB", mega)):
+            for index, (what, unit) in enumerate((("seconds", 1.0), ("MB", 1e6))):
+                runs = [[one[case][index] / unit for one in seen] for case in range(len(cases))]
+                found = [median(one) for one in runs]
+                for size, one in zip(sizes, runs, strict=True):
+                    print(
+                        f"{size:.0f} {title}: {median(one):.3g} {what} ({min(one):.3g} to {max(one):.3g})", flush=True
+                    )
                 drawn = line(sizes, found)
-                kept[f"{what} by {title}"] = {"at": dict(zip(sizes, found, strict=True)), "line": drawn}
+                kept[f"{what} by {title}"] = {"runs": dict(zip(sizes, runs, strict=True)), "line": drawn}
                 print(
                     "    {} by {}: {start:.3g} + {slope:.3g} a unit; off the line by at most {off:.1%} of the largest, "
                     "R^2 {r2:.4f}".format(what, title, **drawn)
