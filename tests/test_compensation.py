@@ -21,7 +21,7 @@ from prunelab.errors import InvalidRequest, PlanMismatch, UnknownName
 from prunelab.families import Decoder
 from prunelab.levels import elimination_order
 from prunelab.loading import load_model
-from prunelab.losses import mean_loss
+from prunelab.losses import mean_divergence, mean_loss
 from prunelab.methods import methods
 from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.regression import DEFICIENT_RIDGE, RIDGE, JointMoments, ridge, solve
@@ -268,6 +268,24 @@ def test_a_map_behind_gemmas_norm_is_pruned_and_mapped_again(tiny: TinyOf, tmp_p
     assert len(maps) == 1
     once = dict(again.model.named_parameters())[maps[0]]
     assert not torch.equal(twice.state_dict()[maps[0]], once)
+
+
+def test_a_map_behind_gemmas_norm_does_not_mislead_sequential() -> None:
+    """Channels that say nothing are not missed, with a map from an earlier cut behind the norm."""
+    t = make_tiny("gemma2")
+    calibration = tiny_calibration(samples=40)
+    whole = Kept.everything(t.model.decoder.shapes)
+    once = t.model.with_model(cut(t.model.decoder, whole.without_blocks([2]), "linear_map", None, calibration))
+    decoder = once.decoder
+    assert decoder.map_behind(1, decoder.family.adder(decoder.family.mlp.writer)) is not None
+    with torch.no_grad():
+        for block in range(3):
+            decoder.weight(block, decoder.family.mlp.writer)[:, :8] = 0
+    left = Kept.everything(decoder.shapes)
+    left = replace(left, channels=tuple(tuple(range(8, 40)) for _ in left.blocks))
+    twice = once.with_model(cut(decoder, left, "sequential", None, calibration))
+    assert calibration.held_out is not None
+    assert mean_divergence(twice, once, calibration.held_out) < 1e-6
 
 
 def test_where_a_stock_class_is_wanted_gemma_gets_no_map(tiny: TinyOf) -> None:

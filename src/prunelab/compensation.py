@@ -161,13 +161,17 @@ def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: T
 
     Where a norm stands between (Gemma-2), it is undone: divided by the norm's gains, with the size that the whole
     model's projection has for the token. The norm forgets the size, so this is one of many answers: the whole model's
-    own when nothing is missing.
+    own when nothing is missing. A linear map behind the norm, from an earlier cut, is undone before.
     """
     path = decoder.family.adder(layout.writer)
     if path == layout.writer:
         return wanted
     norm = decoder.blocks[block].get_submodule(path)
     gains = norm(torch.ones(wanted.shape[-1], device=wanted.device, dtype=decoder.model.dtype)).float()
+    map_ = decoder.map_behind(block, path)
+    if map_ is not None:
+        back = torch.linalg.pinv(map_.double()).float().T
+        wanted, gains = wanted @ back, gains @ back
     floor = 1e-2 * gains.abs().mean()
     return wanted / torch.where(gains.abs() < floor, floor, gains) * size
 
