@@ -18,7 +18,13 @@ from prunelab.methods.base import Budget, Decision, Evidence, PruningMethod, Str
 from prunelab.trunk import BlockChoice, SharedTrunk
 
 BINS = 800
-"""Into which dynamic programming divides the blocks' weights."""
+"""Into which dynamic programming divides the blocks' weights, at least."""
+
+BINS_A_STEP = 3.5
+"""And as many of them as give the smallest level so many: one of less than a bin would seem to remove nothing."""
+
+BINS_A_SUBLAYER = 400
+"""But no more than these."""
 
 TRIES = 24
 """Exchanges that are tried at most."""
@@ -216,13 +222,13 @@ class _Search:
 
     def _cheapest(self) -> list[int]:
         """The levels of least summed loss that remove at least the goal, by dynamic programming over binned costs."""
-        total = self.evidence.decoder.cost
-        goal = int(np.ceil(self.goal / total * BINS - 1e-9))
+        total, parts = self.evidence.decoder.cost, self._bins()
+        goal = int(np.ceil(self.goal / total * parts - 1e-9))
         best = np.full(goal + 1, np.inf)
         best[0] = 0.0
         taken: list[np.ndarray] = []
         for sublayer, losses in zip(self.sublayers, self.losses, strict=True):
-            bins = [int(level.cost / total * BINS + 1e-9) for level in sublayer.levels]
+            bins = [int(level.cost / total * parts + 1e-9) for level in sublayer.levels]
             after, how = np.full(goal + 1, np.inf), np.zeros((goal + 1, 2), dtype=np.int64)
             for level, (width, loss) in enumerate(zip(bins, losses.tolist(), strict=True)):
                 for have in np.flatnonzero(np.isfinite(best)).tolist():
@@ -238,6 +244,11 @@ class _Search:
             level, at = how[at]
             chosen.append(int(level))
         return chosen[::-1]
+
+    def _bins(self) -> int:
+        smallest = min(level.cost for sublayer in self.sublayers for level in sublayer.levels if level.cost)
+        fine = int(np.ceil(BINS_A_STEP * self.evidence.decoder.cost / smallest))
+        return max(BINS, min(fine, BINS_A_SUBLAYER * len(self.sublayers)))
 
     def _exchanged(self, chosen: list[int]) -> list[int]:
         """Try the exchanges that the slopes promise most of, and keep those that lower the loss."""
