@@ -103,9 +103,9 @@ def test_an_address_where_something_else_answers_is_said_within_seconds(
     other: Callable[[], AbstractContextManager[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'prunelab[ray]'")
-    monkeypatch.setattr("prunelab.engines.address.ANSWER_SECONDS", 2)
+    monkeypatch.setattr("prunelab.engines.address.ANSWER_SECONDS", 1)
     before = psutil.Process().children()
-    said = r"at 127.0.0.1:\d+, but no Ray answers within 2 s: give the address that `ray start --head` prints"
+    said = r"at 127.0.0.1:\d+, but no Ray answers within 1 s: give the address that `ray start --head` prints"
     with other() as port, pytest.raises(InvalidRequest, match=said):
         check_ray(RayConfig(address=f"127.0.0.1:{port}"))
     assert psutil.Process().children() == before, "nobody goes on trying"
@@ -163,7 +163,7 @@ def test_a_cluster_that_is_slow_to_answer_is_joined(cluster: tuple[str, psutil.P
     address, head = cluster
     (server,) = (process for process in head.children(recursive=True) if process.name() == "gcs_server")
     server.send_signal(signal.SIGSTOP)
-    waking = threading.Timer(3, server.send_signal, [signal.SIGCONT])
+    waking = threading.Timer(2, server.send_signal, [signal.SIGCONT])
     waking.start()
     config = RayConfig(address=address)
     check_ray(config)
