@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import assert_type, cast
+from typing import Any, assert_type, cast
 
 import pandas as pd
 import pytest
@@ -155,6 +155,14 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
 def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="did you mean 'flap'"):
         prunelab.prune("pocket-llama", method="flapp")
+    for wrong, said in (
+        ({"compensation": "least_square"}, "did you mean 'least_squares'"),
+        ({"competition": "module"}, "did you mean 'modules'"),
+        ({"channel_multiple": 0}, "channel_multiple 0 is no multiple"),
+        ({"protect_last": -1}, "give 0 or more"),
+    ):
+        with pytest.raises(InvalidRequest, match=said):
+            prunelab.prune("pocket-llama", **cast(Any, wrong))
     with pytest.raises(InvalidRequest, match="ratio 2 is not possible"):
         prunelab.prune("pocket-llama", ratio=2)
     with pytest.raises(InvalidRequest, match="nothing to evaluate"):

@@ -439,3 +439,14 @@ def test_auto_sees_a_key_value_group_of_many_blocks() -> None:
     assert set(chosen[::2]) <= {0, 1}
     assert sum(chosen[::2]) >= 30
     assert sum(chosen[1::2]) <= 3
+
+
+def test_auto_refuses_what_is_out_of_reach_before_it_measures(tiny: TinyOf) -> None:
+    t = tiny("llama")
+    shared = Shared()
+    options = PruningOptions(Constraints(protect_first=3))
+    with pytest.raises(InvalidRequest, match=r"ratio 0\.3 is out of reach: the blocks that may be cut hold 0\.25 of"):
+        make_pruning_plan(
+            t.model, "auto", 0.3, statistics=t.statistics, calibration=t.calibration, options=options, shared=shared
+        )
+    assert not shared._found

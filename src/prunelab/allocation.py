@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prunelab.errors import InvalidRequest
+from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.families import BlockShape
 from prunelab.importance import ImportanceScores
 
@@ -36,6 +36,9 @@ class Constraints:
         competition: which units compete for one budget in width: all of them; attentions apart from MLPs, each losing
             the same share; every block by itself; or every block's attention and MLP by itself. FLAP's code calls the
             first, second and last AL-AM, AL-MM and UL-UM.
+
+    Raises:
+        InvalidRequest: one of them is none of these.
     """
 
     protect_first: int = 0
@@ -43,6 +46,15 @@ class Constraints:
     channel_multiple: int = 1
     drop_sublayers: bool = False
     competition: Competition = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what a caller from Python can get wrong."""
+        if min(self.protect_first, self.protect_last) < 0:
+            raise InvalidRequest("protect_first and protect_last count blocks: give 0 or more")
+        if self.channel_multiple < 1:
+            raise InvalidRequest(f"channel_multiple {self.channel_multiple} is no multiple: give 1 or more")
+        if self.competition not in get_args(Competition):
+            raise UnknownName("competition", self.competition, get_args(Competition))
 
     def removable(self, blocks: int) -> range:
         """The blocks that may be touched.

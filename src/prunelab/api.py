@@ -94,7 +94,7 @@ def prune(
         datasets_root: folder with copies of the hub's data sets.
 
     Raises:
-        UnknownName: no such method or corpus.
+        UnknownName: no such method, corpus, competition or compensation.
         InvalidRequest: the ratio is out of reach, or options contradict each other.
     """
     given = dict(locals())
@@ -112,9 +112,9 @@ def prune(
 
     check_ratio(ratio)
     _ = methods[method]
-    base = _loaded(model)
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
+    base = _loaded(model)
     statistics = drawn = None
     if needs_calibration(method, options):
         text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checking import refuse_streamed
 from prunelab.checkpoint.forms import stock_group_counts, stock_holds_biases
 from prunelab.compensation import COMPENSATORS, FOR_BLOCKS, Compensation, most_inputs
-from prunelab.errors import InvalidRequest
+from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.families import Decoder, ModelFamily
 from prunelab.linear_map import removed_runs
 from prunelab.loading import LanguageModel
@@ -36,12 +36,21 @@ class PruningOptions:
         compensation: one of those in `prunelab.compensation`, or `auto`: the method's own, which is bias for width
             methods, unless widths are to be uniform and the stock class has no slot.
         seed: for methods that draw at random.
+
+    Raises:
+        UnknownName: no such compensation.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
     uniform: bool = False
     compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what a caller from Python can get wrong."""
+        known = ("auto", *get_args(Compensation))
+        if self.compensation not in known:
+            raise UnknownName("compensation", self.compensation, known)
 
 
 def needs_calibration(method_name: str, options: PruningOptions) -> bool:

@@ -68,6 +68,7 @@ class Auto(PruningMethod):
             raise InvalidRequest("auto gives every sublayer a width of its own: leave out --uniform, or use hybrid")
         if budget.ratio == 0:
             return Decision(Kept.everything(evidence.decoder.shapes))
+        _refuse_unreachable(evidence, budget)
         singles = list(_singles(evidence, budget))
         search, before = _Search.of(evidence, budget)
         found, own = search.run(), evidence.compensation
@@ -87,6 +88,18 @@ class Auto(PruningMethod):
                 "search_passes": round(search.trunk.passes - before, 2),
             },
             compensation=how,
+        )
+
+
+def _refuse_unreachable(evidence: Evidence, budget: Budget) -> None:
+    """Before anything is measured, refuse more than the blocks that may be cut hold."""
+    shapes = evidence.decoder.shapes
+    able = [shapes[block] for block in budget.constraints.removable(len(shapes))]
+    most = sum(shape.cost for shape in able) / evidence.decoder.cost
+    if budget.ratio > most:
+        raise InvalidRequest(
+            f"ratio {budget.ratio:g} is out of reach: the blocks that may be cut hold {most:.3g} of the weights; ask "
+            "for less, or protect fewer blocks"
         )
 
 
