@@ -108,7 +108,7 @@ def page(
         "# The arena: every method on equal footing",
         "",
         f"Made by `{command}` from the run of `configs/arena.yaml`. Every method has the same budget (what moves in "
-        f"whole blocks or sublayers removes the nearest that it can), the same calibration text ({seeds} draws) and "
+        f"whole blocks or sublayers comes within half of the largest), the same calibration text ({seeds} draws) and "
         "the same items or windows, which calibration never saw: "
         f"{', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are differences from the "
         "whole model: of ln perplexity, and of the mean accuracy in points. ± is the sample deviation over draws.",
