@@ -16,7 +16,9 @@ from prunelab.claims.evidence import Cut, over_seeds
 from prunelab.cli.recommend import recommendation_lines
 from prunelab.config import write_config
 from prunelab.errors import InvalidRequest
+from prunelab.planned import PlannedCut
 from prunelab.recommend import Candidate, Need, frontier, recommend
+from prunelab.recommend.command import prune_command
 from prunelab.results import Cell, ResultsStore
 from prunelab.run import Measured, Run
 from prunelab.significance import Comparison
@@ -248,6 +250,15 @@ def test_the_command_has_the_runs_options(tmp_path: Path) -> None:
         "--seed 3", "--device cpu --dtype float32", "--out m-flap-1",
     ):  # fmt: skip
         assert text in " ".join(words)
+
+
+def test_a_plan_stands_for_the_options_that_it_was_made_with(tmp_path: Path) -> None:
+    pruning = {"protect_first": 2, "uniform": True, "compensation": "none"}
+    run = made(tmp_path, seeds=[3, 4], pruning=pruning, vary_calibration=False).run()
+    plan = PlannedCut(tmp_path / "plan.json", "f", "m", "llama", 10, 0.1, 0.1, {}, (), ())
+    words = shlex.split(prune_command(run, Cut("m", "random_width", 0.1, 0.1, 4), plan))
+    assert words[3:5] == ["--plan", str(tmp_path / "plan.json")]
+    assert not {"--method", "--ratio", "--protect-first", "--uniform", "--compensation"} & set(words)
 
 
 def test_without_a_plan_width_is_asked_for_what_depth_achieved(tmp_path: Path) -> None:

@@ -122,6 +122,18 @@ def test_what_cannot_be_asked_for(
     refused(ran, said, tmp_path / "out")
 
 
+@pytest.mark.parametrize("options", [("--method", "auto"), ("--method", "angular"), ("--compensation", "sequential")])
+def test_what_takes_the_whole_model_is_refused_before_it_is_calibrated(
+    options: tuple[str, str], streams: None, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path,
+    command: Command,
+) -> None:  # fmt: skip
+    ran = command(
+        "prune", tiny_checkpoint("llama"), "--out", tmp_path / "out", "--calibration", corpus, "--samples", 4, *options
+    )
+    refused(ran, "takes the whole model in memory", tmp_path / "out")
+    assert not ran.out, "nothing was begun"
+
+
 def test_amounts_are_told_as_they_may_be_given() -> None:
     for size in (1e3, 999.4e6, 999.7e6, 1e9, 5.5e9, 999.6e9, 1.34e12):
         again = parse_memory(in_words(size))

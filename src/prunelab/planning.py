@@ -69,6 +69,17 @@ def needs_moments(method_name: str, options: PruningOptions) -> bool:
     return method.needs_moments or (wished == "least_squares" and method.strategy != "depth")
 
 
+def check_request(model: LanguageModel, method_name: str, options: PruningOptions) -> None:
+    """Refuse before anything is calibrated what a model that is streamed cannot be asked for.
+
+    Raises:
+        InvalidRequest: the method or the compensation takes the whole model.
+    """
+    if isinstance(model, StreamedModel):
+        method = methods[method_name]
+        refuse_streamed(model, method, _compensation(method, model, options, calibrated=True)[0])
+
+
 def make_pruning_plan(
     model: LanguageModel,
     method_name: str,

@@ -7,7 +7,7 @@ from prunelab.checking import check_plan
 from prunelab.loading import LanguageModel
 from prunelab.model_statistics import CalibrationOptions, cache_folder, calibrated, draw_for, statistics_key
 from prunelab.plan import PruningPlan
-from prunelab.planning import PruningOptions, make_pruning_plan, needs_calibration, needs_moments
+from prunelab.planning import PruningOptions, check_request, make_pruning_plan, needs_calibration, needs_moments
 from prunelab.surgery import apply
 from prunelab.versions import versions
 
@@ -17,6 +17,7 @@ __all__ = [
     "cache_folder",
     "calibrated",
     "check_plan",
+    "check_request",
     "draw_for",
     "make_pruning_plan",
     "needs_calibration",

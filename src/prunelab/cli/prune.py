@@ -64,7 +64,13 @@ def prune(
     from prunelab.methods import methods
     from prunelab.plan import PruningPlan
     from prunelab.pocket.data import data_root
-    from prunelab.prune import CalibrationOptions, PruningOptions, make_pruning_plan, needs_calibration, needs_moments
+    from prunelab.prune import (
+        CalibrationOptions,
+        PruningOptions,
+        make_pruning_plan,
+        needs_calibration,
+        needs_moments,
+    )
     from prunelab.streamed import StreamedModel, open_model
 
     if plan_file is not None and (method is not None or ratio is not None):
@@ -79,15 +85,11 @@ def prune(
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
-    if plan is not None and replace(options, seed=0) != PruningOptions():
-        raise InvalidRequest(
-            "--plan says what to keep and how it is made up for: leave out --compensation, --uniform, --competition, "
-            "--channel-multiple, --drop-sublayers and what protects blocks, or --plan"
-        )
+    if plan is not None:
+        _refuse_options(options)
     budget = parse_memory(memory)
     base = open_model(model, device=device, dtype=dtype, memory=budget)
-    if plan is not None:
-        plan.require_for(base.name, base.fingerprint)
+    _check(base, plan, method, options)
     out.print(f"{base.name}: {base.decoder.parameters:,} parameters, {len(base.decoder.shapes)} blocks, {base.dtype}")
     if isinstance(base, StreamedModel):
         where = "--memory" if budget else "what is free"
@@ -111,6 +113,27 @@ def prune(
     text = "--benchmark text:FILE" if own_text else "--benchmark wikitext2"
     measured = "--suite vision" if base.decoder.family.sees else text
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} {measured}")
+
+
+def _refuse_options(options: Any) -> None:
+    """Refuse pruning options beside a plan, which decides them."""
+    from prunelab.prune import PruningOptions
+
+    if replace(options, seed=0) != PruningOptions():
+        raise InvalidRequest(
+            "--plan says what to keep and how it is made up for: leave out --compensation, --uniform, --competition, "
+            "--channel-multiple, --drop-sublayers and what protects blocks, or --plan"
+        )
+
+
+def _check(base: Any, plan: Any, method: str, options: Any) -> None:
+    """Refuse what can be known to fail before anything is calibrated."""
+    from prunelab.prune import check_plan, check_request
+
+    if plan is not None:
+        check_plan(base, plan)
+    else:
+        check_request(base, method, options)
 
 
 def _least_bytes(base: Any, ratio: float) -> int:

@@ -32,7 +32,7 @@ def prune_command(run: Run, cut: Cut, plan: PlannedCut | None = None) -> str:
     path = entry.path if entry is not None else cut.model
     dtype = (entry.dtype if entry is not None else None) or config.dtype
     name = slug(f"{cut.model}-{cut.method}-{100 * cut.ratio:g}")
-    words = ["prunelab", "prune", path, *_what(run, cut, plan), *_how(config), "--out", name]
+    words = ["prunelab", "prune", path, *_what(run, cut, plan), "--out", name]
     calibration = config.calibration
     words += ["--calibration", calibration.corpus, "--samples", str(calibration.samples)]
     words += ["--sequence-length", str(calibration.sequence_length)]
@@ -49,13 +49,13 @@ def _plan_of(run: Run, cut: Cut) -> PlannedCut | None:
 
 
 def _what(run: Run, cut: Cut, plan: PlannedCut | None) -> list[str]:
-    """The method and the ratio that the plan was asked for, or the plan."""
+    """The method, the ratio that the plan was asked for and the pruning options, or the plan, which knows them."""
     other_loss = methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out
     other_draw = methods[cut.method].is_random and cut.seed != run.config.seeds[0] and not run.config.vary_calibration
     if plan is not None and (other_loss or other_draw):
         return ["--plan", str(plan.path)]
     ratio = plan.requested_ratio if plan is not None else _asked(run, cut)
-    return ["--method", cut.method, "--ratio", f"{ratio:.12g}"]
+    return ["--method", cut.method, "--ratio", f"{ratio:.12g}", *_how(run.config)]
 
 
 def _is_of(cut: Cut, m: object) -> bool:
