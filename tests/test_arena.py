@@ -11,7 +11,7 @@ from made_up_runs import DENSE, MadeUpRun
 
 from prunelab.errors import InvalidRequest
 from prunelab.report import arena
-from prunelab.report.arena import frontier, page, write_arena
+from prunelab.report.arena import SPEEDS, frontier, page, write_arena
 from prunelab.report.calibration_size import calibration_size
 from prunelab.report.figures.files import draw
 from prunelab.report.standings import Standing, Time, read_times, standings, verdicts
@@ -30,7 +30,6 @@ def made_up(folder: Path) -> MadeUpRun:
             records = pd.DataFrame({"sample": range(100), "correct": [i < right for i in range(100)]})
             made.windows("m", cut, 1.0 + rise, seed=seed)
             made.add("m", cut, "arc_easy", {"acc": right / 100}, records, seed=seed)
-            made.speed("m", cut, 200.0 if method == "shortgpt" else 100.0, seed=seed)
     return made
 
 
@@ -40,7 +39,6 @@ def test_losses_are_differences_from_the_dense_model(tmp_path: Path) -> None:
     flap = found["flap"]
     assert flap.ln_perplexity == pytest.approx((0.4, 0.4, 0.4))
     assert flap.accuracy == pytest.approx((19, 20, 21))
-    assert (flap.speed, found["shortgpt"].speed) == ((1.0,) * 3, (2.0,) * 3)
 
 
 def test_the_aim_is_half_of_the_better_rivals_loss_in_both(tmp_path: Path) -> None:
@@ -52,7 +50,7 @@ def test_the_aim_is_half_of_the_better_rivals_loss_in_both(tmp_path: Path) -> No
     others = [one for one in found if one.method != "auto"]
     losses = {(0.2, 10.0): (), (0.21, 10.0): ("ln perplexity",), (0.1, 10.1): ("accuracy",)}
     for (rise, fall), missed in losses.items():
-        own = Standing("m", "auto", 0.2, 0.2, (rise,), (fall,), ())
+        own = Standing("m", "auto", 0.2, 0.2, (rise,), (fall,))
         assert [one.missed for one in verdicts([*others, own], "auto")] == [missed]
     assert list(verdicts(found, "greedy_depth")) == []
 
@@ -63,7 +61,7 @@ def test_the_page_holds_means_spreads_and_the_verdict(tmp_path: Path) -> None:
     bars = "0.4000 ± 0.0000 (`flap`) | 10.00 ± 1.00 | 20.00 ± 1.00 (`flap`)"
     assert f"| m | 20% | 0.1000 ± 0.0000 | {bars} | yes |" in text
     assert "Met in 1 of 1 places, a place being a model at a ratio." in text
-    assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 | 1.00 ± 0.00x |" in text
+    assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 |" in text
     assert text.index("`auto` | 20.0%") < text.index("`flap` | 20.0%") < text.index("`shortgpt` | 20.0%")
     assert "3 draws" in text
     assert "Made by `the command`" in text
@@ -72,17 +70,17 @@ def test_the_page_holds_means_spreads_and_the_verdict(tmp_path: Path) -> None:
 
 def test_where_the_aim_is_missed_is_said_by_how_much() -> None:
     found = [
-        Standing("m", method, 0.1, 0.1, (rise,), (fall,), ())
+        Standing("m", method, 0.1, 0.1, (rise,), (fall,))
         for method, rise, fall in (("shortgpt", 0.5, 3.0), ("flap", 0.4, 5.0), ("auto", 0.21, 1.6))
     ]
     text = page(found, "auto", {"arc_easy": 100}, "the command", Path("arena.md"))
     assert "Missed: m at 10%, 0.2100 of 0.2000 allowed in ln perplexity and 1.60 of 1.50 allowed in accuracy." in text
     assert "| 0.4000 (`flap`) | 1.60 | 3.00 (`shortgpt`) | no |" in text
-    assert "decoding speed" not in text, "nothing was timed"
+    assert "imes as fast" not in text, "nothing was timed"
 
 
 def test_a_model_that_is_asked_nothing_is_judged_by_perplexity_alone() -> None:
-    found = [Standing("m", method, 0.1, 0.1, (rise,), (), ()) for method, rise in (("shortgpt", 0.5), ("auto", 0.2))]
+    found = [Standing("m", method, 0.1, 0.1, (rise,), ()) for method, rise in (("shortgpt", 0.5), ("auto", 0.2))]
     text = page(found, "auto", {"text:a.txt": 3}, "the command", Path("arena.md"))
     assert "| m | 10% | 0.2000 | 0.5000 (`shortgpt`) |  |  | yes |" in text
     assert "accuracy lost" not in text.split("## m")[1]
@@ -90,7 +88,7 @@ def test_a_model_that_is_asked_nothing_is_judged_by_perplexity_alone() -> None:
 
 def test_the_figure_has_a_panel_a_measure_and_names_who_is_compared(tmp_path: Path) -> None:
     found = standings(made_up(tmp_path).run().measurements)
-    others = [Standing("m", f"sublayer+{n}", 0.2, 0.2, (0.05,), (30.0,), ()) for n in ("none", "bias")]
+    others = [Standing("m", f"sublayer+{n}", 0.2, 0.2, (0.05,), (30.0,)) for n in ("none", "bias")]
     chart = frontier([*found, *others], "auto")
     assert [panel.y_label for panel in chart.panels] == ["ln perplexity lost", "accuracy lost, points"]  # type: ignore[union-attr]
     assert [line.name for line in chart.legend] == ["another method", "shortgpt", "flap", "auto", "least of all"]
@@ -118,23 +116,20 @@ def test_rivals_may_be_calibrated_on_another_text(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "arena.svg").exists()
 
 
-def test_a_run_of_speeds_alone_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its dense model and its cuts are those of the other run; what it has not timed is said."""
-    made = made_up(tmp_path)
-    run = made.run()
-    slow = [one for one in made.measured if one.primary.benchmark != "throughput"]
-    timed = [
-        one
-        for one in made.measured
-        if one.primary.benchmark == "throughput" and one.primary.method != "flap" and not one.primary.seed
-    ]
-    runs = {Path("run"): replace(run, measured=slow), Path("speed"): replace(run, measured=timed)}
-    monkeypatch.setattr(arena, "load_run", runs.__getitem__)
-    write_arena(list(runs), tmp_path / "arena.md")
-    text = (tmp_path / "arena.md").read_text()
-    assert "| 20% | `shortgpt` | 20.0% | 0.8000 ± 0.0000 | 40.00 ± 1.00 | 2.00x |" in text
+def test_speeds_stand_beside_the_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not timed is said."""
+    monkeypatch.setattr(arena, "load_run", {Path("run"): made_up(tmp_path).run()}.__getitem__)
+    speeds, out = tmp_path / "speeds.csv", tmp_path / "arena.md"
+    speeds.write_text("model,method,ratio,speed,spread\nm,shortgpt,0.2,1.254,0.031\nother,flap,0.2,9,0\n")
+    write_arena([Path("run")], out, speeds=speeds)
+    text = out.read_text()
+    assert "| 20% | `shortgpt` | 20.0% | 0.8000 ± 0.0000 | 40.00 ± 1.00 | 1.25 ± 0.03 |" in text
     assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 | not measured |" in text
-    assert "throughput" not in text
+    assert f"run --speeds {speeds} --out {out}`" in text
+    assert SPEEDS in text
+    speeds.write_text("model,method\nm,shortgpt\n")
+    with pytest.raises(InvalidRequest, match=r"speeds.csv holds no speeds .*timing/arena_speed.py --out"):
+        write_arena([Path("run")], out, speeds=speeds)
 
 
 def test_losses_by_the_number_of_samples(tmp_path: Path) -> None:
@@ -170,7 +165,7 @@ def test_what_a_cut_costs_stands_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "times.csv").write_text("method,passes,spread,seconds\nauto,40.2,1.5,61.0\nflap,1.1,0.1,2\n")
     times = read_times(tmp_path / "times.csv")
     assert times["auto"] == Time(40.2, 1.5, 61)
-    found = [Standing("m", "auto", 0.1, 0.1, (0.1,), (0.1,), ())]
+    found = [Standing("m", "auto", 0.1, 0.1, (0.1,), (0.1,))]
     text = page(found, "auto", {"arc_easy": 100}, "the command", Path("arena.md"), times)
     assert text.index("| `flap` | 1.1 ± 0.1 | 2.0 |") < text.index("| `auto` | 40.2 ± 1.5 | 61.0 |")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")

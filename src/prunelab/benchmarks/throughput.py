@@ -65,11 +65,11 @@ class Throughput(Benchmark):
         vocabulary = model.model.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
         run = Generation(model, settings.runtime, prompt + new)
-        _generate(run, ids, new)
+        generate(run, ids, new)
         reset_peak_memory(model.device)
         runs = []
         for index in range(repeats):
-            runs.append(_generate(run, ids, new))
+            runs.append(generate(run, ids, new))
             if progress is not None:
                 progress(index + 1, repeats)
         prefill, decode = (median(times) for times in zip(*runs, strict=True))
@@ -105,7 +105,7 @@ def size_scores(model: LanguageModel) -> list[Score]:
 
 
 @torch.inference_mode()
-def _generate(run: Generation, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
+def generate(run: Generation, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
     """Seconds of reading the prompt (the first new token included) and of the other new tokens."""
     run.begin()
     device, prompt = run.model.device, ids.shape[1]

@@ -30,12 +30,19 @@ from prunelab.report.standings import (
     Standing,
     Time,
     Verdict,
+    read_speeds,
     read_times,
     spread,
     standings,
     verdicts,
 )
 from prunelab.run import Run, load_run
+
+SPEEDS = (
+    "Times as fast: decoding at batch size 1 against the whole model in turn, the median of rounds and half the range "
+    "between their quartiles (`python timing/arena_speed.py RUN --out FILE`: eager, one thread, the processor's time, "
+    "the first draw's cut)."
+)
 
 
 def frontier(found: Sequence[Standing], method: str) -> Chart:
@@ -86,6 +93,7 @@ def page(
     command: str,
     out: Path,
     times: Mapping[str, Time] | None = None,
+    speeds: Mapping[tuple[str, str, float], tuple[float, float]] | None = None,
     others: Mapping[str, Sequence[Standing]] | None = None,
     notes: str = "",
     sizes: Sequence[Run] = (),
@@ -99,6 +107,7 @@ def page(
         command: what makes the page.
         out: the page's path.
         times: what cuts cost, by method.
+        speeds: how many times as fast cuts decode, and the spread, by model, method and ratio.
         others: the rivals once more, calibrated on another text, by its name.
         notes: Markdown that no run can tell, behind what is said of the aim.
         sizes: runs that differ in the number of calibration samples.
@@ -122,7 +131,9 @@ def page(
         "Grey are the other methods, dashed is the least that any method loses.",
     ]
     for model in dict.fromkeys(one.model for one in found):
-        lines += ["", f"## {model}", "", *_table([one for one in found if one.model == model])]
+        lines += ["", f"## {model}", "", *_table([one for one in found if one.model == model], speeds or {})]
+    if speeds:
+        lines += ["", SPEEDS]
     if sizes:
         lines += ["", *calibration_size(sizes)]
     if times:
@@ -181,15 +192,20 @@ def _place(verdict: Verdict) -> str:
     return f"{verdict.own.model} at {verdict.own.ratio:.0%}, {' and '.join(said)}"
 
 
-def _table(own: Sequence[Standing]) -> list[str]:
+def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]) -> list[str]:
     """Every method at every ratio, the least loss of ln perplexity first; without columns that are empty."""
+
+    def speed(of: Standing) -> str:
+        found = speeds.get((of.model, of.method, of.ratio))
+        return "" if found is None else f"{found[0]:.2f} ± {found[1]:.2f}"
+
     columns: dict[str, Callable[[Standing], str]] = {
         "ratio": lambda o: f"{o.ratio:.0%}",
         "method": lambda o: f"`{o.method}`",
         "removed": lambda o: f"{o.achieved:.1%}",
         "ln perplexity lost": lambda o: spread(o.ln_perplexity, 4),
         "accuracy lost": lambda o: spread(o.accuracy, 2),
-        "decoding speed": lambda o: f"{spread(o.speed, 2)}x" if o.speed else "",
+        "times as fast": speed,
     }
     ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
     kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
@@ -221,6 +237,7 @@ def write_arena(
     method: str = "auto",
     *,
     times: Path | None = None,
+    speeds: Path | None = None,
     rivals: Sequence[Path] = (),
     notes: Path | None = None,
     sizes: Sequence[Path] = (),
@@ -232,6 +249,7 @@ def write_arena(
         out: the Markdown file.
         method: the one that was fixed beforehand.
         times: what `timing/methods_cost.py` wrote.
+        speeds: what `timing/arena_speed.py` wrote.
         rivals: runs in which the rivals were calibrated on another text.
         notes: a Markdown file whose text goes into the page.
         sizes: runs that differ in the number of calibration samples.
@@ -246,12 +264,13 @@ def write_arena(
     benchmarks = {m.benchmark: m.n for m in measurements if m.primary and m.benchmark != "throughput"}
     others = {run.config.calibration.corpus: standings(run.measurements) for run in map(load_run, rivals)}
     costs = read_times(times) if times else None
-    given = {"--times": times, "--notes": notes, "--out": out}
+    fast = read_speeds(speeds) if speeds else None
+    given = {"--times": times, "--speeds": speeds, "--notes": notes, "--out": out}
     options = {"--rivals": rivals, "--sizes": sizes, **{name: [path] for name, path in given.items() if path}}
     said = "".join(f" {name} {' '.join(map(str, paths))}" for name, paths in options.items() if paths)
     command = f"python -m prunelab.report.arena {' '.join(map(str, runs))}{said}"
     compared = [load_run(folder) for folder in sizes]
-    write_text(out, page(found, method, benchmarks, command, out, costs, others, _read(notes), compared))
+    write_text(out, page(found, method, benchmarks, command, out, costs, fast, others, _read(notes), compared))
     with written_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
         draw(frontier(found, method)).savefig(aside, format="svg", metadata={"Date": None})
 
@@ -273,6 +292,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", type=Path, default=[], help="runs on other numbers of samples")
     parser.add_argument("--notes", type=Path, help="a Markdown file whose text goes into the page")
     parser.add_argument("--times", type=Path, help="what timing/methods_cost.py --out wrote")
+    parser.add_argument("--speeds", type=Path, help="what timing/arena_speed.py --out wrote")
     given = parser.parse_args()
     try:
         write_arena(
@@ -280,6 +300,7 @@ def main() -> None:
             given.out,
             given.method,
             times=given.times,
+            speeds=given.speeds,
             rivals=given.rivals,
             notes=given.notes,
             sizes=given.sizes,

@@ -30,7 +30,6 @@ class Standing:
         achieved: the share removed.
         ln_perplexity: rise of ln perplexity.
         accuracy: fall of the mean accuracy, in points of a hundred; empty where no questions were asked.
-        speed: decoding speed, times the dense model's; empty where it was not measured.
     """
 
     model: str
@@ -39,7 +38,6 @@ class Standing:
     achieved: float
     ln_perplexity: tuple[float, ...]
     accuracy: tuple[float, ...]
-    speed: tuple[float, ...]
 
 
 Lost = Callable[[Standing], Sequence[float]]
@@ -61,7 +59,6 @@ class _Figures:
     achieved: float
     ln_perplexity: float
     accuracy: float
-    speed: float | None
 
 
 def standings(measurements: Sequence[Measurement]) -> list[Standing]:
@@ -90,7 +87,6 @@ def standings(measurements: Sequence[Measurement]) -> list[Standing]:
                 own[0].achieved,
                 tuple(one.ln_perplexity - whole.ln_perplexity for one in own),
                 tuple(100 * (whole.accuracy - one.accuracy) for one in own) if asked else (),
-                tuple(one.speed / whole.speed for one in own if one.speed and whole.speed),
             )
         )
     return found
@@ -115,12 +111,10 @@ def _figures(measurements: Sequence[Measurement], asked: Sequence[str]) -> _Figu
             f"{first.model} {first.method} {first.ratio:.0%} was not measured on {', '.join(missing)}: let the study "
             "finish first"
         )
-    speeds = [m.value for m in primary.values() if m.metric == "decode_tokens_per_second"]
     return _Figures(
         first.achieved_ratio,
         mean(log(m.value) for m in perplexities),
         mean([primary[name].value for name in asked] or [0.0]),
-        speeds[0] if speeds else None,
     )
 
 
@@ -209,3 +203,20 @@ def read_times(path: Path) -> dict[str, Time]:
         return {row["method"]: Time(*(float(row[name]) for name in ("passes", "spread", "seconds"))) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidRequest(f"{path} holds no times ({error}): make it with timing/methods_cost.py --out") from None
+
+
+def read_speeds(path: Path) -> dict[tuple[str, str, float], tuple[float, float]]:
+    """What `timing/arena_speed.py --out` wrote: by model, method and ratio, times the dense model's and the spread.
+
+    Raises:
+        InvalidRequest: the file is missing, or another.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            (row["model"], row["method"], float(row["ratio"])): (float(row["speed"]), float(row["spread"]))
+            for row in rows
+        }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InvalidRequest(f"{path} holds no speeds ({error}): make it with timing/arena_speed.py --out") from None

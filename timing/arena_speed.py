@@ -1,0 +1,90 @@
+"""How fast every cut of an arena's run decodes, against the whole model in turn with it.
+
+A study measures each cell once, at a time of its own, and small models' speeds drift by more than cuts change them.
+Here the whole model and the cut write the same number of tokens in turn, by the processor's time, one thread; each
+round gives one ratio, and the median and half the range between the quartiles are written down. Plans and statistics
+are those of the run's folder, of its first draw; a cut that is the same model as another is measured once.
+
+    python timing/arena_speed.py runs/arena --out runs/arena-speeds.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from time import process_time
+
+import torch
+from common import middle
+
+from prunelab.benchmarks.throughput import generate
+from prunelab.cli.terminal import quieten
+from prunelab.config import StudyConfig
+from prunelab.files import write_text
+from prunelab.grid import cells_of
+from prunelab.loading import LanguageModel
+from prunelab.model_entry import ModelEntry
+from prunelab.model_plans import ModelPlans
+from prunelab.pocket.data import data_root
+from prunelab.results import ResultsStore
+from prunelab.run import load_run
+from prunelab.runtimes import Generation
+from prunelab.subjects import Subjects
+
+PROMPT, NEW = 8, 48
+
+
+def main() -> None:
+    """Print a line a cut, and write them down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the folder of a finished study")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, help="a CSV file")
+    given = parser.parse_args()
+    quieten()
+    torch.set_num_threads(1)
+    config = load_run(given.run).config
+    root = data_root(config.datasets_root, [entry.path for entry in config.models])
+    config = config.model_copy(update={"datasets_root": root})
+    rows = ["model,method,ratio,speed,spread"]
+    for entry in config.models:
+        rows += of_model(config, entry, ResultsStore(given.run), given.rounds)
+    if given.out is not None:
+        write_text(given.out, "\n".join(rows) + "\n")
+
+
+def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds: int) -> list[str]:
+    """A row a cut of one model."""
+    subjects = Subjects(ModelPlans(config, entry, store, print))
+    dense, *cuts = cells_of(config, entry)
+    whole = subjects.of(dense).make()
+    measured: dict[str | None, tuple[float, float]] = {}
+    rows = []
+    for cell in cuts:
+        if cell.cut is None or cell.cut.seed not in (None, config.seeds[0]):
+            continue
+        subject = subjects.of(cell)
+        if subject.cell.plan not in measured:
+            measured[subject.cell.plan] = times_as_fast(whole, subject.make(), rounds)
+        speed, spread = measured[subject.cell.plan]
+        print(f"{subject.cell.label}: {speed:.3f} (± {spread:.3f}) times as fast", flush=True)
+        rows.append(f"{subject.cell.model},{cell.cut.method},{cell.cut.ratio:g},{speed:.4f},{spread:.4f}")
+    return rows
+
+
+def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
+    """How many times as fast the cut decodes; the first round warms up and does not count."""
+    ids = torch.zeros((1, PROMPT), dtype=torch.long)
+    runs = [Generation(model, "eager", PROMPT + NEW) for model in (whole, cut)]
+
+    def seconds(run: Generation) -> float:
+        start = process_time()
+        generate(run, ids, NEW)
+        return process_time() - start
+
+    pairs = [[seconds(run) for run in runs] for _ in range(rounds + 1)][1:]
+    return middle([dense / own for dense, own in pairs])
+
+
+if __name__ == "__main__":
+    main()
