@@ -6,11 +6,14 @@ round gives one ratio, and the median and half the range between the quartiles a
 are those of the run's folder, of its first draw; a cut that is the same model as another is measured once.
 
     python timing/arena_speed.py runs/arena --out runs/arena-speeds.csv
+
+Without a run's folder: `shortgpt` and `flap` at 20 % of pocket-llama.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from time import process_time
 
@@ -19,7 +22,7 @@ from common import middle
 
 from prunelab.benchmarks.throughput import generate
 from prunelab.cli.terminal import quieten
-from prunelab.config import StudyConfig
+from prunelab.config import StudyConfig, read_config, study_config
 from prunelab.files import write_text
 from prunelab.grid import cells_of
 from prunelab.loading import LanguageModel
@@ -31,24 +34,28 @@ from prunelab.run import load_run
 from prunelab.runtimes import Generation
 from prunelab.subjects import Subjects
 
+ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
+IN_LITTLE = {"models": ["pocket-llama"], "methods": ["shortgpt", "flap"], "ratios": [0.2]}
 PROMPT, NEW = 8, 48
 
 
 def main() -> None:
     """Print a line a cut, and write them down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the folder of a finished study")
+    parser.add_argument("run", type=Path, nargs="?", help="a study's folder; else the paper's two on pocket-llama")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, help="a CSV file")
     given = parser.parse_args()
     quieten()
     torch.set_num_threads(1)
-    config = load_run(given.run).config
-    root = data_root(config.datasets_root, [entry.path for entry in config.models])
-    config = config.model_copy(update={"datasets_root": root})
-    rows = ["model,method,ratio,speed,spread"]
-    for entry in config.models:
-        rows += of_model(config, entry, ResultsStore(given.run), given.rounds)
+    with tempfile.TemporaryDirectory() as made:
+        folder = given.run or Path(made)
+        config = load_run(folder).config if given.run else study_config({**read_config(ARENA), **IN_LITTLE}, "arena")
+        root = data_root(config.datasets_root, [entry.path for entry in config.models])
+        config = config.model_copy(update={"datasets_root": root})
+        rows = ["model,method,ratio,speed,spread"]
+        for entry in config.models:
+            rows += of_model(config, entry, ResultsStore(folder), given.rounds)
     if given.out is not None:
         write_text(given.out, "\n".join(rows) + "\n")
 
