@@ -19,6 +19,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.planned import PlannedCut
 from prunelab.recommend import Candidate, Need, frontier, recommend
 from prunelab.recommend.command import prune_command
+from prunelab.report.tables import main_table
 from prunelab.results import Cell, ResultsStore
 from prunelab.run import Measured, Run
 from prunelab.significance import Comparison
@@ -109,6 +110,21 @@ def test_where_nothing_is_feasible_the_nearest_and_by_how_much(tmp_path: Path) -
     heavy = recommend(made(tmp_path).run(), Need(memory=0.4e9))
     assert cut_of(heavy.choice) == DEPTH20
     assert "misses memory by 0.4 GB (0.8 GB taken, 0.4 allowed)" in heavy.why
+
+
+def test_speed_is_what_was_measured_in_turn_with_the_dense_model(tmp_path: Path) -> None:
+    """Its own 40 tokens a second fell into a bad minute: in turn with the dense model it was 1.3 times as fast."""
+    run = made(tmp_path)
+    run.measured = [
+        one for one in run.measured if (one.primary.method, one.primary.benchmark) != ("flap", "throughput")
+    ]
+    for cut, times in ((WIDTH10, 1.3), (WIDTH20, 1.4)):
+        run.add("m", cut, "throughput", {"decode_tokens_per_second": 40.0}, details={"times_as_fast": times})
+    found = recommend(run.run(), Need(speedup=1.25))
+    assert (cut_of(found.choice), found.choice.speedup) == (WIDTH10, 1.3)
+    table = main_table(run.run().measurements, ())
+    (speeds,) = [row for row in table.rows if row[:3] == ["m", "flap", "20%"]]
+    assert speeds[-1] == "1.40x"
 
 
 def test_a_runner_up_is_told_apart_or_not(tmp_path: Path) -> None:

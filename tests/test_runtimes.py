@@ -76,6 +76,28 @@ def test_throughput_stands_beside_its_ideal(tiny: Callable[[str], Tiny]) -> None
     )
 
 
+def test_a_cut_is_run_in_turn_with_the_dense_model(
+    tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine slows down by half with every run: the cut stays twice as fast, whatever its tokens per second."""
+    whole, cut = tiny("llama").model, tiny("qwen2").model
+    ran: list[str] = []
+
+    def generate(run: Generation, ids: torch.Tensor, new: int) -> tuple[float, float]:
+        ran.append(run.model.name)
+        return 1.0, (1.0 if run.model is cut else 2.0) * 1.5 ** (ran.count(whole.name))
+
+    monkeypatch.setattr("prunelab.benchmarks.throughput.generate", generate)
+    settings = EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=3, beside=whole)
+    found = benchmarks["throughput"].evaluate(cut, settings)
+    assert ran == [cut.name] * 2 + [whole.name, cut.name] * 3
+    assert found.conditions["times_as_fast"] == pytest.approx(2.0)
+    assert found.conditions["times_as_fast_spread"] == pytest.approx(0.0)
+    assert found.scores[0].value == pytest.approx(3 / 1.5**2), "the median of its own runs"
+    alone = benchmarks["throughput"].evaluate(cut, EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=3))
+    assert "times_as_fast" not in alone.conditions
+
+
 def test_reading_is_timed_over_as_many_bytes_as_asked() -> None:
     waits: list[torch.device] = []
     assert bytes_a_second(torch.device("cpu"), 1 << 20, waits.append) > 1e8

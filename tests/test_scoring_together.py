@@ -192,11 +192,15 @@ def test_a_study_scores_depth_cells_with_the_dense_model_and_finds_the_same(
 
     def figures(run: Run) -> list[dict[str, Any]]:
         def row(m: Measurement) -> dict[str, Any]:
-            return {**m.model_dump(exclude={"seconds"}), "value": None if m.benchmark == "throughput" else m.value}
+            details = {name: value for name, value in m.details.items() if not name.startswith("times_as_fast")}
+            value = None if m.benchmark == "throughput" else m.value
+            return {**m.model_dump(exclude={"seconds"}), "value": value, "details": details}
 
         return [row(m) for m in run.measurements]
 
     assert figures(together) == figures(alone)
+    speeds = [one.primary for one in together.measured if one.primary.benchmark == "throughput"]
+    assert all(("times_as_fast" in m.details) == (m.method != "dense") for m in speeds)
     assert [one.path.name for one in together.measured] == [one.path.name for one in alone.measured]
     for one, other in zip(together.measured, alone.measured, strict=True):
         if one.samples is not None and other.samples is not None:

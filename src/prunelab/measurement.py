@@ -59,6 +59,12 @@ class Measurement(BaseModel):
         return {**row, **self.details}
 
 
+def times_as_fast(speed: Measurement, dense: float) -> float:
+    """A speed in times the dense model's: as measured in turn with it, else by the dense model's own figure."""
+    measured = speed.details.get("times_as_fast")
+    return float(measured) if isinstance(measured, int | float) else speed.value / dense
+
+
 class Cell(BaseModel):
     """One model as the study sees it: which dense model, cut how.
 

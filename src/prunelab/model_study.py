@@ -144,7 +144,9 @@ class ModelStudy:
         workspace = self._workspace(subject)
         report = partial(self.found.view.benchmark_progress, cell, run)
         report(0, 1)
-        outcome = evaluate(model, subject.cell, benchmark, replace(settings, workspace=workspace), report)
+        beside = self.model if benchmark.is_timing and cell.cut is not None and not self._subjects.is_streamed else None
+        settings = replace(settings, workspace=workspace, beside=beside)
+        outcome = evaluate(model, subject.cell, benchmark, settings, report)
         found = [_with_plan(m, subject.plan) for m in outcome.measurements]
         self.store.write(path, subject.cell, found, outcome.samples, self._identities[run])
         _forget_generations(workspace, benchmark.name)

@@ -43,6 +43,7 @@ class EvaluationSettings:
         temperature: of their draws; 0 takes the likeliest token.
         top_p: of their draws: the fewest likeliest tokens that together have this probability; 1 keeps all.
         workspace: folder for what is generated, kept before it is judged so that no run generates it twice.
+        beside: the dense model, with which a cut's speed is measured in turn; None to measure the model alone.
     """
 
     limit: int | None = None
@@ -62,6 +63,7 @@ class EvaluationSettings:
     temperature: float = 0.8
     top_p: float = 1.0
     workspace: Path | None = None
+    beside: LanguageModel | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from prunelab.benchmarks import register
@@ -25,14 +26,18 @@ class Throughput(Benchmark):
     One sequence, greedy, with a key-value cache, in the eager or the compiled runtime; the median of several runs
     behind a warm-up, the device synchronised around each. Beside the speed stands the ideal one, at which every weight
     is read once a token (see `prunelab.runtimes`). The prompt is random tokens: what they say does not change the work.
-    Peak memory is the device's on an accelerator and the whole process's on a CPU, whatever else the process holds
-    included.
+    Peak memory is the device's on an accelerator, without what other models hold there, and the whole process's on a
+    CPU, whatever else the process holds included.
+
+    Machines slow down and speed up from one minute to the next, by more than a cut of a small model does. In the eager
+    runtime a study's cuts are therefore run in turn with the dense model, and `times_as_fast` among a figure's details
+    is the median of the runs' ratios, `times_as_fast_spread` half the range between their quartiles.
     """
 
     name = "throughput"
     title: ClassVar[str] = "tokens per second at batch size 1, parameters, bytes, memory"
     primary: ClassVar[str] = "decode_tokens_per_second"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     is_timing: ClassVar[bool] = True
 
     def check(self, settings: EvaluationSettings) -> None:
@@ -66,10 +71,18 @@ class Throughput(Benchmark):
         ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
         run = Generation(model, settings.runtime, prompt + new)
         generate(run, ids, new)
+        others = held_by_others(model)
         reset_peak_memory(model.device)
-        runs = []
+        generate(run, ids, new)
+        peak = peak_memory(model.device)
+        beside = settings.beside if settings.runtime == "eager" else None
+        whole = None if beside is None else Generation(beside, settings.runtime, prompt + new)
+        runs, ratios = [], []
         for index in range(repeats):
+            before = generate(whole, ids, new) if whole is not None else None
             runs.append(generate(run, ids, new))
+            if before is not None:
+                ratios.append(before[1] / runs[-1][1])
             if progress is not None:
                 progress(index + 1, repeats)
         prefill, decode = (median(times) for times in zip(*runs, strict=True))
@@ -78,16 +91,18 @@ class Throughput(Benchmark):
             Score("prefill_tokens_per_second", prompt / prefill, repeats),
             *size_scores(model),
         ]
-        peak = peak_memory(model.device)
         scores += ideal_scores(model, scores[0].value, prompt + new // 2)
         if peak is not None:
-            scores.append(Score("peak_memory_bytes", peak, 1))
-        conditions = {
+            scores.append(Score("peak_memory_bytes", peak - others, 1))
+        conditions: dict[str, Any] = {
             "prompt_tokens": prompt,
             "new_tokens": new,
             "device": str(model.device),
             "runtime": settings.runtime,
         }
+        if ratios:
+            low, middle, high = (float(np.quantile(ratios, share)) for share in (0.25, 0.5, 0.75))
+            conditions |= {"times_as_fast": middle, "times_as_fast_spread": (high - low) / 2}
         return Evaluation(scores, conditions=conditions)
 
 
@@ -159,6 +174,14 @@ def reset_peak_memory(device: torch.device) -> None:
             _CLEAR.write_text("5")
         except OSError:  # not permitted here: the peak is then that of the whole run
             return
+
+
+def held_by_others(model: LanguageModel) -> int:
+    """Bytes on the model's accelerator that are not its weights; 0 elsewhere."""
+    if model.device.type != "cuda":
+        return 0
+    own = {p.data_ptr(): p.numel() * p.element_size() for p in model.model.parameters() if p.device == model.device}
+    return max(0, int(torch.cuda.memory_allocated(model.device) - sum(own.values())))
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import ClassVar
 
 from prunelab.claims import register
 from prunelab.claims.base import Claim, Part, Verdict, combined
 from prunelab.claims.evidence import ABOUT_TEN, Cut, Evidence, keys_of
+from prunelab.measurement import times_as_fast
 
 THROUGHPUT = "throughput"
 NOISE = 0.05
@@ -50,8 +52,9 @@ def _part(evidence: Evidence, name: str, strategy: str) -> Part:
 
 
 def speedup(evidence: Evidence, cut: Cut) -> float | None:
-    """Tokens per second over the dense model's; None where either was not measured."""
-    dense, pruned = (evidence.figure(of, THROUGHPUT) for of in (cut.model, cut))
-    if dense is None or pruned is None or dense.value <= 0:
+    """How many times as fast as the dense model, the mean over seeds; None where either was not measured."""
+    dense = evidence.figure(cut.model, THROUGHPUT)
+    own = [one.primary for one in evidence.by_seed(cut, THROUGHPUT).values()]
+    if dense is None or not own or dense.value <= 0:
         return None
-    return pruned.value / dense.value
+    return fmean(times_as_fast(one, dense.value) for one in own)

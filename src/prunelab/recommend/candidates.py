@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prunelab.claims.evidence import Cut, Evidence, higher_is_better, registered
+from prunelab.claims.speed import speedup
 from prunelab.comparison import Difference
 from prunelab.recommend.need import NO_QUALITY, THROUGHPUT, Need
 
@@ -49,14 +50,13 @@ def candidate(evidence: Evidence, cut: Cut, need: Need) -> Candidate:
     quality = None
     if len(retained) == len(shares):
         quality = math.fsum(need.share(name) * kept for name, kept in retained.items())
-    dense, pruned = (evidence.figure(of, THROUGHPUT) for of in (cut.model, cut))
-    speedup = pruned.value / dense.value if dense is not None and pruned is not None else None
     memory = memory_of(evidence, cut.model, cut)[0]
     found = [one for name in need.benchmarks if (one := evidence.difference(cut, name)) is not None]
     fell = tuple(one for one in found if _is_worse(one))
     untold = tuple(one for one in found if one.comparison.too_few)
-    misses = tuple(_misses(need, quality, speedup, memory))
-    return Candidate(cut, retained, quality, speedup, memory, fell, untold, misses)
+    speed = speedup(evidence, cut)
+    misses = tuple(_misses(need, quality, speed, memory))
+    return Candidate(cut, retained, quality, speed, memory, fell, untold, misses)
 
 
 def retained_share(evidence: Evidence, cut: Cut, benchmark: str) -> float | None:

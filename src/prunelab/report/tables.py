@@ -6,8 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from prunelab.comparison import Difference
+from prunelab.measurement import times_as_fast
 from prunelab.report.columns import Column, number
 from prunelab.report.grid import Cut, Entry, Grid, grid_of
 from prunelab.report.parts import Cell, Row, Sheet
@@ -94,7 +96,8 @@ def _speed(entry: Entry, dense: Entry | None, column: Column) -> Cell:
     tip = f"{number(entry.value)} tokens a second"
     if dense is None:
         return Cell("–", entry.value, tip)
-    return Cell(f"{entry.value / dense.value:.2f}x", entry.value / dense.value, tip)
+    times = fmean(times_as_fast(m, dense.value) for m in entry.measurements)
+    return Cell(f"{times:.2f}x", times, tip)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

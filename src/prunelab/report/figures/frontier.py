@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prunelab.claims.evidence import Cut as MeasuredCut
+from prunelab.measurement import times_as_fast
 from prunelab.recommend.command import prune_command
 from prunelab.report.chart import Chart, Panel, Point, Series
 from prunelab.report.columns import marker_of, number, series_name
@@ -52,8 +53,9 @@ def _series(
             for (*_, seed), own in _cells(figures, cut):
                 kept = mean_quality(grid, cut, seed)
                 if dense is not None and kept is not None:
-                    times = own.value / dense.value
-                    x = times if metric == "decode_tokens_per_second" else 100 * times
+                    is_speed = metric == "decode_tokens_per_second"
+                    times = times_as_fast(own, dense.value) if is_speed else own.value / dense.value
+                    x = times if is_speed else 100 * times
                     points.append(Point(x, 100 * kept, tip=_tip(study, cut, own, times, kept)))
         if points:
             strategy = next(cut.strategy for cut in cuts if cut.method == method)
