@@ -14,7 +14,7 @@ from prunelab.benchmarks import EvaluationSettings, benchmarks
 from prunelab.errors import MissingRequirement
 from prunelab.families import decoder_of
 from prunelab.loading import LanguageModel
-from prunelab.runtimes import Generation, bytes_a_second, bytes_a_token, check_runtime
+from prunelab.runtimes import Generation, Runtime, bytes_a_second, bytes_a_token, check_runtime
 from prunelab.surgery import cut
 
 
@@ -96,6 +96,25 @@ def test_a_cut_is_run_in_turn_with_the_dense_model(
     assert found.scores[0].value == pytest.approx(3 / 1.5**2), "the median of its own runs"
     alone = benchmarks["throughput"].evaluate(cut, EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=3))
     assert "times_as_fast" not in alone.conditions
+
+
+def test_what_a_model_takes_for_itself_counts_to_its_peak(
+    tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others hold is found before its own cache is made, which a compiled one makes at once."""
+    made: list[str] = []
+
+    class Made(Generation):
+        def __init__(self, model: LanguageModel, runtime: Runtime, length: int) -> None:
+            super().__init__(model, runtime, length)
+            made.append("cache")
+
+    monkeypatch.setattr("prunelab.benchmarks.throughput.Generation", Made)
+    monkeypatch.setattr("prunelab.benchmarks.throughput.held_by_others", lambda _: 1000 if made else 1)
+    monkeypatch.setattr("prunelab.benchmarks.throughput.peak_memory", lambda _: 5000)
+    settings = EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=1)
+    scores = {s.metric: s.value for s in benchmarks["throughput"].evaluate(tiny("llama").model, settings).scores}
+    assert scores["peak_memory_bytes"] == 4999
 
 
 def test_reading_is_timed_over_as_many_bytes_as_asked() -> None:
