@@ -89,7 +89,7 @@ def test_fewer_tokens_than_channels_stay_finite_and_small() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_removed_changes_nothing(variant: str, kind: str, tiny: TinyOf) -> None:
     t = tiny(variant)
-    assert COMPENSATORS[kind](t.model.decoder, Kept.everything(t.model.decoder.shapes), t.calibration) == {}
+    assert COMPENSATORS[kind](t.model.decoder, Kept.everything(t.model.decoder.shapes), t.calibration, None) == {}
 
 
 @pytest.mark.parametrize("kind", FITTED)
@@ -149,7 +149,7 @@ def test_no_layer_is_further_off_than_with_a_bias(variant: str, tiny: TinyOf) ->
 def test_the_cut_model_computes_what_the_masked_one_does(variant: str, kind: str, tiny: TinyOf, tmp_path: Path) -> None:
     t = tiny(variant)
     kept = narrowed(t.model.decoder)
-    repairs = COMPENSATORS[kind](t.model.decoder, kept, t.calibration)
+    repairs = COMPENSATORS[kind](t.model.decoder, kept, t.calibration, None)
     ids = t.calibration.token_ids[:2]
     walk = Blockwise(t.model.decoder, ids)
     hidden = walk.start
@@ -232,7 +232,7 @@ def test_a_map_is_least_squares_by_another_way(tiny: TinyOf) -> None:
     decoder = t.model.decoder
     kept = Kept.everything(decoder.shapes).without_blocks([2])
     calibration = tiny_calibration(samples=20)
-    repairs = COMPENSATORS["linear_map"](decoder, kept, calibration)
+    repairs = COMPENSATORS["linear_map"](decoder, kept, calibration, None)
     assert set(repairs) == {(1, "mlp.down_proj")}
     walk = Blockwise.of(decoder, calibration)
     hidden = walk.through(0, walk.start)

@@ -15,13 +15,13 @@ from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.errors import InvalidRequest
 from prunelab.families import BlockShape, decoder_of, families
+from prunelab.level_search import LevelSearch
 from prunelab.levels import Level, Sublayer, elimination_order
 from prunelab.loading import LanguageModel
 from prunelab.losses import mean_divergence, mean_loss
 from prunelab.methods import Budget, Evidence, Shared, methods
 from prunelab.methods.activation_norm import activation_sizes
 from prunelab.methods.angular import angular_distances, last_states
-from prunelab.methods.auto import _Search
 from prunelab.methods.flap import Flap
 from prunelab.methods.replaceme import cosine_distances
 from prunelab.methods.shortgpt import block_influence
@@ -434,7 +434,7 @@ def test_auto_sees_a_key_value_group_of_many_blocks() -> None:
         losses += [np.array([0, 0.001, *range(10, 17)]), np.arange(17.0)]
     evidence: Any = SimpleNamespace(decoder=SimpleNamespace(cost=32 * shape.cost, shapes=(shape,) * 32))
     trunk: Any = None
-    chosen = _Search(evidence, sublayers, losses, 32 * shape.group_cost, 1, trunk)._cheapest()
+    chosen = LevelSearch(evidence, sublayers, losses, 32 * shape.group_cost, 1, trunk)._cheapest()
     # Levels are counted in whole bins, downwards: some more goes than was asked for, and is given back afterwards.
     assert set(chosen[::2]) <= {0, 1}
     assert sum(chosen[::2]) >= 30

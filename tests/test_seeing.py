@@ -132,7 +132,7 @@ def test_cut_equals_masked_on_images_and_the_eyes_stay_whole(
     compensated = t.statistics if plan.compensation == "bias" else None
     repairs = None
     if plan.compensation in COMPENSATORS:
-        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration)
+        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration, None)
     expected = logits(masked(t.model.decoder, plan.kept, compensated, repairs), inputs)
     assert (logits(pruned.model, inputs) - expected).abs().max() <= 1e-5
     save_checkpoint(pruned, plan, tmp_path / "out")

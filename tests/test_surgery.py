@@ -105,7 +105,7 @@ def test_cut_equals_masked_and_survives_its_checkpoint(method: str, variant: str
     compensated = t.statistics if plan.compensation == "bias" else None
     repairs = None
     if plan.compensation in COMPENSATORS:
-        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration)
+        repairs = COMPENSATORS[plan.compensation](t.model.decoder, plan.kept, t.calibration, None)
     expected = logits(masked(t.model.decoder, plan.kept, compensated, repairs))
     assert (logits(pruned.model) - expected).abs().max() <= 1e-5
     assert torch.equal(logits(t.model.model), before), "the model given must be left as it was"

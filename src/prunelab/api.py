@@ -257,8 +257,7 @@ def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
 
 
 def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None, moments: bool) -> tuple[Any, Any]:
-    from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
+    from prunelab.prune import calibrated, draw_for, statistics_path
 
     drawn = draw_for(model, options, _root(datasets_root, model))
-    kept = cache_folder() / "statistics" / f"{statistics_key(model, drawn)}.safetensors"
-    return calibrated(model, drawn, kept, moments=moments), drawn
+    return calibrated(model, drawn, statistics_path(model, drawn), moments=moments), drawn

@@ -209,12 +209,15 @@ def _narrowed(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, UnitLayout, t
                 yield block, layout, units
 
 
-COMPENSATORS: Mapping[str, Callable[[Decoder, Kept, CalibrationSet], dict[tuple[int, str], Repair]]] = {
+Compensator = Callable[[Decoder, Kept, CalibrationSet, ActivationStatistics | None], dict[tuple[int, str], Repair]]
+"""From the model, what stays, the calibration tokens and the statistics of their pass."""
+
+COMPENSATORS: Mapping[str, Compensator] = {
     "least_squares": least_squares,
-    "sequential": sequential,
-    "linear_map": linear_map,
+    "sequential": lambda decoder, kept, calibration, _: sequential(decoder, kept, calibration),
+    "linear_map": lambda decoder, kept, calibration, _: linear_map(decoder, kept, calibration),
 }
-"""What repairs by passes over the calibration tokens."""
+"""What repairs from the calibration tokens, by passes over them where the statistics do not suffice."""
 
 FOR_BLOCKS: tuple[Compensation, ...] = ("sequential", "linear_map")
 """Those that make up for whole blocks."""

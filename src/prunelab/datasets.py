@@ -13,7 +13,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub import metadata_load
 
-from prunelab.errors import DataError, DiskFull
+from prunelab.errors import DataError, DiskFull, first_line
 from prunelab.fingerprint import content_hash
 from prunelab.hub_access import look_for_hub
 
@@ -133,10 +133,9 @@ def _reason(error: BaseException) -> str:
     """What went wrong at the bottom of it, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = str(error).strip()
-    if isinstance(error, StopIteration) or _EMPTY_PARQUET in text:
+    if isinstance(error, StopIteration) or _EMPTY_PARQUET in str(error):
         return "a file of it is empty"
-    return text.splitlines()[0] if text else type(error).__name__
+    return first_line(error)
 
 
 def require_documents(source: Source, split: str, documents: datasets.Dataset, columns: Sequence[str]) -> None:

@@ -74,3 +74,9 @@ class NonFiniteValue(PrunelabError):
 
 class DiskFull(PrunelabError):
     """The disk has no room for what is to be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to one line; its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prunelab.errors import first_line
 from prunelab.evaluate import Run as BenchmarkRun
 from prunelab.grid import GridCell
 from prunelab.progress import Pace, figure, title
@@ -100,7 +101,7 @@ class LiveView:
         """The reason stands on the cells' lines."""
         for cell in cells:
             line = self.lines[cell.label]
-            line.error = (str(error).strip() or type(error).__name__).splitlines()[0]
+            line.error = first_line(error)
             line.running, line.share = None, 0.0
             if run is None:
                 line.state = "failed"

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedMod
 
 from prunelab.checkpoint import modeling_prunelab
 from prunelab.checkpoint.tensors import INDEX, SINGLE, TensorFiles
-from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel
+from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel, first_line
 from prunelab.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.fingerprint import model_fingerprint
 from prunelab.hub_access import look_for_hub
@@ -207,7 +207,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
         raise CheckpointError(
-            f"{name} has no tokenizer that can be read ({_first_line(error)}): put its files beside the weights"
+            f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
         ) from error
 
 
@@ -223,7 +223,7 @@ def load_processor(name: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
     except ImportError as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         warnings.warn(
             f"{name} can be pruned but shown no images: its processor needs a package ({reason})",
             UserWarning,
@@ -232,7 +232,7 @@ def load_processor(name: str) -> Any:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, HfHubHTTPError) as error:
         raise CheckpointError(
-            f"{name} has no image processor that can be read ({_first_line(error)}): put preprocessor_config.json and "
+            f"{name} has no image processor that can be read ({first_line(error)}): put preprocessor_config.json and "
             "processor_config.json beside the weights"
         ) from error
 
@@ -277,14 +277,10 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
 def explained(name: str, error: Exception) -> CheckpointError:
     """One line for whatever went wrong while loading: what, and the remedy."""
     causes = _causes(error)
-    reason = _first_line(error)
+    reason = first_line(error)
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return CheckpointError(
             f"{name} is gated: accept its terms at https://huggingface.co/{name} and run `hf auth login` once"

@@ -66,6 +66,11 @@ def statistics_key(model: LanguageModel, calibration: CalibrationSet) -> str:
     return content_hash({"model": model.fingerprint, "dtype": model.dtype, "calibration": calibration.fingerprint})
 
 
+def statistics_path(model: LanguageModel, calibration: CalibrationSet) -> Path:
+    """Where a model's statistics of these tokens are kept between commands."""
+    return cache_folder() / "statistics" / f"{statistics_key(model, calibration)}.safetensors"
+
+
 def calibrated(
     model: LanguageModel,
     calibration: CalibrationSet,

@@ -12,7 +12,7 @@ import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from prunelab.errors import CheckpointError
+from prunelab.errors import CheckpointError, first_line
 from prunelab.families import Decoder, decoder_of, find_family
 from prunelab.loading import DTYPES, load_config
 from prunelab.pocket.models import checkpoint_of
@@ -73,8 +73,7 @@ def load_outline(path: str) -> ModelOutline:
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{path} has no tokenizer that can be read ({reason}): put its files beside the weights"
+            f"{path} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
         ) from error
     return ModelOutline(path, config, tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checking import check_plan
 from prunelab.loading import LanguageModel
-from prunelab.model_statistics import CalibrationOptions, cache_folder, calibrated, draw_for, statistics_key
+from prunelab.model_statistics import CalibrationOptions, cache_folder, calibrated, draw_for, statistics_path
 from prunelab.plan import PruningPlan
 from prunelab.planning import PruningOptions, check_request, make_pruning_plan, needs_calibration, needs_moments
 from prunelab.surgery import apply
@@ -23,7 +23,7 @@ __all__ = [
     "needs_calibration",
     "needs_moments",
     "pruned_model",
-    "statistics_key",
+    "statistics_path",
     "versions",
 ]
 

@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from prunelab.allocation import Kept
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.checkpoint.forms import Form, choose_form
-from prunelab.compensation import COMPENSATORS, Compensation, least_squares
+from prunelab.compensation import COMPENSATORS, Compensation
 from prunelab.errors import InvalidRequest
 from prunelab.families import Decoder
 from prunelab.plan import PruningPlan
@@ -52,9 +52,7 @@ def cut(
         raise InvalidRequest(
             f"{compensation} compensation needs the calibration tokens: calibrate first, or ask for none"
         )
-    if compensation == "least_squares":
-        return cut_repaired(decoder, kept, least_squares(decoder, kept, calibration, statistics))
-    return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration))
+    return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration, statistics))
 
 
 def cut_repaired(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from prunelab.measurement import Measurement
 
@@ -16,6 +16,19 @@ class CutName(NamedTuple):
     model: str
     method: str
     ratio: float
+
+
+class Named(Protocol):
+    """Whatever is called as a cut is: the report's cuts, the evidence's, a measurement of one."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+
+    @property
+    def method(self) -> str: ...  # noqa: D102
+
+    @property
+    def ratio(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -44,9 +57,9 @@ class Twins:
                     first[name] = before
         return cls(first)
 
-    def has(self, model: str, method: str, ratio: float) -> bool:
-        """Whether a cut so called is the same model as one before it."""
-        return CutName(model, method, ratio) in self.first
+    def has(self, cut: Named) -> bool:
+        """Whether a cut is the same model as one before it."""
+        return CutName(cut.model, cut.method, cut.ratio) in self.first
 
     def sentences(self, model: str) -> list[str]:
         """One a pair of a model's methods: "hybrid at 10%, 20% is the same model as shortgpt"."""

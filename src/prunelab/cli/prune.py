@@ -177,11 +177,10 @@ def _calibration_of(plan: Any, corpus: str) -> Any:
 def _calibrate(
     base: Any, options: Any, path: Path | None, datasets_root: Path | None, memory: int | None, moments: bool
 ) -> tuple[Any, Any]:
-    from prunelab.prune import cache_folder, calibrated, draw_for, statistics_key
+    from prunelab.prune import calibrated, draw_for, statistics_path
 
     calibration = draw_for(base, options, datasets_root)
-    if path is None:
-        path = cache_folder() / "statistics" / f"{statistics_key(base, calibration)}.safetensors"
+    path = path or statistics_path(base, calibration)
     with bar("calibrating", len(calibration.token_ids)) as progress:
         collected = calibrated(base, calibration, path, progress, memory, out.print, moments)
     out.print(

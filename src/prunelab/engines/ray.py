@@ -13,7 +13,7 @@ from typing import Any
 from prunelab.config import RayConfig, StudyConfig
 from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
 from prunelab.engines.post import Post
-from prunelab.errors import InvalidRequest
+from prunelab.errors import InvalidRequest, first_line
 from prunelab.grid import GridCell, cells_of, grid_of, trunk_of
 from prunelab.memory import in_words, parse_memory
 from prunelab.model_study import Found
@@ -37,10 +37,9 @@ def _connected(config: RayConfig) -> Iterator[Any]:
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # a Ray that does not start in time raises just that
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         where = "started here" if config.address is None else f"reached at {config.address}"
         raise InvalidRequest(
-            f"Ray cannot be {where} ({reason}): look at `ray status`, or do without --engine ray"
+            f"Ray cannot be {where} ({first_line(error)}): look at `ray status`, or do without --engine ray"
         ) from error
     try:
         yield ray
@@ -158,7 +157,7 @@ class _Driver:
         try:
             self._taken(ref)
         except self.ray.exceptions.RayError as error:
-            self.found.view.note(f"cells are scored one by one: {str(error).strip().splitlines()[0]}")
+            self.found.view.note(f"cells are scored one by one: {first_line(error)}")
             behind = trunk.plans
         for number, cell in trunk.cells.items():
             self.measuring[self._give(trunk.model, number, behind)] = cell

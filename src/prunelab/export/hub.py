@@ -19,7 +19,7 @@ from prunelab.checkpoint.licence import Licence, front_matter, licence_beside, l
 from prunelab.checkpoint.save import PLAN_FILE
 from prunelab.checkpoint.tensors import TensorFiles
 from prunelab.comparison import Difference
-from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists
+from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists, first_line
 from prunelab.plan import PruningPlan
 from prunelab.results import Measurement
 from prunelab.run import Run
@@ -159,7 +159,7 @@ def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api:
         raise _explained(parcel.to, error) from error
     except (_HTTPError, ConnectionError) as error:
         raise MissingRequirement(
-            f"the hub cannot be reached ({_first_line(error)}): run the same command where there is internet, with "
+            f"the hub cannot be reached ({first_line(error)}): run the same command where there is internet, with "
             "HF_HUB_OFFLINE unset"
         ) from error
     return str(address)
@@ -169,7 +169,7 @@ def _check_name(name: str, form: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise InvalidRequest(f"{name!r} is no repository's name ({_first_line(error)}): give {form}") from None
+        raise InvalidRequest(f"{name!r} is no repository's name ({first_line(error)}): give {form}") from None
     if not REPOSITORY.fullmatch(name):
         raise InvalidRequest(f"{name!r} is no repository's name: give {form}")
 
@@ -197,13 +197,7 @@ def _explained(to: str, error: HfHubHTTPError) -> InvalidRequest:
         403: f"the token may not write to {owner}: take a token with write access, or your own name",
         409: "the name is taken: choose another, or give --overwrite",
     }
-    return InvalidRequest(
-        f"the hub refused {to} ({_first_line(error)}): {remedies.get(status or 0, 'try again later')}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InvalidRequest(f"the hub refused {to} ({first_line(error)}): {remedies.get(status or 0, 'try again later')}")
 
 
 def _licence_of_base(base: str, api: Any) -> Licence | None:

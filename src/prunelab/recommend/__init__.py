@@ -64,7 +64,7 @@ def recommend(run: Run, need: Need) -> Recommendation:
     if not cuts:
         raise InvalidRequest(f"the run has no pruned cut of {model} to choose from: give its study methods and ratios")
     twins = run.twins
-    alone = [cut for cut in cuts if not twins.has(cut.model, cut.method, cut.ratio)]
+    alone = [cut for cut in cuts if not twins.has(cut)]
     candidates = [candidate(evidence, cut, need) for cut in alone]
     feasible = [one for one in candidates if one.feasible]
     if feasible:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from prunelab.measurement import Measurement
 from prunelab.recommend import KEEP, Candidate, Recommendation
 from prunelab.report.columns import Column
 from prunelab.report.grid import Cut, Grid, Study
@@ -57,7 +56,7 @@ def brief(study: Study, model: str) -> Brief:
     grid = study.grid
     twins = study.run.twins
     cuts = [cut for cut in grid.of_model(model, dense=False) if not cut.is_baseline]
-    alone = [cut for cut in cuts if not twins.has(cut.model, cut.method, cut.ratio)]
+    alone = [cut for cut in cuts if not twins.has(cut)]
     strategies = tuple(name for name in STRATEGIES if any(_kept(grid, cuts, None, name)))
     kept = tuple(
         (f"{ratio:.0%}", tuple(_share(_kept(grid, cuts, ratio, name)) for name in strategies))
@@ -128,7 +127,8 @@ def _take(found: Recommendation) -> str:
 
 def _sure(study: Study, model: str) -> list[str]:
     """How many changes were seen, and which benchmarks say nothing."""
-    tested = [d for d in study.run.differences if (m := d.measurement).model == model and not _twin(study, m)]
+    own = [d for d in study.run.differences if d.measurement.model == model]
+    tested = [d for d in own if not study.run.twins.has(d.measurement)]
     worse = [d for d in tested if d.comparison.significant and (d.comparison.difference > 0) != d.higher_is_better]
     lines = [f"{len(worse)} of {len(tested)} paired tests see a loss (5 %, after Holm)."] if tested else []
     judged = judging(study.grid, model)
@@ -139,7 +139,3 @@ def _sure(study: Study, model: str) -> list[str]:
     if silent:
         lines.append(f"The dense model is at chance on {listed(silent)}, which so say nothing.")
     return lines
-
-
-def _twin(study: Study, of: Measurement) -> bool:
-    return study.run.twins.has(of.model, of.method, of.ratio)
