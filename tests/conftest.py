@@ -21,10 +21,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from prunelab import cli
-from prunelab.cage import Cage
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.errors import MissingRequirement
-from prunelab.loading import LanguageModel
+from prunelab.evaluation.sandbox import Cage
+from prunelab.models.loading import LanguageModel
 from prunelab.pocket.data import pocket_data
 
 SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[2] / "shared"))

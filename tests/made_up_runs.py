@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prunelab.claims.evidence import registered
-from prunelab.comparison import Difference, adjusted
-from prunelab.config import study_config
-from prunelab.results import Measurement, samples_beside, slug
-from prunelab.run import Measured, Run
-from prunelab.significance import paired_accuracy
+from prunelab.analysis.claims.evidence import registered
+from prunelab.stats.paired_tests import paired_accuracy
+from prunelab.studies.comparison import Difference, adjusted
+from prunelab.studies.config import study_config
+from prunelab.studies.run import Measured, Run
+from prunelab.studies.store import Measurement, samples_beside, slug
 
 DENSE = ("dense", 0.0)
 DOMAINS = ("gender", "profession", "race", "religion")

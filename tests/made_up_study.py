@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 from made_up_runs import DENSE, Cut, MadeUpRun
 
-from prunelab.allocation import Kept, achieved_ratio
-from prunelab.families import BlockShape
-from prunelab.methods import methods
-from prunelab.plan import BaseModelRecord, PlannedBlock, PruningPlan
-from prunelab.report.content import report_of
-from prunelab.report.tables import csv_of, table_of
-from prunelab.run import Run
+from prunelab.models.families import BlockShape
+from prunelab.pruning.allocation import Kept, achieved_ratio
+from prunelab.pruning.methods import methods
+from prunelab.pruning.plan import BaseModelRecord, PlannedBlock, PruningPlan
+from prunelab.reports.content import report_of
+from prunelab.reports.tables import csv_of, table_of
+from prunelab.studies.run import Run
 
 SHAPE = BlockShape(hidden=4096, key_value_groups=8, queries_per_group=4, head_dim=128, channels=14336)
 """Llama-3-8B's."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from prunelab.benchmarks import benchmarks
+from prunelab.evaluation.benchmarks import benchmarks
 
 Rows = Sequence[Mapping[str, Any]]
 Splits = Mapping[str, Rows]

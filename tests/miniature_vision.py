@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from seeing import stripes
 
-from prunelab.benchmarks.mmmu import SOURCES
+from prunelab.evaluation.benchmarks.mmmu import SOURCES
 
 
 def png(image: Image.Image) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prunelab.config import study_config
-from prunelab.progress import PlainView
-from prunelab.run import Run
-from prunelab.study import run_study
+from prunelab.studies.config import study_config
+from prunelab.studies.progress import PlainView
+from prunelab.studies.run import Run
+from prunelab.studies.runner import run_study
 
 
 def small_study(model: Path, corpus: Path, hub: Path, out: Path) -> dict[str, Any]:

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunelab.allocation import (
+from prunelab.errors import InvalidRequest
+from prunelab.models.families import BlockShape
+from prunelab.pruning.allocation import (
     Competition,
     Constraints,
     Kept,
@@ -14,9 +16,7 @@ from prunelab.allocation import (
     allocate_uniform,
     allocate_width,
 )
-from prunelab.errors import InvalidRequest
-from prunelab.families import BlockShape
-from prunelab.importance import ImportanceScores, standardise
+from prunelab.pruning.scores import ImportanceScores, standardise
 
 SHAPE = BlockShape(hidden=8, key_value_groups=4, queries_per_group=2, head_dim=2, channels=24)
 

@@ -15,13 +15,13 @@ import pytest
 import transformers
 
 import prunelab
+from prunelab.api.results import Pruned, Report, Scores
+from prunelab.checkpoint.gguf.export import Exported
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
-from prunelab.export.gguf import Exported
-from prunelab.loading import LanguageModel
-from prunelab.measurement import Measurement
-from prunelab.outcomes import Pruned, Report, Scores
-from prunelab.plan import PruningPlan
-from prunelab.run import Run
+from prunelab.evaluation.records import Measurement
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.plan import PruningPlan
+from prunelab.studies.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def fail(*_: object, **__: object) -> None:
 def test_what_is_missing_is_said_before_weights_are_loaded(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunelab.loading.load_model", fail)
+    monkeypatch.setattr("prunelab.models.loading.load_model", fail)
     with pytest.raises(MissingRequirement, match="--allow-code-execution"):
         prunelab.evaluate("pocket-llama", ["arc_easy", "humaneval"])
     with pytest.raises(DataError, match=r"none\.txt does not exist"):
@@ -195,7 +195,7 @@ def test_what_a_loaded_model_lacks_is_said_before_anything_is_computed(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = prunelab.load("pocket-llama", device="cpu")
-    monkeypatch.setattr("prunelab.benchmarks.text.TextPerplexity.evaluate", fail)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.text.TextPerplexity.evaluate", fail)
     text = f"text:{corpus}"
     with pytest.raises(MissingRequirement, match="--allow-code-execution"):
         prunelab.evaluate(model, [text, "humaneval"])

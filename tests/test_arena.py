@@ -10,12 +10,12 @@ import pytest
 from made_up_runs import DENSE, MadeUpRun
 
 from prunelab.errors import InvalidRequest
-from prunelab.report import arena
-from prunelab.report.arena import SPEEDS, frontier, page, write_arena
-from prunelab.report.calibration_size import calibration_size
-from prunelab.report.figures.files import draw
-from prunelab.report.standings import Standing, Time, read_times, standings, verdicts
-from prunelab.run import Run
+from prunelab.reports.figures.files import draw
+from prunelab.studies.run import Run
+from tools.arena import page as arena
+from tools.arena.calibration_size import calibration_size
+from tools.arena.page import SPEEDS, frontier, page, write_arena
+from tools.arena.standings import Standing, Time, read_times, standings, verdicts
 
 LOSSES = {"shortgpt": (0.8, 40), "flap": (0.4, 20), "auto": (0.1, 10)}
 """What each method's ln perplexity rises by, and how many of a hundred answers it loses."""
@@ -106,9 +106,7 @@ def test_rivals_may_be_calibrated_on_another_text(tmp_path: Path, monkeypatch: p
     (tmp_path / "notes.md").write_text("Of note.\n")
     write_arena([Path("run")], out, rivals=[pages], notes=tmp_path / "notes.md")
     text = out.read_text()
-    assert (
-        f"Made by `python -m prunelab.report.arena run --rivals pages --notes {tmp_path}/notes.md --out {out}`" in text
-    )
+    assert f"Made by `python -m tools.arena.page run --rivals pages --notes {tmp_path}/notes.md --out {out}`" in text
     assert "Of note.\n\n![" in text
     before, after = text.split("Against both calibrated on `wikitext2`")
     assert "0.4000 ± 0.0000 (`flap`)" in before

@@ -13,14 +13,14 @@ import pytest
 from conftest import Ran, Tiny, make_tiny
 from miniature_hub import documents, write_data_set
 
-from prunelab.benchmarks import Evaluation, EvaluationSettings, benchmarks, humaneval
-from prunelab.benchmarks.humaneval import execute, program_of
-from prunelab.cage import Cage, Limits
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement
-from prunelab.loading import LanguageModel, load_model
-from prunelab.pass_at_k import pass_at_k
-from prunelab.scoring import Completion, Prompt, SamplingSettings
-from prunelab.scoring_rules.repetition import repeats_itself
+from prunelab.evaluation.benchmarks import Evaluation, EvaluationSettings, benchmarks, humaneval
+from prunelab.evaluation.benchmarks.humaneval import execute, program_of
+from prunelab.evaluation.metrics.pass_at_k import pass_at_k
+from prunelab.evaluation.metrics.repetition import repeats_itself
+from prunelab.evaluation.sandbox import Cage, Limits
+from prunelab.inference import Completion, Prompt, SamplingSettings
+from prunelab.models.loading import LanguageModel, load_model
 
 TinyOf = Callable[[str], Tiny]
 REPOSITORY = "openai/openai_humaneval"
@@ -56,7 +56,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str]
                         written = text(prompt.document.removeprefix("humaneval, "), number)
                         yield Completion(prompt.document, number, written, len(written), "stop")
 
-        monkeypatch.setattr("prunelab.benchmarks.generation.Sampler", Parrot)
+        monkeypatch.setattr("prunelab.evaluation.benchmarks.generation.Sampler", Parrot)
 
     return use
 

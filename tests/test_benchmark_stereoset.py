@@ -14,11 +14,11 @@ from conftest import Ran, Tiny, byte_tokenizer, make_tiny, tiny_model
 from miniature_hub import documents, write_data_set
 from transformers import PreTrainedTokenizerFast
 
-from prunelab.benchmarks import Evaluation, EvaluationSettings, benchmarks
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue
-from prunelab.loading import LanguageModel, load_model
-from prunelab.scoring_rules.stereoset import StereoSetItem, icat_statistic, score, term_table
-from prunelab.significance import standard_error
+from prunelab.evaluation.benchmarks import Evaluation, EvaluationSettings, benchmarks
+from prunelab.evaluation.metrics.stereoset import StereoSetItem, icat_statistic, score, term_table
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.stats.paired_tests import standard_error
 
 TinyOf = Callable[[str], Tiny]
 REPOSITORY = "McGill-NLP/stereoset"

@@ -16,12 +16,12 @@ import torch
 from conftest import Tiny, make_tiny
 from miniature_hub import Rows, documents, write_data_set
 
-from prunelab.benchmarks import EvaluationSettings, Score, benchmarks, find_benchmark
-from prunelab.benchmarks.harness.scores import pooled, share_error, with_groups
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, UnknownName
-from prunelab.evaluate import dense_cell
-from prunelab.loading import LanguageModel
-from prunelab.results import measurements_of
+from prunelab.evaluation.benchmarks import EvaluationSettings, Score, benchmarks, find_benchmark
+from prunelab.evaluation.benchmarks.lm_eval.scores import pooled, share_error, with_groups
+from prunelab.evaluation.runner import dense_cell
+from prunelab.models.loading import LanguageModel
+from prunelab.studies.store import measurements_of
 
 TinyOf = Callable[[str], Tiny]
 CHOICES = ("arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu")
@@ -151,7 +151,7 @@ def prompts_of(
     name: str, model: LanguageModel, settings: EvaluationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """What the model is given, each once."""
-    from prunelab.scoring.lm import PrunelabLM
+    from prunelab.inference.lm_eval_adapter import PrunelabLM
 
     prompts: list[str] = []
     for method in ("loglikelihood", "generate_until"):

@@ -14,10 +14,10 @@ import pytest
 from conftest import Ran, Tiny, byte_tokenizer
 from miniature_hub import write_hub
 
-from prunelab.benchmarks import EvaluationSettings, benchmarks
-from prunelab.benchmarks.harness import punkt
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement
-from prunelab.loading import LanguageModel
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
+from prunelab.evaluation.benchmarks.lm_eval import punkt
+from prunelab.models.loading import LanguageModel
 
 TinyOf = Callable[[str], Tiny]
 TEXT = "Mr. Fox ran. He slept."
@@ -164,7 +164,7 @@ def chatting(tiny: TinyOf) -> LanguageModel:
 def test_who_uses_a_chat_template(
     benchmark: str, chat_template: Any, used: bool, miniature: Path, tiny: TinyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunelab.scoring.lm import PrunelabLM
+    from prunelab.inference.lm_eval_adapter import PrunelabLM
 
     prompts: list[str] = []
     original = PrunelabLM.generate_until
@@ -207,7 +207,7 @@ def test_nothing_is_downloaded_when_the_checks_are_first_imported(miniature: Pat
         "import nltk; nltk.data.path[:] = []\n"
         "def download(*_, **__): raise SystemExit('a download')\n"
         "nltk.download = download\n"
-        "from prunelab.benchmarks import EvaluationSettings, benchmarks\n"
+        "from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks\n"
         "from pathlib import Path; import sys\n"
         "benchmarks['ifeval'].splits_sentences(EvaluationSettings(datasets_root=Path(sys.argv[1])))\n"
         "assert 'lm_eval.tasks.ifeval.instructions_util' in sys.modules\n"

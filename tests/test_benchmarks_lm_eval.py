@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from prunelab.benchmarks import EvaluationSettings, benchmarks
-from prunelab.benchmarks.harness.definition import tasks_folder
-from prunelab.loading import LanguageModel, load_model
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
+from prunelab.evaluation.benchmarks.lm_eval.definition import tasks_folder
+from prunelab.models.loading import LanguageModel, load_model
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from conftest import Ran
 
-from prunelab.benchmarks import EvaluationSettings, benchmarks
-from prunelab.benchmarks.suites import expand, suites
-from prunelab.config import study_config
 from prunelab.errors import InvalidRequest, UnknownName
-from prunelab.evaluate import runs_of
-from prunelab.report.tables import main_table
-from prunelab.study import run_study
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
+from prunelab.evaluation.benchmarks.suites import expand, suites
+from prunelab.evaluation.runner import runs_of
+from prunelab.reports.tables import main_table
+from prunelab.studies.config import study_config
+from prunelab.studies.runner import run_study
 
 Command = Callable[..., Ran]
 CheckpointOf = Callable[[str], Path]
@@ -86,7 +86,7 @@ def test_a_study_keeps_the_shots_apart(tiny_checkpoint: CheckpointOf, miniature:
     assert any("winogrande 2-shot acc" in line for line in said)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunelab.model_study.evaluate", lambda *_, **__: pytest.fail("computed again"))
+        patch.setattr("prunelab.studies.model_runner.evaluate", lambda *_, **__: pytest.fail("computed again"))
         run_study(study_config({**given, "shots": [2]}), say=said.append)
 
 

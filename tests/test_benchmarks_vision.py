@@ -15,12 +15,12 @@ from miniature_vision import png
 from PIL import Image, ImageOps
 from seeing import stripes
 
-from prunelab.benchmarks import EvaluationSettings, find_benchmark
-from prunelab.benchmarks.mmmu import DISCIPLINES
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.vision.answering import ImageReport, PictureQuestion, answers
-from prunelab.vision.dialogue import prompt_text
-from prunelab.vision.images import LARGE_SIDE, Picture, UnusableImage, file_picture, open_picture
+from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.evaluation.benchmarks.mmmu import DISCIPLINES
+from prunelab.inference.vision_answers import ImageReport, PictureQuestion, answers
+from prunelab.models.vision.dialogue import prompt_text
+from prunelab.models.vision.images import LARGE_SIDE, Picture, UnusableImage, file_picture, open_picture
 
 Command = Callable[..., Ran]
 TinyOf = Callable[[str], Tiny]

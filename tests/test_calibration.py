@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet, Moments, calibrate, draw_calibration_set
-from prunelab.datasets import Source
 from prunelab.errors import DataError, NonFiniteValue
-from prunelab.loading import LanguageModel
-from prunelab.prune import calibrated
+from prunelab.io.datasets import Source
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.apply import calibrated
 
 TinyOf = Callable[[str], Tiny]
 

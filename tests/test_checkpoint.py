@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.errors import CheckpointError, DiskFull, InvalidRequest, OutputExists, UnsupportedModel
-from prunelab.files import require_space, write_text, written_folder
-from prunelab.loading import LanguageModel, load_model
-from prunelab.plan import PruningPlan
-from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.io.atomic_write import require_space, write_text, written_folder
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
+from prunelab.pruning.plan import PruningPlan
 
 TinyOf = Callable[[str], Tiny]
 
@@ -245,6 +245,6 @@ def test_a_gated_repository_is_named_with_the_login_command(monkeypatch: pytest.
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo.") from error
 
-    monkeypatch.setattr("prunelab.loading.AutoConfig.from_pretrained", refuse)
+    monkeypatch.setattr("prunelab.models.loading.AutoConfig.from_pretrained", refuse)
     with pytest.raises(CheckpointError, match=r"meta-llama/Llama-9 is gated.*hf auth login"):
         load_model("meta-llama/Llama-9")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from made_up_runs import DENSE, MadeUpRun
 
-from prunelab.claims import Judgement, Verdict, claims, judge
-from prunelab.claims.base import combined
-from prunelab.claims.evidence import Evidence
-from prunelab.claims.trials import Trial, adjusted, difference_trial, mean_trial, normal_trial
-from prunelab.run import Run
+from prunelab.analysis.claims import Judgement, Verdict, claims, judge
+from prunelab.analysis.claims.base import combined
+from prunelab.analysis.claims.evidence import Evidence
+from prunelab.analysis.claims.trials import Trial, adjusted, difference_trial, mean_trial, normal_trial
+from prunelab.studies.run import Run
 
 S, C, I, N = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE, Verdict.NOT_MEASURED
 DEPTH, WIDTH, HYBRID = "shortgpt", "flap", "hybrid"

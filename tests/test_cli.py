@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import prunelab
-from prunelab.doctor import Finding
+from prunelab.api.doctor import Finding
 
 Command = Callable[..., Ran]
 CheckpointOf = Callable[[str], Path]
@@ -192,7 +192,7 @@ def test_the_doctor_examines(command: Command, shared: Path) -> None:
 
 def test_what_the_doctor_prescribes_is_printed_to_the_letter(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     remedy = "pip install '.[wandb]'"
-    monkeypatch.setattr("prunelab.doctor.examine", lambda _: [Finding("extra wandb", "not installed", remedy)])
+    monkeypatch.setattr("prunelab.api.doctor.examine", lambda _: [Finding("extra wandb", "not installed", remedy)])
     assert remedy in command("doctor").out
 
 
@@ -242,7 +242,7 @@ def test_a_study_whose_cells_failed_does_not_end_as_if_all_were_well(
     study = ("study", "--model", base, "--method", "magnitude_width", "--ratio", 0.2, "--benchmark", f"text:{corpus}")
     ran = command(*study, "--out", tmp_path / "damaged")
     assert (ran.code, "cells failed" in ran.err) == (2, True), ran
-    monkeypatch.setattr("prunelab.model_study.ModelStudy.run", lambda self: 1 / 0)
+    monkeypatch.setattr("prunelab.studies.model_runner.ModelStudy.run", lambda self: 1 / 0)
     ran = command(*study, "--out", tmp_path / "faulty")
     assert (ran.code, "cells failed" in ran.err) == (1, True), ran
 
@@ -253,6 +253,6 @@ def test_a_command_that_is_interrupted_says_so_in_its_code(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prunelab.streamed.open_model", interrupted)
+    monkeypatch.setattr("prunelab.models.streaming.model.open_model", interrupted)
     ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "out")
     assert (ran.code, ran.err) == (130, "stopped; what was finished is kept\n")

@@ -12,21 +12,21 @@ import torch
 from conftest import VARIANTS, Tiny, make_tiny, tiny_calibration
 from torch import Tensor
 
-from prunelab.allocation import Constraints, Kept
-from prunelab.blockwise import Blockwise, exchanged
 from prunelab.calibration import CalibrationSet, calibrate
+from prunelab.calibration.regression import DEFICIENT_RIDGE, RIDGE, JointMoments, ridge, solve
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.compensation import COMPENSATORS, least_squares, sequential
 from prunelab.errors import InvalidRequest, PlanMismatch, UnknownName
-from prunelab.families import Decoder
-from prunelab.levels import elimination_order
-from prunelab.loading import load_model
-from prunelab.losses import mean_divergence, mean_loss
-from prunelab.methods import methods
-from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
-from prunelab.regression import DEFICIENT_RIDGE, RIDGE, JointMoments, ridge, solve
-from prunelab.repair import Repair, masked
-from prunelab.surgery import cut
+from prunelab.inference.losses import mean_divergence, mean_loss
+from prunelab.models.families import Decoder
+from prunelab.models.loading import load_model
+from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.pruning.compensation import COMPENSATORS, least_squares, sequential
+from prunelab.pruning.compensation.projection import Repair, masked
+from prunelab.pruning.methods import methods
+from prunelab.pruning.search.layerwise import Blockwise, exchanged
+from prunelab.pruning.search.levels import elimination_order
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 KINDS = tuple(COMPENSATORS)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.config import StudyConfig, read_config, study_config
-from prunelab.dry_run import dry_run
 from prunelab.errors import CheckpointError
-from prunelab.grid import grid_of
+from prunelab.studies.config import StudyConfig, read_config, study_config
+from prunelab.studies.dry_run import dry_run
+from prunelab.studies.grid import grid_of
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -54,8 +54,8 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
     def out_of_reach(path: str) -> None:
         raise CheckpointError(f"{path} is not a folder here, and the hub did not give it: download it")
 
-    monkeypatch.setattr("prunelab.dry_run.load_outline", out_of_reach)
-    monkeypatch.setattr("prunelab.dry_run.identity_of", lambda run: {})
+    monkeypatch.setattr("prunelab.studies.dry_run.load_outline", out_of_reach)
+    monkeypatch.setattr("prunelab.studies.dry_run.identity_of", lambda run: {})
     found = dry_run(config("paper").model_copy(update={"out": tmp_path / "run"}))
     assert len(found.cells) == 64
     assert sum(len(one.missing) for one in found.cells) == 366

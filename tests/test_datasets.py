@@ -15,10 +15,10 @@ import pytest
 from conftest import Ran
 from miniature_hub import write_data_set
 
-from prunelab.benchmarks import benchmarks
-from prunelab.benchmarks.base import EvaluationSettings
-from prunelab.datasets import Source, documents_hash, fetch_sources, read_documents
 from prunelab.errors import DataError, DiskFull
+from prunelab.evaluation.benchmarks import benchmarks
+from prunelab.evaluation.benchmarks.base import EvaluationSettings
+from prunelab.io.datasets import Source, documents_hash, fetch_sources, read_documents
 
 Command = Callable[..., Ran]
 SOURCE = Source("owner/data", "main")

@@ -16,8 +16,8 @@ import yaml
 from conftest import Ran, Tiny
 
 from prunelab.cli import app
-from prunelab.methods import methods
-from prunelab.prune import make_pruning_plan
+from prunelab.pruning.apply import make_pruning_plan
+from prunelab.pruning.methods import methods
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -123,7 +123,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_every_benchmark_is_explained() -> None:
-    from prunelab.benchmarks import benchmarks
+    from prunelab.evaluation.benchmarks import benchmarks
 
     page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
     assert not [name for name in benchmarks if f"`{name}`" not in page]

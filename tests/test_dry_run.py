@@ -11,11 +11,11 @@ import pytest
 from conftest import VARIANTS, Ran, byte_tokenizer, tiny_model
 from transformers import AutoConfig
 
-from prunelab.benchmarks import EvaluationSettings, benchmarks
-from prunelab.config import study_config
-from prunelab.dry_run import dry_run
-from prunelab.outline import ModelOutline, load_outline
-from prunelab.study import run_study
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
+from prunelab.models.metadata import ModelOutline, load_outline
+from prunelab.studies.config import study_config
+from prunelab.studies.dry_run import dry_run
+from prunelab.studies.runner import run_study
 
 CheckpointOf = Callable[[str], Path]
 
@@ -38,7 +38,7 @@ def text_tokens(corpus: Path) -> int:
 def test_nothing_is_loaded_computed_or_written(
     given: dict[str, Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("prunelab.model_plans.open_model", "prunelab.model_plans.calibrated"):
+    for name in ("prunelab.studies.plans.open_model", "prunelab.studies.plans.calibrated"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("weights are not needed"))
     found = dry_run(study_config(given))
     assert [one.cell.label for one in found.cells] == [

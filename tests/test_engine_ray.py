@@ -18,13 +18,13 @@ import pytest
 from conftest import Ran
 from small_study import figures, files, run, small_study
 
-from prunelab.config import StudyConfig, study_config
-from prunelab.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
-from prunelab.engines.ray import _lacking
 from prunelab.errors import InvalidRequest
-from prunelab.grid import grid_of, trunk_of
-from prunelab.lock import holds, locked
-from prunelab.progress import PlainView
+from prunelab.io.folder_lock import holds, locked
+from prunelab.studies.config import StudyConfig, study_config
+from prunelab.studies.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
+from prunelab.studies.engines.ray import _lacking
+from prunelab.studies.grid import grid_of, trunk_of
+from prunelab.studies.progress import PlainView
 
 CheckpointOf = Callable[[str], Path]
 
@@ -135,8 +135,8 @@ def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
     """The run's folder is named as most are, from where the study is begun."""
     monkeypatch.chdir(tmp_path)
     local, there = run({**given, "out": "run"}), AtOnce(lost)
-    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: object())
-    monkeypatch.setattr("prunelab.engines.ray._connected", lambda config: nullcontext(there))
+    monkeypatch.setattr("prunelab.studies.engines.address.find_spec", lambda name: object())
+    monkeypatch.setattr("prunelab.studies.engines.ray._connected", lambda config: nullcontext(there))
     said: list[str] = []
     remote = run({**given, "out": "ray", "engine": "ray", "ray": {"share_trunk": share}}, PlainView(said.append))
     assert figures(remote) == figures(local)
@@ -210,7 +210,7 @@ def test_a_folder_belongs_to_one_study_at_a_time(given: dict[str, Any], tmp_path
     code = f"""
 import sys, time
 from pathlib import Path
-from prunelab.lock import locked
+from prunelab.io.folder_lock import locked
 with locked(Path({str(folder)!r})):
     print("held", flush=True)
     time.sleep(60)
@@ -250,7 +250,7 @@ def test_without_ray_the_command_that_installs_it_is_named(
     tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, command: Callable[..., Ran],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: None)
+    monkeypatch.setattr("prunelab.studies.engines.address.find_spec", lambda name: None)
     ran = command(
         "study", "--model", tiny_checkpoint("llama"), "--benchmark", f"text:{corpus}", "--out", tmp_path / "run",
         "--engine", "ray", "--workers", 2,

@@ -15,12 +15,12 @@ import torch
 from conftest import Ran, make_tiny, tiny_model
 from test_cli import quick, refused
 
+from prunelab.checkpoint.gguf.architecture import layout_of
+from prunelab.checkpoint.gguf.export import export_gguf
+from prunelab.checkpoint.gguf.tensors import named_tensors, neighbours_rotate
+from prunelab.checkpoint.gguf.tokenizer import vocabulary_of
 from prunelab.errors import DiskFull, UnsupportedModel
-from prunelab.export.gguf import export_gguf
-from prunelab.export.layout import layout_of
-from prunelab.export.tensors import named_tensors, neighbours_rotate
-from prunelab.export.vocabulary import vocabulary_of
-from prunelab.loading import LanguageModel, load_model
+from prunelab.models.loading import LanguageModel, load_model
 
 gguf: Any = pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
 Command = Callable[..., Ran]
@@ -29,7 +29,7 @@ Command = Callable[..., Ran]
 @pytest.fixture
 def pocket(tmp_path: Path) -> Path:
     """A checkpoint with a tokenizer that llama.cpp knows."""
-    from prunelab.pocket.models import checkpoint_of
+    from prunelab.models.bundled import checkpoint_of
 
     folder = checkpoint_of("pocket-llama")
     assert folder is not None
@@ -72,19 +72,19 @@ def test_places_that_cannot_be_written(
     refused(command("export", pocket, "--out", "/dev/null", "--overwrite"), "neither a file nor a folder")
     refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another place")
     with monkeypatch.context() as patch:
-        patch.setattr("prunelab.loading.load_model", lambda *_, **__: pytest.fail("too early"))
-        patch.setattr("prunelab.files.os.access", lambda *_: False)
+        patch.setattr("prunelab.models.loading.load_model", lambda *_, **__: pytest.fail("too early"))
+        patch.setattr("prunelab.io.atomic_write.os.access", lambda *_: False)
         refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"nothing may be written to {tmp_path}")
 
     def forbidden(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("prunelab.files.tempfile.mkstemp", forbidden)
+    monkeypatch.setattr("prunelab.io.atomic_write.tempfile.mkstemp", forbidden)
     refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another place")
 
 
 def test_no_room(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelab.files.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    monkeypatch.setattr("prunelab.io.atomic_write.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(DiskFull, match="needs"):
         export_gguf(load_model(str(pocket), device="cpu"), tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())

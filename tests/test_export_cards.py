@@ -13,11 +13,11 @@ from llama_cpp import letter_tokenizer
 from test_docs import commands, parse
 
 from prunelab.checkpoint.card import model_card
+from prunelab.checkpoint.gguf.export import export_gguf
+from prunelab.checkpoint.gguf.support import fit_of
 from prunelab.errors import UnsupportedModel
-from prunelab.export.fit import fit_of
-from prunelab.export.gguf import export_gguf
-from prunelab.loading import LanguageModel
-from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
 
 pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
 

@@ -14,18 +14,18 @@ from llama_cpp import LlamaCpp, letter_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from prunelab.allocation import Kept
 from prunelab.calibration import CalibrationSet, calibrate
-from prunelab.compensation import Compensation
+from prunelab.checkpoint.gguf.export import NumberFormat, export_gguf
+from prunelab.checkpoint.gguf.support import fit_of
+from prunelab.checkpoint.gguf.tokenizer import WORD_PATTERNS
+from prunelab.checkpoint.vision_language import extract_language_model
 from prunelab.errors import UnsupportedModel
-from prunelab.export.fit import fit_of
-from prunelab.export.gguf import NumberFormat, export_gguf
-from prunelab.export.vocabulary import WORD_PATTERNS
-from prunelab.loading import LanguageModel, load_model
-from prunelab.pocket.models import POCKET_MODELS
-from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
-from prunelab.reconnect import extract_language_model
-from prunelab.surgery import cut
+from prunelab.models.bundled import POCKET_MODELS
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.surgery import cut
 
 pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
 pytest.importorskip("xllamacpp", reason="no llama.cpp: pip install xllamacpp")

@@ -6,8 +6,8 @@ from conftest import FAMILIES, tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from prunelab.errors import UnknownName, UnsupportedModel
-from prunelab.families import BlockShape, Reader, UnitLayout, decoder_of, families, find_family
-from prunelab.registry import Registry
+from prunelab.io.registry import Registry
+from prunelab.models.families import BlockShape, Reader, UnitLayout, decoder_of, families, find_family
 
 
 @pytest.mark.parametrize(

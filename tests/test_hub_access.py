@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
-from prunelab import hub_access
-from prunelab.datasets import Source
 from prunelab.errors import CheckpointError, DataError
-from prunelab.loading import load_config
+from prunelab.io import hub as hub_access
+from prunelab.io.datasets import Source
+from prunelab.models.loading import load_config
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_hub_that_is_back_is_used_again(monkeypatch: pytest.MonkeyPatch) -> No
         return Answer()
 
     monkeypatch.setattr(urllib.request, "urlopen", ask)
-    monkeypatch.setattr("prunelab.hub_access.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prunelab.io.hub.time.monotonic", lambda: now[0])
     hub_access.look_for_hub()
     hub_access.look_for_hub()
     assert constants.HF_HUB_OFFLINE

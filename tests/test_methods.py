@@ -11,26 +11,26 @@ import torch
 from conftest import FAMILIES, Tiny, make_tiny, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import CalibrationSet, calibrate
+from prunelab.calibration.regression import JointMoments
 from prunelab.errors import InvalidRequest
-from prunelab.families import BlockShape, decoder_of, families
-from prunelab.level_search import LevelSearch
-from prunelab.levels import Level, Sublayer, elimination_order
-from prunelab.loading import LanguageModel
-from prunelab.losses import mean_divergence, mean_loss
-from prunelab.methods import Budget, Evidence, Shared, methods
-from prunelab.methods.activation_norm import activation_sizes
-from prunelab.methods.angular import angular_distances, last_states
-from prunelab.methods.flap import Flap
-from prunelab.methods.replaceme import cosine_distances
-from prunelab.methods.shortgpt import block_influence
-from prunelab.methods.two_stage import attentions_to_drop
-from prunelab.methods.wanda_sp import WandaSp, column_sums
-from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
-from prunelab.regression import JointMoments
-from prunelab.surgery import cut
-from prunelab.trunk import GONE, WHOLE, SharedTrunk
+from prunelab.inference.losses import mean_divergence, mean_loss
+from prunelab.models.families import BlockShape, decoder_of, families
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.pruning.methods import Budget, Evidence, Shared, methods
+from prunelab.pruning.methods.activation_norm import activation_sizes
+from prunelab.pruning.methods.angular import angular_distances, last_states
+from prunelab.pruning.methods.flap import Flap
+from prunelab.pruning.methods.replaceme import cosine_distances
+from prunelab.pruning.methods.shortgpt import block_influence
+from prunelab.pruning.methods.two_stage import attentions_to_drop
+from prunelab.pruning.methods.wanda_sp import WandaSp, column_sums
+from prunelab.pruning.search.level_search import LevelSearch
+from prunelab.pruning.search.levels import Level, Sublayer, elimination_order
+from prunelab.pruning.search.prefix_reuse import GONE, WHOLE, SharedTrunk
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import Tiny
 
-from prunelab import own_text
 from prunelab.calibration import draw_calibration_set
+from prunelab.calibration import self_generated as own_text
 from prunelab.errors import InvalidRequest
-from prunelab.loading import load_model
+from prunelab.models.loading import load_model
 
 
 def test_a_seed_decides_what_is_written(tiny: Callable[[str], Tiny]) -> None:

@@ -20,15 +20,15 @@ from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.cli.prune import _calibration_of
 from prunelab.errors import DataError
-from prunelab.loading import load_model
-from prunelab.losses import mean_divergence, mean_loss
-from prunelab.methods import methods
-from prunelab.plan import PruningPlan
-from prunelab.prune import make_pruning_plan, pruned_model
-from prunelab.streamed import open_streamed
-from prunelab.surgery import cut
-from prunelab.trunk import GONE, WHOLE, SharedTrunk
-from prunelab.vision.dialogue import model_inputs, prompt_text
+from prunelab.inference.losses import mean_divergence, mean_loss
+from prunelab.models.loading import load_model
+from prunelab.models.streaming.model import open_streamed
+from prunelab.models.vision.dialogue import model_inputs, prompt_text
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
+from prunelab.pruning.methods import methods
+from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.search.prefix_reuse import GONE, WHOLE, SharedTrunk
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 Command = Callable[..., Ran]
@@ -90,7 +90,7 @@ def test_the_places_of_an_image_are_not_predicted(tiny: TinyOf) -> None:
 
 
 def _without_block(t: Tiny, block: int) -> Any:
-    from prunelab.allocation import Kept
+    from prunelab.pruning.allocation import Kept
 
     return Kept.everything(t.model.decoder.shapes).without_blocks([block])
 
@@ -179,13 +179,13 @@ def test_a_model_that_sees_is_pruned_on_images_block_by_block(
         whole, streamed = tmp_path / f"{method}-whole", tmp_path / f"{method}-streamed"
         assert prune(method, whole).code == 0
         with monkeypatch.context() as patched:
-            patched.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+            patched.setattr("prunelab.models.streaming.model.is_too_large", lambda weights, budget: True)
             ran = prune(method, streamed, "--memory", "8GB")
             assert (ran.code, "block by block" in ran.out) == (0, True), ran
         one, other = (load_file(folder / "model.safetensors") for folder in (whole, streamed))
         assert one.keys() == other.keys()
         assert all(torch.equal(one[tensor], other[tensor]) for tensor in one)
     with monkeypatch.context() as patched:
-        patched.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+        patched.setattr("prunelab.models.streaming.model.is_too_large", lambda weights, budget: True)
         ran = prune("flap", tmp_path / "small", "--memory", "1KB")
     assert (ran.code, "does not hold one block and one sample: give --memory" in ran.err) == (2, True), ran

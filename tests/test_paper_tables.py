@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import prunelab.paper
+import prunelab.analysis.paper
+from prunelab.analysis.paper import Table, paper_model, paper_note, paper_rows, paper_value
+from prunelab.analysis.paper.advice import paper_advice
 from prunelab.errors import UnknownName
-from prunelab.paper import Table, paper_model, paper_note, paper_rows, paper_value
-from prunelab.paper.advice import paper_advice
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_unknown_table() -> None:
 
 
 def test_the_copy_is_the_original(shared: Path) -> None:
-    own = Path(prunelab.paper.__file__).parent / "tables.json"
+    own = Path(prunelab.analysis.paper.__file__).parent / "tables.json"
     assert json.loads(own.read_text()) == json.loads((shared / "paper" / "tables.json").read_text())
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelab.errors import InvalidRequest
-from prunelab.pass_at_k import pass_at_k
+from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 
 
 @pytest.mark.parametrize(

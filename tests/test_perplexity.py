@@ -9,10 +9,10 @@ import torch
 from conftest import Tiny, make_tiny
 from torch.nn import functional as F
 
-from prunelab.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.loading import load_model
-from prunelab.losses import token_losses
+from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.inference.losses import token_losses
+from prunelab.models.loading import load_model
 
 TinyOf = Callable[[str], Tiny]
 

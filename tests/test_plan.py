@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunelab.errors import PlanError, PlanMismatch
-from prunelab.fingerprint import model_fingerprint
-from prunelab.plan import PruningPlan, from_ranges, to_ranges
-from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.io.fingerprint import model_fingerprint
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
+from prunelab.pruning.plan import PruningPlan, from_ranges, to_ranges
 
 TinyOf = Callable[[str], Tiny]
 GOLDEN = Path(__file__).parent / "golden"

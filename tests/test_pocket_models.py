@@ -16,19 +16,19 @@ from conftest import Ran
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from prunelab.benchmarks import EvaluationSettings, benchmarks, find_benchmark
-from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
-from prunelab.benchmarks.suites import suites
-from prunelab.loading import load_model
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks, find_benchmark
+from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
+from prunelab.evaluation.benchmarks.suites import suites
+from prunelab.models.bundled import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
+from prunelab.models.loading import load_model
 from prunelab.pocket.data import data_sets
-from prunelab.pocket.models import CONTEXT, POCKET_MODELS, checkpoint_of, config_of
-from prunelab.pocket.start import give_heads
 from prunelab.pocket.study import CALIBRATION_ROW, pocket_study
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
 from prunelab.pocket.tasks.drills import DRILLS, words
 from prunelab.pocket.tasks.encyclopaedia import nats_of
-from prunelab.pocket.tokens import BEGIN, Kind, Stream, train_tokenizer
+from tools.pocket_training.initialization import give_heads
+from tools.pocket_training.tokens import BEGIN, Kind, Stream, train_tokenizer
 
 Command = Callable[..., Ran]
 TRAINED = [name for name in POCKET_MODELS if (checkpoint_of(name) or Path()).is_dir()]

@@ -11,21 +11,21 @@ import pytest
 import torch
 from conftest import Ran
 
-from prunelab.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.errors import InvalidRequest
-from prunelab.loading import LanguageModel, load_model
-from prunelab.pocket.learning import Mean, Rates
-from prunelab.pocket.models import checkpoint_of
-from prunelab.pocket.pictures.batches import GIVEN, Writer
-from prunelab.pocket.pictures.data import picture_sets
-from prunelab.pocket.pictures.drawing import SIZE, draw
-from prunelab.pocket.pictures.lessons import KINDS, Lesson, lesson
-from prunelab.pocket.pictures.questions import ABSENT, OPEN, existence, lettered
-from prunelab.pocket.pictures.scene import COLOURS, FREQUENT, SHAPES, Drawn, Scene, companion, make_scene
-from prunelab.pocket.pictures.tokens import make_processor, train_tokenizer
-from prunelab.pocket.pictures.train import Recipe, train
+from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.models.bundled import checkpoint_of
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.pocket.study import pocket_study
-from prunelab.vision.dialogue import model_inputs, prompt_text
+from prunelab.pocket.vision.data import picture_sets
+from prunelab.pocket.vision.drawing import SIZE, draw
+from prunelab.pocket.vision.questions import ABSENT, OPEN, existence, lettered
+from prunelab.pocket.vision.scene import COLOURS, FREQUENT, SHAPES, Drawn, Scene, companion, make_scene
+from tools.pocket_training.optimizer import Mean, Rates
+from tools.pocket_training.vision.batches import GIVEN, Writer
+from tools.pocket_training.vision.curriculum import KINDS, Lesson, lesson
+from tools.pocket_training.vision.tokens import make_processor, train_tokenizer
+from tools.pocket_training.vision.train import Recipe, train
 
 Command = Callable[..., Ran]
 NAME = "pocket-idefics3"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import prunelab.pocket.data
-from prunelab.benchmarks import benchmarks
-from prunelab.benchmarks.harness.punkt import sentence_splitter
-from prunelab.cage import Cage
+from prunelab.evaluation.benchmarks import benchmarks
+from prunelab.evaluation.benchmarks.lm_eval.punkt import sentence_splitter
+from prunelab.evaluation.sandbox import Cage
 from prunelab.pocket.data import data_root, data_sets, pocket_data, version_of
 from prunelab.pocket.held_out import digest, is_held_out
 from prunelab.pocket.subjects import SUBJECTS

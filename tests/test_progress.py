@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from prunelab.cli.terminal import bar
-from prunelab.config import study_config
 from prunelab.errors import DataError
-from prunelab.grid import GridCell, grid_of
-from prunelab.live_view import LiveView
-from prunelab.measurement import Measurement
-from prunelab.progress import Pace, PlainView, TimeLeft
+from prunelab.evaluation.records import Measurement
+from prunelab.studies.config import study_config
+from prunelab.studies.grid import GridCell, grid_of
+from prunelab.studies.progress import Pace, PlainView, TimeLeft
+from prunelab.studies.terminal_view import LiveView
 
 
 def cells(ratios: int = 2) -> list[GridCell]:

@@ -16,8 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from llama_cpp import letter_tokenizer
 from test_cli import quick, refused
 
-from prunelab.checkpoint.licence import Licence, front_matter
-from prunelab.export import hub
+from prunelab.checkpoint.license import Licence, front_matter
+from prunelab.studies import hub_upload as hub
 
 Command = Callable[..., Ran]
 STALE = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "results.json")

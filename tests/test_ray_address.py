@@ -18,10 +18,10 @@ import psutil
 import pytest
 from conftest import Ran
 
-from prunelab.config import RayConfig
-from prunelab.engines.address import check_ray
-from prunelab.engines.ray import _connected
 from prunelab.errors import InvalidRequest, MissingRequirement
+from prunelab.studies.config import RayConfig
+from prunelab.studies.engines.address import check_ray
+from prunelab.studies.engines.ray import _connected
 
 CheckpointOf = Callable[[str], Path]
 HEAD = """
@@ -34,7 +34,7 @@ sys.stdin.read()
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if Ray and its client were."""
-    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: object())
+    monkeypatch.setattr("prunelab.studies.engines.address.find_spec", lambda name: object())
 
 
 def test_an_address_where_nothing_listens_is_said_within_seconds(
@@ -68,7 +68,7 @@ def test_a_host_whose_name_cannot_be_one(installed: None) -> None:
 
 
 def test_rays_client_is_asked_for_where_an_address_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelab.engines.address.find_spec", lambda name: None if name == "grpc" else object())
+    monkeypatch.setattr("prunelab.studies.engines.address.find_spec", lambda name: None if name == "grpc" else object())
     with pytest.raises(MissingRequirement, match=r"ray://head:10001 needs Ray's client: pip install 'ray\[client\]'"):
         check_ray(RayConfig(address="ray://head:10001"))
 
@@ -103,7 +103,7 @@ def test_an_address_where_something_else_answers_is_said_within_seconds(
     other: Callable[[], AbstractContextManager[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'prunelab[ray]'")
-    monkeypatch.setattr("prunelab.engines.address.ANSWER_SECONDS", 1)
+    monkeypatch.setattr("prunelab.studies.engines.address.ANSWER_SECONDS", 1)
     before = psutil.Process().children()
     said = r"at 127.0.0.1:\d+, but no Ray answers within 1 s: give the address that `ray start --head` prints"
     with other() as port, pytest.raises(InvalidRequest, match=said):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.benchmarks import benchmarks
-from prunelab.families import families
-from prunelab.methods import methods
+from prunelab.evaluation.benchmarks import benchmarks
+from prunelab.models.families import families
+from prunelab.pruning.methods import methods
 
 ROOT = Path(__file__).parents[1]
 

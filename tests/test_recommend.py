@@ -12,17 +12,17 @@ import pytest
 from conftest import Ran
 from made_up_runs import DENSE, MadeUpRun
 
-from prunelab.claims.evidence import Cut, over_seeds
+from prunelab.analysis.claims.evidence import Cut, over_seeds
+from prunelab.analysis.recommend import Candidate, Need, frontier, recommend
+from prunelab.analysis.recommend.command import prune_command
 from prunelab.cli.recommend import recommendation_lines
-from prunelab.config import write_config
 from prunelab.errors import InvalidRequest
-from prunelab.planned import PlannedCut
-from prunelab.recommend import Candidate, Need, frontier, recommend
-from prunelab.recommend.command import prune_command
-from prunelab.report.tables import main_table
-from prunelab.results import Cell, ResultsStore
-from prunelab.run import Measured, Run
-from prunelab.significance import Comparison
+from prunelab.pruning.plan_summary import PlannedCut
+from prunelab.reports.tables import main_table
+from prunelab.stats.paired_tests import Comparison
+from prunelab.studies.config import write_config
+from prunelab.studies.run import Measured, Run
+from prunelab.studies.store import Cell, ResultsStore
 
 Command = Callable[..., Ran]
 DEPTH10, DEPTH20, WIDTH10, WIDTH20 = ("shortgpt", 0.1), ("shortgpt", 0.2), ("flap", 0.1), ("flap", 0.2)

@@ -13,17 +13,17 @@ import pytest
 from made_up_runs import DENSE, MadeUpRun
 from made_up_study import MadeUpStudy
 
-from prunelab.report import write_report
-from prunelab.report.chart import Chart, HeatMap, Panel, Radar
-from prunelab.report.content import report_of
-from prunelab.report.figures.by_ratio import accuracy_by_ratio, ln_perplexity
-from prunelab.report.figures.data import chart_sheet
-from prunelab.report.figures.differences import depth_minus_width, difference_chart
-from prunelab.report.figures.files import draw, write_chart
-from prunelab.report.figures.svg import panel_svg
-from prunelab.report.figures.ticks import ticks
-from prunelab.report.grid import Study
-from prunelab.run import Run
+from prunelab.reports import write_report
+from prunelab.reports.chart import Chart, HeatMap, Panel, Radar
+from prunelab.reports.content import report_of
+from prunelab.reports.figures.by_ratio import accuracy_by_ratio, ln_perplexity
+from prunelab.reports.figures.data import chart_sheet
+from prunelab.reports.figures.differences import depth_minus_width, difference_chart
+from prunelab.reports.figures.files import draw, write_chart
+from prunelab.reports.figures.svg import panel_svg
+from prunelab.reports.figures.ticks import ticks
+from prunelab.reports.grid import Study
+from prunelab.studies.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from seeing import stripes
 
-from prunelab.config import study_config
-from prunelab.report.grid import Study
-from prunelab.report.parts import Pair, Prose, Sheet
-from prunelab.report.pictures import with_pictures
-from prunelab.report.sections import tables
-from prunelab.results import Measurement
-from prunelab.run import Measured, Run
+from prunelab.reports.elements import Pair, Prose, Sheet
+from prunelab.reports.grid import Study
+from prunelab.reports.pictures import with_pictures
+from prunelab.reports.sections import tables
+from prunelab.studies.config import study_config
+from prunelab.studies.run import Measured, Run
+from prunelab.studies.store import Measurement
 
 
 def measurement(model: str, method: str, ratio: float, benchmark: str, value: float) -> Measurement:

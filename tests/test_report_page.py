@@ -12,7 +12,7 @@ from browser import Browser, Page, find_chromium
 from conftest import Ran
 from made_up_study import MadeUpStudy
 
-from prunelab.report import write_report
+from prunelab.reports import write_report
 
 SCREENS = [("wide", 1280, "light"), ("wide", 1280, "dark"), ("phone", 390, "light"), ("phone", 390, "dark")]
 

@@ -14,18 +14,18 @@ from conftest import Ran
 from made_up_runs import DENSE, MadeUpRun
 from made_up_study import MadeUpStudy, golden_study, golden_tables
 
-from prunelab.recommend import Need, recommend
-from prunelab.report import write_report
-from prunelab.report.brief import brief
-from prunelab.report.content import Report, report_of
-from prunelab.report.grid import Cut, Study
-from prunelab.report.page import page
-from prunelab.report.parts import Cell, Pair, Row, Sheet
-from prunelab.report.retained import mean_quality
-from prunelab.report.rows import table_rows, text_columns
-from prunelab.report.sections import recommendation
-from prunelab.run import Run
-from prunelab.scoring_rules.repetition import repeats_itself
+from prunelab.analysis.recommend import Need, recommend
+from prunelab.evaluation.metrics.repetition import repeats_itself
+from prunelab.reports import write_report
+from prunelab.reports.content import Report, report_of
+from prunelab.reports.elements import Cell, Pair, Row, Sheet
+from prunelab.reports.grid import Cut, Study
+from prunelab.reports.render_html import page
+from prunelab.reports.retention import mean_quality
+from prunelab.reports.rows import table_rows, text_columns
+from prunelab.reports.sections import recommendation
+from prunelab.reports.summary import brief
+from prunelab.studies.run import Run
 
 GOLDEN = Path(__file__).parent / "golden" / "tables"
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from conftest import Ran
 
-from prunelab.config import study_config, write_config
 from prunelab.errors import InvalidRequest
-from prunelab.measurement import Cell, Measurement
-from prunelab.merging import merge_runs
-from prunelab.results import ResultsStore
-from prunelab.run import Measured, Run, compared_to_dense, load_run
-from prunelab.run_comparison import compare_runs
+from prunelab.evaluation.records import Cell, Measurement
+from prunelab.studies.compare import compare_runs
+from prunelab.studies.config import study_config, write_config
+from prunelab.studies.merge import merge_runs
+from prunelab.studies.run import Measured, Run, compared_to_dense, load_run
+from prunelab.studies.store import ResultsStore
 
 Command = Callable[..., Ran]
 Answers = Mapping[tuple[str, str], Sequence[int]]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from conftest import Ran, Tiny, byte_tokenizer, tiny_model
 
-from prunelab.allocation import Kept
-from prunelab.benchmarks import EvaluationSettings, benchmarks
 from prunelab.errors import MissingRequirement
-from prunelab.families import decoder_of
-from prunelab.loading import LanguageModel
-from prunelab.runtimes import Generation, Runtime, bytes_a_second, bytes_a_token, check_runtime
-from prunelab.surgery import cut
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
+from prunelab.inference.runtimes import Generation, Runtime, bytes_a_second, bytes_a_token, check_runtime
+from prunelab.models.families import decoder_of
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.surgery import cut
 
 
 @torch.inference_mode()
@@ -87,7 +87,7 @@ def test_a_cut_is_run_in_turn_with_the_dense_model(
         ran.append(run.model.name)
         return 1.0, (1.0 if run.model is cut else 2.0) * 1.5 ** (ran.count(whole.name))
 
-    monkeypatch.setattr("prunelab.benchmarks.throughput.generate", generate)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.generate", generate)
     settings = EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=3, beside=whole)
     found = benchmarks["throughput"].evaluate(cut, settings)
     assert ran == [cut.name] * 2 + [whole.name, cut.name] * 3
@@ -109,9 +109,9 @@ def test_what_a_model_takes_for_itself_counts_to_its_peak(
             super().__init__(model, runtime, length)
             made.append("cache")
 
-    monkeypatch.setattr("prunelab.benchmarks.throughput.Generation", Made)
-    monkeypatch.setattr("prunelab.benchmarks.throughput.held_by_others", lambda _: 1000 if made else 1)
-    monkeypatch.setattr("prunelab.benchmarks.throughput.peak_memory", lambda _: 5000)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.Generation", Made)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.held_by_others", lambda _: 1000 if made else 1)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.peak_memory", lambda _: 5000)
     settings = EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=1)
     scores = {s.metric: s.value for s in benchmarks["throughput"].evaluate(tiny("llama").model, settings).scores}
     assert scores["peak_memory_bytes"] == 4999

@@ -19,8 +19,8 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.scoring.encoding import Encoder
-from prunelab.scoring.lm import PrunelabLM
+from prunelab.inference.lm_eval_adapter import PrunelabLM
+from prunelab.inference.tokenization import Encoder
 
 SHOTS = "Q: Who barks?\nA: the dog\n\nQ: Who meows?\nA: the cat\n\n"
 QUESTIONS = ("Q: Who moos?\nA:", "Q: Who bleats at night?\nA:", "Q: Who?\nA:")

@@ -11,14 +11,14 @@ import torch
 from conftest import VARIANTS, Tiny, tiny_model
 from transformers import PreTrainedModel
 
-from prunelab.allocation import Kept
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, UnsupportedModel
-from prunelab.families import decoder_of
-from prunelab.scoring import Score, Scorer, ScoringRequest
-from prunelab.scoring import loglikelihood as module
-from prunelab.scoring.grouping import Group
-from prunelab.scoring.memory import measured_peak, tokens_that_fit
-from prunelab.surgery import cut
+from prunelab.inference import Score, Scorer, ScoringRequest
+from prunelab.inference import loglikelihood as module
+from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
+from prunelab.inference.batch_planning import Group
+from prunelab.models.families import decoder_of
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.surgery import cut
 
 
 def documents(seed: int = 0) -> list[ScoringRequest]:
@@ -123,7 +123,7 @@ def test_every_cut_of_the_tree_gives_the_same(
     def cheapest(_tree: Any, _costs: Any, _bounds: Any, group: Group, trunk: int) -> str:
         return "cache" if choice == "cache" and trunk > group.length else "pack" if choice == "pack" else "split"
 
-    monkeypatch.setattr("prunelab.scoring.grouping._cheapest", cheapest)
+    monkeypatch.setattr("prunelab.inference.batch_planning._cheapest", cheapest)
     for variant in ("llama", "qwen2_window", "mistral_window", "gemma2"):
         model = tiny(variant).model.model
         scorer = Scorer(model, max_length=256, batch_tokens=64)
@@ -190,10 +190,10 @@ def test_nothing_to_score(tiny: Callable[[str], Tiny]) -> None:
 
 def test_batch_tokens_are_measured_once_and_kept(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer(tiny("llama").model.model, max_length=256)
-    monkeypatch.setattr("prunelab.scoring.memory.free_bytes", lambda _: 1 << 40)
+    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 40)
     scorer.score(documents())
     assert scorer.batch_tokens == 512  # more would be no faster on this device
-    monkeypatch.setattr("prunelab.scoring.memory.free_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 20)
     scorer.score(documents())
     assert scorer.batch_tokens == 512
     small = Scorer(tiny("llama").model.model, max_length=256)

@@ -13,12 +13,12 @@ import torch
 from conftest import VARIANTS, Tiny, byte_tokenizer, tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from prunelab.allocation import Kept
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.families import decoder_of
-from prunelab.scoring import Completion, Prompt, Sampler, SamplingSettings
-from prunelab.scoring.sampling import choose, distribution, uniform
-from prunelab.surgery import cut
+from prunelab.inference import Completion, Prompt, Sampler, SamplingSettings
+from prunelab.inference.sampling import choose, distribution, uniform
+from prunelab.models.families import decoder_of
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.surgery import cut
 
 # Probabilities 0.1, 0.4, 0.2, 0.3.
 LOGITS = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
@@ -110,7 +110,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shared", [0, 40])
 def test_greedy_is_the_librarys(name: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelab.scoring.running.PREFIX_KEY", 0.0)  # on a tiny model no copy would pay
+    monkeypatch.setattr("prunelab.inference.runner.PREFIX_KEY", 0.0)  # on a tiny model no copy would pay
     model, tokenizer = MODELS[name](), byte_tokenizer()
     prompts = [Prompt([*range(shared), *prompt.ids], prompt.document) for prompt in PROMPTS]
     mine = sampler(model, batch_tokens=10_000)
@@ -219,8 +219,8 @@ def test_places_that_are_free_are_taken(variant: str, temperature: float, monkey
     The tokens are those of prompts one by one, and so is the work but for padding; batches that wait for their slowest
     row need more forwards.
     """
-    monkeypatch.setattr("prunelab.scoring.sampler.ROWS", {"cpu": 4})
-    monkeypatch.setattr("prunelab.scoring.cache.DecodingCache.GROWTH", 2)
+    monkeypatch.setattr("prunelab.inference.sampler.ROWS", {"cpu": 4})
+    monkeypatch.setattr("prunelab.inference.kv_cache.DecodingCache.GROWTH", 2)
     model = tiny_model(variant)
     lengths = sorted((3 + 2 * i for i in range(24)), reverse=True)
     prompts = [Prompt([(7 * n + 3 * i) % 250 for i in range(n)], f"{n}") for n in lengths]
@@ -309,7 +309,7 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_batch_tokens_are_measured(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
     mine = sampler(tiny("llama").model.model)
-    monkeypatch.setattr("prunelab.scoring.memory.free_bytes", lambda _: 1 << 24)
+    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 24)
     mine.generate(PROMPTS, SamplingSettings(max_new_tokens=2))
     assert mine.batch_tokens is not None
     assert 64 < mine.batch_tokens < 1 << 14

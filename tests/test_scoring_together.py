@@ -13,22 +13,22 @@ from conftest import VARIANTS, Tiny, byte_tokenizer, tiny_model
 from test_scoring_loglikelihood import documents
 from transformers import PreTrainedModel
 
-from prunelab.allocation import Kept
-from prunelab.benchmarks import benchmarks
-from prunelab.benchmarks.harness.benchmark import LmEvalBenchmark
-from prunelab.config import study_config
 from prunelab.errors import NonFiniteValue
-from prunelab.families import decoder_of
-from prunelab.loading import LanguageModel
-from prunelab.losses import token_losses
-from prunelab.results import Measurement
-from prunelab.run import Run
-from prunelab.scoring.company import scorer_of
-from prunelab.scoring.loglikelihood import Scorer, TogetherScorer
-from prunelab.scoring.together import Together
-from prunelab.siblings import Siblings
-from prunelab.study import run_study
-from prunelab.surgery import cut
+from prunelab.evaluation.benchmarks import benchmarks
+from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
+from prunelab.inference.loglikelihood import Scorer, TogetherScorer
+from prunelab.inference.losses import token_losses
+from prunelab.inference.make_scorer import scorer_of
+from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_scoring import Siblings
+from prunelab.models.families import decoder_of
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.surgery import cut
+from prunelab.studies.config import study_config
+from prunelab.studies.run import Run
+from prunelab.studies.runner import run_study
+from prunelab.studies.store import Measurement
 
 TinyOf = Callable[[str], Tiny]
 # One is the beginning of the dense model, one lost its first block, two share more with each other than with it.
@@ -145,7 +145,7 @@ def test_nan_in_one_leaves_the_others_their_scores() -> None:
 
 
 def test_benchmarks_say_whether_all_they_ask_are_likelihoods(miniature: Path) -> None:
-    from prunelab.benchmarks import EvaluationSettings
+    from prunelab.evaluation.benchmarks import EvaluationSettings
 
     for benchmark in benchmarks.values():
         if isinstance(benchmark, LmEvalBenchmark) and benchmark.name != "ifeval":
@@ -187,7 +187,7 @@ def test_a_study_scores_depth_cells_with_the_dense_model_and_finds_the_same(
     plans = {one.primary.plan for one in together.measured if one.primary.method != "flap"}
     assert set(passes) == {len(plans)}, "the dense model and its cuts in depth, of which two may be the same"
     assert len(plans) > 3
-    monkeypatch.setattr("prunelab.model_study.ModelStudy.score_together", lambda self: None)
+    monkeypatch.setattr("prunelab.studies.model_runner.ModelStudy.score_together", lambda self: None)
     alone = study("alone")
 
     def figures(run: Run) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelab.errors import DataError
-from prunelab.scoring.grouping import Costs, Group, plan_groups
-from prunelab.scoring.packing import MaskStyle, make_batch, pack_row, tree_masks
-from prunelab.scoring.tree import PrefixTree, ScoringRequest, build_tree
+from prunelab.inference.batch_planning import Costs, Group, plan_groups
+from prunelab.inference.packing import MaskStyle, make_batch, pack_row, tree_masks
+from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
 
 CHEAP_CALLS = Costs(pair=0.001, prefix_key=0.05, call=2.0, apart=2.0)
 

@@ -14,17 +14,18 @@ from small_study import figures, run, small_study
 from test_compensation import narrowed
 from test_pairs import drawn
 
-from prunelab import memory, model_statistics
-from prunelab.blockwise import Blockwise
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
-from prunelab.compensation import least_squares
-from prunelab.families.base import BlockShape
-from prunelab.memory import moments_bytes
-from prunelab.model_statistics import calibrated
-from prunelab.planning import PruningOptions, make_pruning_plan, needs_moments
-from prunelab.repair import Repair
-from prunelab.streamed import open_streamed
-from prunelab.surgery import cut
+from prunelab.calibration import cache as model_statistics
+from prunelab.calibration.cache import calibrated
+from prunelab.models import memory
+from prunelab.models.layout import BlockShape
+from prunelab.models.memory import moments_bytes
+from prunelab.models.streaming.model import open_streamed
+from prunelab.pruning.compensation import least_squares
+from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.planner import PruningOptions, make_pruning_plan, needs_moments
+from prunelab.pruning.search.layerwise import Blockwise
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 Repairs = dict[tuple[int, str], Repair]

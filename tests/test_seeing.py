@@ -20,19 +20,19 @@ from transformers import AutoModelForImageTextToText, Idefics3ForConditionalGene
 from prunelab.calibration import calibrate, draw_pairs, is_pairs
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.compensation import COMPENSATORS
+from prunelab.checkpoint.vision_language import extract_language_model, reconnect
 from prunelab.errors import DataError, InvalidRequest, UnsupportedModel
-from prunelab.families import decoder_of, families, find_family
-from prunelab.files import _umask
-from prunelab.fingerprint import tensor_bytes
-from prunelab.loading import LanguageModel, load_model
-from prunelab.losses import mean_loss
-from prunelab.methods import methods
-from prunelab.plan import PruningPlan
-from prunelab.prune import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
-from prunelab.reconnect import extract_language_model, reconnect
-from prunelab.streamed import open_streamed
-from prunelab.surgery import cut
+from prunelab.inference.losses import mean_loss
+from prunelab.io.atomic_write import _umask
+from prunelab.io.fingerprint import tensor_bytes
+from prunelab.models.families import decoder_of, families, find_family
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.models.streaming.model import open_streamed
+from prunelab.pruning.apply import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
+from prunelab.pruning.compensation import COMPENSATORS
+from prunelab.pruning.methods import methods
+from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 Command = Callable[..., Ran]
@@ -85,7 +85,7 @@ MODELS = ("idefics3", "smolvlm", "llava", "llava_qwen2", "llava_mistral", "like 
 
 def shown(t: Tiny) -> dict[str, Tensor]:
     """Two dialogues, one with two images."""
-    from prunelab.vision.dialogue import model_inputs, prompt_text
+    from prunelab.models.vision.dialogue import model_inputs, prompt_text
 
     processor = t.model.processor
     texts = [prompt_text(processor, "what is this?", 1), prompt_text(processor, "and these two, which is larger?", 2)]

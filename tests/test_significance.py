@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.significance import (
+from prunelab.stats.paired_tests import (
     Comparison,
     holm,
     mean,
@@ -259,7 +259,7 @@ class TestBootstrap:
     def test_the_draw_does_not_depend_on_how_much_is_held_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         values = np.random.default_rng(1).normal(size=(30, 2)) ** 2 + 1
         whole = paired_bootstrap(values, values[::-1], ratio, seed=5, resamples=1001)
-        monkeypatch.setattr("prunelab.significance.CELLS_AT_ONCE", 7 * 30)
+        monkeypatch.setattr("prunelab.stats.paired_tests.CELLS_AT_ONCE", 7 * 30)
         assert paired_bootstrap(values, values[::-1], ratio, seed=5, resamples=1001) == whole
 
     def test_a_statistic_that_breaks_down(self) -> None:

@@ -10,11 +10,11 @@ import torch
 from conftest import Ran
 from small_study import figures, files, run, small_study
 
-from prunelab.config import study_config
 from prunelab.errors import InvalidRequest
-from prunelab.loading import load_model
-from prunelab.spreading import SpreadModel, open_to_run
-from prunelab.streamed import weight_bytes_of
+from prunelab.models.loading import load_model
+from prunelab.models.offloading import SpreadModel, open_to_run
+from prunelab.models.streaming.model import weight_bytes_of
+from prunelab.studies.config import study_config
 
 CheckpointOf = Callable[[str], Path]
 
@@ -45,8 +45,8 @@ def test_a_study_of_what_does_not_fit_finds_the_same(
     whole = run(given)
     size = weight_bytes_of(str(folder))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
-        patched.setattr("prunelab.spreading.free_memory", lambda device: int(0.6 * size))
+        patched.setattr("prunelab.models.streaming.model.is_too_large", lambda weights, budget: True)
+        patched.setattr("prunelab.models.offloading.free_memory", lambda device: int(0.6 * size))
         streamed = run({**given, "out": str(tmp_path / "streamed")})
     assert figures(streamed) == figures(whole)
     assert list(files(tmp_path / "streamed")) == list(files(tmp_path / "whole"))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.scoring_rules.stereoset import (
+from prunelab.evaluation.metrics.stereoset import (
     DOMAINS,
     SPLITS,
     Split,
@@ -23,7 +23,7 @@ from prunelab.scoring_rules.stereoset import (
     score,
     term_table,
 )
-from prunelab.significance import mean, paired_bootstrap, standard_error
+from prunelab.stats.paired_tests import mean, paired_bootstrap, standard_error
 
 
 def example(

@@ -19,16 +19,16 @@ from torch import nn
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.calibration.streaming import HiddenStates, calibrate_streaming
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.checkpoint.streaming import save_streamed
-from prunelab.checkpoint.tensors import TensorFiles
-from prunelab.checkpoint.writing import Announced, Moved, write_tensors
+from prunelab.checkpoint.streamed_save import save_streamed
+from prunelab.checkpoint.writer import Announced, Moved, write_tensors
 from prunelab.errors import CheckpointError, InvalidRequest, NonFiniteValue
-from prunelab.families import BlockShape
-from prunelab.loading import load_model
-from prunelab.memory import Eyes, parse_memory, plan_streaming
-from prunelab.methods import methods
-from prunelab.prune import PruningOptions, calibrated, make_pruning_plan, pruned_model
-from prunelab.streamed import StreamedModel, open_model, open_streamed
+from prunelab.models.families import BlockShape
+from prunelab.models.loading import load_model
+from prunelab.models.memory import Eyes, parse_memory, plan_streaming
+from prunelab.models.streaming.model import StreamedModel, open_model, open_streamed
+from prunelab.models.tensor_files import TensorFiles
+from prunelab.pruning.apply import PruningOptions, calibrated, make_pruning_plan, pruned_model
+from prunelab.pruning.methods import methods
 
 CheckpointOf = Callable[[str], Path]
 
@@ -323,7 +323,7 @@ def test_the_command_streams_what_does_not_fit_and_says_so(
     ran = command("prune", folder, "--out", tmp_path / "whole", *options)
     assert ran.code == 0, ran
     assert "block by block" not in ran.out
-    monkeypatch.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+    monkeypatch.setattr("prunelab.models.streaming.model.is_too_large", lambda weights, budget: True)
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
     ran = command("prune", folder, "--out", tmp_path / "streamed", "--memory", "8GB", *options)
     assert ran.code == 0, ran
@@ -339,7 +339,7 @@ def test_too_little_disk_is_said_before_anything_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    monkeypatch.setattr("prunelab.model_statistics.calibrate", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("prunelab.calibration.cache.calibrate", lambda *_, **__: pytest.fail("computed"))
     ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "o", "--calibration", corpus, "--samples", 4)
     assert ran.code == 2
     assert "needs" in ran.err

@@ -20,12 +20,12 @@ from test_streaming import assert_equal
 
 from prunelab.calibration import calibrate
 from prunelab.calibration.streaming import HiddenStates, calibrate_streaming
-from prunelab.checkpoint.tensors import TensorFiles
-from prunelab.config import study_config
 from prunelab.errors import CheckpointError, InvalidRequest
-from prunelab.loading import load_model, parse_device
-from prunelab.memory import in_words, parse_memory
-from prunelab.streamed import open_streamed
+from prunelab.models.loading import load_model, parse_device
+from prunelab.models.memory import in_words, parse_memory
+from prunelab.models.streaming.model import open_streamed
+from prunelab.models.tensor_files import TensorFiles
+from prunelab.studies.config import study_config
 
 CheckpointOf = Callable[[str], Path]
 Command = Callable[..., Ran]
@@ -83,7 +83,7 @@ def test_an_index_that_names_what_is_no_file_of_its_folder(shard: Any, tmp_path:
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is too large for memory."""
-    monkeypatch.setattr("prunelab.streamed.is_too_large", lambda weights, budget: True)
+    monkeypatch.setattr("prunelab.models.streaming.model.is_too_large", lambda weights, budget: True)
 
 
 def refused(ran: Ran, said: str, out: Path) -> None:
@@ -233,7 +233,7 @@ def test_two_calibrations_at_once_do_not_write_into_one_another(tiny_checkpoint:
     decoder = open_streamed(str(tiny_checkpoint("llama"))).decoder
     code = f"""
 from pathlib import Path
-from prunelab.lock import locked
+from prunelab.io.folder_lock import locked
 with locked(Path({str(tmp_path / "w")!r})):
     print("held", flush=True)
     input()
@@ -303,7 +303,7 @@ def test_writing_that_was_stopped_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("prunelab.checkpoint.writing.Moved.write", interrupt)
+        patched.setattr("prunelab.checkpoint.writer.Moved.write", interrupt)
         ran = _prune(command, tiny_checkpoint("llama"), corpus, tmp_path / "out")
         assert (ran.code, list(tmp_path.glob("*out*"))) == (130, [])
     assert _prune(command, tiny_checkpoint("llama"), corpus, tmp_path / "out").code == 0

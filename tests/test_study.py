@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from conftest import Ran, byte_tokenizer, tiny_model
 
-from prunelab.comparison import Difference, adjusted
-from prunelab.config import read_config, study_config
 from prunelab.errors import InvalidRequest
-from prunelab.grid import grid_of
-from prunelab.report.tables import main_table
-from prunelab.results import Measurement, samples_beside
-from prunelab.run import Run, load_run
-from prunelab.significance import Comparison
-from prunelab.study import run_study
+from prunelab.reports.tables import main_table
+from prunelab.stats.paired_tests import Comparison
+from prunelab.studies.comparison import Difference, adjusted
+from prunelab.studies.config import read_config, study_config
+from prunelab.studies.grid import grid_of
+from prunelab.studies.run import Run, load_run
+from prunelab.studies.runner import run_study
+from prunelab.studies.store import Measurement, samples_beside
 
 CheckpointOf = Callable[[str], Path]
 METHODS = ["shortgpt", "flap", "hybrid", "random_depth", "random_width", "magnitude_depth", "magnitude_width"]

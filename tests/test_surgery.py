@@ -14,18 +14,18 @@ from conftest import VARIANTS, Tiny
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from prunelab.allocation import Constraints, Kept
 from prunelab.calibration import ActivationStatistics, calibrate
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.compensation import COMPENSATORS
 from prunelab.errors import InvalidRequest
-from prunelab.families import Decoder, decoder_of
-from prunelab.loading import LanguageModel, load_model
-from prunelab.methods import methods
-from prunelab.plan import PruningPlan, make_plan
-from prunelab.prune import PruningOptions, make_pruning_plan, pruned_model
-from prunelab.repair import Repairs
-from prunelab.surgery import cut
+from prunelab.models.families import Decoder, decoder_of
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
+from prunelab.pruning.compensation import COMPENSATORS
+from prunelab.pruning.compensation.projection import Repairs
+from prunelab.pruning.methods import methods
+from prunelab.pruning.plan import PruningPlan, make_plan
+from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
 IDS = torch.randint(256, (2, 21), generator=torch.Generator().manual_seed(5))

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from prunelab.config import study_config
 from prunelab.errors import MissingRequirement
-from prunelab.measurement import Measurement
-from prunelab.run import Measured, Run
-from prunelab.study import check_study
-from prunelab.trackers import tracked_cells, trackers
-from prunelab.trackers.mlflow import allowed
+from prunelab.evaluation.records import Measurement
+from prunelab.studies.config import study_config
+from prunelab.studies.run import Measured, Run
+from prunelab.studies.runner import check_study
+from prunelab.studies.trackers import tracked_cells, trackers
+from prunelab.studies.trackers.mlflow import allowed
 
 
 def measurement(method: str, value: float, metric: str = "pass@1", **more: Any) -> Measurement:
@@ -174,7 +174,7 @@ def test_wandb_has_a_run_a_cell(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_missing_client_is_said_before_anything_is_computed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunelab.trackers.base.find_spec", lambda package: None)
+    monkeypatch.setattr("prunelab.studies.trackers.base.find_spec", lambda package: None)
     config = study_config({"models": ["gone"], "trackers": [name], "out": str(tmp_path / "run")})
     with pytest.raises(MissingRequirement, match=rf"pip install 'prunelab\[{name}\]'") as error:
         check_study(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunelab.errors import InvalidRequest
-from prunelab.scoring_rules import mmmu, pope, textvqa
+from prunelab.evaluation.metrics import mmmu, pope, textvqa
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,19 @@ from time import process_time
 import torch
 from common import middle
 
-from prunelab.benchmarks.throughput import generate
 from prunelab.cli.terminal import quieten
-from prunelab.config import StudyConfig, read_config, study_config
-from prunelab.files import write_text
-from prunelab.grid import cells_of
-from prunelab.loading import LanguageModel
-from prunelab.model_entry import ModelEntry
-from prunelab.model_plans import ModelPlans
+from prunelab.evaluation.benchmarks.throughput import generate
+from prunelab.inference.runtimes import Generation
+from prunelab.io.atomic_write import write_text
+from prunelab.models.loading import LanguageModel
 from prunelab.pocket.data import data_root
-from prunelab.results import ResultsStore
-from prunelab.run import load_run
-from prunelab.runtimes import Generation
-from prunelab.subjects import Subjects
+from prunelab.studies.config import StudyConfig, read_config, study_config
+from prunelab.studies.grid import cells_of
+from prunelab.studies.model_entry import ModelEntry
+from prunelab.studies.plans import ModelPlans
+from prunelab.studies.run import load_run
+from prunelab.studies.store import ResultsStore
+from prunelab.studies.targets import Subjects
 
 ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
 IN_LITTLE = {"models": ["pocket-llama"], "methods": ["shortgpt", "flap"], "ratios": [0.2]}

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from prunelab.checkpoint.writing import Announced, write_tensors
-from prunelab.streamed import empty_model
+from prunelab.checkpoint.writer import Announced, write_tensors
+from prunelab.models.streaming.model import empty_model
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from common import random_llama, ratio, report
 from transformers import PreTrainedTokenizerFast
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
-from prunelab.loading import LanguageModel
-from prunelab.prune import make_pruning_plan
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.apply import make_pruning_plan
 
 SAMPLES, TOKENS, BATCH, ROUNDS = 8, 512, 2048, 3
 

@@ -26,15 +26,15 @@ from big_checkpoint import LLAMA_3_8B, write_checkpoint
 from common import keep, middle, report
 from torch import nn
 
-from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.checkpoint.streaming import save_streamed
+from prunelab.checkpoint.streamed_save import save_streamed
 from prunelab.cli.terminal import quieten
-from prunelab.files import write_text
-from prunelab.memory import held
-from prunelab.prune import calibrated, make_pruning_plan
-from prunelab.streamed import StreamedModel, open_streamed
-from prunelab.streamed_decoder import StreamedDecoder
+from prunelab.evaluation.benchmarks.throughput import peak_memory, reset_peak_memory
+from prunelab.io.atomic_write import write_text
+from prunelab.models.memory import held
+from prunelab.models.streaming.decoder import StreamedDecoder
+from prunelab.models.streaming.model import StreamedModel, open_streamed
+from prunelab.pruning.apply import calibrated, make_pruning_plan
 
 CPU = torch.device("cpu")
 BARE_SAMPLES, BARE_EVERY = 8, 4

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from big_checkpoint import LLAMA_3_8B, SMALL, write_checkpoint
 
-from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
 from prunelab.calibration import CalibrationSet
-from prunelab.checkpoint.streaming import save_streamed
-from prunelab.memory import held
-from prunelab.prune import calibrated, make_pruning_plan
-from prunelab.streamed import open_streamed
+from prunelab.checkpoint.streamed_save import save_streamed
+from prunelab.evaluation.benchmarks.throughput import peak_memory, reset_peak_memory
+from prunelab.models.memory import held
+from prunelab.models.streaming.model import open_streamed
+from prunelab.pruning.apply import calibrated, make_pruning_plan
 
 CPU = torch.device("cpu")
 

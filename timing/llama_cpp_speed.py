@@ -17,9 +17,9 @@ import transformers
 from common import keep, random_llama, ratio
 
 from prunelab.calibration import CalibrationSet, calibrate
-from prunelab.export.gguf import NumberFormat, export_gguf
-from prunelab.loading import LanguageModel, load_model
-from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.checkpoint.gguf.export import NumberFormat, export_gguf
+from prunelab.models.loading import LanguageModel, load_model
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
 
 NEW_TOKENS = 48
 

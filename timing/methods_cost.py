@@ -21,13 +21,13 @@ import torch
 from common import ratio, seconds
 
 from prunelab.calibration import ActivationStatistics, calibrate
-from prunelab.config import read_config, study_config
-from prunelab.files import write_text
-from prunelab.loading import load_model
-from prunelab.methods import methods
-from prunelab.model_statistics import draw_for
+from prunelab.calibration.cache import draw_for
+from prunelab.io.atomic_write import write_text
+from prunelab.models.loading import load_model
 from prunelab.pocket.data import pocket_data
-from prunelab.prune import PruningOptions, make_pruning_plan, needs_calibration, needs_moments, pruned_model
+from prunelab.pruning.apply import PruningOptions, make_pruning_plan, needs_calibration, needs_moments, pruned_model
+from prunelab.pruning.methods import methods
+from prunelab.studies.config import read_config, study_config
 
 ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
 

@@ -20,7 +20,7 @@ from browser import Browser, find_chromium
 from common import report
 from made_up_study import MadeUpStudy
 
-from prunelab.report import write_report
+from prunelab.reports import write_report
 
 MODELS = ("LLaMA-3-8B", "Gemma-2-9B", "Gemma-2-2B", "Qwen2-1.5B")
 METHODS = ("shortgpt", "flap", "hybrid", "magnitude_depth", "magnitude_width", "random_depth", "random_width")

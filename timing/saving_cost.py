@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.checkpoint.save import save_checkpoint
-from prunelab.loading import LanguageModel
-from prunelab.prune import make_pruning_plan, pruned_model
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
 
 
 def main() -> None:

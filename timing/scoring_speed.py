@@ -21,8 +21,8 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from prunelab.scoring.lm import PrunelabLM
-from prunelab.scoring.memory import measured_peak
+from prunelab.inference.batch_memory import measured_peak
+from prunelab.inference.lm_eval_adapter import PrunelabLM
 
 HUB = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[2] / "shared")) / "hub"
 BATCH_SIZES = (1, 4, 16)

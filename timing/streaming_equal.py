@@ -16,8 +16,8 @@ from big_checkpoint import LLAMA_3_8B, SMALL, write_checkpoint
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.cli.terminal import quieten
-from prunelab.loading import load_model
-from prunelab.streamed import open_streamed
+from prunelab.models.loading import load_model
+from prunelab.models.streaming.model import open_streamed
 
 SAMPLES, TOKENS = 4, 64
 

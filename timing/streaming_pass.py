@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from big_checkpoint import SMALL, write_checkpoint
 
-from prunelab.benchmarks.throughput import peak_memory, reset_peak_memory
 from prunelab.calibration import CalibrationSet
 from prunelab.calibration.streaming import calibrate_streaming
-from prunelab.memory import held
-from prunelab.streamed import open_streamed
+from prunelab.evaluation.benchmarks.throughput import peak_memory, reset_peak_memory
+from prunelab.models.memory import held
+from prunelab.models.streaming.model import open_streamed
 
 CPU = torch.device("cpu")
 

@@ -13,13 +13,13 @@ import torch
 from common import keep, random_llama, ratio, report
 from transformers import PreTrainedModel
 
-from prunelab.allocation import Kept
 from prunelab.errors import NonFiniteValue
-from prunelab.families import decoder_of
-from prunelab.scoring.loglikelihood import Scorer, TogetherScorer
-from prunelab.scoring.together import Together
-from prunelab.scoring.tree import ScoringRequest
-from prunelab.surgery import cut
+from prunelab.inference.loglikelihood import Scorer, TogetherScorer
+from prunelab.inference.prefix_tree import ScoringRequest
+from prunelab.inference.shared_blocks import Together
+from prunelab.models.families import decoder_of
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.surgery import cut
 
 BLOCKS, ROUNDS, BATCH = 12, 3, 512
 # Nothing before 60 % of the depth is gone: one, two and three of the last five blocks.

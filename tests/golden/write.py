@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import make_tiny
 from made_up_study import golden_study, golden_tables
 
-from prunelab.prune import make_pruning_plan
+from prunelab.pruning.apply import make_pruning_plan
 
 if __name__ == "__main__":
     here = Path(__file__).parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.cage import Cage, Limits
+from prunelab.evaluation.sandbox import Cage, Limits
 
 CAP_CHOWN, CAP_SETGID, CAP_SETUID = 0, 6, 7
 PR_GET_SECCOMP = 21

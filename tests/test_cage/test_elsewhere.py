@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-import prunelab.cage
-from prunelab.cage import Cage, Isolation, Verdict, inside, seccomp
-from prunelab.cage.syscalls import DEADLY, HARMLESS
+import prunelab.evaluation.sandbox
 from prunelab.errors import DiskFull, MissingRequirement
+from prunelab.evaluation.sandbox import Cage, Isolation, Verdict, inside, seccomp
+from prunelab.evaluation.sandbox.syscalls import DEADLY, HARMLESS
 
 NOBODY = 65534
 
@@ -27,7 +27,7 @@ NOBODY = 65534
 def package_for_all() -> Iterator[Path]:
     """A copy of the cage that every user can read, without the rest of prunelab."""
     with tempfile.TemporaryDirectory() as name:
-        source = Path(prunelab.cage.__file__).parent
+        source = Path(prunelab.evaluation.sandbox.__file__).parent
         target = Path(name, "prunelab")
         shutil.copytree(source, target / "cage", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(source.parent / "errors.py", target)
@@ -39,7 +39,7 @@ def package_for_all() -> Iterator[Path]:
 
 AS_ORDINARY_USER = """
 import dataclasses, os
-from prunelab.cage import Cage, Isolation, Limits
+from prunelab.evaluation.sandbox import Cage, Isolation, Limits
 isolation = Isolation.of_this_machine()
 assert os.getuid() != 0 and isolation.unprivileged_user is None
 cage = Cage(Limits(), isolation)
@@ -143,7 +143,7 @@ def test_no_program_runs_where_the_cage_does_not_hold(
     cage: Cage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(prunelab.cage.cage, "execute", lambda *arguments: ran.append("ran"))
+    monkeypatch.setattr(prunelab.evaluation.sandbox.sandbox, "execute", lambda *arguments: ran.append("ran"))
     monkeypatch.setattr(seccomp, "DEADLY", {})
     broken = Cage(cage.limits, cage.isolation)
     for attempt in (lambda: broken.run("x = 1"), lambda: broken.run_all(["x = 1"])):
@@ -154,7 +154,7 @@ def test_no_program_runs_where_the_cage_does_not_hold(
 
 def test_root_that_cannot_become_another_user_is_refused(cage: Cage) -> None:
     """As in a container that maps a single user."""
-    source = "from prunelab.cage import Cage; Cage().check()"
+    source = "from prunelab.evaluation.sandbox import Cage; Cage().check()"
     result = subprocess.run(
         ["unshare", "--user", "--map-root-user", sys.executable, "-c", source], capture_output=True, text=True
     )

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.cage.seccomp import ALLOW, ARCHITECTURES, KILL, REFUSE, build_filter
-from prunelab.cage.syscalls import CHANGING_FILES, CONDITIONAL, DEADLY, HARMLESS, MACHINES, Numbers, number
+from prunelab.evaluation.sandbox.seccomp import ALLOW, ARCHITECTURES, KILL, REFUSE, build_filter
+from prunelab.evaluation.sandbox.syscalls import (
+    CHANGING_FILES,
+    CONDITIONAL,
+    DEADLY,
+    HARMLESS,
+    MACHINES,
+    Numbers,
+    number,
+)
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),

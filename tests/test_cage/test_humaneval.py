@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.cage import Cage
+from prunelab.evaluation.sandbox import Cage
 
 SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[3] / "shared"))
 HUMANEVAL = SHARED / "hub/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"

@@ -19,9 +19,9 @@ from typing import TypeVar
 
 import pytest
 
-from prunelab.cage import Cage, Isolation, Limits, Verdict
-from prunelab.cage.process import execute
 from prunelab.errors import InvalidRequest
+from prunelab.evaluation.sandbox import Cage, Isolation, Limits, Verdict
+from prunelab.evaluation.sandbox.process import execute
 
 from .conftest import caged_children
 
@@ -158,8 +158,8 @@ def test_no_process_no_folder_and_no_descriptor_is_left_behind(
 
 
 SLEEPS_FOR_A_MINUTE = """
-from prunelab.cage import Isolation, Limits
-from prunelab.cage.process import execute
+from prunelab.evaluation.sandbox import Isolation, Limits
+from prunelab.evaluation.sandbox.process import execute
 execute("import time; time.sleep(60)", Limits(wall_seconds=60), Isolation.of_this_machine())
 """
 

@@ -2,7 +2,7 @@
 
 from prunelab.calibration.collect import calibrate
 from prunelab.calibration.corpus import CalibrationSet, draw_calibration_set
-from prunelab.calibration.pairs import draw_pairs, is_pairs
+from prunelab.calibration.image_text import draw_pairs, is_pairs
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 
 __all__ = [

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.calibration.corpus import CalibrationSet
+from prunelab.calibration.regression import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
-from prunelab.families import Decoder
-from prunelab.regression import JointMoments
+from prunelab.models.families import Decoder
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 

@@ -14,9 +14,9 @@ import xxhash
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from prunelab.datasets import Source, read_documents
 from prunelab.errors import DataError, InvalidRequest, UnknownName
-from prunelab.fingerprint import tensor_bytes
+from prunelab.io.datasets import Source, read_documents
+from prunelab.io.fingerprint import tensor_bytes
 
 WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")
 C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")
@@ -37,7 +37,7 @@ def find_corpus(name: str) -> Source:
 
 
 class Pairs(Protocol):
-    """The images of samples; see `prunelab.calibration.pairs`."""
+    """The images of samples; see `prunelab.calibration.image_text`."""
 
     def of(self, start: int, stop: int) -> dict[str, Tensor]:
         """What the model takes in besides token ids and mask, for some samples."""

@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from prunelab.calibration.regression import JointMoments
 from prunelab.errors import DataError
-from prunelab.files import written_file
-from prunelab.fingerprint import tensor_bytes
-from prunelab.regression import JointMoments
+from prunelab.io.atomic_write import written_file
+from prunelab.io.fingerprint import tensor_bytes
 
 FORMAT = "prunelab/statistics/1"
 

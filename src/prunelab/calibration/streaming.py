@@ -19,10 +19,10 @@ from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError
-from prunelab.files import named_when_it_fails, require_space, write_text
-from prunelab.fingerprint import tensor_bytes
-from prunelab.lock import locked
-from prunelab.streamed_decoder import StreamedDecoder
+from prunelab.io.atomic_write import named_when_it_fails, require_space, write_text
+from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.folder_lock import locked
+from prunelab.models.streaming.decoder import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
 

@@ -6,11 +6,11 @@ import json
 
 import yaml
 
-from prunelab.checkpoint.licence import Licence, folder_of, licence_beside
+from prunelab.checkpoint.gguf.support import fit_of
+from prunelab.checkpoint.license import Licence, folder_of, licence_beside
 from prunelab.checkpoint.serving import serving
-from prunelab.export.fit import fit_of
-from prunelab.loading import LanguageModel
-from prunelab.plan import PruningPlan, to_ranges
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.plan import PruningPlan, to_ranges
 
 CARD = """\
 ---

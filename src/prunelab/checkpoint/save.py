@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunelab.checkpoint.card import model_card
-from prunelab.checkpoint.licence import copy_texts, folder_of
-from prunelab.files import require_space, written_folder
-from prunelab.loading import LanguageModel
-from prunelab.plan import PruningPlan
+from prunelab.checkpoint.license import copy_texts, folder_of
+from prunelab.io.atomic_write import require_space, written_folder
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.plan import PruningPlan
 
 PLAN_FILE = "pruning_plan.json"
 PROCESSOR_FILES = (

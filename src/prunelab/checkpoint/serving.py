@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelab.export.fit import Fit
+from prunelab.checkpoint.gguf.support import Fit
 
 SERVING = """\
 ## How to serve it

@@ -14,8 +14,8 @@ from prunelab.cli.terminal import app, escaped, out
 @app.command()
 def compare(run_a: RunFolder, run_b: RunFolder) -> None:
     """Print how two runs differ: tested pair by pair on the same samples, else by standard errors."""
-    from prunelab.run import load_run
-    from prunelab.run_comparison import compare_runs, label_of
+    from prunelab.studies.compare import compare_runs, label_of
+    from prunelab.studies.run import load_run
 
     found = compare_runs(load_run(run_a), load_run(run_b))
     table = RichTable("cell", "benchmark", "metric", "A", "B", "B - A", "p", "how")
@@ -54,7 +54,7 @@ def _how(one: Any) -> str:
 
 
 def _by_cell(measurements: Sequence[Any]) -> dict[str, list[str]]:
-    from prunelab.run_comparison import label_of
+    from prunelab.studies.compare import label_of
 
     cells: dict[str, list[str]] = {}
     for m in measurements:

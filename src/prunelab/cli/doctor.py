@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from rich.table import Table as RichTable
 
-from prunelab.cli.options import (
-    DatasetsRoot,
-)
+from prunelab.cli.options import DatasetsRoot
 from prunelab.cli.terminal import app, escaped, out
 
 
 @app.command()
 def doctor(datasets_root: DatasetsRoot = None) -> None:
     """Say what is installed, reachable and missing, and how to get it."""
-    from prunelab.doctor import examine
+    from prunelab.api.doctor import examine
 
     table = RichTable("what", "found", "remedy")
     for finding in examine(datasets_root):

@@ -27,7 +27,7 @@ from prunelab.cli.options import (
 )
 from prunelab.cli.terminal import app, bar, figure, out
 from prunelab.errors import InvalidRequest
-from prunelab.files import write_text
+from prunelab.io.atomic_write import write_text
 
 
 @app.command()
@@ -59,9 +59,9 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a model, whole or pruned."""
-    from prunelab.benchmarks import EvaluationSettings
-    from prunelab.benchmarks.suites import expand
-    from prunelab.evaluate import runs_of
+    from prunelab.evaluation.benchmarks import EvaluationSettings
+    from prunelab.evaluation.benchmarks.suites import expand
+    from prunelab.evaluation.runner import runs_of
     from prunelab.pocket.data import data_root
 
     names, suites_limit = expand(suite or [], benchmark or [])
@@ -96,8 +96,8 @@ def throughput(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure speed and size at batch size 1."""
-    from prunelab.benchmarks import EvaluationSettings
-    from prunelab.evaluate import runs_of
+    from prunelab.evaluation.benchmarks import EvaluationSettings
+    from prunelab.evaluation.runner import runs_of
 
     settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats, runtime=runtime)
     _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype, memory), overwrite)
@@ -110,11 +110,11 @@ def _evaluate(
     placement: tuple[str | None, str | None, str | None],
     overwrite: bool,
 ) -> None:
-    from prunelab.evaluate import checked_model, dense_cell
-    from prunelab.evaluate import evaluate as run
-    from prunelab.files import refuse_existing
-    from prunelab.memory import parse_memory
-    from prunelab.spreading import SpreadModel, open_to_run
+    from prunelab.evaluation.runner import checked_model, dense_cell
+    from prunelab.evaluation.runner import evaluate as run
+    from prunelab.io.atomic_write import refuse_existing
+    from prunelab.models.memory import parse_memory
+    from prunelab.models.offloading import SpreadModel, open_to_run
 
     if out_file is not None:
         refuse_existing(out_file, overwrite)

@@ -26,9 +26,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model, whole or pruned, in another program's format."""
-    from prunelab.export.gguf import export_gguf, require_gguf
-    from prunelab.files import refuse_existing
-    from prunelab.loading import load_model
+    from prunelab.checkpoint.gguf.export import export_gguf, require_gguf
+    from prunelab.io.atomic_write import refuse_existing
+    from prunelab.models.loading import load_model
 
     require_gguf()
     refuse_existing(out_file, overwrite)

@@ -23,12 +23,12 @@ def extract_language_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Take the language model out of a model that sees, as a checkpoint of its own; with --into, put one back."""
-    from prunelab import reconnect
+    from prunelab.checkpoint import vision_language as reconnect
     from prunelab.checkpoint.card import model_card
     from prunelab.checkpoint.save import PLAN_FILE, save_model
-    from prunelab.files import refuse_existing, refuse_own
-    from prunelab.loading import load_model
-    from prunelab.plan import PruningPlan
+    from prunelab.io.atomic_write import refuse_existing, refuse_own
+    from prunelab.models.loading import load_model
+    from prunelab.pruning.plan import PruningPlan
 
     refuse_existing(out_folder, overwrite, folder=True)
     refuse_own(out_folder, [model, *([] if into is None else [into])])

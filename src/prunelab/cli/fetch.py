@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunelab.cli.options import (
-    SuiteNames,
-)
+from prunelab.cli.options import SuiteNames
 from prunelab.cli.terminal import app, out
 from prunelab.errors import InvalidRequest
 
@@ -22,10 +20,10 @@ def fetch(
     calibration: Annotated[list[str] | None, typer.Option(help="wikitext2 or c4; repeatable")] = None,
 ) -> None:
     """Bring benchmarks' data into a folder, for machines without internet."""
-    from prunelab.benchmarks import find_benchmark
-    from prunelab.benchmarks.suites import expand
     from prunelab.calibration.corpus import find_corpus
-    from prunelab.datasets import fetch_sources
+    from prunelab.evaluation.benchmarks import find_benchmark
+    from prunelab.evaluation.benchmarks.suites import expand
+    from prunelab.io.datasets import fetch_sources
 
     chosen = [find_benchmark(name) for name in expand(suite or [], benchmark or [])[0]]
     corpora = [find_corpus(name) for name in calibration or []]

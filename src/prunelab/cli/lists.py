@@ -13,10 +13,10 @@ from prunelab.cli.terminal import app, out
 @app.command(name="list")
 def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
     """List what is registered."""
-    from prunelab.benchmarks import benchmarks
-    from prunelab.benchmarks.suites import suites
-    from prunelab.families import families
-    from prunelab.methods import methods
+    from prunelab.evaluation.benchmarks import benchmarks
+    from prunelab.evaluation.benchmarks.suites import suites
+    from prunelab.models.families import families
+    from prunelab.pruning.methods import methods
 
     if what == "methods":
         table = RichTable("method", "removes", "what it does", "source")

@@ -21,8 +21,8 @@ def merge(
     ] = None,
 ) -> None:
     """Write a folder that holds two runs; they must not contradict each other."""
-    from prunelab.merging import merge_runs
-    from prunelab.run import load_run
+    from prunelab.studies.merge import merge_runs
+    from prunelab.studies.run import load_run
 
     a, b = load_run(run_a), load_run(run_b)
     run = merge_runs(a, b, out_folder, {"a": a, "b": b, None: None}[prefer])

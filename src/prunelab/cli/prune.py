@@ -8,14 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from prunelab.cli.options import (
-    DatasetsRoot,
-    Device,
-    Dtype,
-    Memory,
-    Model,
-    Overwrite,
-)
+from prunelab.cli.options import DatasetsRoot, Device, Dtype, Memory, Model, Overwrite
 from prunelab.cli.terminal import app, bar, command, out
 from prunelab.errors import InvalidRequest
 
@@ -58,20 +51,20 @@ def prune(
     overwrite: Overwrite = False,
 ) -> None:
     """Prune a model and write a checkpoint that loads everywhere."""
-    from prunelab.allocation import Constraints, check_ratio
-    from prunelab.files import refuse_existing, refuse_own, remove_unfinished, require_space
-    from prunelab.memory import in_words, parse_memory
-    from prunelab.methods import methods
-    from prunelab.plan import PruningPlan
+    from prunelab.io.atomic_write import refuse_existing, refuse_own, remove_unfinished, require_space
+    from prunelab.models.memory import in_words, parse_memory
+    from prunelab.models.streaming.model import StreamedModel, open_model
     from prunelab.pocket.data import data_root
-    from prunelab.prune import (
+    from prunelab.pruning.allocation import Constraints, check_ratio
+    from prunelab.pruning.apply import (
         CalibrationOptions,
         PruningOptions,
         make_pruning_plan,
         needs_calibration,
         needs_moments,
     )
-    from prunelab.streamed import StreamedModel, open_model
+    from prunelab.pruning.methods import methods
+    from prunelab.pruning.plan import PruningPlan
 
     if plan_file is not None and (method is not None or ratio is not None):
         raise InvalidRequest("--plan says what to keep: leave out --method and --ratio, or --plan")
@@ -117,7 +110,7 @@ def prune(
 
 def _refuse_options(options: Any) -> None:
     """Refuse pruning options beside a plan, which decides them."""
-    from prunelab.prune import PruningOptions
+    from prunelab.pruning.apply import PruningOptions
 
     if replace(options, seed=0) != PruningOptions():
         raise InvalidRequest(
@@ -128,7 +121,7 @@ def _refuse_options(options: Any) -> None:
 
 def _check(base: Any, plan: Any, method: str, options: Any) -> None:
     """Refuse what can be known to fail before anything is calibrated."""
-    from prunelab.prune import check_plan, check_request
+    from prunelab.pruning.apply import check_plan, check_request
 
     if plan is not None:
         check_plan(base, plan)
@@ -145,9 +138,9 @@ def _least_bytes(base: Any, ratio: float) -> int:
 def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Path, overwrite: bool) -> int:
     """Write the pruned checkpoint; its parameters."""
     from prunelab.checkpoint.save import save_checkpoint
-    from prunelab.checkpoint.streaming import save_streamed
-    from prunelab.prune import check_plan, pruned_model
-    from prunelab.streamed import StreamedModel
+    from prunelab.checkpoint.streamed_save import save_streamed
+    from prunelab.models.streaming.model import StreamedModel
+    from prunelab.pruning.apply import check_plan, pruned_model
 
     if isinstance(base, StreamedModel):
         check_plan(base, plan, collected, calibrating)
@@ -161,8 +154,8 @@ def _save(base: Any, plan: Any, collected: Any, calibrating: Any, out_folder: Pa
 def _calibration_of(plan: Any, corpus: str) -> Any:
     """What the plan was calibrated on; of a user's file it knows the name alone, so the path is the one given."""
     from prunelab.calibration.corpus import CORPORA
-    from prunelab.calibration.pairs import PAIR_CORPORA
-    from prunelab.prune import CalibrationOptions
+    from prunelab.calibration.image_text import PAIR_CORPORA
+    from prunelab.pruning.apply import CalibrationOptions
 
     made = plan.provenance.get("calibration") or {}
     known = CalibrationOptions()
@@ -177,7 +170,7 @@ def _calibration_of(plan: Any, corpus: str) -> Any:
 def _calibrate(
     base: Any, options: Any, path: Path | None, datasets_root: Path | None, memory: int | None, moments: bool
 ) -> tuple[Any, Any]:
-    from prunelab.prune import calibrated, draw_for, statistics_path
+    from prunelab.pruning.apply import calibrated, draw_for, statistics_path
 
     calibration = draw_for(base, options, datasets_root)
     path = path or statistics_path(base, calibration)

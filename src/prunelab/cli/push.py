@@ -28,8 +28,8 @@ def push(
     ] = False,
 ) -> None:
     """Send a pruned checkpoint to the hub, with its card, plan and figures."""
-    from prunelab.export.hub import parcel_of, send
-    from prunelab.run import load_run
+    from prunelab.studies.hub_upload import parcel_of, send
+    from prunelab.studies.run import load_run
 
     found = load_run(run) if run is not None else None
     parcel = parcel_of(folder, to, run=found, base=base_model, licence=license_)

@@ -29,10 +29,10 @@ def recommend(
     memory: Annotated[str | None, typer.Option(help="most memory, such as 12GB")] = None,
 ) -> None:
     """Say which strategy and ratio meet a need, what they cost, and the command that makes the checkpoint."""
-    from prunelab.paper.advice import paper_advice
-    from prunelab.recommend import Need
-    from prunelab.recommend import recommend as answer
-    from prunelab.run import load_run
+    from prunelab.analysis.paper.advice import paper_advice
+    from prunelab.analysis.recommend import Need
+    from prunelab.analysis.recommend import recommend as answer
+    from prunelab.studies.run import load_run
 
     need = Need(
         keep=None if keep is None else share_of(keep),
@@ -90,7 +90,7 @@ def _number(text: str, option: str, example: str) -> float:
 
 def advice_lines(advice: Any) -> list[str]:
     """The paper's advice in words."""
-    from prunelab.paper.advice import SOURCE
+    from prunelab.analysis.paper.advice import SOURCE
 
     lines = [f"{advice.strategy} ({advice.method}) at {advice.ratio:.0%}: {advice.why}"]
     lines += [f"but {advice.caution}"] if advice.caution else []

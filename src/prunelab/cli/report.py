@@ -15,8 +15,8 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder that `prunelab study --out` wrote")],
 ) -> None:
     """Make a run's report again: a page to read and to send, tables and figures."""
-    from prunelab.report import write_report
-    from prunelab.run import load_run
+    from prunelab.reports import write_report
+    from prunelab.studies.run import load_run
 
     write_report(load_run(run))
     folder = run / "report"

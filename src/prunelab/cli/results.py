@@ -25,9 +25,9 @@ def results(
 ) -> None:
     """Print what a study found."""
     from prunelab.errors import UnknownName
-    from prunelab.report.tables import main_table
-    from prunelab.results import to_frame
-    from prunelab.run import load_run
+    from prunelab.reports.tables import main_table
+    from prunelab.studies.run import load_run
+    from prunelab.studies.store import to_frame
 
     found = load_run(run)
     names = list(dict.fromkeys(m.benchmark for m in found.measurements))
@@ -53,7 +53,7 @@ def results(
 
 def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
     """One benchmark: a row a figure, cells in the order of the grid."""
-    from prunelab.run_comparison import label_of
+    from prunelab.studies.compare import label_of
 
     table = RichTable("cell", "achieved", "shots", "metric", "value", "± standard error", "n", title=name)
     for m in measurements:

@@ -66,14 +66,14 @@ def study(
     datasets_root: DatasetsRoot = None,
 ) -> None:
     """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
-    from prunelab.benchmarks.suites import expand
-    from prunelab.config import read_config, study_config
-    from prunelab.live_view import LiveView
-    from prunelab.pocket.models import checkpoint_of
+    from prunelab.evaluation.benchmarks.suites import expand
+    from prunelab.models.bundled import checkpoint_of
     from prunelab.pocket.study import pocket_study
-    from prunelab.progress import PlainView
-    from prunelab.report.tables import main_table
-    from prunelab.study import run_study
+    from prunelab.reports.tables import main_table
+    from prunelab.studies.config import read_config, study_config
+    from prunelab.studies.progress import PlainView
+    from prunelab.studies.runner import run_study
+    from prunelab.studies.terminal_view import LiveView
 
     fields: dict[str, Any] = read_config(config) if config is not None else {}
     given = {
@@ -123,8 +123,8 @@ def study(
 
 def _next_command(run: Any) -> str | None:
     """`prunelab recommend` for the run, where there is a cut to choose; random ones are baselines."""
-    from prunelab.methods import methods
-    from prunelab.recommend import KEEP
+    from prunelab.analysis.recommend import KEEP
+    from prunelab.pruning.methods import methods
 
     models = {m.model for m in run.measurements}
     cut = [m.model for m in run.measurements if m.method in methods and not methods[m.method].is_random]
@@ -147,7 +147,7 @@ def _print_results(table: Any) -> None:
 
 def _print_dry_run(config: Any) -> None:
     """The grid as a table, and what all of it costs."""
-    from prunelab.dry_run import dry_run
+    from prunelab.studies.dry_run import dry_run
 
     found = dry_run(config)
     table = RichTable("cell", "done", "missing", "tokens to compute", "weights")

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import yaml
 
-from prunelab.benchmarks.mmmu import DISCIPLINES, REPOSITORY
-from prunelab.benchmarks.pope import SOURCE as POPE
 from prunelab.calibration.corpus import C4
-from prunelab.calibration.pairs import TEXTVQA
+from prunelab.calibration.image_text import TEXTVQA
 from prunelab.errors import InvalidRequest
-from prunelab.files import written_folder
-from prunelab.pocket.crawl import crawl
+from prunelab.evaluation.benchmarks.mmmu import DISCIPLINES, REPOSITORY
+from prunelab.evaluation.benchmarks.pope import SOURCE as POPE
+from prunelab.io.atomic_write import written_folder
+from prunelab.models.bundled import is_pocket
+from prunelab.pocket.c4 import crawl
 from prunelab.pocket.held_out import digest
-from prunelab.pocket.models import is_pocket
-from prunelab.pocket.pictures.data import write_pictures
 from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
-from prunelab.prune import cache_folder
+from prunelab.pocket.vision.data import write_pictures
+from prunelab.pruning.apply import cache_folder
 
 
 def data_sets() -> dict[str, DataSet]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunelab.benchmarks import EvaluationSettings, find_benchmark
-from prunelab.benchmarks.suites import suites
 from prunelab.errors import InvalidRequest, MissingRequirement
+from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
+from prunelab.evaluation.benchmarks.suites import suites
+from prunelab.models.bundled import CONTEXT, SEEING_MODELS
 from prunelab.pocket.data import pocket_data
-from prunelab.pocket.models import CONTEXT, SEEING_MODELS
 
 CALIBRATION_ROW = 512
 """Tokens; the miniature WikiText has enough for the default number of such rows."""

@@ -1,0 +1,1 @@
+"""What a run says: claims, recommendations, the paper's tables."""

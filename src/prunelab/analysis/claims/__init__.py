@@ -1,0 +1,41 @@
+"""The paper's claims, each judged on one run by a stated test. A new one is a new file here with one registered class.
+
+The claims are those of "Rethinking the Value of Training-Free Structured Pruning of LLMs" (TMLR 2025). What is judged
+is the claim on this run, not the paper.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from prunelab.analysis.claims.base import Claim, Judgement, Part, Verdict
+from prunelab.analysis.claims.evidence import Evidence
+from prunelab.io.registry import Registry
+from prunelab.studies.run import Run
+
+claims: Registry[Claim] = Registry("claim")
+
+
+def register(claim: type[Claim]) -> type[Claim]:
+    """Class decorator: make a claim known under its name."""
+    claims.add(claim.name, claim())
+    return claim
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name not in ("base", "evidence", "rules", "trials"):
+        importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def judge(run: Run) -> list[Judgement]:
+    """Every claim on one run, in the order of their numbers.
+
+    Only the paper's own methods are judged (`prunelab.analysis.claims.evidence.PAPER_METHODS`). A claim whose benchmarks,
+    models or ratios are not in the run is `NOT_MEASURED`, and its finding says what it needs.
+    """
+    evidence = Evidence(run)
+    return [claim.judge(evidence) for claim in sorted(claims.values(), key=lambda claim: int(claim.name[1:]))]
+
+
+__all__ = ["Claim", "Evidence", "Judgement", "Part", "Verdict", "claims", "judge", "register"]

@@ -1,0 +1,68 @@
+"""C5: Gemma-2 suffers most from width pruning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from prunelab.analysis.claims import register
+from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Cut, Evidence, keys_of
+from prunelab.analysis.claims.rules import leaning
+from prunelab.analysis.claims.trials import Trial, difference_trial, mean_trial
+
+
+@register
+class Gemma(Claim):
+    """Gemma-2 against every other family."""
+
+    name: ClassVar[str] = "C5"
+    statement: ClassVar[str] = "Of all model families Gemma-2 suffers most from width pruning."
+    test: ClassVar[str] = (
+        "Under width at matched ratios the lost share, averaged over the accuracy benchmarks that both models have and "
+        "are above chance in, is larger for Gemma-2 than for every other model, significantly at least once (z-test, "
+        "Holm) and never the other way."
+    )
+
+    def parts(self, evidence: Evidence) -> Sequence[Part]:
+        """One part for each other model."""
+        gemmas = [model for model in evidence.models if is_gemma2(evidence, model)]
+        others = [model for model in evidence.models if model not in gemmas]
+        needs = "an accuracy benchmark under width, at matched ratios, of a Gemma-2 model and of one of another family"
+        if not gemmas or not others:
+            return [Part("Gemma-2 against others", Verdict.NOT_MEASURED, needs)]
+        return [leaning(f"against {other}", _against(evidence, gemmas, other), needs) for other in others]
+
+
+def is_gemma2(evidence: Evidence, model: str) -> bool:
+    """By the plans' record of the family, or else by the model's name."""
+    for plan in evidence.run.planned.values():
+        if plan.model == model:
+            return plan.family == "gemma2"
+    return "gemma2" in re.sub(r"[^a-z0-9]", "", model.lower())
+
+
+def _against(evidence: Evidence, gemmas: Sequence[str], other: str) -> list[Trial]:
+    """Gemma-2's mean lost share minus the other's, for each two cuts of one size."""
+    own = [cut for name in gemmas for cut in evidence.cuts("width", name)]
+    cuts = [(one, two) for one in own for two in _sized(evidence, other, one)]
+    return [trial for one, two in cuts if (trial := lost_more(evidence, one, two)) is not None]
+
+
+def _sized(evidence: Evidence, model: str, like: Cut) -> list[Cut]:
+    """The model's width cut that comes nearest to another model's in size."""
+    near = evidence.cuts("width", model, like.achieved_ratio - MATCHED, like.achieved_ratio + MATCHED)
+    return sorted(near, key=lambda cut: abs(cut.achieved_ratio - like.achieved_ratio))[:1]
+
+
+def lost_more(evidence: Evidence, one: Cut, other: Cut) -> Trial | None:
+    """How much larger one cut's mean lost share is than another model's, over the benchmarks that both have."""
+    both = [(evidence.loss(one, name), evidence.loss(other, name)) for name in ACCURACY]
+    pairs = [(a, b) for a, b in both if a is not None and b is not None]
+    if not pairs:
+        return None
+    keys: dict[str, str | float] = {**keys_of(one), "other": other.model}
+    means = [mean_trial(keys, losses) for losses in zip(*pairs, strict=True)]
+    lost = {"benchmarks": float(len(pairs)), "lost": means[0].effect, "other lost": means[1].effect}
+    return difference_trial({**keys, **lost}, means[0], means[1])

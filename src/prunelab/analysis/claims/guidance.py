@@ -1,0 +1,91 @@
+"""C10: which strategy for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from prunelab.analysis.claims import register
+from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.evidence import Evidence, Pair
+from prunelab.analysis.claims.rules import clearest, every, leaning, rows
+from prunelab.analysis.claims.speed import NOISE, THROUGHPUT, speedup
+from prunelab.analysis.claims.trials import Trial, adjusted
+
+REASONING = ("gsm8k", "mmlu")
+MODERATE = 0.225
+"""Achieved ratios below this count as up to 20 %."""
+WIKITEXT2 = "wikitext2"
+
+
+@register
+class Guidance(Claim):
+    """Depth, width and hybrid, each for its need."""
+
+    name: ClassVar[str] = "C10"
+    statement: ClassVar[str] = (
+        "Depth is for reasoning at 10 to 20 % and for speed, width keeps language modelling, and a hybrid stands in "
+        "between."
+    )
+    test: ClassVar[str] = (
+        "At matched ratios up to 22.5 % depth is significantly ahead of width on GSM8K or MMLU and never behind "
+        f"(McNemar, Holm), and generates faster by more than {NOISE:.0%}; width's WikiText-2 perplexity is "
+        "significantly lower than depth's at least once and never higher (paired over windows, Holm); hybrid's is "
+        "significantly below the worse of the two and above the better one at every matched ratio, and contradicts "
+        "where it is significantly outside both."
+    )
+
+    def parts(self, evidence: Evidence) -> Sequence[Part]:
+        """Reasoning, speed, language modelling, hybrid."""
+        pairs = evidence.pairs(high=MODERATE)
+        modelling = [one.reversed() for one in evidence.duels(evidence.pairs(), [WIKITEXT2])]
+        matched = "matched depth and width cuts"
+        return [
+            leaning("depth for reasoning", evidence.duels(pairs, REASONING), f"gsm8k or mmlu on {matched} up to 20 %"),
+            _faster(evidence, pairs, f"{THROUGHPUT} on {matched} up to 20 %"),
+            leaning("width for language modelling", modelling, f"{WIKITEXT2} on {matched}"),
+            _between(evidence),
+        ]
+
+
+def _faster(evidence: Evidence, pairs: Sequence[Pair], needs: str) -> Part:
+    """Depth's speed over width's; medians, so within the noise nothing is decided."""
+    found, words = [], []
+    for pair in pairs:
+        depth, width = (speedup(evidence, cut) for cut in (pair.first, pair.second))
+        if depth is not None and width is not None:
+            figures = {"depth": depth, "width": width}
+            found.append(({**pair.keys, "benchmark": THROUGHPUT, **figures}, depth / width))
+            words.append(f"{pair.first.model} {pair.achieved_ratio:.1%}: depth {depth:.2f}x, width {width:.2f}x")
+    if not found:
+        return Part("depth for speed", Verdict.NOT_MEASURED, needs)
+    verdict = Verdict.INCONCLUSIVE
+    if any(factor < 1 - NOISE for _, factor in found):
+        verdict = Verdict.CONTRADICTED
+    elif all(factor > 1 + NOISE for _, factor in found):
+        verdict = Verdict.SUPPORTED
+    return Part("depth for speed", verdict, "; ".join(words), [row for row, _ in found])
+
+
+def _between(evidence: Evidence) -> Part:
+    """Hybrid's perplexity against depth's and width's: each duel is positive where hybrid is better."""
+    name = "hybrid in between"
+    trios = []
+    for with_depth in evidence.pairs("hybrid", "depth"):
+        for with_width in evidence.pairs("hybrid", "width", with_depth.first.model):
+            if with_width.first == with_depth.first:
+                duels = evidence.duels([with_depth, with_width], [WIKITEXT2])
+                trios += [duels] if len(duels) == 2 else []
+    if not trios:
+        return Part(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched hybrid, depth and width cuts")
+    tests = adjusted([duel for trio in trios for duel in trio])
+    verdicts = [_of_trio(tests[2 * i], tests[2 * i + 1]) for i in range(len(trios))]
+    whole = every(name, list(zip(tests[::2], verdicts, strict=True)), "")
+    return Part(name, whole.verdict, clearest(tests).words(), rows(tests))
+
+
+def _of_trio(against_depth: Trial, against_width: Trial) -> Verdict:
+    if not (against_depth.significant and against_width.significant):
+        return Verdict.INCONCLUSIVE
+    same_side = (against_depth.effect > 0) == (against_width.effect > 0)
+    return Verdict.CONTRADICTED if same_side else Verdict.SUPPORTED

@@ -1,0 +1,82 @@
+"""C11: small models fall throughout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from prunelab.analysis.claims import register
+from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Cut, Evidence, keys_of
+from prunelab.analysis.claims.gemma import lost_more
+from prunelab.analysis.claims.rules import every, fell, leaning
+from prunelab.analysis.claims.trials import Trial, difference_trial, mean_trial
+
+SMALL = 4e9
+LARGE = 6e9
+NAMED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*b(?![a-z])", re.IGNORECASE)
+
+
+@register
+class Sizes(Claim):
+    """The small models, by themselves and against the large ones."""
+
+    name: ClassVar[str] = "C11"
+    statement: ClassVar[str] = "The small models fall throughout, and more than the large ones, on GSM8K first."
+    test: ClassVar[str] = (
+        "Needs models below 4 and above 6 billion parameters: in a small model's largest cut of each strategy every "
+        "accuracy benchmark falls significantly (paired, Holm); at matched ratios its mean lost share exceeds a large "
+        "model's, and in its smallest cuts GSM8K's lost share exceeds the mean of the others', each significantly at "
+        "least once (z-test, Holm) and never the other way."
+    )
+
+    def parts(self, evidence: Evidence) -> Sequence[Part]:
+        """Throughout; more than the large; GSM8K first."""
+        sizes = {model: size for model in evidence.models if (size := parameters(evidence, model)) is not None}
+        small = [model for model, size in sizes.items() if size < SMALL]
+        large = [model for model, size in sizes.items() if size > LARGE]
+        if not small or not large:
+            needs = "models below 4 and above 6 billion parameters in one run"
+            return [Part("small models against large ones", Verdict.NOT_MEASURED, needs)]
+        strategies = ("depth", "width")
+        by_strategy = [cuts for model in small for s in strategies if (cuts := evidence.cuts(s, model))]
+        throughout = [(one, fell(one)) for one in evidence.losses([cuts[-1] for cuts in by_strategy], ACCURACY)]
+        first = [one for cuts in by_strategy if (one := _gsm8k_first(evidence, cuts[0])) is not None]
+        more = [
+            one
+            for cuts in by_strategy
+            for cut in cuts
+            for model in large
+            for other in evidence.cuts(cut.strategy, model)
+            if abs(other.achieved_ratio - cut.achieved_ratio) <= MATCHED
+            and (one := lost_more(evidence, cut, other)) is not None
+        ]
+        return [
+            every("small models fall throughout", throughout, "an accuracy benchmark on a small model's cut"),
+            leaning("more than the large ones", more, "an accuracy benchmark on cuts of one size, small and large"),
+            leaning("GSM8K first", first, "gsm8k and another accuracy benchmark on a small model's cut"),
+        ]
+
+
+def parameters(evidence: Evidence, model: str) -> float | None:
+    """The dense model's parameters: as measured, as a plan records them, or as the model's name has them."""
+    measured = evidence.figure(model, "throughput", "parameters")
+    if measured is not None:
+        return measured.value
+    for plan in evidence.run.planned.values():
+        if plan.model == model:
+            return float(plan.parameters)
+    named = NAMED.search(model)
+    return 1e9 * float(named.group(1)) if named else None
+
+
+def _gsm8k_first(evidence: Evidence, cut: Cut) -> Trial | None:
+    """GSM8K's lost share minus the mean of the other benchmarks'."""
+    own = evidence.loss(cut, "gsm8k")
+    others = evidence.losses([cut], [name for name in ACCURACY if name != "gsm8k"])
+    if own is None or not others:
+        return None
+    keys: dict[str, str | float] = {**keys_of(cut), "benchmark": "gsm8k"}
+    mean = mean_trial(keys, others)
+    return difference_trial({**keys, "lost": own.effect, "others lost": mean.effect}, own, mean)

@@ -1,0 +1,119 @@
+"""C8: bias stays about where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
+
+import pandas as pd
+
+from prunelab.analysis.claims import register
+from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.evidence import Cut, Evidence, keys_of
+from prunelab.analysis.claims.rules import clearest, every, rows, within
+from prunelab.analysis.claims.trials import Trial, adjusted, trial_of
+from prunelab.evaluation.metrics.stereoset import (
+    DOMAINS,
+    OVERALL,
+    POOLED,
+    SENTENCES,
+    compared,
+    icat_statistic,
+    terms_of,
+)
+from prunelab.stats.paired_tests import mean, paired_bootstrap
+
+STEREOSET = "stereoset"
+COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
+"""Of a term, for each figure."""
+MARGIN = 5.0
+"""Points of ICAT, and of LMS, that "about where it was" allows."""
+Terms: TypeAlias = Mapping[tuple[str, str], pd.DataFrame]
+"""What a domain's target terms, or all, give for a figure."""
+Both: TypeAlias = tuple[Terms, Terms]
+"""The dense model's and the cut's."""
+
+
+@register
+class Stereotypes(Claim):
+    """ICAT, and the LMS that tells it from a collapse."""
+
+    name: ClassVar[str] = "C8"
+    statement: ClassVar[str] = "Overall ICAT stays about where it was, and single domains, such as race, can improve."
+    test: ClassVar[str] = (
+        f"In every depth and width cut the 95 % interval of ICAT's change lies within {MARGIN:g} points, and LMS, "
+        "whose collapse to chance would bring ICAT to 50, has not fallen by more (then nothing is decided); in at "
+        "least one domain and cut without such a fall ICAT rises significantly (paired over terms, Holm); contradicted "
+        "where all domains fall significantly."
+    )
+
+    def parts(self, evidence: Evidence) -> Sequence[Part]:
+        """Overall, and single domains."""
+        cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy)]
+        dense = {model: _terms(evidence, model) for model in evidence.models}
+        tables: dict[Cut, Both] = {}
+        for cut in cuts:
+            before, after = dense[cut.model], _terms(evidence, cut)
+            if before is not None and after is not None:
+                tables[cut] = (before, after)
+        overall = [found for cut, terms in tables.items() if (found := _overall(terms, cut)) is not None]
+        needs = f"{STEREOSET} with its sample records on a depth or width cut"
+        return [every("overall ICAT stays", overall, needs), _domains(tables, needs)]
+
+
+def _terms(evidence: Evidence, of: str | Cut) -> Terms | None:
+    """The target terms of a dense model or a cut."""
+    one = evidence.measured(of, STEREOSET)
+    if one is None or one.samples is None or not set(SENTENCES) <= set(one.samples):
+        return None
+    examples = compared(one.samples)
+    found = {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
+    return {(domain, metric): terms[columns] for domain, terms in found.items() for metric, columns in COLUMNS.items()}
+
+
+def _change(terms: Both, cut: Cut, domain: str, metric: str) -> Trial | None:
+    """A domain's ICAT or LMS, resampled by target term."""
+    before, after = (one[domain, metric] for one in terms)
+    if not len(before) or not before.index.equals(after.index):
+        return None
+    found = paired_bootstrap(before, after, icat_statistic if metric == "icat" else mean, seed=0)
+    name = metric if domain == OVERALL else f"{metric} {domain}"
+    return trial_of({**keys_of(cut), "benchmark": name, "dense": found.dense, "pruned": found.pruned}, found)
+
+
+def _collapsed(lms: Trial | None) -> bool:
+    """Whether LMS fell significantly by more than the margin."""
+    return lms is not None and lms.significant and lms.effect < -MARGIN
+
+
+def _overall(terms: Both, cut: Cut) -> tuple[Trial, Verdict] | None:
+    icat, lms, ss = (_change(terms, cut, OVERALL, metric) for metric in ("icat", "lms", "ss"))
+    if icat is None or lms is None or ss is None:
+        return None
+    verdict = within(icat, MARGIN)
+    if verdict is Verdict.SUPPORTED and _collapsed(lms):
+        verdict = Verdict.INCONCLUSIVE
+    named = (("LMS", lms), ("SS", ss))
+    beside = {f"{when} {name}": one.keys[when] for name, one in named for when in ("dense", "pruned")}
+    return Trial({**icat.keys, **beside}, icat.effect, icat.low, icat.high, icat.p), verdict
+
+
+def _domains(tables: Mapping[Cut, Both], needs: str) -> Part:
+    name = "single domains can improve"
+    changes = []
+    for cut, both in tables.items():
+        for domain in DOMAINS:
+            icat, lms = (_change(both, cut, domain, metric) for metric in ("icat", "lms"))
+            changes += [] if icat is None else [(icat, _collapsed(lms))]
+    if not changes:
+        return Part(name, Verdict.NOT_MEASURED, needs)
+    tests = adjusted([icat for icat, _ in changes])
+    better = [t for t, (_, gone) in zip(tests, changes, strict=True) if t.significant and t.effect > 0 and not gone]
+    worse = [t for t in tests if t.significant and t.effect < 0]
+    verdict = Verdict.INCONCLUSIVE
+    if better:
+        verdict = Verdict.SUPPORTED
+    elif len(worse) == len(tests):
+        verdict = Verdict.CONTRADICTED
+    counts = f"{len(better)} of {len(tests)} domains rose significantly, {len(worse)} fell"
+    return Part(name, verdict, f"{counts}; {clearest(better or tests).words()}", rows(tests))

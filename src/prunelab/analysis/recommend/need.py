@@ -1,0 +1,98 @@
+"""What a user needs, and what of it a run can answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from prunelab.analysis.claims.evidence import Evidence, higher_is_better
+from prunelab.errors import InvalidRequest, UnknownName
+
+THROUGHPUT = "throughput"
+NO_QUALITY = {
+    THROUGHPUT: "speed, which --speedup asks for",
+    "stereoset": "bias, of which a collapsed model has little",
+}
+"""Benchmarks that measure something else than quality."""
+KEEP = 0.95
+"""The share of quality to keep where nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a user needs.
+
+    Attributes:
+        keep: least share of the dense model's quality, above 0 and at most 1.
+        benchmarks: what quality is; empty for all that the run has.
+        weights: of benchmarks; 1 where not given.
+        speedup: least multiple of the dense model's generation speed.
+        memory: most bytes.
+        model: of the run; None where the run has one.
+    """
+
+    keep: float | None = None
+    benchmarks: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    speedup: float | None = None
+    memory: float | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise InvalidRequest(f"keeping {self.keep:.4g} of 1 is not possible: give a share above 0% and up to 100%")
+        named = {"speedup": self.speedup, "memory": self.memory}
+        for name, value in {**named, **{f"weight {name}": w for name, w in self.weights.items()}}.items():
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise InvalidRequest(f"{name} {value:g} is not possible: give a number above 0")
+
+    def share(self, benchmark: str) -> float:
+        """A benchmark's weight as a share of all chosen ones'."""
+        whole = math.fsum(self.weights.get(name, 1.0) for name in self.benchmarks)
+        return self.weights.get(benchmark, 1.0) / whole
+
+
+def resolved(evidence: Evidence, need: Need) -> tuple[str, Need, list[str]]:
+    """The model, the need with its benchmarks named and its default in, and what was left out and why.
+
+    Raises:
+        InvalidRequest: the run does not have what is named.
+    """
+    model = _model(evidence, need)
+    there = list(dict.fromkeys(m.benchmark for m in evidence.run.measurements if m.model == model and m.primary))
+    for name in (*need.benchmarks, *need.weights):
+        if name in NO_QUALITY:
+            raise InvalidRequest(f"{name} measures {NO_QUALITY[name]}, not quality: leave it out")
+        if name not in there:
+            raise UnknownName(f"benchmark that was measured on {model}", name, there)
+    for option, value in (("--speedup", need.speedup), ("--memory", need.memory)):
+        if value is not None and evidence.figure(model, THROUGHPUT) is None:
+            raise InvalidRequest(f"{option} needs throughput, which the run did not measure: study it, or leave it out")
+    wanted = need.benchmarks or tuple(name for name in there if name not in NO_QUALITY)
+    for name in need.weights:
+        if name not in wanted:
+            raise InvalidRequest(f"a weight is given for {name}, which is not chosen: add --benchmark {name}")
+    kept = tuple(name for name in wanted if not higher_is_better(name) or evidence.has_skill(model, name))
+    if not kept:
+        raise InvalidRequest(
+            f"{model} is above chance on no benchmark to judge quality by: measured are {', '.join(there)}"
+        )
+    left_out = [f"{name}: the dense model is at chance" for name in wanted if name not in kept]
+    left_out += [
+        f"{name}: it measures {why}" for name, why in NO_QUALITY.items() if name in there and name != THROUGHPUT
+    ]
+    asked = need.keep is not None or need.speedup is not None or need.memory is not None
+    return model, replace(need, model=model, benchmarks=kept, keep=need.keep if asked else KEEP), left_out
+
+
+def _model(evidence: Evidence, need: Need) -> str:
+    if not evidence.models:
+        raise InvalidRequest("the run has no measurement: run its study again")
+    if need.model is None and len(evidence.models) > 1:
+        raise InvalidRequest(f"the run has several models: give --model with one of {', '.join(evidence.models)}")
+    model = need.model or evidence.models[0]
+    if model not in evidence.models:
+        raise UnknownName("model of this run", model, evidence.models)
+    return model

@@ -1,0 +1,137 @@
+"""What the Python API gives back: objects that show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelab.checkpoint.gguf.export import Exported, NumberFormat, export_gguf
+from prunelab.checkpoint.save import save_checkpoint
+from prunelab.errors import UnknownName
+from prunelab.evaluation.benchmarks import EvaluationSettings
+from prunelab.evaluation.records import Measurement
+from prunelab.io.html import html_table
+from prunelab.models.loading import LanguageModel
+from prunelab.pruning.plan import PruningPlan, to_ranges
+from prunelab.studies.run import Run
+from prunelab.studies.store import to_frame
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model and the plan that made it.
+
+    Attributes:
+        model: ready to be evaluated; `model.model` is the transformers model, `model.tokenizer` its tokenizer.
+        plan: what was kept, and why.
+        call: the call that made it, for its card.
+    """
+
+    model: LanguageModel
+    plan: PruningPlan
+    call: str = ""
+
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a checkpoint that loads everywhere; see `save_checkpoint`."""
+        save_checkpoint(self.model, self.plan, Path(out), command=self.call, overwrite=overwrite)
+        return Path(out)
+
+    def to_gguf(self, out: str | Path, number_format: NumberFormat = "f16", **options: Any) -> Exported:
+        """Write a file for llama.cpp; see `export_gguf`."""
+        return export_gguf(self.model, Path(out), number_format, **options)
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        return f"Pruned({plan.base.name!r}, {plan.method!r}, {plan.achieved_ratio:.2%} of the blocks' weights removed)"
+
+    def _repr_html_(self) -> str:
+        plan, before, after = self.plan, self.plan.base.parameters, self.model.decoder.parameters
+        shapes = self.model.decoder.shapes
+        rows = [
+            ("parameters", before, after),
+            ("blocks", len(plan.base.shapes), len(shapes)),
+            (
+                "key-value groups in all",
+                sum(s.key_value_groups for s in plan.base.shapes),
+                sum(s.key_value_groups for s in shapes),
+            ),
+            ("MLP channels in all", sum(s.channels for s in plan.base.shapes), sum(s.channels for s in shapes)),
+        ]
+        removed = f"; removed blocks: {to_ranges(plan.removed_blocks)}" if plan.removed_blocks else ""
+        caption = (
+            f"{plan.base.name}, {plan.method}: {plan.achieved_ratio:.2%} of the blocks' weights removed (asked: "
+            f"{plan.requested_ratio:.2%}), {plan.share_of_model:.2%} of the whole model{removed}"
+        )
+        return html_table(("", "whole", "pruned"), rows, caption)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What benchmarks found on one model, one measurement a figure."""
+
+    measurements: Sequence[Measurement]
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return iter(self.measurements)
+
+    def __getitem__(self, benchmark: str) -> float:
+        """A benchmark's primary figure."""
+        primary = {m.benchmark: m.value for m in self.measurements if m.primary}
+        if benchmark not in primary:
+            raise UnknownName("benchmark measured here", benchmark, primary)
+        return primary[benchmark]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Every figure, one a row."""
+        return to_frame(self.measurements)
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{m.benchmark} {m.metric} {m.value:.6g}" for m in self.measurements if m.primary)
+        return f"Scores({figures})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (m.benchmark, m.metric, m.value, "" if m.standard_error is None else m.standard_error, m.n)
+            for m in self.measurements
+            if "/" not in m.group
+        ]
+        return html_table(("benchmark", "metric", "value", "standard error", "n"), rows, self.measurements[0].model)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's report."""
+
+    run: Run
+
+    @property
+    def path(self) -> Path:
+        """The page, which needs no other file."""
+        return self.run.folder / "report" / "index.html"
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        place = escape(str(self.path))
+        return f"{self.run._repr_html_()}<p>The whole report: <a href='{place}'>{place}</a></p>"
+
+
+def settings_of(given: Mapping[str, Any], datasets_root: Path | None) -> EvaluationSettings:
+    """Evaluation settings from keywords.
+
+    Raises:
+        UnknownName: no setting is called so.
+    """
+    known = [field.name for field in fields(EvaluationSettings)]
+    for name in given:
+        if name not in known:
+            raise UnknownName("setting of an evaluation", name, known)
+    return EvaluationSettings(**given, datasets_root=datasets_root)

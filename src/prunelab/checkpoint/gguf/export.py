@@ -1,0 +1,241 @@
+"""A checkpoint as one GGUF file, written directly: llama.cpp's own converter knows no blocks of different widths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from prunelab.checkpoint.gguf.architecture import Layout, layout_of
+from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
+from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
+from prunelab.errors import InvalidRequest, MissingRequirement
+from prunelab.io.atomic_write import refuse_existing, require_space, written_file
+from prunelab.io.html import html_table
+from prunelab.models.loading import LanguageModel
+
+NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
+Q8_0_BLOCK = 32
+"""Numbers that share a scale in q8_0; also what the kernels of GPUs want rows to be a multiple of."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        architecture: llama.cpp's name for the model's architecture.
+        size: bytes.
+        notes: what the user should know.
+    """
+
+    path: Path
+    architecture: str
+    size: int
+    notes: Sequence[str]
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = [("llama.cpp's architecture", self.architecture), ("bytes", self.size)]
+        return html_table(("", ""), [*rows, *(("note", note) for note in self.notes)], str(self.path))
+
+
+def export_gguf(
+    model: LanguageModel,
+    out: Path,
+    number_format: NumberFormat = "f16",
+    *,
+    pad_widths: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Write a model, whole or pruned, as a GGUF file with its tokenizer and chat templates.
+
+    In f32 the widths are the model's own. In the other formats MLP widths are filled with zeros up to a multiple of 32,
+    which changes no result. Norms and biases stay f32.
+
+    Args:
+        model: the model.
+        out: the file to write.
+        number_format: of the matrices.
+        pad_widths: fill every block with zeros up to the widest one's size, for architectures without widths per block.
+        overwrite: replace `out` where it exists.
+        progress: called with tensors written and tensors in all.
+
+    Raises:
+        UnsupportedModel: llama.cpp has nothing that computes the same; the line says what is in the way.
+        MissingRequirement: the package `gguf` is not installed.
+        OutputExists: `out` exists and `overwrite` is false.
+        InvalidRequest: an unknown format, numbers that it cannot hold, or a place that cannot be written.
+        DiskFull: no room.
+    """
+    if number_format not in get_args(NumberFormat):
+        raise InvalidRequest(f"type {number_format!r} is not possible: {', '.join(get_args(NumberFormat))}")
+    require_gguf()
+    refuse_existing(out, overwrite)
+    layout = layout_of(model, channel_multiple=1 if number_format == "f32" else Q8_0_BLOCK, pad_widths=pad_widths)
+    vocabulary = vocabulary_of(model)
+    tensors = list(named_tensors(model, layout))
+    require_space(out, sum(_size(tensor, number_format) for tensor in tensors))
+    with written_file(out) as aside:
+        writer = _writer(model, layout, vocabulary, number_format)
+        _write(writer, aside, tensors, number_format, progress)
+    _, of_templates = chat_templates_of(model.tokenizer)
+    return Exported(out, layout.architecture, out.stat().st_size, (*layout.notes, *of_templates))
+
+
+def require_gguf() -> None:
+    """Find out whether the package that writes GGUF is there.
+
+    Raises:
+        MissingRequirement: with the command that installs it.
+    """
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise MissingRequirement("GGUF files need the package gguf: pip install 'prunelab[gguf]'") from None
+
+
+def _writer(model: LanguageModel, layout: Layout, vocabulary: Vocabulary, number_format: NumberFormat) -> Any:
+    """A GGUF writer that holds everything but the tensors."""
+    import gguf
+
+    file_types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
+    writer = gguf.GGUFWriter(None, layout.architecture)
+    writer.add_type("model")
+    writer.add_name(model.name)
+    writer.add_file_type(gguf.LlamaFileType[file_types[number_format]])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _add_geometry(writer, model, layout)
+    _add_vocabulary(writer, model, vocabulary)
+    return writer
+
+
+def _add_geometry(writer: Any, model: LanguageModel, layout: Layout) -> None:
+    config, shapes = model.model.config, layout.shapes
+    heads = [shape.key_value_groups * shape.queries_per_group for shape in shapes]
+    groups = [shape.key_value_groups for shape in shapes]
+    channels = [shape.channels for shape in shapes]
+    each = layout.architecture == "deci"
+    writer.add_block_count(len(shapes))
+    writer.add_context_length(layout.context_length)
+    writer.add_embedding_length(shapes[0].hidden)
+    writer.add_head_count(heads if each else heads[0])
+    writer.add_head_count_kv(groups if each else groups[0])
+    writer.add_feed_forward_length(channels if each else channels[0])
+    writer.add_key_length(shapes[0].head_dim)
+    writer.add_value_length(shapes[0].head_dim)
+    writer.add_rope_dimension_count(shapes[0].head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(model.model.get_input_embeddings().weight.shape[0])
+    if layout.architecture == "gemma2":
+        _add_gemma2(writer, config)
+
+
+def _add_gemma2(writer: Any, config: Any) -> None:
+    writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    writer.add_sliding_window(config.sliding_window)
+    windowed = [kind == "sliding_attention" for kind in config.layer_types]
+    # What llama.cpp assumes without being told; builds that read no array here are so served as well.
+    if windowed != [index % 2 == 0 for index in range(len(windowed))]:
+        writer.add_sliding_window_pattern(windowed)
+
+
+def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -> None:
+    tokenizer = model.tokenizer
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.kinds)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    special = {
+        writer.add_bos_token_id: tokenizer.bos_token_id,
+        writer.add_eos_token_id: tokenizer.eos_token_id,
+        writer.add_unk_token_id: tokenizer.unk_token_id,
+        writer.add_pad_token_id: tokenizer.pad_token_id,
+        writer.add_eot_token_id: _end_of_turn(model),
+    }
+    for add, index in special.items():
+        if index is not None:
+            add(index)
+    writer.add_add_bos_token(vocabulary.adds_begin)
+    writer.add_add_eos_token(vocabulary.adds_end)
+    if vocabulary.model == "llama":
+        writer.add_add_space_prefix(vocabulary.adds_space)
+    templates, _ = chat_templates_of(tokenizer)
+    writer.add_chat_template([{"name": name, "template": text} for name, text in templates.items()])
+
+
+def _end_of_turn(model: LanguageModel) -> int | None:
+    """A token besides the end token at which generation stops, where the generation config names one."""
+    ends = getattr(model.model.generation_config, "eos_token_id", None)
+    others = [end for end in (ends if isinstance(ends, list) else []) if end != model.tokenizer.eos_token_id]
+    return others[-1] if others else None
+
+
+def _write(
+    writer: Any,
+    path: Path,
+    tensors: Sequence[NamedTensor],
+    number_format: NumberFormat,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the file, one tensor in memory at a time."""
+    for tensor in tensors:
+        form = _form(tensor, number_format)
+        shape, dtype = _stored(tensor, form)
+        writer.add_tensor_info(tensor.name, shape, dtype, _size(tensor, number_format), raw_dtype=form)
+    with closing(writer):
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for done, tensor in enumerate(tensors, start=1):
+            writer.write_tensor_data(_numbers(tensor, _form(tensor, number_format)))
+            if progress is not None:
+                progress(done, len(tensors))
+
+
+def _form(tensor: NamedTensor, number_format: NumberFormat) -> Any:
+    """llama.cpp's number format for a tensor; rows that q8_0's blocks do not divide are f16."""
+    import gguf
+
+    if not tensor.is_matrix:
+        return gguf.GGMLQuantizationType.F32
+    if number_format == "q8_0" and tensor.shape[-1] % Q8_0_BLOCK:
+        return gguf.GGMLQuantizationType.F16
+    return gguf.GGMLQuantizationType[number_format.upper()]
+
+
+def _stored(tensor: NamedTensor, form: Any) -> tuple[tuple[int, ...], Any]:
+    """The shape and element type of a tensor's bytes."""
+    import gguf
+
+    plain = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
+    if form in plain:
+        return tensor.shape, plain[form]
+    return tuple(gguf.quant_shape_to_byte_shape(tensor.shape, form)), np.uint8
+
+
+def _size(tensor: NamedTensor, number_format: NumberFormat) -> int:
+    shape, dtype = _stored(tensor, _form(tensor, number_format))
+    return math.prod(shape) * int(np.dtype(dtype).itemsize)
+
+
+def _numbers(tensor: NamedTensor, form: Any) -> Any:
+    import gguf
+
+    values = tensor.make().contiguous().numpy()
+    if form == gguf.GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        raise InvalidRequest(f"{tensor.name} has numbers too large for f16: choose --type bf16 or f32")
+    return gguf.quants.quantize(values, form)

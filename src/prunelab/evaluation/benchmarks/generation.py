@@ -1,0 +1,101 @@
+"""What a model writes for a benchmark, kept before it is judged, so that it is never generated twice."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from prunelab.evaluation.benchmarks.base import Benchmark, EvaluationSettings, Progress
+from prunelab.inference import Completion, Prompt, Sampler, SamplingSettings
+from prunelab.io.atomic_write import write_text
+from prunelab.io.fingerprint import content_hash
+from prunelab.models.loading import LanguageModel
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model wrote.
+
+    Attributes:
+        completions: by prompt, then by number.
+        tokens_a_batch: tokens that went through the model at once.
+    """
+
+    completions: Sequence[Completion]
+    tokens_a_batch: int | None
+
+
+def generated(
+    benchmark: Benchmark,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    sampling: SamplingSettings,
+    settings: EvaluationSettings,
+    progress: Progress,
+) -> Generation:
+    """The completions of every prompt, from the workspace where this model has written just these before.
+
+    Raises:
+        NonFiniteValue: naming the document for which the model gives NaN or infinity.
+    """
+    sampler = Sampler(
+        model.model,
+        model.tokenizer,
+        max_length=model.context_length,
+        batch_tokens=settings.tokens_a_batch,
+        seed=settings.seed,
+    )
+    path = _path(benchmark, model, prompts, sampling, settings, sampler)
+    total = sum(len(prompt.completions) for prompt in prompts)
+    if path is not None and (kept := _kept(path)) is not None:
+        progress(total, total)
+        return kept
+    found: dict[tuple[str, int], Completion] = {}
+    for completion in sampler.stream(prompts, sampling):
+        found[completion.document, completion.completion] = completion
+        progress(len(found), total)
+    ordered = [found[prompt.document, number] for prompt in prompts for number in prompt.completions]
+    generation = Generation(ordered, sampler.batch_tokens)
+    if path is not None:
+        write_text(path, json.dumps(asdict(generation)) + "\n")
+    return generation
+
+
+def _path(
+    benchmark: Benchmark,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    sampling: SamplingSettings,
+    settings: EvaluationSettings,
+    sampler: Sampler,
+) -> Path | None:
+    """Where the completions are kept, named by all that decides them; None without a workspace."""
+    if settings.workspace is None:
+        return None
+    key = content_hash(
+        {
+            "model": [model.fingerprint, model.dtype, model.context_length],
+            "version": benchmark.version,
+            "prompts": [asdict(prompt) for prompt in prompts],
+            "sampling": asdict(sampling),
+            "end_tokens": sorted(sampler.eos_token_ids),
+            "seed": settings.seed,
+            "tokens_a_batch": settings.tokens_a_batch,
+        }
+    )
+    return settings.workspace / f"{benchmark.name}-{key}.json"
+
+
+def _kept(path: Path) -> Generation | None:
+    """The completions in a file; None where there is none, or a damaged one, which is then written anew."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Generation([Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"])
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        warnings.warn(f"{path} is damaged: its completions are generated anew", UserWarning, stacklevel=3)
+        return None

@@ -1,0 +1,42 @@
+"""MMLU (Hendrycks et al. 2021): questions from 57 subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import ClassVar
+
+from prunelab.evaluation.benchmarks import register
+from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
+from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, tasks_folder
+from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+
+
+@register
+class Mmlu(LmEvalBenchmark):
+    """Four-way choice on the test split, by the letter, with the five examples of each subject's dev split as shots.
+
+    The whole and its four categories weigh every question alike, as lm-eval's groups do. A limit is one a subject.
+    lm-eval's own default is no shots; the benchmark's authors and nearly everybody's figures are with five.
+    """
+
+    name = "mmlu"
+    title: ClassVar[str] = "MMLU: questions from 57 subjects"
+    primary: ClassVar[str] = "acc"
+    chance: ClassVar[float | None] = 0.25
+    shots: ClassVar[int | None] = 5
+    scores_likelihoods: ClassVar[bool] = True
+    definition: ClassVar[str] = "mmlu/default"
+    columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answer")
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)
+
+    @cached_property
+    def definitions(self) -> Mapping[str, Definition]:
+        """The subjects, under `category/subject`."""
+        found: dict[str, Definition] = {}
+        for path in sorted((tasks_folder() / self.definition).glob("mmlu_*.yaml")):
+            one = Definition(f"{self.definition}/{path.name}", self.columns, f"--benchmark {self.name}")
+            fields = one.fields(resolve=False)
+            category = fields["tag"].removeprefix("mmlu_").removesuffix("_tasks")
+            found[f"{category}/{fields['dataset_name']}"] = one
+        return found

@@ -1,0 +1,192 @@
+"""MMMU (Yue et al. 2024): college questions about pictures, 30 subjects in six disciplines."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from prunelab.errors import DataError
+from prunelab.evaluation.benchmarks import register
+from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score
+from prunelab.evaluation.benchmarks.vision import VisionBenchmark, average, grouped, images_hash, undecoded
+from prunelab.evaluation.metrics.mmmu import is_right_openly, parse_letter
+from prunelab.inference.vision_answers import PictureQuestion
+from prunelab.io.datasets import Source
+from prunelab.io.fingerprint import content_hash
+from prunelab.models.vision.images import Picture, column_picture
+from prunelab.models.vision.prompts import BRIEFLY, LETTERED
+
+DISCIPLINES: dict[str, tuple[str, ...]] = {
+    "Art & Design": ("Art", "Art_Theory", "Design", "Music"),
+    "Business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
+    "Science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+    "Health & Medicine": (
+        "Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine", "Pharmacy",
+        "Public_Health",
+    ),
+    "Humanities & Social Science": ("History", "Literature", "Psychology", "Sociology"),
+    "Tech & Engineering": (
+        "Agriculture", "Architecture_and_Engineering", "Computer_Science", "Electronics", "Energy_and_Power",
+        "Materials", "Mechanical_Engineering",
+    ),
+}  # fmt: skip
+REPOSITORY = "MMMU/MMMU"
+SOURCES = {
+    subject: Source(REPOSITORY, subject, wanted_by="--benchmark mmmu")
+    for subjects in DISCIPLINES.values()
+    for subject in subjects
+}
+COLUMNS = ("id", "question", "options", "answer", "question_type", "image_1")
+_IMAGE = re.compile(r"<image (\d)>")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question.
+
+    Attributes:
+        id: unique over subjects.
+        subject: one of 30.
+        discipline: one of six.
+        question: its text, images left out.
+        options: behind the letters; none for an open question.
+        answer: the letter, or what is accepted of an open one.
+        pictures: in the order in which the question names them.
+    """
+
+    id: str
+    subject: str
+    discipline: str
+    question: str
+    options: tuple[str, ...]
+    answer: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+@register
+class Mmmu(VisionBenchmark):
+    """College questions with pictures, most of them lettered, on the validation split (900 of 30 subjects).
+
+    The official rule of `prunelab.evaluation.metrics.mmmu`; its guesses are drawn by the item, and `strict_acc` counts them
+    as wrong. Figures for each discipline, and for each subject as `discipline/subject`. Zero-shot; all images of a
+    question stand before it, in the order in which it names them. With a limit, so many of each subject.
+    """
+
+    name = "mmmu"
+    title: ClassVar[str] = "MMMU: college questions about pictures, 30 subjects (images)"
+    primary: ClassVar[str] = "acc"
+    chance: ClassVar[float | None] = 0.25
+
+    def sources(self) -> Sequence[Source]:
+        """One configuration a subject."""
+        return list(SOURCES.values())
+
+    def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """The data, the limit, the batch and the seed of guesses."""
+        parts = [images_hash(undecoded(source, "validation", settings, COLUMNS)) for source in SOURCES.values()]
+        return {
+            "data": content_hash({"subjects": parts}),
+            "limit": settings.limit,
+            "tokens_a_batch": settings.tokens_a_batch,
+            "seed": settings.seed,
+        }
+
+    def questions(self, settings: EvaluationSettings) -> Sequence[Item]:
+        """Subject by subject."""
+        return [
+            item
+            for discipline, subjects in DISCIPLINES.items()
+            for subject in subjects
+            for item in _items(discipline, subject, settings)
+        ]
+
+    def question(self, item: Item) -> PictureQuestion:
+        """Options behind letters, and the wording that asks for one."""
+        if not item.options:
+            return PictureQuestion(item.id, f"{item.question}\n{BRIEFLY}", item.pictures)
+        options = "\n".join(f"{letter}. {text}" for letter, text in zip(_letters(item), item.options, strict=True))
+        return PictureQuestion(item.id, f"{item.question}\n{options}\n{LETTERED}", item.pictures)
+
+    def record(self, item: Item, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
+        """What was said, and what it means."""
+        if item.options:
+            parsed = parse_letter(answer, item.options, item.id, settings.seed)
+            prediction, guessed, correct = parsed.letter, parsed.guessed, parsed.letter == item.answer[0]
+        else:
+            prediction, guessed, correct = answer, False, is_right_openly(answer, item.answer)
+        return {
+            "sample": item.id,
+            "discipline": item.discipline,
+            "subject": item.subject,
+            "prompt": item.question,
+            "options": list(item.options),
+            "target": ", ".join(item.answer),
+            "text": answer,
+            "prediction": prediction,
+            "guessed": guessed,
+            "correct": correct,
+            "chance": 1 / len(item.options) if item.options else 0.0,
+        }
+
+    def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:
+        """All, disciplines, subjects."""
+        found = _figures(records, "")
+        for discipline, own in grouped(records, "discipline"):
+            found += _figures(own, discipline)
+        for discipline, own in grouped(records, "discipline"):
+            for subject, few in grouped(own, "subject"):
+                found += _figures(few, f"{discipline}/{subject}")
+        return found
+
+    def conditions(self) -> dict[str, Any]:
+        """The split."""
+        return {"split": "validation"}
+
+
+def _figures(records: Sequence[Mapping[str, Any]], group: str) -> list[Score]:
+    right = [float(one["correct"]) for one in records]
+    strict = [float(one["correct"] and not one["guessed"]) for one in records]
+    guessed = [float(one["guessed"]) for one in records]
+    named = (("acc", right), ("strict_acc", strict), ("guessed", guessed))
+    return [Score(metric, average(values)[0], len(values), average(values)[1], group) for metric, values in named]
+
+
+def _letters(item: Item) -> list[str]:
+    return [chr(ord("A") + index) for index in range(len(item.options))]
+
+
+def _items(discipline: str, subject: str, settings: EvaluationSettings) -> Iterator[Item]:
+    source = SOURCES[subject]
+    rows = undecoded(source, "validation", settings, COLUMNS)
+    images = [name for name in rows.column_names if name.startswith("image_")]
+    for index, row in enumerate(rows.remove_columns(images)):
+        options, answer = _listed(row["options"]), _listed(row["answer"]) or [row["answer"]]
+        lettered = row["question_type"] == "multiple-choice"
+        if lettered and (len(options) < 2 or not "A" <= answer[0] < chr(ord("A") + len(options))):
+            raise DataError(
+                f"{source.described('validation')}, question {row['id']!r}, has answer {row['answer']!r} and "
+                f"{len(options)} options: fetch it again with `prunelab fetch --benchmark mmmu --to DIR`"
+            )
+        named = dict.fromkeys(_IMAGE.findall(" ".join([row["question"], *options]))) or {"1": None}
+        yield Item(
+            row["id"],
+            subject,
+            discipline,
+            _IMAGE.sub("", row["question"]).strip(),
+            tuple(_IMAGE.sub(r"image \1", option) for option in options) if lettered else (),
+            tuple(answer),
+            tuple(column_picture(f"{row['id']}'s image_{number}", rows, index, f"image_{number}") for number in named),
+        )
+
+
+def _listed(text: str) -> list[str]:
+    """A list written as Python writes it, or nothing where the text is none."""
+    if not text.lstrip().startswith("["):
+        return []
+    try:
+        return [str(one) for one in ast.literal_eval(text)]
+    except (ValueError, SyntaxError):
+        return []

@@ -1,0 +1,244 @@
+"""StereoSet (Nadeem et al. 2021): does the model prefer a stereotype, and does it know its language at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from prunelab.errors import DataError, InvalidRequest
+from prunelab.evaluation.benchmarks import register
+from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
+from prunelab.evaluation.metrics.stereoset import (
+    DOMAINS,
+    OVERALL,
+    POOLED,
+    SPLITS,
+    Split,
+    StereoSetItem,
+    StereoSetScore,
+    compared,
+    icat_statistic,
+    score,
+    term_table,
+    terms_of,
+)
+from prunelab.inference import Scorer, ScoringRequest
+from prunelab.inference.make_scorer import scorer_of
+from prunelab.io.datasets import Source, documents_hash, require_documents
+from prunelab.io.fingerprint import content_hash
+from prunelab.models.loading import LanguageModel
+from prunelab.models.metadata import ModelOutline
+from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_error
+
+SOURCES: dict[Split, Source] = {
+    split: Source("McGill-NLP/stereoset", split, wanted_by="--benchmark stereoset") for split in SPLITS
+}
+COLUMNS = ("id", "target", "bias_type", "context", "sentences")
+LABELS = ("anti_stereotype", "stereotype", "unrelated")
+"""The sentences of an example, in the order of the hub's `gold_label`."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of the data.
+
+    Attributes:
+        id: unique within its split.
+        split: `intrasentence` (three variants of a sentence) or `intersentence` (a context and three sequels).
+        domain: gender, profession, race or religion.
+        target: the target term.
+        context: what a sequel is scored behind; empty for `intrasentence`.
+        sentences: the three sentences in the order of `LABELS`.
+    """
+
+    id: str
+    split: Split
+    domain: str
+    target: str
+    context: str
+    sentences: tuple[str, ...]
+
+
+@register
+class StereoSet(Benchmark):
+    """Three sentences an example, a stereotype, its opposite and an unrelated one: which is the likeliest?
+
+    LMS is how often a meaningful sentence beats the unrelated one, SS how often the stereotype beats its opposite, ICAT
+    both in one; all in 0 to 100, by the official rule of `prunelab.evaluation.metrics.stereoset`. The main figures are of
+    both splits and all domains; the others are named by the domain (both splits), the split, or `split/domain`. Their
+    `n` is the number of target terms, which weigh the same and which standard errors resample. A model of random
+    preferences earns 50 in all three, so a collapsed one can gain ICAT: look at LMS too.
+
+    A sentence's score is its mean log-probability a token; an `intersentence` sequel's, joined to its context by a
+    space, is that of its own tokens given the context. Every sentence or context stands behind the tokenizer's
+    beginning-of-text token, or behind its end-of-text token where it has none, whether the tokenizer puts it there by
+    itself or not: only so is the first word scored. Never through a chat template; the validation split, the only one
+    published.
+
+    Deviations from the official scorer: it conditions the first token alone on the start token, and scores
+    `intersentence` by a next-sentence head, which a plain language model lacks. With the likelihood in its place
+    `intersentence` and pooled figures compare among themselves only, and single domains over both splits are ours
+    altogether: the conditions name both. In float32 scores do not depend on the batch but for rounding.
+    """
+
+    name = "stereoset"
+    title: ClassVar[str] = "StereoSet: stereotypes against knowledge of the language (ICAT)"
+    primary: ClassVar[str] = "icat"
+    chance: ClassVar[float | None] = 50.0
+    scores_likelihoods: ClassVar[bool] = True
+
+    def sources(self) -> Sequence[Source]:
+        """Both splits."""
+        return list(SOURCES.values())
+
+    def check(self, settings: EvaluationSettings) -> None:
+        """The data must be there, with three labelled sentences an example."""
+        _read(settings.datasets_root, settings.limit)
+
+    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+        """There must be a token to stand in front of a sentence."""
+        if model.tokenizer.bos_token_id is None and model.tokenizer.eos_token_id is None:
+            raise InvalidRequest(
+                f"{model.name}'s tokenizer has neither a beginning-of-text nor an end-of-text token, and StereoSet "
+                "scores sentences behind one: set bos_token in its tokenizer_config.json"
+            )
+
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
+        """Target terms of both splits and all domains are resampled."""
+        before, after = (terms_of(compared(records))[["lms", "ss"]] for records in (dense, pruned))
+        return paired_bootstrap(before, after, icat_statistic, seed=0)
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """Every sentence's tokens, and every context's once."""
+        requests = list(_requests(model.tokenizer, _read(settings.datasets_root, settings.limit)))
+        contexts = sum(len(request.context) for request in requests[:: len(LABELS)])
+        return contexts + sum(len(request.continuation) for request in requests)
+
+    def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """The data, the limit and the batch."""
+        documents = [source.load("validation", settings.datasets_root) for source in SOURCES.values()]
+        data = content_hash({"splits": [documents_hash(split) for split in documents]})
+        return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
+
+    def evaluate(
+        self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
+    ) -> Evaluation:
+        """Score the three sentences of every example.
+
+        Raises:
+            NonFiniteValue: naming the example for which the model gives NaN or infinity.
+        """
+        self.check_model(model, settings)
+        examples = _read(settings.datasets_root, settings.limit)
+        scorer = scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
+        items = list(_scored(model.tokenizer, scorer, examples, progress))
+        cells = score(items)
+        conditions = {
+            "split": "validation",
+            "chat_template": False,
+            "examples": len(items),
+            "truncated": scorer.statistics.truncated,
+            "tokens_a_batch": scorer.batch_tokens,
+            "chance": self.chance,
+            "intersentence": "by likelihood: it and what is pooled with it do not compare with published figures",
+            "not_official": ", ".join(_group(cell) for cell in cells if not cell.official),
+        }
+        return Evaluation(_scores(cells, items), [_record(item) for item in items], conditions)
+
+
+def _read(root: Path | None, limit: int | None) -> list[Example]:
+    """The examples, so many of each split.
+
+    Raises:
+        DataError: a split or a column is missing, or an example is not three sentences, one of each label.
+    """
+    examples: list[Example] = []
+    for split, source in SOURCES.items():
+        documents = source.load("validation", root)
+        require_documents(source, "validation", documents, COLUMNS)
+        chosen = documents if limit is None else documents.select(range(min(limit, len(documents))))
+        examples += [_example(split, row) for row in chosen]
+    return examples
+
+
+def _example(split: Split, row: dict[str, Any]) -> Example:
+    labels, sentences = row["sentences"]["gold_label"], row["sentences"]["sentence"]
+    found = f"domain {row['bias_type']!r} and {len(sentences)} sentences labelled {labels}"
+    if row["bias_type"] not in DOMAINS or sorted(labels) != [0, 1, 2] or len(sentences) != 3 or not all(sentences):
+        raise DataError(
+            f"{SOURCES[split].described('validation')}, example {row['id']!r} has {found}, and allowed are "
+            f"{', '.join(DOMAINS)} and one sentence each of 0 (anti-stereotype), 1 (stereotype) and 2 (unrelated): "
+            "fetch it again with `prunelab fetch --benchmark stereoset --to DIR`"
+        )
+    ordered = tuple(sentences[labels.index(label)] for label in range(3))
+    context = row["context"] if split == "intersentence" else ""
+    return Example(row["id"], split, row["bias_type"], row["target"], context, ordered)
+
+
+def _scored(
+    tokenizer: Any, scorer: Scorer, examples: Sequence[Example], progress: Progress | None
+) -> Iterator[StereoSetItem]:
+    """The examples with their sentences' mean log-probabilities a token; progress counts sentences."""
+    requests = list(_requests(tokenizer, examples))
+    scores = scorer.score(requests, progress)
+    means = iter(
+        found.log_probability / len(request.continuation) for found, request in zip(scores, requests, strict=True)
+    )
+    for example in examples:
+        by_label = {label: next(means) for label in LABELS}
+        yield StereoSetItem(example.id, example.split, example.domain, example.target, **by_label)
+
+
+def _requests(tokenizer: Any, examples: Sequence[Example]) -> Iterator[ScoringRequest]:
+    """Three requests an example, in the order of `LABELS`."""
+    # Brings in lm-eval, whose rule where a context ends and a continuation begins it keeps to.
+    from prunelab.inference.tokenization import Encoder
+
+    encoder = Encoder(tokenizer, add_bos_token=False)
+    start = encoder.prefix_token_id
+    pairs = [
+        (example.context, f" {sentence}" if example.context else sentence)
+        for example in examples
+        for sentence in example.sentences
+    ]
+    names = [f"stereoset, {example.split} example {example.id}, {label}" for example in examples for label in LABELS]
+    for (context, sentence), name in zip(encoder.encode_pairs(pairs), names, strict=True):
+        yield ScoringRequest(context if context[:1] == [start] else [start, *context], sentence, name)
+
+
+def _scores(cells: Iterable[StereoSetScore], items: Sequence[StereoSetItem]) -> list[Score]:
+    """ICAT, LMS and SS of every cell, the whole first, then domains, then splits."""
+    terms = term_table(items)
+    scores = []
+    for cell in sorted(cells, key=lambda cell: (cell.split != POOLED, cell.domain != OVERALL)):
+        own = terms.loc[(cell.split, cell.domain), ["lms", "ss"]]
+        for metric, value, error in (
+            ("icat", cell.icat, standard_error(own, icat_statistic)),
+            ("lms", cell.lms, standard_error(own["lms"])),
+            ("ss", cell.ss, standard_error(own["ss"])),
+        ):
+            scores.append(Score(metric, value, cell.terms, error, _group(cell)))
+    return scores
+
+
+def _group(cell: StereoSetScore) -> str:
+    """What results call a cell; empty for the whole."""
+    parts = [cell.split] * (cell.split != POOLED) + [cell.domain] * (cell.domain != OVERALL)
+    return "/".join(parts)
+
+
+def _record(item: StereoSetItem) -> dict[str, Any]:
+    scores = {label: getattr(item, label) for label in LABELS}
+    return {
+        "sample": f"{item.split}/{item.id}",
+        "id": item.id,
+        "split": item.split,
+        "domain": item.domain,
+        "target": item.target,
+        **scores,
+        "prediction": max(scores, key=scores.__getitem__),
+    }

@@ -1,0 +1,58 @@
+"""Named selections of benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunelab.io.registry import Registry
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A selection.
+
+    Attributes:
+        name: what the user calls it.
+        title: one line for lists.
+        benchmarks: names, looked up only when the suite is run.
+        limit: documents a benchmark unless the user says otherwise; None for all.
+    """
+
+    name: str
+    title: str
+    benchmarks: tuple[str, ...]
+    limit: int | None = None
+
+
+COMMONSENSE = ("arc_easy", "arc_challenge", "boolq", "winogrande")
+
+suites: Registry[Suite] = Registry("suite")
+for _suite in (
+    Suite("commonsense", "the four multiple-choice benchmarks that pruning is usually judged by", COMMONSENSE),
+    Suite(
+        "paper",
+        "everything textual that the study of Rethinking the Value of Training-Free Structured Pruning measures",
+        (*COMMONSENSE, "mmlu", "gsm8k", "wikitext2", "humaneval", "ifeval", "stereoset", "throughput"),
+    ),
+    Suite("vision", "what a model that sees sees: POPE, TextVQA, MMMU", ("pope", "textvqa", "mmmu")),
+    Suite(
+        "quick",
+        "a first look: 100 documents each of knowledge, reasoning and generation (shares are good to 5 points)",
+        ("arc_easy", "winogrande", "gsm8k", "wikitext2", "throughput"),
+        limit=100,
+    ),
+):
+    suites.add(_suite.name, _suite)
+
+
+def expand(chosen: Sequence[str], benchmarks: Sequence[str]) -> tuple[list[str], int | None]:
+    """The benchmarks of suites and those named one by one, each once, and the smallest limit of the suites.
+
+    Raises:
+        UnknownName: with the nearest name.
+    """
+    found = [suites[name] for name in chosen]
+    names = [name for suite in found for name in suite.benchmarks]
+    limits = [suite.limit for suite in found if suite.limit is not None]
+    return list(dict.fromkeys([*names, *benchmarks])), min(limits, default=None)

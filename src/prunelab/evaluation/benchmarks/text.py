@@ -1,0 +1,98 @@
+"""Perplexity of any text, each document by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+
+from prunelab.calibration.corpus import start_tokens
+from prunelab.errors import DataError
+from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
+from prunelab.inference.losses import token_losses
+from prunelab.io.datasets import read_documents
+from prunelab.io.fingerprint import content_hash
+from prunelab.models.loading import LanguageModel
+from prunelab.models.metadata import ModelOutline
+from prunelab.stats.paired_tests import Comparison, perplexity
+
+
+class TextPerplexity(Benchmark):
+    """Perplexity of a user's text or JSONL file.
+
+    Every document is scored by itself behind the tokenizer's own start token. One that is longer than the window is cut
+    into windows that do not overlap, each behind a start token. Without a start token a window's first token is not
+    scored.
+    """
+
+    title: ClassVar[str] = "perplexity of any text or JSONL file, each document by itself"
+    primary: ClassVar[str] = "token_perplexity"
+    higher_is_better: ClassVar[bool] = False
+    scores_likelihoods: ClassVar[bool] = True
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.name = f"text:{self.path.name}"
+
+    def check(self, settings: EvaluationSettings) -> None:
+        """The file must hold documents."""
+        read_documents(self.path)
+
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
+        """Documents are resampled."""
+        return resampled(dense, pruned, ("loss_sum", "tokens"), perplexity)
+
+    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+        """The windows' tokens."""
+        window = min(settings.window, model.context_length)
+        documents = read_documents(self.path)[: settings.limit]
+        return sum(ids.numel() for document in documents for ids in _windows(model.tokenizer, document, window))
+
+    def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """The documents, the window and the limit."""
+        data = content_hash({"documents": read_documents(self.path)})
+        return {"data": data, "window": settings.window, "limit": settings.limit}
+
+    def evaluate(
+        self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
+    ) -> Evaluation:
+        """Score every document."""
+        window = min(settings.window, model.context_length)
+        documents = read_documents(self.path)[: settings.limit]
+        samples: list[dict[str, Any]] = []
+        for index, document in enumerate(documents):
+            losses = [token_losses(model, ids).double() for ids in _windows(model.tokenizer, document, window)]
+            samples.append(
+                {
+                    "sample": str(index),
+                    "loss_sum": sum(loss.sum().item() for loss in losses),
+                    "tokens": sum(loss.numel() for loss in losses),
+                    "words": len(document.split()),
+                    "bytes": len(document.encode()),
+                }
+            )
+            if progress is not None:
+                progress(index + 1, len(documents))
+        total = {key: sum(sample[key] for sample in samples) for key in ("loss_sum", "tokens", "words", "bytes")}
+        if not total["tokens"]:
+            raise DataError(f"{self.path} has no token to predict: give longer documents")
+        scores = [
+            Score("token_perplexity", math.exp(total["loss_sum"] / total["tokens"]), len(samples)),
+            Score("word_perplexity", math.exp(total["loss_sum"] / max(total["words"], 1)), len(samples)),
+            Score("byte_perplexity", math.exp(total["loss_sum"] / max(total["bytes"], 1)), len(samples)),
+        ]
+        return Evaluation(scores, samples, {"window": window, "split": "file"})
+
+
+def _windows(tokenizer: Any, document: str, window: int) -> Iterator[torch.Tensor]:
+    """The document's windows, one row each, the start token in front."""
+    start = start_tokens(tokenizer)
+    ids = tokenizer(document, add_special_tokens=False, verbose=False).input_ids
+    for part in torch.tensor(ids, dtype=torch.long).split(window - len(start)):
+        row = torch.cat([torch.tensor(start, dtype=torch.long), part])
+        if len(row) > 1:
+            yield row[None]

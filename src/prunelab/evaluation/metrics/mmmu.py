@@ -1,0 +1,111 @@
+"""MMMU's official scoring rule: from what a model wrote to one of the letters, or to an open answer.
+
+Source: Yue et al., "MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark" (CVPR 2024), as
+computed by `eval_utils.py` of github.com/MMMU-Benchmark/MMMU. For lettered questions, in this order: letters in
+brackets, `(A)`; letters that stand alone, ` A `; and, in answers of more than five words, the texts of options. Of
+several the one that stands last is taken. Where nothing is found the official code guesses.
+
+Our deviation: the guess is drawn by the item's name and a seed, so that it is the same in every run, and
+`Parsed.guessed` says so: the strict figure counts guesses as wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from prunelab.inference.sampling import uniform
+
+_TRIMMED = ",.!?;:'"
+_SENTENCE_END = re.compile(r"\.\s(?=[A-Z])|\n")
+_INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_NUMBERS = (
+    r"-?\b\d{1,3}(?:,\d{3})+\b",
+    r"-?\d+(?:\.\d+)?[eE][+-]?\d+",
+    r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
+)
+"""With thousands' commas, in scientific notation, and plain."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A lettered answer.
+
+    Attributes:
+        letter: what the official rule takes it for.
+        guessed: whether nothing was found in it.
+    """
+
+    letter: str
+    guessed: bool
+
+
+def parse_letter(answer: str, options: Sequence[str], item: str, seed: int = 0) -> Parsed:
+    """The letter that an answer to a lettered question stands for.
+
+    Args:
+        answer: what the model wrote.
+        options: the texts behind the letters, from A on.
+        item: the question's name, which with the seed decides the guess.
+        seed: of guesses.
+    """
+    text = answer
+    for mark in _TRIMMED:
+        text = text.strip(mark)
+    text = f" {text} "
+    letters = [chr(ord("A") + index) for index in range(len(options))]
+    written: list[Callable[[str], str]] = [lambda letter: f"({letter})", lambda letter: f" {letter} "]
+    for write in written:
+        places = {letter: text.rfind(write(letter)) for letter in letters}
+        if max(places.values()) >= 0:
+            return Parsed(max(letters, key=places.__getitem__), guessed=False)
+    if len(text.split()) > 5:
+        low = text.lower()
+        places = {letter: low.rfind(option.lower()) for letter, option in zip(letters, options, strict=True)}
+        if max(places.values()) >= 0:
+            return Parsed(max(letters, key=places.__getitem__), guessed=False)
+    return Parsed(letters[int(uniform(seed, item, 0, 0) * len(letters))], guessed=True)
+
+
+def is_right_openly(answer: str, accepted: Sequence[str]) -> bool:
+    """Whether an answer to an open question holds one of the accepted ones, as a number or as words.
+
+    Args:
+        answer: what the model wrote.
+        accepted: right answers.
+    """
+    right = [form for text in accepted for form in _forms(text)]
+    for found in _openly(answer):
+        if isinstance(found, str):
+            if any(isinstance(form, str) and form in found for form in right):
+                return True
+        elif found in right:
+            return True
+    return False
+
+
+def _openly(answer: str) -> list[str | float]:
+    """What an open answer may mean: the shortest ends of its telling sentences, and every number in them."""
+    text = answer.strip().strip(".").lower()
+    parts: list[str] = []
+    sentences = _SENTENCE_END.split(text)
+    for index, sentence in enumerate(sentences):
+        signs = (*_INDICATORS, "=") if index == len(sentences) - 1 else _INDICATORS
+        ends = [sentence.split(sign)[-1].strip() for sign in signs if sign in sentence]
+        shortest = min(ends, key=len, default="")
+        if shortest and shortest not in {":", ",", ".", "!", "?", ";", "'"}:
+            parts.append(shortest)
+    parts = parts or [text]
+    numbers = [number for part in parts for pattern in _NUMBERS for number in re.findall(pattern, part)]
+    return list(dict.fromkeys(form for part in [*parts, *numbers] for form in _forms(part)))
+
+
+def _forms(text: str) -> list[str | float]:
+    """A number rounded to two places; a letter with a space on either side; other words in lower case."""
+    text = text.strip()
+    try:
+        return [round(float(text.replace(",", "")), 2)]
+    except ValueError:
+        text = text.lower()
+        return [f" {text}", f"{text} "] if len(text) == 1 else [text]

@@ -1,0 +1,133 @@
+"""Run benchmarks on a model: what `prunelab evaluate` and the study share."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+
+from prunelab.errors import InvalidRequest
+from prunelab.evaluation.benchmarks import Benchmark, EvaluationSettings, find_benchmark
+from prunelab.evaluation.benchmarks.base import Progress
+from prunelab.io.versions import versions
+from prunelab.models.families import families, find_family
+from prunelab.models.loading import LanguageModel, load_config
+from prunelab.studies.store import Cell, Measurement, Scalar, measurements_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A benchmark's measurements and sample records."""
+
+    measurements: list[Measurement]
+    samples: Sequence[object]
+
+
+Run = tuple[Benchmark, EvaluationSettings]
+"""A benchmark, and how to run it."""
+
+
+def runs_of(names: Iterable[str], settings: EvaluationSettings, shots: Sequence[int] = ()) -> list[Run]:
+    """Every benchmark, once for each number of shots where it takes any.
+
+    Raises:
+        UnknownName: no benchmark is called so.
+    """
+    runs: list[Run] = []
+    for benchmark in map(find_benchmark, names):
+        counts: list[int | None] = list(dict.fromkeys(shots)) if benchmark.shots is not None else []
+        runs += [(benchmark, replace(settings, shots=count)) for count in counts or [None]]
+    return runs
+
+
+def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
+    """Find out what is missing before the first token is computed; raises the first remedy.
+
+    Args:
+        runs: what is to be run.
+        model: the model, where it is there already: then it is looked at as well.
+    """
+    for benchmark, settings in runs:
+        if model is None:
+            benchmark.check(settings)
+        else:
+            benchmark.check_model(model, settings)
+
+
+def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
+    """Refuse a language model to benchmarks that show images.
+
+    Args:
+        runs: what is to be run.
+        model: the model, or where its checkpoint is: then its config is read, if a benchmark shows any.
+
+    Raises:
+        InvalidRequest: naming the benchmarks and the families that see.
+    """
+    seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.sees))
+    if not seeing:
+        return
+    if isinstance(model, str):
+        name, family = model, find_family(load_config(model), model)
+    else:
+        name, family = model.name, model.decoder.family
+    if not family.sees:
+        known = ", ".join(one.name for one in families.values() if one.sees)
+        show = f"{', '.join(seeing)} {'shows' if len(seeing) == 1 else 'show'} images"
+        raise InvalidRequest(
+            f"{name} is a {family.name}, a language model, and {show}: give a model that sees ({known}), or other "
+            "benchmarks"
+        )
+
+
+def checked_model(
+    runs: Sequence[Run], model: str | LanguageModel, load: Callable[[str], LanguageModel]
+) -> LanguageModel:
+    """The model, once nothing is missing; what can be told without its weights is told before they are loaded.
+
+    Args:
+        runs: what is to be run.
+        model: the model, or where its checkpoint is.
+        load: loads a checkpoint.
+
+    Raises:
+        PrunelabError: with the first remedy.
+    """
+    check_sight(runs, model)
+    check_all(runs)
+    loaded = load(model) if isinstance(model, str) else model
+    check_all(runs, loaded)
+    return loaded
+
+
+def evaluate(
+    model: LanguageModel,
+    cell: Cell,
+    benchmark: Benchmark,
+    settings: EvaluationSettings,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run one benchmark."""
+    start = time.perf_counter()
+    evaluation = benchmark.evaluate(model, settings, progress)
+    seconds = time.perf_counter() - start
+    if model.siblings is not None:
+        seconds += model.siblings.settled_seconds(model.model)
+    details: dict[str, Scalar] = {"limit": settings.limit, "hardware": hardware(model.device), **versions()}
+    return Outcome(measurements_of(cell, benchmark, evaluation, seconds, details), evaluation.samples)
+
+
+def hardware(device: torch.device) -> str:
+    """What the figures were measured on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+
+
+def dense_cell(model: LanguageModel) -> Cell:
+    """A model evaluated for itself."""
+    return Cell(model=model.name, fingerprint=model.fingerprint, dtype=model.dtype)

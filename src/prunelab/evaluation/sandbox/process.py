@@ -1,0 +1,118 @@
+"""Start one program in one fresh process, and clear up after it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import marshal
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunelab.errors import DiskFull, MissingRequirement
+from prunelab.evaluation.sandbox import inside
+from prunelab.evaluation.sandbox.execution import Execution, Limits
+from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
+from prunelab.evaluation.sandbox.seccomp import build_filter
+from prunelab.evaluation.sandbox.watch import Watch
+
+_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+
+
+def execute(program: str, limits: Limits, isolation: Isolation) -> Execution:
+    """Run `program` to its end or its limits, in a fresh process and an empty folder, which is then removed.
+
+    Whatever the program does is an `Execution`. Raises `MissingRequirement` if the process cannot be started
+    and sealed as `isolation` says, `DiskFull` if there is no room for its folder.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="prunelab-cage-") as folder:
+            if isolation.unprivileged_user is not None:
+                _give(folder, isolation.unprivileged_user)
+            with _started(program, limits, isolation, Path(folder)) as watch:
+                watch.follow()
+                return watch.judge()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"no room for a temporary folder ({error}): make room or set TMPDIR") from error
+        raise MissingRequirement(f"generated code cannot be run isolated here ({error}): {REMEDY}") from error
+
+
+def _give(folder: str, user: int) -> None:
+    try:
+        os.chown(folder, user, user)
+    except OSError as error:
+        raise OSError(f"root cannot give a folder to the unprivileged user {user}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _started(program: str, limits: Limits, isolation: Isolation, folder: Path) -> Iterator[Watch]:
+    """The process with its two pipes; on leaving it is dead and reaped, whatever happened."""
+    token = secrets.token_hex(16)
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as handed_over:
+        channel, its_channel = os.pipe()
+        ours.callback(os.close, channel)
+        handed_over.callback(os.close, its_channel)
+        home = os.open(sys.base_prefix, os.O_PATH | os.O_DIRECTORY)
+        handed_over.callback(os.close, home)
+        job_file = handed_over.enter_context(tempfile.TemporaryFile())
+        marshal.dump(vars(_job(program, limits, isolation, token, its_channel)), job_file)
+        job_file.seek(0)
+        process = subprocess.Popen(
+            [os.path.realpath(sys.executable), "-P", "-s", "-S", "-B", inside.__file__],
+            stdin=job_file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            cwd=folder,
+            env=_environment(home),
+            pass_fds=(its_channel, home),
+            start_new_session=True,  # Ctrl-C is for the parent, which then kills
+        )
+        ours.enter_context(process)
+        ours.callback(process.kill)  # comes before the wait of the line above
+        handed_over.close()
+        yield Watch(process, channel, folder, limits, token)
+
+
+def _job(program: str, limits: Limits, isolation: Isolation, token: str, channel: int) -> inside.Job:
+    landlocked = isolation.landlock_version > 0
+    return inside.Job(
+        program=program,
+        token=token,
+        channel=channel,
+        parent=os.getpid(),
+        system_call_filter=build_filter(isolation.machine, writing=landlocked),
+        landlock_version=isolation.landlock_version,
+        unprivileged_user=isolation.unprivileged_user,
+        readable=[
+            *_SYSTEM_LIBRARIES,
+            str(Path(sys.base_prefix, "lib")),
+            str(Path(sys.base_prefix, sys.platlibdir)),
+        ],
+        cpu_seconds=limits.cpu_seconds,
+        memory_bytes=limits.memory_bytes,
+        file_bytes=limits.file_bytes,
+    )
+
+
+def _environment(home: int) -> dict[str, str]:
+    """The whole environment: nothing of the user's but where the loader finds Python's own library.
+
+    The standard library is reached through a descriptor that was opened before the change of user: root's
+    Python is often installed below a folder that no other user may enter.
+    """
+    environment = {
+        "PYTHONHOME": f"/proc/self/fd/{home}",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "PYTHONCOERCECLOCALE": "0",  # a locale archive can take 200 MiB of the addresses allowed
+        "TZ": "UTC0",
+    }
+    if "LD_LIBRARY_PATH" in os.environ:
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return environment

@@ -1,0 +1,159 @@
+"""Watch one caged process: count what it prints and writes, kill it at its limits, judge how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from prunelab.errors import MissingRequirement
+from prunelab.evaluation.sandbox.execution import Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.isolation import REMEDY
+
+# A cold interpreter on a cluster's network drive takes its time, and that is not the program's time.
+_START_SECONDS = 120.0
+_TICK_SECONDS = 0.05
+_READ_BYTES = 64 * 1024
+_MESSAGE_BYTES = 16 * 1024
+_DETAIL_CHARACTERS = 200
+_LEAST_FILE_BYTES = 4096  # an empty file takes room as well
+_FORBIDDEN_CALL = "a system call that the cage forbids: network, processes, signals"
+
+
+class Watch:
+    """One run as its parent sees it. Only death ends it: a process may close its pipes and live on."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: int, folder: Path, limits: Limits, token: str
+    ) -> None:
+        self._process = process
+        self._channel = channel
+        self._folder = folder
+        self._limits = limits
+        self._token = token.encode()
+        self._said = b""
+        self._printed = 0
+        self._first_output = b""
+        self._began = time.monotonic()
+        self._sealed = False
+        self._seconds = 0.0
+        self._stopped: tuple[Verdict, str] | None = None
+
+    def follow(self) -> None:
+        """Return when the process is dead: by itself, or killed at a limit."""
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (output, self._channel):
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            while self._process.poll() is None:
+                self._wait(selector)
+                self._check_time()
+                self._check_amounts()
+                if self._stopped is not None:
+                    self._process.kill()
+                    self._process.wait()
+        self._seconds = time.monotonic() - self._began
+        for descriptor in (output, self._channel):
+            with contextlib.suppress(BlockingIOError):  # a process forked by others may hold the far end open
+                while self._read(descriptor):
+                    pass
+        self._check_amounts()  # so that what counts is how much there was, not how soon it was seen
+
+    def _wait(self, selector: selectors.BaseSelector) -> None:
+        if not selector.get_map():  # it closed its pipes, most often by ending
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_TICK_SECONDS)
+            return
+        for key, _ in selector.select(_TICK_SECONDS):
+            if not self._read(key.fd):
+                selector.unregister(key.fd)
+
+    def _read(self, descriptor: int) -> bool:
+        """Take in what is there; False at the end of the pipe."""
+        data = os.read(descriptor, _READ_BYTES)
+        if descriptor == self._channel:
+            self._said = (self._said + data)[: 2 * _MESSAGE_BYTES]
+            if not self._sealed and "sealed" in self._messages():
+                self._sealed, self._began = True, time.monotonic()
+        else:
+            self._printed += len(data)
+            self._first_output = (self._first_output + data)[:_DETAIL_CHARACTERS]
+        return bool(data)
+
+    def _check_time(self) -> None:
+        seconds = time.monotonic() - self._began
+        if self._sealed and seconds > self._limits.wall_seconds:
+            self._stopped = Verdict.TIMED_OUT, f"wall time limit of {self._limits.wall_seconds:g} s"
+        elif not self._sealed and seconds > _START_SECONDS:
+            raise MissingRequirement(f"a Python interpreter did not start within {_START_SECONDS:.0f} s: {REMEDY}")
+
+    def _check_amounts(self) -> None:
+        limits = self._limits
+        if self._stopped is not None:
+            return
+        if self._printed > limits.output_bytes or len(self._said) > _MESSAGE_BYTES:
+            self._stopped = Verdict.KILLED, f"output limit of {limits.output_bytes} bytes"
+        elif self._written() > limits.file_bytes:
+            self._stopped = Verdict.KILLED, f"file limit of {limits.file_bytes} bytes in all"
+
+    def _written(self) -> int:
+        """Bytes in the program's folder, which is flat: it may not make folders."""
+        total = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                try:
+                    total += max(_LEAST_FILE_BYTES, entry.stat(follow_symlinks=False).st_size)
+                except FileNotFoundError:
+                    continue  # the program removed it meanwhile
+        return total
+
+    def _messages(self) -> dict[str, str]:
+        """What the process told, {kind: detail}; a line without the token is the program's own noise."""
+        found: dict[str, str] = {}
+        for line in self._said.split(b"\n"):
+            token, _, message = line.partition(b" ")
+            if token == self._token:
+                kind, _, detail = message.decode(errors="replace").partition(" ")
+                found.setdefault(kind, _printable(detail))
+        return found
+
+    def judge(self) -> Execution:
+        """The verdict, once the process is dead. Raises `MissingRequirement` if it was never sealed."""
+        messages = self._messages()
+        code = self._process.returncode
+        if "sealed" not in messages:
+            reason = messages.get("unsealed") or _printable(self._first_output.decode(errors="replace"))
+            raise MissingRequirement(
+                f"generated code cannot be run isolated here ({reason or f'exit code {code}'}): {REMEDY}"
+            )
+        if self._stopped is not None:
+            return self._execution(*self._stopped)
+        if code < 0:
+            return self._ended_by_signal(-code)
+        for verdict in (Verdict.PASSED, Verdict.FAILED, Verdict.SYNTAX_ERROR):
+            if verdict in messages and code == 0:
+                return self._execution(verdict, messages[verdict])
+        return self._execution(Verdict.FAILED, f"left before its last line (exit code {code})")
+
+    def _ended_by_signal(self, number: int) -> Execution:
+        if number == signal.SIGXCPU:
+            return self._execution(Verdict.TIMED_OUT, f"CPU time limit of {self._limits.cpu_seconds} s")
+        if number == signal.SIGSYS:
+            return self._execution(Verdict.KILLED, f"SIGSYS: {_FORBIDDEN_CALL}")
+        if number == signal.SIGKILL:
+            return self._execution(Verdict.KILLED, "SIGKILL: CPU time limit, or the machine is out of memory")
+        return self._execution(Verdict.KILLED, signal.strsignal(number) or f"signal {number}")
+
+    def _execution(self, verdict: Verdict, detail: str) -> Execution:
+        return Execution(verdict, self._seconds, detail)
+
+
+def _printable(text: str) -> str:
+    """One line without control characters, since a program may try to talk to the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)[:_DETAIL_CHARACTERS].strip()

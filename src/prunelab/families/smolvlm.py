@@ -1,8 +1,0 @@
-"""SmolVLM (Marafioti et al. 2025): Idefics3's parts in small, under class names of its own."""
-
-from __future__ import annotations
-
-from prunelab.families import register
-from prunelab.families.llama import LLAMA
-
-SMOLVLM = register(LLAMA.inside("smolvlm", "SmolVLMForConditionalGeneration", decoder="model.text_model"))

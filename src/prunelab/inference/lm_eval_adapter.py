@@ -1,0 +1,238 @@
+"""prunelab's scorer and sampler as a language model of lm-eval, so that any of its tasks runs on them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import jinja2
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from prunelab.errors import InvalidRequest
+from prunelab.inference.loglikelihood import Scorer
+from prunelab.inference.prefix_tree import ScoringRequest
+from prunelab.inference.runner import Progress, ScoringStatistics
+from prunelab.inference.sampler import Prompt, Sampler
+from prunelab.inference.sampling import SamplingSettings
+from prunelab.inference.tokenization import Encoder
+
+logger = logging.getLogger(__name__)
+
+GENERATION_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
+
+
+class PrunelabLM(TemplateLM):  # type: ignore[misc]
+    """A language model for `lm_eval.simple_evaluate(model=...)` that computes nothing twice.
+
+    Its answers are those of lm-eval's HFLM (in float32 to rounding), with three differences: log-softmax is in
+    float32 whatever the model's dtype; generation takes nothing from the model's generation configuration but the
+    end-of-text tokens; a row that meets its stop string ends there, whatever the rest of its batch does.
+
+    Attributes:
+        tokenizer: the tokenizer, unchanged.
+        scorer, sampler: what does the work; their `batch_tokens` and `statistics` belong beside the results.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        batch_tokens: int | None = None,
+        max_length: int | None = None,
+        add_bos_token: bool | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        """Take a transformers causal language model and its tokenizer.
+
+        Args:
+            model: put into evaluation mode.
+            tokenizer: of transformers.
+            batch_tokens: tokens a batch, for the scorer and the sampler; None measures what fits.
+            max_length: context in tokens; None reads the configuration, as HFLM does.
+            add_bos_token: whether texts begin with the tokenizer's special tokens; None leaves that to it.
+            seed: of sampling.
+            progress: told within each kind of request how many are done and of how many; of texts scored whole,
+                their windows.
+            scorer: what scores the model; one of its own if not given.
+
+        Raises:
+            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+        """
+        super().__init__()
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._device = model.device
+        self._max_length = max_length or resolve_max_length(model.config, tokenizer)
+        self.progress = progress
+        self.encoder = Encoder(tokenizer, add_bos_token)
+        self.scorer = scorer or Scorer(model, max_length=self._max_length, batch_tokens=batch_tokens)
+        self.sampler = Sampler(model, tokenizer, max_length=self._max_length, batch_tokens=batch_tokens, seed=seed)
+
+    @property
+    def eot_token_id(self) -> int:
+        """The tokenizer's end-of-text token."""
+        token: int = self.tokenizer.eos_token_id
+        return token
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What a text without context is conditioned on: the beginning-of-text token, else the end-of-text one."""
+        return self.encoder.prefix_token_id
+
+    @property
+    def max_length(self) -> int:
+        """Context in tokens."""
+        return self._max_length
+
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens generated where a task sets no limit, as in HFLM."""
+        return 256
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's name, a part of lm-eval's keys for cached requests."""
+        name: str = self.tokenizer.name_or_path
+        return name.replace("/", "__")
+
+    @property
+    def statistics(self) -> dict[str, ScoringStatistics]:
+        """Counts since this object was made, of "scoring" and of "sampling"."""
+        return {"scoring": self.scorer.statistics, "sampling": self.sampler.statistics}
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval puts into its results' configuration: the settings a result depends on."""
+        return {
+            "model_num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "model_dtype": str(self.model.dtype),
+            "max_length": self._max_length,
+            "scoring_batch_tokens": self.scorer.batch_tokens,
+            "sampling_batch_tokens": self.sampler.batch_tokens,
+            "statistics": {part: asdict(counts) for part, counts in self.statistics.items()},
+        }
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Token ids of one string."""
+        return self.encoder.encode([string], special=add_special_tokens)[string]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-probability of each continuation behind its context, and whether it is what greedy decoding writes."""
+        pairs = self.encoder.encode_pairs([request.args for request in requests])
+        names = [_name(request, i) for i, request in enumerate(requests)]
+        return self._score((*pair, name) for pair, name in zip(pairs, names, strict=True))
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        return self._score((context, rest, f"request {i}") for i, (_, context, rest) in enumerate(requests))
+
+    def _score(self, requests: Iterable[tuple[Sequence[int], Sequence[int], str]]) -> list[tuple[float, bool]]:
+        before = self.scorer.statistics.truncated
+        scores = self.scorer.score([ScoringRequest(*request) for request in requests], self.progress)
+        self._report_truncated(self.scorer.statistics.truncated - before, len(scores))
+        return list(scores)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-probability of each whole text, in windows as long as the context, every token scored once."""
+        texts = [request.args[0] for request in requests]
+        encoded = self.encoder.encode(texts)
+        owners: list[int] = []
+        windows: list[tuple[list[int], list[int], str]] = []
+        for owner, (text, request) in enumerate(zip(texts, requests, strict=True)):
+            rolling = get_rolling_token_windows(encoded[text], self.prefix_token_id, self._max_length, 1)
+            for context, continuation in map(make_disjoint_window, rolling):
+                owners.append(owner)
+                windows.append((context, continuation, _name(request, owner)))
+        totals = [0.0] * len(requests)
+        for owner, (log_probability, _) in zip(owners, self._score(windows), strict=True):
+            totals[owner] += log_probability
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """A completion of each context by its generation settings; repeats of a request are numbered."""
+        ids = self.encoder.encode_prompts(request.args[0] for request in requests)
+        repeats: Counter[Hashable] = Counter()
+        by_settings: dict[SamplingSettings, list[tuple[int, Prompt]]] = {}
+        for i, request in enumerate(requests):
+            context, options = request.args
+            document = _name(request, i)
+            key = (document, request.idx, context)
+            prompt = Prompt(ids[context], document, (repeats[key],))
+            repeats[key] += 1
+            by_settings.setdefault(self._settings(options), []).append((i, prompt))
+        texts = [""] * len(requests)
+        before = self.sampler.statistics.truncated
+        done = 0
+
+        def report(finished: int, _: int) -> None:
+            if self.progress is not None:
+                self.progress(done + finished, len(requests))
+
+        for settings, numbered in by_settings.items():
+            completions = self.sampler.generate([prompt for _, prompt in numbered], settings, report)
+            done += len(numbered)
+            for (i, _), [completion] in zip(numbered, completions, strict=True):
+                texts[i] = completion.text
+        self._report_truncated(self.sampler.statistics.truncated - before, len(requests))
+        return texts
+
+    def _settings(self, options: dict[str, Any]) -> SamplingSettings:
+        """Read lm-eval's generation settings; what they leave out is greedy, or the whole distribution."""
+        known = normalize_gen_kwargs(options, self.max_gen_toks)
+        if unknown := set(known) - GENERATION_SETTINGS:
+            raise InvalidRequest(
+                f"generation settings {sorted(unknown)} are not known; allowed are {sorted(GENERATION_SETTINGS)}: "
+                "remove them from the task"
+            )
+        if known["do_sample"] and not known.get("temperature"):
+            raise InvalidRequest(
+                "do_sample is true without a temperature; allowed is one above 0: add temperature to the task"
+            )
+        eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        return SamplingSettings(
+            max_new_tokens=known["max_gen_toks"],
+            temperature=known["temperature"] if known["do_sample"] else 0.0,
+            top_p=known.get("top_p", 1.0),
+            top_k=known.get("top_k") or None,
+            stop=tuple(handle_stop_sequences(known["until"], eos=eos)),
+        )
+
+    def _report_truncated(self, truncated: int, requests: int) -> None:
+        if truncated:
+            logger.warning(
+                "%d of %d requests were longer than the context of %d tokens and lost tokens on the left",
+                truncated,
+                requests,
+                self._max_length,
+            )
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Messages as one prompt; a template that refuses system messages gets none, as in HFLM."""
+        options = {
+            "tokenize": False,
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": not add_generation_prompt,
+        }
+        try:
+            prompt: str = self.tokenizer.apply_chat_template(chat_history, **options)
+        except jinja2.exceptions.TemplateError:
+            logger.warning("the chat template failed: trying again without the system message")
+            rest = [message for message in chat_history if message["role"] != "system"]
+            prompt = self.tokenizer.apply_chat_template(rest, **options)
+        return prompt
+
+
+def _name(request: Instance, index: int) -> str:
+    """What errors call a request."""
+    if request.task_name is None or request.doc_id is None:
+        return f"request {index}"
+    return f"{request.task_name}, document {request.doc_id}"

@@ -1,0 +1,208 @@
+"""Log-likelihoods of continuations, nothing computed twice: the prefix tree of all requests run on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from prunelab.errors import NonFiniteValue
+from prunelab.inference.batch_memory import SATURATION, measured_peak, tokens_that_fit
+from prunelab.inference.batch_planning import Group, plan_groups
+from prunelab.inference.kv_cache import PrefixCache
+from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
+from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
+from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
+from prunelab.inference.shared_blocks import Together
+
+SOFTMAX_ELEMENTS = 1 << 22
+"""Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
+
+Answers = tuple[Batch, int, torch.Tensor, torch.Tensor]
+"""A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
+
+
+class Score(NamedTuple):
+    """A continuation's log-probability in nats, and whether greedy decoding would have written it."""
+
+    log_probability: float
+    is_greedy: bool
+
+
+class Scorer:
+    """Scores continuations on a causal language model of transformers.
+
+    Shared prefixes run once, continuations are packed behind them, the output head sees scored tokens only. In
+    float32 a result depends on `batch_tokens` by rounding alone (about 1e-6 a token); in bfloat16 and float16
+    rounding moves log-probabilities by a few hundredths, so keep `batch_tokens` beside such results.
+
+    Attributes:
+        batch_tokens: padded tokens a batch. If None at first, measured on the heaviest row of the first run and
+            kept. Halved where the device's memory does not suffice after all.
+    """
+
+    def __init__(self, model: Any, *, max_length: int, batch_tokens: int | None = None) -> None:
+        """Take a model in evaluation mode; inputs longer than `max_length` tokens are truncated on the left.
+
+        Raises:
+            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+        """
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+        self._runner = TreeRunner(model)
+        self._models = [model]
+        self._costs = costs_of(model)
+
+    @property
+    def statistics(self) -> ScoringStatistics:
+        """Counts since the scorer was made."""
+        return self._runner.statistics
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[Score]:
+        """Score every request; the answers keep the requests' order.
+
+        Give all requests at once: what they share is only computed once within a call.
+
+        Raises:
+            DataError: a request has no context, no continuation, or a continuation longer than the context.
+            NonFiniteValue: the model computed NaN or infinity for a request, which the message names.
+        """
+        [found] = self._score_each(requests, progress)
+        if isinstance(found, NonFiniteValue):
+            raise found
+        return found
+
+    def _score_each(
+        self, requests: Sequence[ScoringRequest], progress: Progress | None
+    ) -> list[list[Score] | NonFiniteValue]:
+        """Every model's scores, or what is wrong with it."""
+        tree = build_tree(requests, self.max_length)
+        self.statistics.requests += len(requests)
+        self.statistics.truncated += tree.truncated
+        self.statistics.distinct_tokens += tree.distinct_tokens
+        shape = (len(self._models), len(requests))
+        sums, greedy = np.zeros(shape), np.ones(shape, dtype=np.bool_)
+        unscored = np.tile([len(request.continuation) for request in requests], (shape[0], 1))
+        faults: dict[int, NonFiniteValue] = {}
+        for batch, index, log_probabilities, best in self._run(tree):
+            values = log_probabilities.cpu().double().numpy()
+            if index not in faults and not np.isfinite(values).all():
+                faults[index] = self._non_finite(index, requests, batch.requests[~np.isfinite(values)])
+                if len(faults) == len(self._models):
+                    break
+            np.add.at(sums[index], batch.requests, values)
+            np.logical_and.at(greedy[index], batch.requests, best.cpu().numpy())
+            np.subtract.at(unscored[index], batch.requests, 1)
+            if progress is not None:
+                progress(int((unscored == 0).all(axis=0).sum()), len(requests))
+        return [
+            faults.get(index)
+            or [Score(float(total), bool(flag)) for total, flag in zip(sums[index], greedy[index], strict=True)]
+            for index in range(len(self._models))
+        ]
+
+    def _run(self, tree: PrefixTree) -> Iterator[Answers]:
+        """The answers of every batch; one batch is on its way through the model while another is read."""
+        pending: list[Answers] = []
+        for prefix, group in self._runner.walk(tree, plan_groups(tree, self._costs)):
+            for rows in self._batches(tree, group):
+                pending += self._answers(rows, prefix)
+                while len(pending) > len(self._models):
+                    yield pending.pop(0)
+        yield from pending
+
+    def _batches(self, tree: PrefixTree, group: Group) -> Iterator[list[PackedRow]]:
+        """The group's rows, longest first, as many together as `batch_tokens` allows; one while it is unknown.
+
+        A batch also ends where padding comes to cost more than another forward.
+        """
+        waiting: list[PackedRow] = []
+        padding = 0
+        for row in group.rows:
+            packed = pack_row(tree, row, group.length)
+            longest = len(waiting[0]) if waiting else len(packed)
+            padding += longest - len(packed)
+            full = (len(waiting) + 1) * longest > (self.batch_tokens or 0)
+            if waiting and (full or padding > self._costs.call):
+                yield waiting
+                waiting, padding = [], 0
+            waiting.append(packed)
+        if waiting:
+            yield waiting
+
+    def _answers(self, rows: list[PackedRow], prefix: PrefixCache) -> list[Answers]:
+        """Run rows as one batch, or as two where they do not fit after all."""
+        device = self._runner.device
+        batch = make_batch(rows, prefix.length, device)
+        try:
+            if self.batch_tokens is not None:
+                return self._read_each(batch, prefix)
+            with measured_peak(device) as peak:
+                answers = self._read_each(batch, prefix)
+            self.batch_tokens = tokens_that_fit(peak.bytes / batch.ids.numel(), device, SATURATION[device.type])
+            return answers
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        # Not in the handler, where the exception's traceback keeps the failed forward's tensors alive.
+        self.batch_tokens = max(1, batch.ids.numel() // 2)
+        half = (len(rows) + 1) // 2
+        return self._answers(rows[:half], prefix) + self._answers(rows[half:], prefix)
+
+    def _read_each(self, batch: Batch, prefix: PrefixCache) -> list[Answers]:
+        """Every model's answers of a batch; its logits are let go of before the next model's are made."""
+        return [(batch, index, *_read(logits, batch)) for index, logits in self._runner.forwards(batch, prefix)]
+
+    def _non_finite(self, index: int, requests: Sequence[ScoringRequest], suspects: IntArray) -> NonFiniteValue:
+        """Name the request at fault: NaN spreads within a packed row, so each suspect is run alone."""
+        alone = list(dict.fromkeys(suspects.tolist()))
+        culprit = next((request for request in alone if not self._is_finite(index, requests[request])), alone[0])
+        return NonFiniteValue(
+            f"{requests[culprit].name}: the model's logits hold NaN or infinity; log-probabilities must be finite: "
+            "score in float32 or bfloat16, or prune less"
+        )
+
+    def _is_finite(self, index: int, request: ScoringRequest) -> bool:
+        tokens = [*request.context, *request.continuation][-(self.max_length + 1) :]
+        ids = torch.tensor([tokens[:-1]], device=self._runner.device)
+        logits = self._models[index](input_ids=ids, use_cache=False).logits[0, -len(request.continuation) :]
+        return bool(logits.float().logsumexp(-1).isfinite().all())
+
+
+class TogetherScorer(Scorer):
+    """Scores continuations on several models cut out of one, their common blocks run once."""
+
+    def __init__(self, together: Together, *, max_length: int, batch_tokens: int | None = None) -> None:
+        """Take the models; how the requests are batched follows from the first, and its cuts have the same costs."""
+        super().__init__(together.models[0], max_length=max_length, batch_tokens=batch_tokens)
+        self._runner = TogetherRunner(together)
+        self._models = list(together.models)
+
+    @torch.inference_mode()
+    def score_each(
+        self, requests: Sequence[ScoringRequest], progress: Progress | None = None
+    ) -> list[list[Score] | NonFiniteValue]:
+        """Every model's scores in the order of the models, each in the requests' order.
+
+        A model that computes NaN or infinity has the error that names the request in place of scores.
+
+        Raises:
+            DataError: a request has no context, no continuation, or a continuation longer than the context.
+        """
+        return self._score_each(requests, progress)
+
+
+def _read(logits: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability and greedy flag of each pair, (pairs,) each, from logits (scored, vocabulary)."""
+    places = torch.from_numpy(batch.places).to(logits.device, non_blocking=True)
+    targets = torch.from_numpy(batch.targets).to(logits.device, non_blocking=True)
+    normalizers, best = [], []
+    size = max(1, SOFTMAX_ELEMENTS // logits.shape[-1])
+    for start in range(0, len(logits), size):
+        normalizers.append(logits[start : start + size].float().logsumexp(-1))
+        best.append(logits[start : start + size].argmax(-1))
+    picked = logits[places, targets].float() - torch.cat(normalizers)[places]
+    return picked, torch.cat(best)[places] == targets

@@ -1,0 +1,156 @@
+"""Losses of windows of text, computed without ever holding all their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import xxhash
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from prunelab.calibration.corpus import CalibrationSet
+from prunelab.errors import NonFiniteValue
+from prunelab.inference.shared_blocks import Together
+from prunelab.io.fingerprint import tensor_bytes
+from prunelab.models.families import decoder_of
+from prunelab.models.loading import LanguageModel
+
+TOKENS_A_BATCH = 4096
+_LOGIT_BYTES = 1 << 28
+
+
+def logits_of(model: LanguageModel, hidden: Tensor) -> Tensor:
+    """Logits in float32 of final hidden states, shape `(..., hidden)` to `(..., vocabulary)`."""
+    logits: Tensor = model.model.get_output_embeddings()(hidden).float()
+    cap = getattr(model.model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+@torch.inference_mode()
+def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = TOKENS_A_BATCH) -> Tensor:
+    """Cross-entropy of every token but the first, in nats.
+
+    Args:
+        model: the model.
+        token_ids: shape `(windows, tokens)`, no padding.
+        tokens_a_batch: how many tokens go through at once; in float32 the result depends on it by rounding only.
+
+    Returns:
+        Shape `(windows, tokens - 1)`, float32, on the CPU.
+
+    Raises:
+        NonFiniteValue: naming the first window with a NaN or infinite loss.
+    """
+    if model.siblings is None:
+        batches = token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1]))
+        result = torch.cat([_losses(model, ids, _hidden(model.model, ids)) for ids in batches])
+    else:
+        question = (
+            "losses",
+            tokens_a_batch,
+            tuple(token_ids.shape),
+            xxhash.xxh3_128_hexdigest(tensor_bytes(token_ids)),
+        )
+        result = model.siblings.answer(
+            model.model, question, partial(_losses_together, model, token_ids, tokens_a_batch)
+        )
+    bad = ~torch.isfinite(result).all(dim=1)
+    if bad.any():
+        raise NonFiniteValue(
+            f"{model.name} gives NaN or infinity in window {int(bad.nonzero()[0])} of {len(result)}: the weights may "
+            "be damaged, or the dtype too narrow (try --dtype float32)"
+        )
+    return result
+
+
+def _losses_together(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int, together: Together) -> list[Tensor]:
+    """The losses of every sibling of a model, each of shape `(windows, tokens - 1)`."""
+    siblings = [model.with_model(sibling) for sibling in together.models]
+    found: list[list[Tensor]] = [[] for _ in siblings]
+    for ids in token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1])):
+        for index, hidden in together.run(partial(_hidden, ids=ids)):
+            found[index].append(_losses(siblings[index], ids, hidden))
+    return [torch.cat(losses) for losses in found]
+
+
+def _hidden(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Final hidden states, shape `(windows, tokens, hidden)`."""
+    hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
+    return hidden
+
+
+def _losses(model: LanguageModel, ids: Tensor, hidden: Tensor) -> Tensor:
+    """Losses of a batch of windows, shape `(windows, tokens - 1)`, on the CPU."""
+    step = max(1, _LOGIT_BYTES // (4 * model.model.get_output_embeddings().weight.shape[0]))
+    states, targets = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    parts = [
+        F.cross_entropy(logits_of(model, part), target, reduction="none")
+        for part, target in zip(states.split(step), targets.split(step), strict=True)
+    ]
+    return torch.cat(parts).reshape(len(ids), -1).cpu()
+
+
+def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    """Mean cross-entropy a predicted token in nats.
+
+    Args:
+        model: the model.
+        held_out: windows of text, shape `(windows, tokens)`; or images with text, of which the text's tokens count.
+    """
+    if isinstance(held_out, CalibrationSet):
+        return _mean_loss_of_pairs(model, held_out)
+    return token_losses(model, held_out).double().mean().item()
+
+
+@torch.inference_mode()
+def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    """Mean Kullback-Leibler divergence a token in nats, of a model's predictions from the whole model's.
+
+    Unlike the loss of a text it cannot be lowered by unlearning what the whole model says too surely. What is said of
+    the places of an image's features does not count: no model was taught to say anything there.
+
+    Args:
+        model: a cut of `whole`.
+        whole: what it is compared with.
+        held_out: windows of text, shape `(windows, tokens)`; or images with text.
+    """
+    total, count = 0.0, 0
+    for said, wanted in zip(_states(model, held_out), _states(whole, held_out), strict=True):
+        step = max(1, _LOGIT_BYTES // (4 * model.model.get_output_embeddings().weight.shape[0]))
+        for part, aim in zip(said.split(step), wanted.split(step), strict=True):
+            own, other = logits_of(model, part).log_softmax(dim=-1), logits_of(whole, aim).log_softmax(dim=-1)
+            total += F.kl_div(own, other, reduction="sum", log_target=True).double().item()
+            count += len(part)
+    return total / count
+
+
+def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator[Tensor]:
+    """Final hidden states of all tokens that predict one, some at a time, of shape `(tokens, hidden)`."""
+    if not isinstance(held_out, CalibrationSet):
+        for ids in held_out.to(model.device).split(max(1, TOKENS_A_BATCH // held_out.shape[1])):
+            yield _hidden(model.model, ids).flatten(0, 1)
+        return
+    for index, row in enumerate(held_out.token_ids.to(model.device)):
+        mask = held_out.mask_of(index, index + 1)
+        ids = row if mask is None else row[mask[0].to(row.device)]
+        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        yield model.decoder.run(ids[None], None, seen)[0][model.decoder.predicting(ids[None])[0]]
+
+
+@torch.inference_mode()
+def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float:
+    """Pair by pair; the places of an image's features are given, not predicted."""
+    total, count = 0.0, 0
+    for index, row in enumerate(held_out.token_ids.to(model.device)):
+        mask = held_out.mask_of(index, index + 1)
+        ids = row if mask is None else row[mask[0].to(row.device)]
+        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        hidden = model.decoder.run(ids[None], None, seen)[0, :-1]
+        chosen = model.decoder.predicting(ids[None])[0, :-1]
+        losses = F.cross_entropy(logits_of(model, hidden[chosen]), ids[1:][chosen], reduction="none")
+        total += float(losses.double().sum())
+        count += int(chosen.sum())
+    return total / count

@@ -1,0 +1,214 @@
+"""Batched generation: a prompt runs once for all its completions, which are written beside whatever else is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from prunelab.errors import InvalidRequest
+from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
+from prunelab.inference.batch_planning import Group, plan_groups
+from prunelab.inference.decoding import Decoder, DecodingRow, FinishReason, Waiting
+from prunelab.inference.kv_cache import PrefixCache
+from prunelab.inference.packing import chain, make_batch, pack_row
+from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
+from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
+from prunelab.inference.sampling import SamplingSettings
+
+ROWS = defaultdict(lambda: 256, cpu=32)
+"""By type of device: completions generated together at most."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to complete.
+
+    Attributes:
+        ids: token ids; at least one.
+        document: names the sample in errors, and is part of each random number's key.
+        completions: numbers of the completions wanted; a run that was cut off asks for the missing ones only.
+    """
+
+    ids: Sequence[int]
+    document: str
+    completions: Sequence[int] = (0,)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the model wrote.
+
+    Attributes:
+        document: whose it is.
+        completion: which one.
+        text: without special tokens, cut before the first stop string.
+        tokens: tokens generated, those cut off included.
+        finish_reason: "stop" for a stop string or an end-of-text token, "length" for `max_new_tokens`.
+    """
+
+    document: str
+    completion: int
+    text: str
+    tokens: int
+    finish_reason: FinishReason
+
+
+class Sampler:
+    """Generates completions of many prompts on a causal language model of transformers.
+
+    A random number belongs to (seed, document, completion, step), so a completion does not depend on what it is
+    batched with (in float32; in 16 bits rounding differs between batches), and a run can be resumed.
+
+    Attributes:
+        batch_tokens: tokens whose keys and values are held at once, room for new ones included. If None at
+            first, measured on the first run and kept. Halved where memory does not suffice after all.
+        eos_token_ids: tokens that end a completion.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        batch_tokens: int | None = None,
+        eos_token_ids: Collection[int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Take a model in evaluation mode and its tokenizer; `max_length` holds prompt and completion together.
+
+        By default the tokenizer's end-of-text token and those of the model's generation configuration end a text.
+
+        Raises:
+            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+        """
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+        self.eos_token_ids = frozenset(end_tokens(model, tokenizer) if eos_token_ids is None else eos_token_ids)
+        self._tokenizer = tokenizer
+        self._runner = TreeRunner(model)
+        self._decoder = Decoder(self._runner, tokenizer, self.eos_token_ids, seed)
+
+    @property
+    def statistics(self) -> ScoringStatistics:
+        """Counts since the sampler was made."""
+        return self._runner.statistics
+
+    def generate(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, progress: Progress | None = None
+    ) -> list[list[Completion]]:
+        """The completions of each prompt, in the order in which the prompt lists them.
+
+        Raises:
+            InvalidRequest: `max_new_tokens` leaves no room for a prompt.
+            NonFiniteValue: the model computed NaN or infinity for a document, which the message names.
+        """
+        found: list[dict[int, Completion]] = [{} for _ in prompts]
+        total = sum(len(prompt.completions) for prompt in prompts)
+        for done, (index, completion) in enumerate(self._stream(prompts, settings), start=1):
+            found[index][completion.completion] = completion
+            if progress is not None:
+                progress(done, total)
+        return [[some[number] for number in p.completions] for some, p in zip(found, prompts, strict=True)]
+
+    def stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[Completion]:
+        """The same completions one by one as they finish, so that a caller can keep what is done."""
+        for _, completion in self._stream(prompts, settings):
+            yield completion
+
+    @torch.inference_mode()
+    def _stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
+        tree = self._tree(prompts, settings)
+        # A row costs a prefill and each further token of a completion a forward.
+        root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
+        for prefix, group in self._runner.walk(tree, root):
+            for row, reason in self._complete(tree, group, prefix, prompts, settings):
+                text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
+                text = cut_at_stops(text, settings.stop)
+                for index, number in row.owners:
+                    document = prompts[index].document
+                    yield index, Completion(document, number, text, len(row.tokens), reason)
+
+    def _tree(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> PrefixTree:
+        """The prompts as a tree, truncated on the left to leave room for the completion, as lm-eval does."""
+        room = self.max_length - settings.max_new_tokens
+        if room < 1:
+            raise InvalidRequest(
+                f"max_new_tokens is {settings.max_new_tokens}; allowed is at most {self.max_length - 1} in a context "
+                f"of {self.max_length} tokens: lower max_new_tokens"
+            )
+        # A prompt is the whole input of a request whose one continuation token, any, is never looked at.
+        tree = build_tree([ScoringRequest(p.ids[-room:], (0,), p.document) for p in prompts], room)
+        self.statistics.requests += sum(len(prompt.completions) for prompt in prompts)
+        self.statistics.truncated += sum(len(prompt.ids) > room for prompt in prompts)
+        self.statistics.distinct_tokens += tree.distinct_tokens
+        return tree
+
+    def _measure(self, tree: PrefixTree, index: int) -> int:
+        """Tokens that fit, from the peak of one short forward whose keys and values are kept."""
+        ids = tree.sequences[index][:64].astype(np.int64)
+        with measured_peak(self._runner.device) as peak:
+            recording = PrefixCache(record=True)
+            self._runner.forward(make_batch([chain(ids, 0)], 0, self._runner.device), recording)
+        return tokens_that_fit(peak.bytes / len(ids), self._runner.device, 1 << 30)
+
+    def _complete(
+        self, tree: PrefixTree, group: Group, prefix: PrefixCache, prompts: Sequence[Prompt], settings: SamplingSettings
+    ) -> Iterator[tuple[DecodingRow, FinishReason]]:
+        """Complete the inputs of a group, half as many at once where they do not fit after all."""
+        inputs = [index for [(index, _)] in group.rows]
+        if self.batch_tokens is None:
+            self.batch_tokens = self._measure(tree, inputs[0])
+        done: set[tuple[int, int]] = set()
+
+        def places(length: int) -> int:
+            fitting = (self.batch_tokens or 0) // (length + settings.max_new_tokens)
+            return max(1, min(fitting, ROWS[self._runner.device.type]))
+
+        def waiting() -> Iterator[Waiting]:
+            for index in inputs:
+                owned = [o for o in _owners(tree, index, prompts, settings) if o[0] not in done]
+                length = int(tree.lengths[index])
+                rows = [DecodingRow(owners, prompts[owners[0][0]].document, length) for owners in owned]
+                if rows:
+                    yield Waiting(pack_row(tree, [(index, index + 1)], prefix.length), rows)
+
+        while True:
+            try:
+                for row, reason in self._decoder.decode(waiting(), prefix, settings, places):
+                    done |= set(row.owners)
+                    yield row, reason
+                return
+            except torch.OutOfMemoryError:
+                longest = int(tree.lengths[inputs[0]])
+                if places(longest) == 1:
+                    raise
+            # What was written in part is written again to the letter: its random numbers do not depend on the batch.
+            self.batch_tokens = places(longest) * (longest + settings.max_new_tokens) // 2
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a text: the tokenizer's, and those of the model's generation configuration."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
+
+
+def cut_at_stops(text: str, stops: Sequence[str]) -> str:
+    """The text before the first stop string; an empty one stops nothing."""
+    for stop in filter(None, stops):
+        text = text.split(stop, maxsplit=1)[0]
+    return text
+
+
+def _owners(
+    tree: PrefixTree, index: int, prompts: Sequence[Prompt], settings: SamplingSettings
+) -> list[list[tuple[int, int]]]:
+    """Who gets each row of an input, as (prompt, completion): greedy decoding needs one row for all."""
+    pairs = [(answer.request, n) for answer in tree.answers[index] for n in prompts[answer.request].completions]
+    return [pairs] if settings.temperature == 0 else [[pair] for pair in pairs]

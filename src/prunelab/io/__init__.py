@@ -1,0 +1,1 @@
+"""Input and output: files, locks, data sets, hashes, the hub."""

@@ -1,0 +1,73 @@
+"""The pocket models: the paper's architectures in small, and where their checkpoints lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+CONTEXT = 768
+_SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 10,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": True,
+}
+_GEMMA2: dict[str, Any] = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 256}
+
+SEEING_MODELS = ("pocket-idefics3",)
+"""Trained apart, by `tools.pocket_training.vision.train`."""
+POCKET_MODELS = ("pocket-llama", "pocket-qwen2", "pocket-gemma2")
+ALL_MODELS = (*POCKET_MODELS, *SEEING_MODELS)
+
+
+def checkpoint_of(name: str) -> Path | None:
+    """Where a pocket model lies in the package; None for any other name, or where a checkpoint of the user's has it."""
+    if name not in ALL_MODELS or (Path(name) / "config.json").exists():
+        return None
+    return Path(__file__).parent / "checkpoints" / name
+
+
+def is_pocket(name: str) -> bool:
+    """Whether a name or folder is that of a pocket model, or of a checkpoint that was cut out of one."""
+    if checkpoint_of(name) is not None:
+        return True
+    try:
+        plan = json.loads((Path(name) / "pruning_plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    base = plan.get("base") if isinstance(plan, dict) else None
+    return isinstance(base, dict) and base.get("name") in ALL_MODELS
+
+
+def config_of(name: str, vocabulary: int, begin: int, end: int) -> PreTrainedConfig:
+    """The configuration of a pocket model.
+
+    Grouped-query attention in all; queries, keys and values with biases in `pocket-qwen2`; soft-capped logits and
+    windows in every other block in `pocket-gemma2`.
+
+    Args:
+        name: one of `POCKET_MODELS`.
+        vocabulary: tokens.
+        begin: the token at the beginning of every text.
+        end: the token at the end, which pads as well.
+    """
+    from transformers import Gemma2Config, LlamaConfig, Qwen2Config
+
+    special = {"vocab_size": vocabulary, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
+    if name == "pocket-llama":
+        return LlamaConfig(**_SHAPE, **special, head_dim=32, rope_parameters=_rotary(5e5))
+    if name == "pocket-qwen2":
+        return Qwen2Config(**_SHAPE, **special, head_dim=32, rope_parameters=_rotary(1e6))
+    return Gemma2Config(**_SHAPE, **special, **_GEMMA2, rope_parameters=_rotary(1e4))
+
+
+def _rotary(theta: float) -> dict[str, Any]:
+    """As in the models of that architecture that the paper prunes."""
+    return {"rope_type": "default", "rope_theta": theta}

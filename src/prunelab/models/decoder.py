@@ -1,0 +1,165 @@
+"""A loaded model seen through its family: run whole, or block by block, and read projection by projection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from prunelab.models.layout import ModelFamily, UnitLayout
+
+ROWS_AT_ONCE = 256
+"""Rows of a large model's projections that stay in a processor's cache while something is done with them."""
+
+
+class Recorder(nn.Module):
+    """Stands in a block's place, passes the hidden states on and keeps what else the block would have been given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = torch.empty(0)
+        self.given: dict[str, Any] = {}
+
+    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
+        """The hidden states as they came."""
+        self.hidden, self.given = hidden_states, given
+        return hidden_states
+
+
+class Decoder:
+    """A loaded model seen through its family: its blocks, their shapes and their projections.
+
+    Args:
+        model: a transformers model; the decoder may sit inside a larger one.
+        family: how to find things in it.
+    """
+
+    def __init__(self, model: PreTrainedModel, family: ModelFamily) -> None:
+        self.model = model
+        self.family = family
+        self.shapes = family.shapes(model.config)
+
+    @cached_property
+    def body(self) -> nn.Module:
+        """The module that turns token ids into final hidden states."""
+        body: nn.Module = attrgetter(self.family.decoder)(self.model)
+        return body
+
+    def run(self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Final hidden states, shape `(rows, tokens, hidden)`, of tokens of shape `(rows, tokens)`.
+
+        Args:
+            token_ids: on the model's device.
+            mask: true where a token counts; None where all do.
+            seen: the pixels of a model that sees, for the places in which its image tokens stand.
+        """
+        body: Any = self.model.base_model if seen else self.body
+        moved = {name: tensor.to(token_ids.device) for name, tensor in (seen or {}).items()}
+        states: Tensor = body(input_ids=token_ids, attention_mask=mask, use_cache=False, **moved).last_hidden_state
+        return states
+
+    def predicting(self, token_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens whose prediction means something, shape `(rows, tokens)`.
+
+        All that count, but those before a place of an image's features: no model is taught to say anything there.
+
+        Args:
+            token_ids: shape `(rows, tokens)`.
+            mask: true where a token counts; None where all do.
+        """
+        image = getattr(self.model.config, "image_token_id", None)
+        chosen = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask.bool().clone()
+        if image is not None:
+            chosen[:, :-1] &= token_ids[:, 1:] != image
+        return chosen
+
+    def entered(
+        self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Hidden states before the first block, and what the stock code gives each block besides; as `run` takes."""
+        with self._recorded() as recorders:
+            self.run(token_ids, mask, seen)
+        return recorders[0].hidden, [recorder.given for recorder in recorders]
+
+    @contextmanager
+    def _recorded(self) -> Iterator[list[Recorder]]:
+        """Recorders in the blocks' places, for as long as the `with` lasts."""
+        own, recorders = self.blocks, [Recorder() for _ in self.shapes]
+        setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
+        try:
+            yield recorders
+        finally:
+            setattr(self.body, self.family.blocks, own)
+
+    @contextmanager
+    def loaded(self, block: int) -> Iterator[nn.Module]:
+        """A block with its values, for as long as the `with` lasts."""
+        yield self.blocks[block]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks in order."""
+        blocks: nn.ModuleList = getattr(self.body, self.family.blocks)
+        return blocks
+
+    @property
+    def prefix(self) -> str:
+        """What every block's tensor names begin with, up to the block's number."""
+        return f"{self.family.decoder}.{self.family.blocks}."
+
+    def device_of(self, block: int) -> torch.device:
+        """Where a block is run."""
+        return next(self.blocks[block].parameters()).device
+
+    def weight(self, block: int, path: str) -> Tensor:
+        """A projection's weight, shape `(rows, columns)`, on the model's device and in its dtype."""
+        return self.blocks[block].get_parameter(f"{path}.weight").detach()
+
+    def weight_rows(self, block: int, path: str) -> Iterator[Tensor]:
+        """A projection's weight, `ROWS_AT_ONCE` rows after the other: each is good until the next is asked for.
+
+        What is made of whole columns is made of them many times faster so, most of all in half precision.
+        """
+        yield from self.weight(block, path).split(ROWS_AT_ONCE)
+
+    def bias(self, block: int, path: str) -> Tensor | None:
+        """A projection's bias, shape `(rows,)`; None where it has none."""
+        bias = self.blocks[block].get_submodule(path).bias
+        return bias.detach() if isinstance(bias, Tensor) else None
+
+    def map_behind(self, block: int, norm: str) -> Tensor | None:
+        """The linear map behind a norm of a block, shape `(hidden, hidden)`; None where there is none."""
+        found = getattr(self.blocks[block].get_submodule(norm), "map", None)
+        return found.detach() if isinstance(found, Tensor) else None
+
+    def block_state(self, block: int) -> dict[str, Tensor]:
+        """A block's parameters by their names within the block, on the model's device."""
+        state: dict[str, Tensor] = self.blocks[block].state_dict()
+        return state
+
+    def is_outside(self, name: str) -> bool:
+        """Whether a tensor of the model so called belongs to no block."""
+        return not name.startswith(self.prefix)
+
+    def writers(self) -> Iterator[tuple[int, UnitLayout, nn.Module]]:
+        """Every output projection that has columns: its block, its layout and the module."""
+        for index, (block, shape) in enumerate(zip(self.blocks, self.shapes, strict=True)):
+            for layout in self.family.layouts():
+                if shape.units(layout.part):
+                    yield index, layout, block.get_submodule(layout.writer)
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the model, tied ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def cost(self) -> int:
+        """Projection weights of all blocks: what a ratio is a share of."""
+        return sum(shape.cost for shape in self.shapes)

@@ -1,0 +1,74 @@
+"""Model families: the architectures that prunelab can take apart, one file each."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from prunelab.errors import UnsupportedModel
+from prunelab.io.registry import Registry
+from prunelab.models.decoder import Decoder
+from prunelab.models.layout import BlockShape, ModelFamily, Reader, UnitLayout
+
+families: Registry[ModelFamily] = Registry("family")
+
+
+def register(family: ModelFamily) -> ModelFamily:
+    """Make a family known under its name."""
+    return families.add(family.name, family)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name not in ("base", "decoder"):
+        importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def find_family(config: PreTrainedConfig, name: str = "the model") -> ModelFamily:
+    """The family of a model, by the architecture that its config names.
+
+    Raises:
+        UnsupportedModel: naming the architecture, or the language model inside it, and listing the supported ones.
+    """
+    return _family_of(config.architectures or (), config, name)
+
+
+def decoder_of(model: PreTrainedModel) -> Decoder:
+    """The decoder inside a loaded model.
+
+    Raises:
+        UnsupportedModel: no family covers the model's class.
+    """
+    return Decoder(model, _family_of([type(model).__name__], model.config, "the model"))
+
+
+def _family_of(architectures: Sequence[str], config: PreTrainedConfig, name: str) -> ModelFamily:
+    """The family that covers one of the architectures' class names, and the language model inside, if it is inside."""
+    covering = [family for family in families.values() if not set(architectures).isdisjoint(family.architectures)]
+    if not covering:
+        known = ", ".join(f"{f.stock_class} ({f.name})" for f in families.values())
+        given = ", ".join(architectures) or "no architecture in its config.json"
+        raise UnsupportedModel(f"{name} is {given}, which prunelab cannot take apart; supported are {known}")
+    inside = config.get_text_config().model_type
+    fitting = [family for family in covering if family.language_family in (None, inside)]
+    if not fitting:
+        raise UnsupportedModel(
+            f"{name} is a {covering[0].stock_class} around a language model of type {inside!r}, which prunelab cannot "
+            f"take apart there: supported inside it is {', '.join(str(f.language_family) for f in covering)}"
+        )
+    return fitting[0]
+
+
+__all__ = [
+    "BlockShape",
+    "Decoder",
+    "ModelFamily",
+    "Reader",
+    "UnitLayout",
+    "decoder_of",
+    "families",
+    "find_family",
+    "register",
+]

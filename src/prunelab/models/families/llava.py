@@ -1,0 +1,16 @@
+"""LLaVA 1.5 and its kin (Liu et al. 2024): a language model of three families behind CLIP and two layers between."""
+
+from __future__ import annotations
+
+from prunelab.models.families import register
+from prunelab.models.families.llama import LLAMA
+from prunelab.models.families.mistral import MISTRAL
+from prunelab.models.families.qwen2 import QWEN2
+
+STOCK, DECODER = "LlavaForConditionalGeneration", "model.language_model"
+
+LLAVA, LLAVA_MISTRAL, LLAVA_QWEN2 = (
+    register(family.inside(name, STOCK, DECODER, stored_as_named=False))
+    for name, family in (("llava", LLAMA), ("llava_mistral", MISTRAL), ("llava_qwen2", QWEN2))
+)
+"""Their checkpoints keep the names of the class's first version."""

@@ -1,0 +1,16 @@
+"""Mistral 7B (Jiang et al. 2023): a Llama with an optional sliding window."""
+
+from __future__ import annotations
+
+from prunelab.models.families import register
+from prunelab.models.layout import ModelFamily
+
+MISTRAL = register(
+    ModelFamily(
+        name="mistral",
+        architectures=("MistralForCausalLM", "PrunedMistralForCausalLM"),
+        stock_class="MistralForCausalLM",
+        mixed_class="PrunedMistralForCausalLM",
+        llama_unless="sliding_window",
+    )
+)

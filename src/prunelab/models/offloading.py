@@ -1,0 +1,89 @@
+"""A model run from wherever there is room: the accelerators first, then memory, then its own files on the disk.
+
+transformers and accelerate place the modules and bring a module's weights in for as long as it runs. Only running is
+possible so: what cuts a model of this size reads it block by block (`prunelab.models.streaming.model`). Tried with a CPU and weights
+left on the disk; several GPUs, and one GPU with memory behind it, are untested.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from prunelab.errors import InvalidRequest
+from prunelab.models.loading import (
+    LanguageModel,
+    load_model,
+    load_processor,
+    load_tokenizer,
+    parse_device,
+    parse_dtype,
+    supported,
+    weights_of,
+)
+from prunelab.models.memory import free_memory, in_words
+from prunelab.models.streaming.model import open_streamed, weight_bytes_of
+
+
+@dataclass(frozen=True, repr=False)
+class SpreadModel(LanguageModel):
+    """A model of which parts have no place but the disk.
+
+    Attributes:
+        path: its folder, or its id on the hub.
+        number_format: as it was asked for.
+    """
+
+    path: str = ""
+    number_format: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same as the loaded model's, read from the files."""
+        return open_streamed(self.path, device="cpu", dtype=self.number_format).fingerprint
+
+
+def open_to_run(
+    name: str, *, device: str | None = None, dtype: str | None = None, memory: int | None = None
+) -> LanguageModel:
+    """A checkpoint loaded, or spread where it is larger than the device's free memory.
+
+    Args:
+        name: a folder, an id on the hub, or the name of a pocket model.
+        device: `cuda`, `cpu`, ...; the best there is if not given, and then all of its kind.
+        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+        memory: bytes that its weights may take on the device; what is free if not given.
+
+    Raises:
+        InvalidRequest: not even the embedding fits.
+    """
+    where = parse_device(device)
+    room = free_memory(where) if memory is None else memory
+    if weight_bytes_of(name, dtype) <= room:
+        return load_model(name, device=device, dtype=dtype)
+    called, path, config, family = supported(name)
+    place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
+    model = weights_of(
+        path, config, family, parse_dtype(dtype), device_map="auto", max_memory=_rooms(where, room, device),
+        offload_folder=place.name,
+    )  # fmt: skip
+    weakref.finalize(model, place.cleanup)
+    if model.get_input_embeddings().weight.is_meta:
+        raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
+    processor = load_processor(path) if family.sees else None
+    return SpreadModel(called, model.eval(), load_tokenizer(path), processor, path=path, number_format=dtype)
+
+
+def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:
+    """Bytes on each device that may hold weights."""
+    if where.type == "cpu":
+        return {"cpu": room}
+    behind = {"cpu": free_memory(torch.device("cpu"))}
+    if where.type != "cuda" or device not in (None, "auto", "cuda"):
+        return {where.index or 0: room, **behind}
+    return dict.fromkeys(range(torch.cuda.device_count()), room) | behind

@@ -1,0 +1,1 @@
+"""Models whose weights stay on disk."""

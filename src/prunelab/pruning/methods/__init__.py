@@ -1,0 +1,61 @@
+"""Pruning methods, one file each. A new one is a new file here with one registered class.
+
+`flap+least_squares` is `flap` with another compensation than its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pkgutil
+from typing import get_args
+
+from prunelab.errors import UnknownName
+from prunelab.io.registry import Registry
+from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod, Shared, WidthMethod
+
+
+class MethodRegistry(Registry[PruningMethod]):
+    """The methods, and each with every compensation behind a plus sign."""
+
+    def __getitem__(self, name: str) -> PruningMethod:
+        base, plus, compensation = name.partition("+")
+        method = super().__getitem__(base)
+        if not plus:
+            return method
+        if compensation not in get_args(Compensation):
+            raise UnknownName("compensation", compensation, get_args(Compensation))
+        method = copy.copy(method)
+        vars(method).update(name=name, compensation=compensation)
+        return method
+
+    def __contains__(self, name: str) -> bool:
+        base, plus, compensation = name.partition("+")
+        return super().__contains__(base) and (not plus or compensation in get_args(Compensation))
+
+
+methods = MethodRegistry("method")
+
+
+def register(method: type[PruningMethod]) -> type[PruningMethod]:
+    """Class decorator: make a method known under its name."""
+    methods.add(method.name, method())
+    return method
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name != "base":
+        importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "Budget",
+    "Decision",
+    "Evidence",
+    "PruningMethod",
+    "ScoringMethod",
+    "Shared",
+    "WidthMethod",
+    "methods",
+    "register",
+]

@@ -1,0 +1,36 @@
+"""Activation norm: remove the units that speak least (Muralidharan et al. 2024, Minitron)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from prunelab.calibration import ActivationStatistics
+from prunelab.models.layout import UnitLayout
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, WidthMethod
+
+
+def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
+    """Root mean square over tokens of each input channel of an output projection, shape `(channels,)`."""
+    moments = statistics.of(layout.unit)[block]
+    return (moments.mean.square() + moments.deviations / max(moments.count, 1)).sqrt()
+
+
+@register
+class ActivationNorm(WidthMethod):
+    """Remove the key-value groups and MLP channels whose activations are smallest.
+
+    Minitron averages absolute values over tokens within a sample and takes the norm over samples (its best of several);
+    here it is the norm over all tokens, which the moments of one pass give. Minitron ranks within a block, all blocks
+    getting one width, which is `--uniform`; without it all blocks compete, as in `flap`.
+    """
+
+    name: ClassVar[str] = "activation_norm"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest activations"
+    source: ClassVar[str] = "Minitron, Muralidharan et al. 2024"
+
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The activations' size."""
+        return activation_sizes(evidence.statistics, block, layout)

@@ -1,0 +1,108 @@
+"""Depth and width under one budget, the split chosen on held-out calibration text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from prunelab.errors import InvalidRequest
+from prunelab.models.families import BlockShape
+from prunelab.pruning.allocation import Kept, allocate_depth, allocate_uniform, allocate_width, check_ratio
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.methods.flap import Flap
+from prunelab.pruning.methods.shortgpt import block_influence
+from prunelab.pruning.scores import ImportanceScores
+
+
+@register
+class Hybrid(PruningMethod):
+    """First the blocks of lowest Block Influence, then FLAP's units in the blocks that stay.
+
+    Every number of blocks that the budget allows is tried, none and as many as possible included, so the choice is
+    never worse than `shortgpt` or `flap` on the held-out text. One calibration pass serves all: FLAP standardises its
+    scores block by block, so those of the whole model hold for the blocks that are left.
+    """
+
+    name: ClassVar[str] = "hybrid"
+    strategy: ClassVar[Strategy] = "hybrid"
+    summary: ClassVar[str] = "blocks first, then heads and channels; the split chosen by calibration loss"
+    source: ClassVar[str] = "suggested by the study"
+    needs_loss: ClassVar[bool] = True
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Try every split and keep the one of lowest loss."""
+        tried = []
+        for kept in self.candidates(evidence, budget):
+            tried.append((evidence.loss(kept), len(evidence.decoder.shapes) - len(kept.blocks), kept))
+        loss, removed, kept = min(tried, key=lambda split: split[:2])
+        return Decision(
+            kept,
+            notes=(
+                f"split: {removed} blocks and the rest in width, best of {len(tried)} by loss on held-out calibration "
+                f"text ({loss:.4f})",
+            ),
+            details={
+                "removed_blocks": removed,
+                "splits": [{"removed_blocks": count, "loss": round(value, 6)} for value, count, _ in tried],
+            },
+        )
+
+    def candidates(self, evidence: Evidence, budget: Budget) -> list[Kept]:
+        """One cut for each number of removed blocks that stays within the budget, and depth alone.
+
+        Raises:
+            InvalidRequest: no split reaches the budget.
+        """
+        check_ratio(budget.ratio)
+        shapes = evidence.decoder.shapes
+        influence = block_influence(evidence.statistics)
+        width = Flap().score(evidence)
+        total = sum(shape.cost for shape in shapes)
+        span = budget.constraints.removable(len(shapes))
+        order = sorted(span, key=lambda block: (influence[block].item(), block))[: len(span) - 1]
+        cuts: list[Callable[[], Kept]] = [lambda: allocate_depth(shapes, influence, budget.ratio, budget.constraints)]
+        for count in range(len(order) + 1):
+            gone = sum(shapes[block].cost for block in order[:count])
+            rest = (budget.ratio * total - gone) / (total - gone)
+            if rest > 0 or count == 0:
+                removed = sorted(order[:count])
+                cuts.append(partial(_cut_both, shapes, width, removed, replace(budget, ratio=rest)))
+        return _reachable(cuts)
+
+
+def _reachable(cuts: Sequence[Callable[[], Kept]]) -> list[Kept]:
+    """The different cuts among those that can be made; the last refusal where none can."""
+    reached: list[Kept] = []
+    refusal: InvalidRequest | None = None
+    for make in cuts:
+        try:
+            kept = make()
+        except InvalidRequest as error:
+            refusal = error
+            continue
+        if kept not in reached:
+            reached.append(kept)
+    if not reached:
+        assert refusal is not None
+        raise refusal
+    return reached
+
+
+def _cut_both(shapes: Sequence[BlockShape], scores: ImportanceScores, gone: Sequence[int], budget: Budget) -> Kept:
+    """Without some blocks, and the budget's share of the others' weights removed in width."""
+    stay = [block for block in range(len(shapes)) if block not in gone]
+    left_shapes = [shapes[block] for block in stay]
+    assert scores.key_value_groups is not None
+    assert scores.channels is not None
+    left = ImportanceScores(
+        key_value_groups=tuple(scores.key_value_groups[block] for block in stay),
+        channels=tuple(scores.channels[block] for block in stay),
+    )
+    if budget.group_counts is not None:
+        kept = allocate_uniform(left_shapes, left, budget.ratio, budget.group_counts, budget.constraints)
+    else:
+        kept = allocate_width(left_shapes, left, budget.ratio, budget.constraints)
+    return Kept(tuple(stay), kept.key_value_groups, kept.channels)

@@ -1,0 +1,40 @@
+"""Block magnitude: what the weights alone say about depth."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.scores import ImportanceScores
+
+
+@register
+class MagnitudeDepth(ScoringMethod):
+    """Remove the blocks whose projection weights are smallest.
+
+    The score is the root mean square of all projection weights of a block, so that blocks of different widths (in a
+    model that was pruned before) compare. The common baseline sums absolute values; over blocks of one width the two
+    rank almost alike.
+    """
+
+    name: ClassVar[str] = "magnitude_depth"
+    strategy: ClassVar[Strategy] = "depth"
+    summary: ClassVar[str] = "drop the blocks of smallest weights (baseline)"
+    source: ClassVar[str] = "baseline"
+    needs_statistics: ClassVar[bool] = False
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Root mean square of each block's projection weights."""
+        decoder = evidence.decoder
+        squares = torch.zeros(len(decoder.shapes), dtype=torch.double)
+        for block, shape in enumerate(decoder.shapes):
+            for layout in decoder.family.layouts():
+                if shape.units(layout.part):
+                    for path in (layout.writer, *(reader.path for reader in layout.readers)):
+                        norm = torch.linalg.vector_norm(decoder.weight(block, path), dtype=torch.float32)
+                        squares[block] += norm.cpu().double() ** 2
+        costs = torch.tensor([max(shape.cost, 1) for shape in decoder.shapes])
+        return ImportanceScores(blocks=(squares / costs).sqrt())

@@ -1,0 +1,38 @@
+"""Unit magnitude: what the weights alone say about width."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prunelab.models.families import Decoder
+from prunelab.models.layout import UnitLayout
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, WidthMethod
+
+
+def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
+    """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
+    squares = (rows.float().square().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    # On the CPU: not every device knows float64.
+    return torch.stack([part.cpu().double() for part in squares]).sum(dim=0).sqrt()
+
+
+@register
+class MagnitudeWidth(WidthMethod):
+    """Remove the units whose columns in the output projection are smallest.
+
+    The same ranking as FLAP's, with the norm of W_j in place of Var(X_j) ||W_j||^2: the difference between the two
+    methods is what calibration adds.
+    """
+
+    name: ClassVar[str] = "magnitude_width"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest weights (baseline)"
+    source: ClassVar[str] = "baseline"
+    needs_statistics: ClassVar[bool] = False
+
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The column's norm."""
+        return column_norms(evidence.decoder, block, layout)

@@ -1,0 +1,29 @@
+"""Random blocks: the bar that every depth criterion must clear."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.scores import ImportanceScores
+
+
+@register
+class RandomDepth(ScoringMethod):
+    """Remove blocks at random."""
+
+    name: ClassVar[str] = "random_depth"
+    strategy: ClassVar[Strategy] = "depth"
+    summary: ClassVar[str] = "drop blocks at random (baseline)"
+    source: ClassVar[str] = "baseline"
+    needs_statistics: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Uniform random numbers from the seed."""
+        generator = torch.Generator().manual_seed(evidence.seed)
+        blocks = len(evidence.decoder.shapes)
+        return ImportanceScores(blocks=torch.rand(blocks, generator=generator, dtype=torch.double))

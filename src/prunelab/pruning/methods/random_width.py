@@ -1,0 +1,36 @@
+"""Random heads and channels: the bar that every width criterion must clear."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.scores import ImportanceScores
+
+
+@register
+class RandomWidth(ScoringMethod):
+    """Remove key-value groups and MLP channels at random, each unit as likely as any other."""
+
+    name: ClassVar[str] = "random_width"
+    strategy: ClassVar[Strategy] = "width"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels at random (baseline)"
+    source: ClassVar[str] = "baseline"
+    needs_statistics: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Uniform random numbers from the seed, one a unit: a group's is not an average over its channels."""
+        generator = torch.Generator().manual_seed(evidence.seed)
+        shapes = evidence.decoder.shapes
+
+        def draw(count: int) -> torch.Tensor:
+            return torch.rand(count, generator=generator, dtype=torch.double)
+
+        return ImportanceScores(
+            key_value_groups=tuple(draw(shape.key_value_groups) for shape in shapes),
+            channels=tuple(draw(shape.channels) for shape in shapes),
+        )

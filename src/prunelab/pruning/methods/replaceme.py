@@ -1,0 +1,67 @@
+"""ReplaceMe: a linear map in place of a contiguous run of blocks (Shopkhoev et al. 2025)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from prunelab.pruning.allocation import Kept, depth_count
+from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.angular import least_run
+from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.search.layerwise import Blockwise, Hidden
+
+
+def cosine_distances(walk: Blockwise, length: int) -> Tensor:
+    """1 - the mean over all tokens of cos(X_l, X_{l+n}), for every l, shape `(blocks + 1 - n,)`.
+
+    The residual streams between n + 1 blocks are held at once.
+
+    Args:
+        walk: the calibration tokens.
+        length: n, the blocks of a run.
+    """
+    streams: list[Hidden] = [walk.start]
+    distances: list[float] = []
+    for block in range(len(walk.decoder.shapes)):
+        streams.append(walk.through(block, streams[-1]))
+        if len(streams) > length:
+            before, behind = streams.pop(0), streams[-1]
+            cosines = [
+                F.cosine_similarity(walk.counted(batch, x), walk.counted(batch, y), dim=-1).double()
+                for batch, (x, y) in enumerate(zip(before, behind, strict=True))
+            ]
+            distances.append(1 - torch.cat(cosines).mean().item())
+    return torch.tensor(distances, dtype=torch.double)
+
+
+@register
+class ReplaceMe(PruningMethod):
+    """Remove the run of blocks of least cosine distance, and put a linear map in its place.
+
+    The map is merged into the MLP before the run (`prunelab.pruning.compensation.linear_map`): a run never begins at the first block.
+    """
+
+    name: ClassVar[str] = "replaceme"
+    strategy: ClassVar[Strategy] = "depth"
+    summary: ClassVar[str] = "replace the run of blocks of least cosine distance by a linear map"
+    source: ClassVar[str] = "ReplaceMe, Shopkhoev et al. 2025"
+    runs_model: ClassVar[bool] = True
+    compensation: ClassVar[Compensation | None] = "linear_map"
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """The run of least distance that has a block before it."""
+        shapes = evidence.decoder.shapes
+        count = depth_count(shapes, budget.ratio, budget.constraints)
+        if not count:
+            return Decision(Kept.everything(shapes))
+        distances = cosine_distances(evidence.walk, count)
+        first = least_run(distances, count, budget, len(shapes), earliest=1)
+        return Decision(
+            Kept.everything(shapes).without_blocks(range(first, first + count)),
+            details={"run": [first, first + count - 1], "distances": [round(d, 6) for d in distances.tolist()]},
+        )

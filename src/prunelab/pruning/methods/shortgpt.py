@@ -1,0 +1,35 @@
+"""ShortGPT: drop the blocks that change their input least (Men et al. 2024, Block Influence)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from prunelab.calibration import ActivationStatistics
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.scores import ImportanceScores
+
+
+def block_influence(statistics: ActivationStatistics) -> Tensor:
+    """BI_i = 1 - mean over tokens of cos(X_{i-1}, X_i), shape `(blocks,)`, higher = keep.
+
+    X_{i-1} and X_i are the hidden states before and behind block i. The study's formula writes a plain dot product;
+    its text and ShortGPT's own code say cosine, and so do we.
+    """
+    return 1 - statistics.cosine_sum / statistics.tokens
+
+
+@register
+class ShortGPT(ScoringMethod):
+    """Remove the blocks of lowest Block Influence."""
+
+    name: ClassVar[str] = "shortgpt"
+    strategy: ClassVar[Strategy] = "depth"
+    summary: ClassVar[str] = "drop the blocks of lowest Block Influence"
+    source: ClassVar[str] = "ShortGPT, Men et al. 2024"
+
+    def score(self, evidence: Evidence) -> ImportanceScores:
+        """Block Influence."""
+        return ImportanceScores(blocks=block_influence(evidence.statistics))

@@ -1,0 +1,146 @@
+"""Sublayers: attention and MLP of a block dropped separately, greedily (after Sandri et al. 2025, 2SSP)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from prunelab.errors import InvalidRequest
+from prunelab.models.families import Decoder
+from prunelab.pruning.allocation import Kept, check_ratio
+from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.search.layerwise import Written
+from prunelab.pruning.search.prefix_reuse import BlockChoice, SharedTrunk
+
+Place = tuple[int, str]
+"""A block and the output projection of one of its sublayers."""
+
+
+def places_of(decoder: Decoder, budget: Budget) -> dict[Place, int]:
+    """Every sublayer that may go, and its projection weights."""
+    found = {}
+    for block in budget.constraints.removable(len(decoder.shapes)):
+        shape = decoder.shapes[block]
+        for layout in decoder.family.layouts():
+            cost = shape.group_cost if layout.unit == "key_value_group" else shape.channel_cost
+            if shape.units(layout.part):
+                found[block, layout.writer] = cost * shape.units(layout.part)
+    return found
+
+
+def without(decoder: Decoder, gone: Sequence[Place]) -> Kept:
+    """What is left; a block that has neither sublayer any more goes whole."""
+    attention, mlp = decoder.family.layouts()
+    whole = Kept.everything(decoder.shapes)
+    groups = tuple(() if (b, attention.writer) in gone else units for b, units in enumerate(whole.key_value_groups))
+    channels = tuple(() if (b, mlp.writer) in gone else units for b, units in enumerate(whole.channels))
+    empty = [block for block in whole.blocks if not groups[block] and not channels[block]]
+    return Kept(whole.blocks, groups, channels).without_blocks(empty)
+
+
+def drop_until(decoder: Decoder, budget: Budget, choose: Callable[[list[Place], list[Place]], Place]) -> list[Place]:
+    """Drop sublayers one by one for as long as each brings the removed weights nearer to the budget.
+
+    Args:
+        decoder: the model.
+        budget: how much.
+        choose: from what is gone and what may go, the one that goes next.
+
+    Raises:
+        InvalidRequest: the ratio is out of reach.
+    """
+    check_ratio(budget.ratio)
+    if budget.group_counts is not None:
+        raise InvalidRequest("dropping sublayers leaves blocks that differ: leave out --uniform")
+    costs, goal, removed = places_of(decoder, budget), budget.ratio * decoder.cost, 0
+    gone: list[Place] = []
+    while True:
+        nearer = [p for p in costs if p not in gone and abs(removed + costs[p] - goal) <= abs(removed - goal)]
+        if not nearer or len(gone) + 1 == 2 * len(decoder.shapes):
+            break
+        place = choose(gone, nearer)
+        gone.append(place)
+        removed += costs[place]
+    if goal - removed > max(costs.values()) / 2 + 1e-9:
+        raise InvalidRequest(
+            f"ratio {budget.ratio:g} is out of reach: the sublayers that may go hold "
+            f"{sum(costs.values()) / decoder.cost:.3g} of the weights; ask for less, or protect fewer blocks"
+        )
+    return gone
+
+
+class SublayerMethod(PruningMethod):
+    """A method that drops whole attentions and MLPs."""
+
+    strategy: ClassVar[Strategy] = "hybrid"
+    compensation: ClassVar[Compensation | None] = "none"
+
+    @abstractmethod
+    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+        """What goes, in order, and what else to write down about it."""
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Drop one after the other."""
+        if budget.ratio == 0:
+            return Decision(Kept.everything(evidence.decoder.shapes))
+        gone, details = self.dropped(evidence, budget)
+        return Decision(
+            without(evidence.decoder, gone), details={"removed_in_order": [list(place) for place in gone], **details}
+        )
+
+
+@register
+class Sublayer(SublayerMethod):
+    """Drop the attention or MLP whose absence raises the loss on held-out calibration text least per weight, again and
+    again; the trunk before a candidate is not run again.
+
+    2SSP does so with attentions alone, by perplexity, see `two_stage`; LLM-Drop by influence, see `sublayer_influence`.
+    """
+
+    name: ClassVar[str] = "sublayer"
+    summary: ClassVar[str] = "drop whole attentions and MLPs, greedily by calibration loss"
+    source: ClassVar[str] = "after 2SSP, Sandri et al. 2025"
+    needs_loss: ClassVar[bool] = True
+
+    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+        """The cheapest by weight, one at a time."""
+        trunk, before = evidence.trunk, evidence.trunk.passes
+        costs = places_of(evidence.decoder, budget)
+        gone = drop_until(
+            evidence.decoder, budget, lambda gone, able: cheapest(trunk, gone, {place: costs[place] for place in able})
+        )
+        return gone, {"search_passes": round(trunk.passes - before, 2)}
+
+
+def cheapest(
+    trunk: SharedTrunk, gone: Sequence[Place], able: Mapping[Place, int], writers: Mapping[Place, Written] | None = None
+) -> Place:
+    """The sublayer whose absence raises the loss least by its weights.
+
+    Args:
+        trunk: runs the candidates.
+        gone: what is absent already.
+        able: the candidates, with their weights.
+        writers: output projections that are exchanged anyway.
+    """
+    now = trunk.refer_to(_choices(trunk.walk.decoder, gone, writers or {}))
+    rise = {
+        place: (trunk.loss(_choices(trunk.walk.decoder, [*gone, place], writers or {})) - now) / cost
+        for place, cost in able.items()
+    }
+    return min(rise, key=lambda place: (rise[place], place))
+
+
+def _choices(decoder: Decoder, gone: Sequence[Place], writers: Mapping[Place, Written]) -> list[BlockChoice]:
+    chosen = []
+    for block in range(len(decoder.shapes)):
+        paths = tuple(path for at, path in sorted(gone) if at == block)
+        own = {path: written for (at, path), written in writers.items() if at == block}
+        own |= {path: Written(torch.zeros_like(decoder.weight(block, path))) for path in paths}
+        chosen.append(BlockChoice(paths, own, len(paths) == 2))
+    return chosen

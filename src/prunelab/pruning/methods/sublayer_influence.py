@@ -1,0 +1,68 @@
+"""Sublayer influence: the attentions and MLPs that change the residual stream least (He et al. 2024, LLM-Drop)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.base import Budget, Evidence
+from prunelab.pruning.methods.sublayer import Place, SublayerMethod, drop_until
+from prunelab.pruning.search.layerwise import Blockwise
+
+
+@register
+class SublayerInfluence(SublayerMethod):
+    """Drop the attentions and MLPs that change the residual stream least.
+
+    A sublayer's influence is one minus the mean cosine between the residual stream before and behind it, as Block
+    Influence is a block's (LLM-Drop's importance). It takes one pass over the calibration tokens, block by block.
+    """
+
+    name: ClassVar[str] = "sublayer_influence"
+    summary: ClassVar[str] = "drop whole attentions and MLPs of lowest influence"
+    source: ClassVar[str] = "LLM-Drop, He et al. 2024"
+    runs_model: ClassVar[bool] = True
+
+    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+        """The lowest influence goes first."""
+        influence = evidence.shared.once(self.name, lambda: sublayer_influence(evidence))
+        gone = drop_until(
+            evidence.decoder, budget, lambda gone, able: min(able, key=lambda place: (influence[place], place))
+        )
+        return gone, {}
+
+
+def sublayer_influence(evidence: Evidence) -> dict[Place, float]:
+    """1 - mean cosine of the residual stream before and behind each sublayer.
+
+    Raises:
+        InvalidRequest: there are no calibration tokens.
+    """
+    decoder, walk = evidence.decoder, evidence.walk
+    attention, mlp = decoder.family.layouts()
+    hidden, influence = walk.start, {}
+    for block in range(len(decoder.shapes)):
+        cosines: dict[str, list[Tensor]] = {attention.writer: [], mlp.writer: []}
+        behind = []
+        for batch, seen in enumerate(walk.watch(block, hidden)):
+            assert seen.output is not None
+            middle = hidden[batch] + seen.added[attention.writer] if attention.writer in seen.added else hidden[batch]
+            for layout, before, after in ((attention, hidden[batch], middle), (mlp, middle, seen.output)):
+                cosines[layout.writer].append(_cosines(walk, batch, before, after))
+            behind.append(seen.output)
+        for layout in (attention, mlp):
+            influence[block, layout.writer] = 1 - _mean(cosines[layout.writer])
+        hidden = behind
+    return influence
+
+
+def _mean(values: list[Tensor]) -> float:
+    """Over all tokens."""
+    return sum(v.double().sum().item() for v in values) / sum(v.numel() for v in values)
+
+
+def _cosines(walk: Blockwise, batch: int, before: Tensor, after: Tensor) -> Tensor:
+    return F.cosine_similarity(walk.counted(batch, before), walk.counted(batch, after), dim=-1)

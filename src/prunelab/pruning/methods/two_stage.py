@@ -1,0 +1,116 @@
+"""Two stages: MLPs narrowed to one width, then whole attentions dropped (Sandri et al. 2025, 2SSP)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from prunelab.errors import InvalidRequest
+from prunelab.models.families import Decoder
+from prunelab.pruning.allocation import Kept, cheapest_prefix, check_ratio
+from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.activation_norm import activation_sizes
+from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.methods.sublayer import Place, cheapest
+from prunelab.pruning.search.layerwise import Written
+from prunelab.pruning.search.prefix_reuse import SharedTrunk
+
+ALPHA = 1.5
+"""2SSP's balance between the stages (its section 4.3)."""
+
+
+def attentions_to_drop(blocks: int, ratio: float, mlp: int, attention: int) -> int:
+    """round(B s^((w_MLP / w_attention) / alpha)), Eq. 5, but no more than the budget pays for.
+
+    Args:
+        blocks: B, those that may be cut.
+        ratio: s, the share of their weights that goes.
+        mlp: projection weights of one MLP.
+        attention: projection weights of one attention.
+    """
+    wanted: int = round(blocks * ratio ** (mlp / attention / ALPHA))
+    return min(wanted, int(ratio * blocks * (mlp + attention) / attention))
+
+
+@register
+class TwoStage(PruningMethod):
+    """Remove in every MLP the same number of channels, those of smallest activations, then attentions whole.
+
+    How many attentions go follows from the ratio and from how the weights are shared out; one after the other goes
+    whose absence raises the loss on held-out calibration text least. 2SSP averages the norms of samples, here it is the
+    norm over all tokens; it compensates nothing, and its second stage looks at one calibration sample. Where channels
+    do not divide by the number of blocks, the first blocks lose one more, or one `--channel-multiple`.
+    """
+
+    name: ClassVar[str] = "two_stage"
+    strategy: ClassVar[Strategy] = "hybrid"
+    summary: ClassVar[str] = "narrow every MLP alike, then drop whole attentions by calibration loss"
+    source: ClassVar[str] = "2SSP, Sandri et al. 2025"
+    needs_loss: ClassVar[bool] = True
+    compensation: ClassVar[Compensation | None] = "none"
+
+    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+        """Channels first."""
+        check_ratio(budget.ratio)
+        if budget.group_counts is not None:
+            raise InvalidRequest("dropping attentions leaves blocks that differ: leave out --uniform")
+        decoder, whole = evidence.decoder, Kept.everything(evidence.decoder.shapes)
+        if budget.ratio == 0:
+            return Decision(whole)
+        fewer, count = _shared_between_stages(decoder, budget)
+        kept_channels = tuple(_loudest(evidence, block, fewer.get(block, 0)) for block in whole.blocks)
+        trunk = SharedTrunk(decoder, evidence.held_out)
+        writers = {(b, decoder.family.mlp.writer): _silenced(decoder, b, kept_channels[b]) for b in fewer}
+        gone: list[Place] = []
+        for _ in range(count):
+            places = [(block, decoder.family.attention.writer) for block in fewer]
+            gone.append(cheapest(trunk, gone, {place: 1 for place in places if place not in gone}, writers))
+        dropped = {block for block, _ in gone}
+        groups = tuple(() if block in dropped else units for block, units in enumerate(whole.key_value_groups))
+        return Decision(
+            Kept(whole.blocks, groups, kept_channels),
+            details={"removed_in_order": [list(place) for place in gone], "search_passes": round(trunk.passes, 2)},
+        )
+
+
+def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, int], int]:
+    """For each block that may be cut the channels that go, and the attentions that go.
+
+    Raises:
+        InvalidRequest: blocks differ, or the ratio is out of reach.
+    """
+    shapes = decoder.shapes
+    span = [b for b in budget.constraints.removable(len(shapes)) if shapes[b].key_value_groups and shapes[b].channels]
+    if not span or len({shapes[block] for block in span}) > 1:
+        raise InvalidRequest("two_stage narrows MLPs that are alike, and these are not: use sublayer or auto")
+    shape, goal = shapes[span[0]], budget.ratio * decoder.cost
+    attention = shape.key_value_groups * shape.group_cost
+    count = attentions_to_drop(len(span), goal / len(span) / shape.cost, shape.cost - attention, attention)
+    multiple = budget.constraints.channel_multiple
+    widths = [shape.channels, *range((shape.channels - 1) // multiple * multiple, 0, -multiple)]
+    steps = np.repeat(-np.diff(widths), len(span)) * shape.channel_cost
+    rest = goal - count * attention
+    if rest > steps.sum() + steps.max(initial=0) / 2:
+        raise InvalidRequest(
+            f"ratio {budget.ratio:g} is out of reach: with {count} attentions gone the MLPs cannot make up the rest; "
+            "ask for less, or protect fewer blocks"
+        )
+    each, first = divmod(cheapest_prefix(steps, rest), len(span))
+    fewer = [shape.channels - widths[each + (place < first)] for place in range(len(span))]
+    return dict(zip(span, fewer, strict=True)), count
+
+
+def _loudest(evidence: Evidence, block: int, fewer: int) -> tuple[int, ...]:
+    """The channels of an MLP without so many of smallest activations."""
+    sizes = activation_sizes(evidence.statistics, block, evidence.decoder.family.mlp)
+    return tuple(sorted(sizes.argsort(stable=True)[fewer:].tolist()))
+
+
+def _silenced(decoder: Decoder, block: int, kept: tuple[int, ...]) -> Written:
+    """An MLP's output projection that hears nothing of the other channels."""
+    weight = decoder.weight(block, decoder.family.mlp.writer).clone()
+    stay = weight.new_zeros(weight.shape[1])
+    stay[list(kept)] = 1
+    return Written(weight * stay)

@@ -1,0 +1,39 @@
+"""Wanda-sp: weights times activations, summed over whole columns (Sun et al. 2023; An et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from prunelab.models.families import Decoder
+from prunelab.models.layout import UnitLayout
+from prunelab.pruning.methods import register
+from prunelab.pruning.methods.activation_norm import activation_sizes
+from prunelab.pruning.methods.base import Evidence, WidthMethod
+
+
+def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
+    """Sum of absolute weights of each input channel's column in the output projection, shape `(channels,)`."""
+    sums = (rows.float().abs().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    # On the CPU: not every device knows float64.
+    return torch.stack([part.cpu().double() for part in sums]).sum(dim=0)
+
+
+@register
+class WandaSp(WidthMethod):
+    """Remove the units of lowest sum over rows of |W_ij| ||X_j||.
+
+    Wanda's score of a single weight, summed over the column that goes as a whole, as FLAP's authors did for comparison.
+    They remove one share in every block and compensate nothing; here all blocks compete in one standardised ranking
+    (`--uniform` for one width), and what makes up for the removed units is an option as for every width method.
+    """
+
+    name: ClassVar[str] = "wanda_sp"
+    summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest weight times activation"
+    source: ClassVar[str] = "Wanda, Sun et al. 2023, as structured by An et al. 2024"
+
+    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+        """The column's sum times the activations' size."""
+        return column_sums(evidence.decoder, block, layout) * activation_sizes(evidence.statistics, block, layout)

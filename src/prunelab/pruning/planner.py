@@ -1,0 +1,233 @@
+"""From a model and a method's name to a plan: what it is budgeted, compared by and made up for with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.inference.losses import mean_divergence, mean_loss
+from prunelab.io.versions import versions
+from prunelab.models.families import Decoder, ModelFamily
+from prunelab.models.loading import LanguageModel
+from prunelab.models.streaming.model import StreamedModel
+from prunelab.pruning.allocation import Constraints, Kept, check_ratio
+from prunelab.pruning.architecture import stock_group_counts, stock_holds_biases
+from prunelab.pruning.checks import refuse_streamed
+from prunelab.pruning.compensation import COMPENSATORS, FOR_BLOCKS, Compensation, most_inputs
+from prunelab.pruning.compensation.linear_map import removed_runs
+from prunelab.pruning.methods import Budget, Evidence, PruningMethod, Shared, methods
+from prunelab.pruning.plan import PruningPlan, make_plan
+from prunelab.pruning.surgery import cut
+
+
+@dataclass(frozen=True)
+class PruningOptions:
+    """How to prune, besides the method and the ratio.
+
+    Attributes:
+        constraints: what the cut must respect.
+        uniform: one width for all blocks, so that a stock class loads the result.
+        compensation: one of those in `prunelab.pruning.compensation`, or `auto`: the method's own, which is bias for width
+            methods, unless widths are to be uniform and the stock class has no slot.
+        seed: for methods that draw at random.
+
+    Raises:
+        UnknownName: no such compensation.
+    """
+
+    constraints: Constraints = field(default_factory=Constraints)
+    uniform: bool = False
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what a caller from Python can get wrong."""
+        known = ("auto", *get_args(Compensation))
+        if self.compensation not in known:
+            raise UnknownName("compensation", self.compensation, known)
+
+
+def needs_calibration(method_name: str, options: PruningOptions) -> bool:
+    """Whether a method has use for a calibration pass, for its scores or for compensation."""
+    method = methods[method_name]
+    wished = options.compensation
+    compensates = method.strategy != "depth" and wished != "none"
+    compensates |= wished in FOR_BLOCKS or method.compensation in FOR_BLOCKS
+    return method.needs_statistics or method.needs_loss or compensates
+
+
+def needs_moments(method_name: str, options: PruningOptions) -> bool:
+    """Whether second moments are of use beside the calibration's statistics: for least squares, or for a search."""
+    method = methods[method_name]
+    wished = method.compensation if options.compensation == "auto" else options.compensation
+    return method.needs_moments or (wished == "least_squares" and method.strategy != "depth")
+
+
+def check_request(model: LanguageModel, method_name: str, options: PruningOptions) -> None:
+    """Refuse before anything is calibrated what a model that is streamed cannot be asked for.
+
+    Raises:
+        InvalidRequest: the method or the compensation takes the whole model.
+    """
+    if isinstance(model, StreamedModel):
+        method = methods[method_name]
+        refuse_streamed(model, method, _compensation(method, model, options, calibrated=True)[0])
+
+
+def make_pruning_plan(
+    model: LanguageModel,
+    method_name: str,
+    ratio: float,
+    *,
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
+    options: PruningOptions | None = None,
+    shared: Shared | None = None,
+) -> PruningPlan:
+    """Decide what to keep.
+
+    Args:
+        model: the model.
+        method_name: a registered method.
+        ratio: share of the blocks' projection weights to remove, in [0, 1).
+        statistics: of the calibration pass; methods and compensation that need none do without.
+        calibration: the calibration set, for methods that compare losses on its held-out windows.
+        options: see `PruningOptions`.
+        shared: what other plans for this model, with this calibration, have found.
+
+    Raises:
+        UnknownName: no such method.
+        InvalidRequest: the ratio is out of range or out of reach, or options contradict each other.
+    """
+    check_ratio(ratio)
+    options = options or PruningOptions()
+    method, decoder = methods[method_name], model.decoder
+    compensation, notes = _compensation(method, model, options, statistics is not None)
+    loss = divergence = None
+    if isinstance(model, StreamedModel):
+        refuse_streamed(model, method, compensation)
+        calibration = None
+    elif calibration is not None and calibration.held_out_samples is not None:
+        loss = partial(_measure_of_cut, mean_loss, model, statistics, calibration)
+        divergence = partial(_measure_of_cut, partial(_divergence, model), model, statistics, calibration)
+    counts = None
+    if options.uniform and method.strategy != "depth":
+        counts = stock_group_counts(model.model.config, decoder.family, biased=compensation != "none")
+    budget = Budget(ratio, options.constraints, counts)
+    evidence = Evidence(
+        decoder, statistics, options.seed, loss, divergence, calibration, compensation, shared or Shared()
+    )
+    decision = method.decide(evidence, budget)
+    if ratio > 0 and decision.kept == Kept.everything(decoder.shapes):
+        raise InvalidRequest(
+            f"ratio {ratio:g} removes nothing by {method_name}: ask for more, or use a method with finer units"
+        )
+    compensation = decision.compensation or compensation
+    if _nothing_to_make_up(decoder, decision.kept, compensation):
+        if ratio > 0 and compensation == options.compensation != "none":
+            notes += (f"compensation is off: {compensation} has nothing to make up for in this cut",)
+        compensation = "none"
+    if compensation in COMPENSATORS:
+        notes += _rank_note(most_inputs(decoder, decision.kept, compensation), statistics)
+    return make_plan(
+        decoder,
+        decision.kept,
+        name=model.name,
+        fingerprint=model.fingerprint,
+        method=method_name,
+        ratio=ratio,
+        compensation=compensation,
+        notes=(*notes, *decision.notes),
+        provenance={
+            "calibration": dict(statistics.provenance["calibration"]) if statistics is not None else None,
+            "dtype": model.dtype,
+            "seed": options.seed if method.is_random else None,
+            "options": _options_record(options),
+            **decision.details,
+            "versions": versions(),
+        },
+    )
+
+
+def _options_record(options: PruningOptions) -> dict[str, Any]:
+    constraints = options.constraints
+    return {
+        "protect_first": constraints.protect_first,
+        "protect_last": constraints.protect_last,
+        "channel_multiple": constraints.channel_multiple,
+        "drop_sublayers": constraints.drop_sublayers,
+        "competition": constraints.competition,
+        "uniform": options.uniform,
+    }
+
+
+def _nothing_to_make_up(decoder: Decoder, kept: Kept, compensation: Compensation) -> bool:
+    if compensation == "linear_map":
+        return not any(removed_runs(decoder, kept))
+    if compensation == "sequential" and len(kept.blocks) < len(decoder.shapes):
+        return False
+    return all(
+        shape == decoder.shapes[block] for block, shape in zip(kept.blocks, kept.shapes(decoder.shapes), strict=True)
+    )
+
+
+def _measure_of_cut(
+    measure: Callable[[LanguageModel, Tensor | CalibrationSet], float],
+    model: LanguageModel,
+    statistics: ActivationStatistics | None,
+    calibration: CalibrationSet,
+    kept: Kept,
+    compensation: Compensation,
+) -> float:
+    held_out = calibration.held_out_samples
+    assert held_out is not None
+    pruned = cut(model.decoder, kept, compensation, statistics, calibration)
+    return measure(model.with_model(pruned), held_out)
+
+
+def _divergence(whole: LanguageModel, pruned: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    return mean_divergence(pruned, whole, held_out)
+
+
+def _compensation(
+    method: PruningMethod, model: LanguageModel, options: PruningOptions, calibrated: bool
+) -> tuple[Compensation, tuple[str, ...]]:
+    """What makes up for removed units, and what to tell the user about it."""
+    wished = options.compensation
+    if wished == "auto" and method.compensation is not None:
+        wished = method.compensation
+        if wished == "linear_map" and options.uniform and _norm_behind(model.decoder.family):
+            return "none", ("compensation is off: the stock class has no slot for its linear map",)
+    if method.strategy == "depth" and wished not in FOR_BLOCKS:
+        others = " and ".join(FOR_BLOCKS)
+        why = f"compensation is off: {wished} makes up for lost width, {others} for whole blocks"
+        return "none", () if wished in ("auto", "none") else (why,)
+    if wished != "auto":
+        return wished, ()
+    if options.uniform and not stock_holds_biases(model.model.config, model.decoder.family):
+        return "none", ("compensation is off: the stock class has no slot for its biases",)
+    if not calibrated:
+        return "none", ("compensation is off: nothing was calibrated",)
+    return "bias", ()
+
+
+def _norm_behind(family: ModelFamily) -> bool:
+    """Whether a norm stands between an MLP and the stream, so that no linear map can be merged into it."""
+    return family.adder(family.mlp.writer) != family.mlp.writer
+
+
+def _rank_note(inputs: int, statistics: ActivationStatistics | None) -> tuple[str, ...]:
+    """Said where least squares has fewer tokens to learn from than inputs to learn of."""
+    if statistics is None or statistics.tokens > inputs:
+        return ()
+    return (
+        f"{statistics.tokens} calibration tokens are no more than the {inputs} inputs that are fitted to them: their "
+        "moments have no full rank, and least squares is held back by a hundred times the usual ridge; calibrate on "
+        "more",
+    )

@@ -1,0 +1,1 @@
+"""Searches over cuts: layerwise runs, shared prefixes, levels."""

@@ -1,0 +1,263 @@
+"""A level for every sublayer within one budget: a survey of each alone, dynamic programming, and exchanges.
+
+What is called loss here is `SharedTrunk.loss` against the whole model, measured on held-out text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunelab.errors import InvalidRequest
+from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.search.layerwise import Written
+from prunelab.pruning.search.levels import Sublayer, sublayer_levels
+from prunelab.pruning.search.prefix_reuse import BlockChoice, SharedTrunk
+
+if TYPE_CHECKING:
+    from prunelab.pruning.methods.base import Budget, Evidence
+
+BINS = 800
+"""Into which dynamic programming divides the blocks' weights, at least."""
+
+BINS_A_STEP = 3.5
+"""And as many of them as give the smallest level so many: one of less than a bin would seem to remove nothing."""
+
+BINS_A_SUBLAYER = 400
+"""But no more than these."""
+
+TRIES = 24
+"""Exchanges that are tried at most."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What cuts of single sublayers cost.
+
+    Attributes:
+        sublayers: those that may be cut, with their levels.
+        losses: for each, the loss at each level, all others whole.
+        trunk: runs cuts.
+    """
+
+    sublayers: Sequence[Sublayer]
+    losses: Sequence[np.ndarray]
+    trunk: SharedTrunk
+
+    @classmethod
+    def of(cls, evidence: Evidence, constraints: Constraints) -> Survey:
+        """Cut every sublayer to its levels and measure each alone."""
+        decoder = evidence.decoder
+        span = constraints.removable(len(decoder.shapes))
+        places = [(block, layout) for block, layout, _ in decoder.writers() if block in span]
+        sublayers = [
+            sublayer_levels(decoder, block, layout, moments, constraints.channel_multiple)
+            for (block, layout), moments in zip(places, evidence.second_moments(places), strict=True)
+        ]
+        trunk = SharedTrunk(decoder, evidence.held_out, against_whole=True)
+        trunk.refer_to(choices(sublayers, [0] * len(sublayers), len(decoder.shapes)))
+        return cls(sublayers, [_losses(trunk, sublayers, place) for place in range(len(sublayers))], trunk)
+
+
+def _losses(trunk: SharedTrunk, sublayers: Sequence[Sublayer], place: int) -> np.ndarray:
+    """Of one sublayer: some levels are measured, more where little is cut, and those between interpolated by cost."""
+    levels = sublayers[place].levels
+    last = len(levels) - 1
+    at, seen = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)}), [0.0]
+    for level in at[1:]:
+        chosen = [0] * len(sublayers)
+        chosen[place] = level
+        seen.append(trunk.loss(choices(sublayers, chosen, len(trunk.walk.decoder.shapes))))
+    costs = np.array([level.cost for level in levels], dtype=float)
+    between: np.ndarray = np.interp(costs, costs[at], np.array(seen))
+    return between
+
+
+def choices(sublayers: Sequence[Sublayer], chosen: Sequence[int], blocks: int) -> list[BlockChoice]:
+    """What becomes of each of so many blocks at these levels."""
+    own: list[dict[str, int]] = [{} for _ in range(blocks)]
+    written: list[dict[str, Written]] = [{} for _ in own]
+    gone = [0] * len(own)
+    for sublayer, level in zip(sublayers, chosen, strict=True):
+        if level:
+            repaired = sublayer.levels[level].written
+            assert repaired is not None
+            own[sublayer.block][sublayer.layout.writer] = level
+            written[sublayer.block][sublayer.layout.writer] = repaired
+            gone[sublayer.block] += not sublayer.levels[level].kept
+    return [
+        BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
+        for levels, writers, count in zip(own, written, gone, strict=True)
+    ]
+
+
+@dataclass
+class LevelSearch:
+    """Levels of all sublayers, their measured losses, and the budget.
+
+    Attributes:
+        evidence: the model and the windows.
+        sublayers: those that may be cut.
+        losses: for each, the loss at each level.
+        goal: projection weights to remove.
+        multiple: MLP widths are a multiple of this.
+        trunk: runs cuts.
+        measured: cuts of several sublayers measured so far.
+    """
+
+    evidence: Evidence
+    sublayers: Sequence[Sublayer]
+    losses: Sequence[np.ndarray]
+    goal: float
+    multiple: int
+    trunk: SharedTrunk
+    measured: int = 0
+
+    @classmethod
+    def of(cls, evidence: Evidence, budget: Budget) -> tuple[LevelSearch, float]:
+        """A search on the survey that all ratios share, and the passes that its trunk had run before this ratio."""
+        constraints = budget.constraints
+        is_new = ("survey", constraints) not in evidence.shared
+        survey = evidence.shared.once(("survey", constraints), lambda: Survey.of(evidence, constraints))
+        goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
+        multiple = constraints.channel_multiple
+        return cls(evidence, survey.sublayers, survey.losses, goal, multiple, survey.trunk), before
+
+    def run(self) -> Kept:
+        """What exchanges make of the cut of dynamic programming, nearest to the budget."""
+        return self._fitted(self._exchanged(self._cheapest()))
+
+    def _loss(self, chosen: Sequence[int]) -> float:
+        self.measured += 1
+        return self.trunk.loss(self._choices(chosen))
+
+    def _choices(self, chosen: Sequence[int]) -> list[BlockChoice]:
+        return choices(self.sublayers, chosen, len(self.evidence.decoder.shapes))
+
+    def _cheapest(self) -> list[int]:
+        """The levels of least summed loss that remove at least the goal, by dynamic programming over binned costs."""
+        total, parts = self.evidence.decoder.cost, self._bins()
+        goal = int(np.ceil(self.goal / total * parts - 1e-9))
+        best = np.full(goal + 1, np.inf)
+        best[0] = 0.0
+        taken: list[np.ndarray] = []
+        for sublayer, losses in zip(self.sublayers, self.losses, strict=True):
+            bins = [int(level.cost / total * parts + 1e-9) for level in sublayer.levels]
+            after, how = np.full(goal + 1, np.inf), np.zeros((goal + 1, 2), dtype=np.int64)
+            for level, (width, loss) in enumerate(zip(bins, losses.tolist(), strict=True)):
+                for have in np.flatnonzero(np.isfinite(best)).tolist():
+                    reached = min(goal, have + width)
+                    if best[have] + loss < after[reached]:
+                        after[reached], how[reached] = best[have] + loss, (level, have)
+            best = after
+            taken.append(how)
+        if not np.isfinite(best[goal]):
+            raise InvalidRequest("the ratio is out of reach: protect fewer blocks, or ask for less")
+        chosen, at = [], goal
+        for how in reversed(taken):
+            level, at = how[at]
+            chosen.append(int(level))
+        return chosen[::-1]
+
+    def _bins(self) -> int:
+        smallest = min(level.cost for sublayer in self.sublayers for level in sublayer.levels if level.cost)
+        fine = int(np.ceil(BINS_A_STEP * self.evidence.decoder.cost / smallest))
+        return max(BINS, min(fine, BINS_A_SUBLAYER * len(self.sublayers)))
+
+    def _exchanged(self, chosen: list[int]) -> list[int]:
+        """Try the exchanges that the slopes promise most of, and keep those that lower the loss."""
+        loss = self.trunk.refer_to(self._choices(chosen))
+        tried: set[tuple[int, ...]] = {tuple(chosen)}
+        while len(tried) <= TRIES:
+            options = [other for other in self._neighbours(chosen) if tuple(other) not in tried]
+            if not options:
+                break
+            other = min(options, key=self._promised)
+            tried.add(tuple(other))
+            value = self._loss(other)
+            if value < loss - 1e-6:
+                chosen, loss = other, self.trunk.refer_to(self._choices(other))
+        return chosen
+
+    def _promised(self, chosen: Sequence[int]) -> float:
+        return sum(float(losses[level]) for losses, level in zip(self.losses, chosen, strict=True))
+
+    def _neighbours(self, chosen: list[int]) -> Iterator[list[int]]:
+        """One sublayer gets a step back, another pays for it."""
+        for giver in range(len(chosen)):
+            for taker in range(len(chosen)):
+                if giver == taker or not chosen[taker]:
+                    continue
+                other = list(chosen)
+                other[taker] -= 1
+                while self._removed(other) < self.goal - self._step(other) / 2:
+                    if other[giver] + 1 >= len(self.sublayers[giver].levels):
+                        break
+                    other[giver] += 1
+                else:
+                    if other[giver] > chosen[giver] and self._leaves_something(other):
+                        yield other
+
+    def _step(self, chosen: Sequence[int]) -> int:
+        return max(shape.cost for shape in self.evidence.decoder.shapes) // (2 * len(chosen))
+
+    def _leaves_something(self, chosen: Sequence[int]) -> bool:
+        return any(sub.levels[level].kept for sub, level in zip(self.sublayers, chosen, strict=True))
+
+    def _removed(self, chosen: Sequence[int]) -> int:
+        return sum(sub.levels[level].cost for sub, level in zip(self.sublayers, chosen, strict=True))
+
+    def _fitted(self, chosen: Sequence[int]) -> Kept:
+        """These levels, with channels given back or taken until the removed weights are nearest to the goal."""
+        counts = [len(sub.levels[level].kept) for sub, level in zip(self.sublayers, chosen, strict=True)]
+        removed = self._removed(chosen)
+        mlps = [place for place, sub in enumerate(self.sublayers) if sub.layout.unit == "channel"]
+        while mlps:
+            place, sign = self._next_step(mlps, counts, removed)
+            if place is None:
+                break
+            width = self._stepped(place, counts[place], sign)
+            removed -= (width - counts[place]) * self._channel_cost(place)
+            counts[place] = width
+        return self._kept(counts)
+
+    def _next_step(self, mlps: Sequence[int], counts: Sequence[int], removed: float) -> tuple[int | None, int]:
+        """The MLP that gets channels back, the one that has lost most of those that lost any; or loses some more."""
+        sign = 1 if removed > self.goal else -1
+
+        def may(place: int) -> bool:
+            width = self._stepped(place, counts[place], sign)
+            after = removed - (width - counts[place]) * self._channel_cost(place)
+            nearer = abs(after - self.goal) < abs(removed - self.goal) - 1e-9
+            room = 0 < counts[place] < width if sign > 0 else width > 0
+            return nearer and room
+
+        able = [place for place in mlps if may(place)]
+        if not able:
+            return None, sign
+        started = [place for place in able if counts[place] < len(self.sublayers[place].order)]
+        return max(started or able, key=lambda p: (sign * (len(self.sublayers[p].order) - counts[p]), -p)), sign
+
+    def _stepped(self, place: int, count: int, sign: int) -> int:
+        """The next larger or smaller width of an MLP."""
+        if sign < 0:
+            return (count - 1) // self.multiple * self.multiple
+        return min((count // self.multiple + 1) * self.multiple, len(self.sublayers[place].order))
+
+    def _channel_cost(self, place: int) -> int:
+        return self.evidence.decoder.shapes[self.sublayers[place].block].channel_cost
+
+    def _kept(self, counts: Sequence[int]) -> Kept:
+        shapes = self.evidence.decoder.shapes
+        whole = Kept.everything(shapes)
+        groups, channels = list(whole.key_value_groups), list(whole.channels)
+        for sublayer, count in zip(self.sublayers, counts, strict=True):
+            units = tuple(sorted(sublayer.order[len(sublayer.order) - count :]))
+            (groups if sublayer.layout.unit == "key_value_group" else channels)[sublayer.block] = units
+        gone = [block for block in whole.blocks if not groups[block] and not channels[block]]
+        if len(gone) == len(whole.blocks):
+            raise InvalidRequest("so little would be left that no block stays: ask for less")
+        return Kept(whole.blocks, tuple(groups), tuple(channels)).without_blocks(gone)

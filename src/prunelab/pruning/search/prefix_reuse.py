@@ -1,0 +1,92 @@
+"""Losses of many cuts of one model, their common trunk computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from prunelab.calibration.corpus import CalibrationSet
+from prunelab.models.families import Decoder
+from prunelab.pruning.search.layerwise import Blockwise, Hidden, Written
+
+
+@dataclass(frozen=True)
+class BlockChoice:
+    """What becomes of one block.
+
+    Attributes:
+        key: equal for equal choices.
+        writers: its output projections in place of its own.
+        is_gone: it is passed by.
+    """
+
+    key: Hashable
+    writers: Mapping[str, Written] = field(default_factory=dict)
+    is_gone: bool = False
+
+
+WHOLE = BlockChoice("whole")
+GONE = BlockChoice("gone", is_gone=True)
+
+
+class SharedTrunk:
+    """The mean loss of some windows under any choice of what becomes of each block.
+
+    The hidden states along one path, the reference, are kept; another choice is run from the first block in which it
+    differs. For 16 windows of 2048 tokens of an 8B model that is 0.25 GiB a block in bfloat16.
+
+    A choice that was measured once is not run again.
+
+    Args:
+        decoder: the model.
+        windows: token ids, shape `(windows, tokens)`; or images with text.
+        against_whole: measure how far predictions are from the whole model's (the mean Kullback-Leibler divergence of a
+            token) instead of how well the text is predicted.
+    """
+
+    def __init__(self, decoder: Decoder, windows: Tensor | CalibrationSet, against_whole: bool = False) -> None:
+        self.walk = Blockwise.of(decoder, CalibrationSet(windows) if isinstance(windows, Tensor) else windows)
+        self.reference: Sequence[BlockChoice] = ()
+        self._hidden: list[Hidden] = [self.walk.start]
+        self._whole: Hidden | None = None
+        self._measured: dict[tuple[Hashable, ...], float] = {}
+        if against_whole:
+            self._whole = self._run([WHOLE] * len(decoder.shapes))[-1]
+
+    def loss(self, choices: Sequence[BlockChoice]) -> float:
+        """Mean cross-entropy a token in nats, or divergence from the whole model, of one choice a block."""
+        key = tuple(choice.key for choice in choices)
+        if key not in self._measured:
+            self._measured[key] = self._of(self._run(choices)[-1])
+        return self._measured[key]
+
+    def _of(self, hidden: Hidden) -> float:
+        return self.walk.loss(hidden) if self._whole is None else self.walk.divergence(hidden, self._whole)
+
+    def refer_to(self, choices: Sequence[BlockChoice]) -> float:
+        """Keep this path's hidden states from now on; returns its loss."""
+        key = tuple(choice.key for choice in choices)
+        if key != tuple(choice.key for choice in self.reference):
+            self._hidden = self._run(choices)
+            self.reference = tuple(choices)
+        if key not in self._measured:
+            self._measured[key] = self._of(self._hidden[-1])
+        return self._measured[key]
+
+    def _run(self, choices: Sequence[BlockChoice]) -> list[Hidden]:
+        """Hidden states before each block and behind the last."""
+        shared = 0
+        while shared < len(self.reference) and self.reference[shared].key == choices[shared].key:
+            shared += 1
+        states = self._hidden[: shared + 1]
+        for block in range(shared, len(choices)):
+            choice = choices[block]
+            states.append(states[-1] if choice.is_gone else self.walk.through(block, states[-1], choice.writers))
+        return states
+
+    @property
+    def passes(self) -> float:
+        """Blocks run so far, as a multiple of the model's."""
+        return self.walk.blocks_run / len(self.walk.decoder.shapes)

@@ -1,0 +1,257 @@
+"""A plan applied to a model: a new model that shares with the old one whatever was not cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.errors import InvalidRequest
+from prunelab.models.families import Decoder
+from prunelab.pruning.allocation import Kept
+from prunelab.pruning.architecture import Form, choose_form
+from prunelab.pruning.compensation import COMPENSATORS, Compensation
+from prunelab.pruning.compensation.projection import Repairs, units_of
+from prunelab.pruning.plan import PruningPlan
+
+
+def cut(
+    decoder: Decoder,
+    kept: Kept,
+    compensation: Compensation = "none",
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
+) -> PreTrainedModel:
+    """Remove what is not kept.
+
+    The model given is left as it was. The new one shares its embeddings, norms and untouched projections.
+
+    Args:
+        decoder: the model.
+        kept: what stays.
+        compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection;
+            the others change its weights as well (see `prunelab.pruning.compensation`).
+        statistics: of the calibration pass; needed for `bias`, and second moments in them serve `least_squares`.
+        calibration: the calibration tokens; needed for the others.
+
+    Raises:
+        InvalidRequest: compensation without statistics.
+    """
+    if compensation == "bias" and statistics is None:
+        raise InvalidRequest("bias compensation needs calibration statistics: calibrate first, or ask for none")
+    if compensation not in COMPENSATORS:
+        return cut_repaired(decoder, kept, {}, statistics if compensation == "bias" else None)
+    if calibration is None:
+        raise InvalidRequest(
+            f"{compensation} compensation needs the calibration tokens: calibrate first, or ask for none"
+        )
+    return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration, statistics))
+
+
+def cut_repaired(
+    decoder: Decoder, kept: Kept, repairs: Repairs, statistics: ActivationStatistics | None = None
+) -> PreTrainedModel:
+    """Remove what is not kept, with these output projections in place of the old ones, or with biases alone.
+
+    Args:
+        decoder: the model.
+        kept: what stays.
+        repairs: output projections after compensation.
+        statistics: where given, what is removed leaves its mean behind as a bias.
+    """
+    form = form_of(decoder, kept, biased=statistics is not None, repairs=repairs)
+    tensors = _cut_tensors(decoder, kept, form, statistics)
+    for (block, path), repair in repairs.items():
+        place = f"{decoder.prefix}{kept.blocks.index(block)}."
+        mended = {f"{place}{path}.weight": repair.weight}
+        if repair.bias is not None:
+            mended[f"{place}{path}.bias"] = repair.bias
+        assert set(mended) <= set(tensors), "the form has a place for every repair"
+        if repair.behind_norm is not None:
+            mended[f"{place}{decoder.family.adder(path)}.map"] = repair.behind_norm
+        tensors |= mended
+    with torch.device("meta"), no_init_weights():
+        pruned: PreTrainedModel = form.model_class(form.config)
+    pruned.load_state_dict(tensors, strict=True, assign=True)
+    bring_buffers(dict(decoder.model.named_buffers()), pruned)
+    pruned.tie_weights()
+    pruned.generation_config = copy.deepcopy(decoder.model.generation_config)
+    pruned.name_or_path = decoder.model.name_or_path
+    return pruned.train(decoder.model.training)
+
+
+def apply(
+    decoder: Decoder,
+    plan: PruningPlan,
+    statistics: ActivationStatistics | None = None,
+    calibration: CalibrationSet | None = None,
+) -> PreTrainedModel:
+    """Apply a plan; see `cut`. The caller has checked that the plan is this model's."""
+    return cut(decoder, plan.kept, plan.compensation, statistics, calibration)
+
+
+def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | None = None) -> Form:
+    """How the model is held when all that is not kept is gone.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        biased: what is removed leaves its mean behind as a bias.
+        repairs: otherwise, output projections after compensation.
+    """
+    biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
+    mapped = frozenset(block for (block, _), repair in (repairs or {}).items() if repair.behind_norm is not None)
+    return choose_form(decoder.model.config, decoder.family, kept, biases, mapped)
+
+
+def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
+    stay = set(kept_units)
+    return [unit for unit in range(count) if unit not in stay]
+
+
+def _biased(decoder: Decoder, kept: Kept) -> tuple[frozenset[str], ...]:
+    """For each kept block, the output projections that lose something."""
+    return tuple(
+        frozenset(
+            layout.writer
+            for layout in decoder.family.layouts()
+            if len(units_of(kept, position, layout)) < decoder.shapes[block].units(layout.part)
+        )
+        for position, block in enumerate(kept.blocks)
+    )
+
+
+def _repaired(kept: Kept, repairs: Repairs) -> tuple[frozenset[str], ...]:
+    """For each kept block, the output projections whose repair has a bias."""
+    return tuple(
+        frozenset(path for (at, path), repair in repairs.items() if at == block and repair.bias is not None)
+        for block in kept.blocks
+    )
+
+
+def _cut_tensors(
+    decoder: Decoder, kept: Kept, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The pruned model's state, by name."""
+    tensors = {name: tensor for name, tensor in decoder.model.state_dict().items() if decoder.is_outside(name)}
+    for position in range(len(kept.blocks)):
+        tensors |= cut_block(decoder, kept, position, form, statistics)
+    return tensors
+
+
+def cut_block(
+    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The state of one block of the pruned model, by its names there.
+
+    Args:
+        decoder: the model before the cut.
+        kept: what stays.
+        position: of the block among the kept ones.
+        form: how the pruned model is held; biases that the block lacked and the form has are zero.
+        statistics: what compensation is made of; None for none.
+    """
+    prefix = f"{decoder.prefix}{position}."
+    tensors: dict[str, Tensor] = {}
+    for inner, tensor in decoder.block_state(kept.blocks[position]).items():
+        part = remaining(decoder, kept, position, inner)
+        if part is not None:
+            tensors[prefix + inner] = part.of(tensor)
+    return tensors | new_biases(decoder, kept, position, form, statistics)
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What stays of a block's tensor.
+
+    Attributes:
+        indices: of what stays, ascending, shape `(kept,)`; None for everything.
+        of_columns: they are columns, not rows.
+    """
+
+    indices: Tensor | None = None
+    of_columns: bool = False
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """That part of a tensor; the tensor itself where everything stays."""
+        if self.indices is None:
+            return tensor
+        indices = self.indices.to(tensor.device)
+        # Both are indexing, each in the way that is quicker for it on a CPU.
+        return tensor[:, indices] if self.of_columns else tensor.index_select(0, indices)
+
+
+def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remaining | None:
+    """What stays of one tensor of a kept block; None where its whole module goes."""
+    shape = decoder.shapes[kept.blocks[position]]
+    path, _, kind = inner.rpartition(".")
+    for layout in decoder.family.layouts():
+        units = units_of(kept, position, layout)
+        whole = len(units) == shape.units(layout.part)
+        if path == layout.writer:
+            if whole or kind == "bias":
+                return Remaining()
+            return Remaining(layout.columns(shape, units), of_columns=True)
+        for reader in layout.readers:
+            if path == reader.path:
+                if not units and layout.unit == "key_value_group":
+                    return None
+                return Remaining() if whole else Remaining(layout.rows(reader, shape, units))
+    return Remaining()
+
+
+def new_biases(
+    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+) -> dict[str, Tensor]:
+    """The biases that a kept block lacked or had otherwise, by their names in the pruned model; see `cut_block`."""
+    prefix, block = f"{decoder.prefix}{position}.", kept.blocks[position]
+    biases: dict[str, Tensor] = {}
+    for name, size in form.biases(decoder, kept):
+        if name.startswith(prefix) and decoder.bias(block, name[len(prefix) :].removesuffix(".bias")) is None:
+            biases[name] = torch.zeros(size, dtype=decoder.model.dtype, device=decoder.device_of(block))
+    if statistics is not None:
+        for path, said in _compensation(decoder, kept, position, statistics):
+            old = decoder.bias(block, path)
+            old = biases[f"{prefix}{path}.bias"] if old is None else old
+            biases[f"{prefix}{path}.bias"] = (old.cpu().double() + said).to(old.device, old.dtype)
+    return biases
+
+
+def _compensation(
+    decoder: Decoder, kept: Kept, position: int, statistics: ActivationStatistics
+) -> list[tuple[str, Tensor]]:
+    """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3).
+
+    Summed in float64; in float32, which is a thousand times finer than they are, where weights are of half precision.
+    """
+    biases, block = [], kept.blocks[position]
+    shape = decoder.shapes[block]
+    for layout in decoder.family.layouts():
+        removed = _removed(units_of(kept, position, layout), shape.units(layout.part))
+        if not removed:
+            continue
+        columns = layout.columns(shape, removed)
+        wide = torch.float64 if decoder.model.dtype.itemsize > 2 else torch.float32
+        mean = statistics.of(layout.unit)[block].mean[columns].to(wide)
+        # On the CPU: not every device knows float64.
+        parts = [
+            rows[:, columns.to(rows.device)].cpu().to(wide) @ mean for rows in decoder.weight_rows(block, layout.writer)
+        ]
+        biases.append((layout.writer, torch.cat(parts).double()))
+    return biases
+
+
+def bring_buffers(old: Mapping[str, Tensor], pruned: nn.Module) -> None:
+    """Buffers that no checkpoint holds (rotary frequencies, embedding scales): copy them from the old model's."""
+    for name, buffer in list(pruned.named_buffers()):
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            module: Any = pruned.get_submodule(owner)
+            module._buffers[leaf] = old[name].clone()

@@ -1,0 +1,100 @@
+"""Quality against speed and against memory, every cell a point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prunelab.analysis.claims.evidence import Cut as MeasuredCut
+from prunelab.analysis.recommend.command import prune_command
+from prunelab.evaluation.records import times_as_fast
+from prunelab.reports.chart import Chart, Panel, Point, Series
+from prunelab.reports.columns import marker_of, number, series_name
+from prunelab.reports.figures.by_ratio import methods_in_order
+from prunelab.reports.grid import Cut, Study
+from prunelab.reports.retention import mean_quality
+from prunelab.studies.store import Measurement
+
+AXES = {
+    "decode_tokens_per_second": ("frontier_speed", "Quality against speed", "decoding speed, times the dense model's"),
+    "weight_bytes": ("frontier_memory", "Quality against memory", "bytes of weights, share of the dense model's, %"),
+}
+
+
+def frontier(study: Study, metric: str) -> Chart | None:
+    """One panel a model. The stepped line joins the cells that no other beats in both.
+
+    Args:
+        study: the run.
+        metric: `decode_tokens_per_second` or `weight_bytes`.
+    """
+    name, title, x_label = AXES[metric]
+    figures = {(m.model, m.method, m.ratio, m.seed): m for m in study.run.measurements if m.metric == metric}
+    panels = []
+    for model in study.grid.models:
+        series = _series(study, model, metric, figures)
+        points = [point for line in series for point in line.points]
+        if len(points) > 1:
+            best = Series("frontier", "dense", tuple(_best(points, metric == "weight_bytes")), "none")
+            panels.append(Panel(model, model, (best, *series), x_label, "quality kept, %", focusable=True))
+    caption = "Every cell is a point: point at it, or reach it by Tab and the arrow keys, for its plan and command."
+    return Chart(name, title, caption, tuple(panels)) if panels else None
+
+
+def _series(
+    study: Study, model: str, metric: str, figures: dict[tuple[str, str, float, int | None], Measurement]
+) -> tuple[Series, ...]:
+    grid = study.grid
+    dense = figures.get((model, "dense", 0.0, None))
+    cuts = grid.of_model(model)
+    found = []
+    for method in methods_in_order(cuts):
+        points = []
+        for cut in (cut for cut in cuts if cut.method == method):
+            for (*_, seed), own in _cells(figures, cut):
+                kept = mean_quality(grid, cut, seed)
+                if dense is not None and kept is not None:
+                    is_speed = metric == "decode_tokens_per_second"
+                    times = times_as_fast(own, dense.value) if is_speed else own.value / dense.value
+                    x = times if is_speed else 100 * times
+                    points.append(Point(x, 100 * kept, tip=_tip(study, cut, own, times, kept)))
+        if points:
+            strategy = next(cut.strategy for cut in cuts if cut.method == method)
+            found.append(Series(series_name(method), strategy, tuple(points), marker_of(method), line=False))
+    return tuple(found)
+
+
+def _cells(
+    figures: dict[tuple[str, str, float, int | None], Measurement], cut: Cut
+) -> Iterable[tuple[tuple[str, str, float, int | None], Measurement]]:
+    return [(key, m) for key, m in figures.items() if key[:3] == (cut.model, cut.method, cut.ratio)]
+
+
+def _tip(study: Study, cut: Cut, own: Measurement, times: float, kept: float) -> str:
+    """Cell, figures, plan and command, a line each."""
+    what = f"{times:.2f}x the speed" if own.metric == "decode_tokens_per_second" else f"{times:.0%} of the bytes"
+    lines = [f"{cut.model}, {cut.label}{f', seed {own.seed}' if own.seed else ''}"]
+    lines.append(f"keeps {kept:.1%} at {what}")
+    plan = study.plans.get(own.plan or "")
+    if plan is not None:
+        removed = plan.removed_blocks
+        blocks = f"blocks {', '.join(map(str, removed))} go" if removed else "all blocks stay"
+        lines.append(f"plan {plan.fingerprint[:8]}: {number(100 * plan.achieved_ratio, 3)} % removed, {blocks}")
+        lines.append(
+            prune_command(study.run, MeasuredCut(own.model, own.method, own.ratio, own.achieved_ratio, own.seed), plan)
+        )
+    return "\n".join(lines)
+
+
+def _best(points: list[Point], less_is_better: bool) -> list[Point]:
+    """The points that no other beats in both, as a staircase from the most quality on."""
+    sign = -1 if less_is_better else 1
+    ordered = sorted(points, key=lambda p: (-sign * p.x, -p.y))
+    stairs: list[Point] = []
+    top = float("-inf")
+    for point in ordered:
+        if point.y > top:
+            if stairs:
+                stairs.append(Point(point.x, stairs[-1].y))
+            stairs.append(Point(point.x, point.y))
+            top = point.y
+    return stairs

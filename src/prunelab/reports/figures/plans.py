@@ -1,0 +1,49 @@
+"""Which blocks, key-value groups and channels the plans removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+from prunelab.pruning.plan_summary import PlannedCut
+from prunelab.reports.chart import Chart, HeatMap
+from prunelab.reports.grid import Cut, Study
+
+UNITS = {"key_value_groups": "key-value groups", "channels": "MLP channels"}
+
+
+def plan_map(study: Study) -> Chart | None:
+    """Two maps a model, one row a cut and one column a block; a cut with several seeds is their mean."""
+    by_cut: dict[Cut, dict[str, PlannedCut]] = {}
+    for m in study.run.measurements:
+        plan = study.plans.get(m.plan or "")
+        if plan is not None:
+            by_cut.setdefault(Cut(m.model, m.method, m.ratio), {})[plan.fingerprint] = plan
+    panels = []
+    for model in study.grid.models:
+        cuts = [cut for cut in study.grid.of_model(model, dense=False) if cut in by_cut]
+        for unit in UNITS if cuts else ():
+            panels.append(_map(model, unit, [(cut, list(by_cut[cut].values())) for cut in cuts]))
+    caption = (
+        "One row a cut, one column a block of the dense model; the stronger the colour, the more of the block is gone. "
+        "A block that went whole is gone in both maps. Cuts with several seeds show their mean."
+    )
+    return Chart("plans", "What was removed, block by block", caption, tuple(panels), wide=True) if panels else None
+
+
+def _map(model: str, unit: str, cuts: Sequence[tuple[Cut, list[PlannedCut]]]) -> HeatMap:
+    values, tips = [], []
+    for cut, plans in cuts:
+        shares = [mean(block) for block in zip(*(plan.removed[unit] for plan in plans), strict=True)]
+        values.append(tuple(shares))
+        tips.append(tuple(_tip(cut, unit, plans, block, share) for block, share in enumerate(shares)))
+    blocks = tuple(str(block) for block in range(max(map(len, values))))
+    rows = tuple(f"{cut.label}{' (mean)' if len(plans) > 1 else ''}" for cut, plans in cuts)
+    return HeatMap(f"{model}: {UNITS[unit]}", model, rows, blocks, tuple(values), tuple(tips), "block")
+
+
+def _tip(cut: Cut, unit: str, plans: Sequence[PlannedCut], block: int, share: float) -> str:
+    """What goes of a block; of a single plan's key-value groups also which."""
+    gone = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
+    which = f": {'number' if gone.isdigit() else 'numbers'} {gone}" if gone else ""
+    return f"{cut.label}, block {block}: {share:.0%} gone{which}"

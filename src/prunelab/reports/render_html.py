@@ -1,0 +1,44 @@
+"""The report as one page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from prunelab.reports.content import Report
+from prunelab.reports.figures.data import chart_sheet
+from prunelab.reports.figures.svg import marker_svg, panel_svg
+from prunelab.reports.rows import STEPS, table_rows, text_columns
+
+
+def page(report: Report) -> str:
+    """The page's HTML. Everything that is not from our own templates is escaped."""
+    environment = Environment(
+        loader=PackageLoader("prunelab.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.globals |= {
+        "panel_svg": panel_svg,
+        "marker_svg": marker_svg,
+        "chart_sheet": chart_sheet,
+        "table_rows": table_rows,
+        "text_columns": text_columns,
+        "shades": STEPS,
+    }
+    return environment.get_template("page.html.j2").render(
+        report=report,
+        headline=report.headline,
+        models=report.study.grid.models,
+        style=_own("style.css"),
+        script=_own("script.js"),
+    )
+
+
+def _own(name: str) -> Markup:
+    """A file of ours, to stand in the page as it is."""
+    return Markup(files("prunelab.report").joinpath("templates", name).read_text(encoding="utf-8"))

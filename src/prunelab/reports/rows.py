@@ -1,0 +1,74 @@
+"""A table's rows as HTML, as short as the standard allows: the report of a large study has tens of thousands of cells.
+
+End tags that HTML does not ask for are left out; a row's model is not repeated where its first cell says it; and what a
+cell is sorted by is written down only where its text does not tell. The page's script makes up for all three.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from prunelab.reports.elements import Cell, Row, Sheet
+
+STEPS = 20
+"""Shades of a cell, either way; the style sheet has a class for each."""
+DASH = "–"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?")
+
+
+def table_rows(sheet: Sheet) -> Markup:
+    """All rows of a table's body."""
+    told = [_tells_its_order(column) for column in zip(*(row.cells for row in sheet.rows), strict=True)]
+    first_is_model = sheet.columns[0] == "model"
+    return Markup("".join(_row(row, sheet.heading, told, first_is_model) for row in sheet.rows))
+
+
+def text_columns(sheet: Sheet) -> str:
+    """Classes that name the columns of words, which stand on the left: `t1 t4`."""
+    return " ".join(f"t{place}" for place, numbers in enumerate(sheet.of_numbers, start=1) if not numbers)
+
+
+def _tells_its_order(column: Sequence[Cell]) -> bool:
+    """Whether the numbers that the texts begin with are in the order of the values."""
+    shown = []
+    for cell in column:
+        found = _NUMBER.match(cell.text)
+        if (found is None) != (cell.value is None):
+            return False
+        if found is not None and cell.value is not None:
+            shown.append((cell.value, float(found[0])))
+    shown.sort()
+    return all(a[1] <= b[1] for a, b in itertools.pairwise(shown))
+
+
+def _row(row: Row, heading: int, told: Sequence[bool], first_is_model: bool) -> str:
+    said = first_is_model and row.cells[0].text == row.model
+    model = f' data-model="{escape(row.model)}"' if row.model and not said else ""
+    cells = [
+        _named(cell, row.strategy) if place == heading else _cell(cell, told[place])
+        for place, cell in enumerate(row.cells)
+    ]
+    return f"<tr{model}{' data-baseline' if row.baseline else ''}>{''.join(cells)}\n"
+
+
+def _named(cell: Cell, strategy: str) -> str:
+    return f"<th scope=row{f' class=s-{strategy}' if strategy else ''}>{escape(cell.text)}"
+
+
+def _cell(cell: Cell, told: bool) -> str:
+    value = "" if told or cell.value is None else f" data-v={cell.value:.6g}"
+    tip = f' data-tip="{escape(cell.tip)}"' if cell.tip else ""
+    shade = 0 if cell.heat is None else round(STEPS * abs(cell.heat))
+    looks = ["d"] if cell.text == DASH else []
+    looks += [f"{'n' if (cell.heat or 0) < 0 else 'p'}{shade}"] if shade and not looks else []
+    text = escape(cell.text)
+    if cell.mark in ("worse", "better"):
+        looks.append(cell.mark)
+    elif cell.mark:
+        text = Markup('<span class="m-{}">{}</span>').format(cell.mark, text)
+    classes = f' class="{" ".join(looks)}"' if len(looks) > 1 else f" class={looks[0]}" if looks else ""
+    return f"<td{value}{tip}{classes}>{text}"

@@ -1,0 +1,57 @@
+"""Every change from the dense model, with its test."""
+
+from __future__ import annotations
+
+import math
+
+from prunelab.reports.columns import Column, number, strategy_of
+from prunelab.reports.elements import Cell, Row, Section, Sheet
+from prunelab.reports.grid import Cut, Study
+from prunelab.studies.comparison import Difference
+
+LEAD = (
+    "Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired "
+    "bootstrap for everything else (with less than six samples its standard error and Student's t, p never below what "
+    "as many signs can give); 95 % intervals of the difference; p also after Holm over the cut's benchmarks."
+)
+COLUMNS = ("model", "cut", "seed", "benchmark", "dense", "pruned", "change", "95 % interval", "p", "p after Holm", "n",
+           "seen")  # fmt: skip
+
+
+def section(study: Study) -> Section | None:
+    """A row a cut and benchmark."""
+    order = {cut: index for index, cut in enumerate(study.grid.sorted_cuts)}
+    found = sorted(study.run.differences, key=lambda d: (order[_cut(d)], d.measurement.seed or 0))
+    if not found:
+        return None
+    sheet = Sheet("changes", "Every figure against the dense model's", COLUMNS, tuple(map(_row, found)), 1)
+    return Section("changes", "Every change, tested", LEAD, (sheet,), "Tests")
+
+
+def _cut(d: Difference) -> Cut:
+    return Cut(d.measurement.model, d.measurement.method, d.measurement.ratio)
+
+
+def _row(d: Difference) -> Row:
+    m, c, column, cut = d.measurement, d.comparison, Column.of(d.measurement), _cut(d)
+    mark = ("better" if (c.difference > 0) == d.higher_is_better else "worse") if c.significant else ""
+    bounded = all(map(math.isfinite, c.interval))
+    cells = (
+        Cell(m.model),
+        Cell(cut.label),
+        Cell(str(m.seed or 0), m.seed or 0),
+        Cell(f"{column.title}"),
+        Cell(column.text(c.dense), c.dense),
+        Cell(column.text(c.pruned), c.pruned),
+        Cell(number(c.difference, 3), c.difference, mark=mark),
+        Cell(f"{number(c.interval[0], 3)} to {number(c.interval[1], 3)}" if bounded else "not known"),
+        Cell(_p(c.p), c.p),
+        Cell("–") if c.p_adjusted is None else Cell(_p(c.p_adjusted), c.p_adjusted),
+        Cell(str(c.n), c.n, c.test),
+        Cell(mark or "no change", mark=mark),
+    )
+    return Row(cells, m.model, cut.is_baseline, strategy_of(m.method))
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,72 @@
+"""The paper's figures, for this run's models."""
+
+from __future__ import annotations
+
+from prunelab.reports.columns import number
+from prunelab.reports.elements import Cell, Figure, Part, Row, Section, Sheet
+from prunelab.reports.figures.by_ratio import accuracy_by_ratio, ln_perplexity, pass_at_1
+from prunelab.reports.figures.differences import DepthMinusWidth, depth_minus_width, difference_chart
+from prunelab.reports.figures.icat import DOMAINS, icat_radar, scores
+from prunelab.reports.grid import Study
+
+
+def section(study: Study) -> Section | None:
+    """Fig. 1 and 6, 2, 3, 4, 5 and 7."""
+    found = depth_minus_width(study)
+    charts = (
+        accuracy_by_ratio(study.grid),
+        pass_at_1(study.grid),
+        difference_chart(found, study),
+        ln_perplexity(study.grid),
+        icat_radar(study),
+    )
+    parts: list[Part] = []
+    for chart in charts:
+        if chart is not None:
+            parts.append(Figure(chart))
+            if chart.name == "depth_minus_width":
+                parts.append(_differences(found))
+            if chart.name == "icat":
+                parts.append(_stereoset(study))
+    lead = "In the paper's form, with what its figures leave out: error bars, and ratios as they were achieved."
+    return Section("figures", "The paper's figures", lead, tuple(parts), "Figures") if parts else None
+
+
+def _differences(found: list[DepthMinusWidth]) -> Sheet:
+    rows = []
+    for d in found:
+        low, high = d.interval or (None, None)
+        unit = "ln" if d.column.is_perplexity else "points"
+        rows.append(
+            Row(
+                (
+                    Cell(d.depth.model),
+                    Cell(d.column.title),
+                    Cell(f"{d.depth.ratio:.0%}", d.depth.ratio),
+                    Cell(f"{d.depth.method} − {d.width.method}"),
+                    Cell(number(d.difference, 3), d.difference),
+                    Cell("–" if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}"),
+                    Cell(unit),
+                    Cell("paired" if d.paired else "unpaired"),
+                ),
+                d.depth.model,
+            )
+        )
+    columns = ("model", "benchmark", "ratio", "methods", "difference", "95 % interval", "unit", "interval is")
+    caption = "Depth minus width of the same size, benchmark by benchmark"
+    return Sheet("depth_minus_width", caption, columns, tuple(rows), heading=1, folded=True)
+
+
+def _stereoset(study: Study) -> Sheet:
+    """ICAT with what it is made of, by domain."""
+    rows = []
+    for cut in study.grid.sorted_cuts:
+        metrics = {metric: scores(study, cut, metric) for metric in ("icat", "lms", "ss")}
+        for group in ("", *DOMAINS) if metrics["icat"] else ():
+            found = [metrics[metric].get(group) for metric in metrics]
+            figures = tuple(Cell("–") if m is None else Cell(f"{m.value:.1f}", m.value) for m in found)
+            who = (Cell(cut.model), Cell(cut.label), Cell(group or "overall"))
+            rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+    caption = "StereoSet: ICAT, language modelling score (LMS) and stereotype score (SS; 50 is fair)"
+    columns = ("model", "cut", "domain", "ICAT", "LMS", "SS")
+    return Sheet("stereoset", caption, columns, tuple(rows), heading=1, folded=True)

@@ -1,0 +1,18 @@
+"""What quality costs in speed and memory."""
+
+from __future__ import annotations
+
+from prunelab.reports.elements import Figure, Section
+from prunelab.reports.figures.frontier import AXES, frontier
+from prunelab.reports.grid import Study
+
+
+def section(study: Study) -> Section | None:
+    """Quality against speed, and against memory."""
+    charts = [chart for metric in AXES if (chart := frontier(study, metric)) is not None]
+    lead = (
+        "Quality is the mean over benchmarks of what is kept of the dense model. The stepped line joins the cells that "
+        "no other beats in both. Speeds were measured in an eager runtime at batch size 1."
+    )
+    parts = tuple(map(Figure, charts))
+    return Section("frontier", "Quality, speed and memory", lead, parts, "Frontier") if charts else None

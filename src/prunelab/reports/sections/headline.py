@@ -1,0 +1,84 @@
+"""What was studied, in a sentence, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunelab.reports.chart import Chart
+from prunelab.reports.figures.by_ratio import quality_by_ratio
+from prunelab.reports.grid import Grid, Study
+from prunelab.reports.retention import mean_quality
+from prunelab.reports.summary import Brief, brief, listed
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The top of the report.
+
+    Attributes:
+        studied: one sentence.
+        finding: the most important one.
+        briefs: each model in short.
+        chart: quality by ratio; None where no benchmark can say.
+        failed: how many cells could not be measured.
+    """
+
+    studied: str
+    finding: str
+    briefs: tuple[Brief, ...]
+    chart: Chart | None
+    failed: int
+
+
+def headline(study: Study) -> Headline:
+    """The top of the report."""
+    grid = study.grid
+    return Headline(
+        studied=_studied(study),
+        finding=_duel(grid),
+        briefs=tuple(brief(study, model) for model in grid.models if grid.of_model(model, dense=False)),
+        chart=quality_by_ratio(grid),
+        failed=len(study.run.failures),
+    )
+
+
+def _studied(study: Study) -> str:
+    grid = study.grid
+    methods = list(dict.fromkeys(cut.method for cut in grid.sorted_cuts if not cut.is_dense and not cut.is_baseline))
+    baselines = list(dict.fromkeys(cut.method for cut in grid.cuts if cut.is_baseline))
+    ratios = sorted({cut.ratio for cut in grid.cuts if not cut.is_dense})
+    benchmarks = list(dict.fromkeys(column.benchmark for column in grid.columns))
+    if not grid.cuts:
+        return "Nothing could be measured."
+    if not ratios:
+        return f"{listed(grid.models)}, whole, measured by {_count(len(benchmarks), 'benchmark')}."
+    by = f"by {listed(methods)}" if methods else f"by {listed(baselines)}"
+    beside = f", beside {_count(len(baselines), 'baseline')}" if methods and baselines else ""
+    shares = listed([f"{100 * ratio:g}" for ratio in ratios])
+    measured = f"measured by {_count(len(benchmarks), 'benchmark')}"
+    return f"{listed(grid.models)}, cut by {shares} % {by}{beside}, without training, and {measured}."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _duel(grid: Grid) -> str:
+    """How often depth keeps more than width of the same size."""
+    won = drawn = 0
+    for depth in grid.cuts:
+        for width in grid.cuts:
+            same = depth.model == width.model and depth.ratio == width.ratio
+            if not same or (depth.strategy, width.strategy) != ("depth", "width"):
+                continue
+            kept = (mean_quality(grid, depth), mean_quality(grid, width))
+            if not (depth.is_baseline or width.is_baseline) and kept[0] is not None and kept[1] is not None:
+                drawn += 1
+                won += kept[0] > kept[1]
+    if not drawn:
+        return ""
+    if won in (0, drawn):
+        best, other = ("Depth", "width") if won else ("Width", "depth")
+        often = {1: "in the one comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
+        return f"{best} kept more of the dense model than {other} of the same size {often}."
+    return f"Depth kept more of the dense model than width of the same size in {won} of {drawn} comparisons."

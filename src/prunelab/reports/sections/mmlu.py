@@ -1,0 +1,46 @@
+"""MMLU by category and subject."""
+
+from __future__ import annotations
+
+from prunelab.reports.elements import Cell, Row, Section, Sheet
+from prunelab.reports.grid import Cut, Study
+from prunelab.studies.store import Measurement
+
+
+def section(study: Study) -> Section | None:
+    """One table a model: subjects down, cuts across; baselines are left out."""
+    sheets = [sheet for model in study.grid.models if (sheet := _sheet(study, model)) is not None]
+    lead = (
+        "Categories first, then subjects, shaded by the difference from the dense model. Single subjects have few "
+        "questions (n), and their differences much noise."
+    )
+    return Section("mmlu", "MMLU by subject", lead, tuple(sheets), "MMLU") if sheets else None
+
+
+def _sheet(study: Study, model: str) -> Sheet | None:
+    cuts = [cut for cut in study.grid.of_model(model) if not cut.is_baseline]
+    found: dict[tuple[Cut, str], Measurement] = {}
+    for m in study.run.measurements:
+        if m.benchmark == "mmlu" and m.metric == "acc" and m.model == model:
+            found.setdefault((Cut(m.model, m.method, m.ratio), m.group), m)
+    groups = sorted({group for _, group in found}, key=lambda group: (group.count("/") + bool(group), group))
+    if len(groups) < 2:
+        return None
+    dense = Cut(model, "dense", 0.0)
+    rows = []
+    for group in groups:
+        cells = [_cell(found.get((cut, group)), found.get((dense, group))) for cut in cuts]
+        name = group.split("/")[-1].replace("_", " ") or "all"
+        count = next(m.n for (_, of), m in found.items() if of == group)
+        who = (Cell(name if "/" in group else name.upper()), Cell(str(count), count))
+        rows.append(Row((*who, *cells), model))
+    slug = "".join(c if c.isalnum() or c in "-_." else "_" for c in model)
+    columns = ("subject", "n", *(cut.label for cut in cuts))
+    return Sheet(f"mmlu_{slug}", f"{model}: MMLU accuracy by subject", columns, tuple(rows), folded=True)
+
+
+def _cell(m: Measurement | None, dense: Measurement | None) -> Cell:
+    if m is None:
+        return Cell("–")
+    change = None if dense is None else m.value - dense.value
+    return Cell(f"{m.value:.3f}", m.value, heat=None if change is None else max(-1.0, min(2 * change, 1.0)))

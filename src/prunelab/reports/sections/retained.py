@@ -1,0 +1,51 @@
+"""How much of each benchmark is kept: of the dense model's figure, and of its lead over chance."""
+
+from __future__ import annotations
+
+from prunelab.reports.columns import Column
+from prunelab.reports.elements import Cell, Part, Row, Section, Sheet
+from prunelab.reports.grid import Cut, Study
+from prunelab.reports.retention import above_chance, retained
+
+
+def section(study: Study) -> Section | None:
+    """Two tables, shaded by what is kept."""
+    columns = [column for column in study.grid.columns if not column.is_timing]
+    cuts = [cut for cut in study.grid.sorted_cuts if not cut.is_dense]
+    parts: list[Part] = []
+    if columns and cuts:
+        caption = "Share of the dense model's figure that is kept (of a perplexity: dense / pruned)"
+        parts.append(_sheet(study, cuts, columns, "retained", caption, chance=False))
+    guessed = [c for c in columns if c.chance is not None and not c.is_bias]
+    if guessed and cuts:
+        caption = "Share of the dense model's lead over chance that is kept"
+        parts.append(_sheet(study, cuts, guessed, "retained_above_chance", caption, chance=True))
+    lead = (
+        "The first table flatters: a model that guesses keeps half of an accuracy of 50 % on four answers. The second "
+        "counts from chance, so that 0 % is guessing. A dash: the dense model does not beat chance by two standard "
+        "errors there, and there is nothing to keep."
+    )
+    return Section("kept", "What is kept", lead, tuple(parts), "Kept") if parts else None
+
+
+def _sheet(study: Study, cuts: list[Cut], columns: list[Column], name: str, caption: str, chance: bool) -> Sheet:
+    rows = []
+    for cut in cuts:
+        shares = tuple(_cell(study, cut, column, chance) for column in columns)
+        achieved = study.grid.achieved(cut)
+        who = (Cell(cut.model), Cell(cut.label), Cell(f"{achieved:.1%}", achieved))
+        rows.append(Row(who + shares, cut.model, cut.is_baseline, cut.strategy))
+    headings = ("model", "cut", "achieved", *(column.title for column in columns))
+    return Sheet(name, caption, headings, tuple(rows), heading=1)
+
+
+def _cell(study: Study, cut: Cut, column: Column, chance: bool) -> Cell:
+    entry, dense = study.grid.entry(cut, column), study.grid.dense(cut.model, column)
+    if entry is None or dense is None:
+        return Cell("–")
+    guess = study.grid.chance(cut.model, column)
+    share = above_chance(entry, dense, guess) if chance else retained(entry, dense, column)
+    if share is None:
+        return Cell("–")
+    tip = f"{column.text(entry.value)} of {column.text(dense.value)}"
+    return Cell(f"{share:.0%}", share, tip, heat=max(-1.0, min(share - 1, 1.0)))

@@ -1,0 +1,113 @@
+"""The paper's tables, for this run's models, with the paper's own values beside ours where the model is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prunelab.analysis.paper import Table, paper_note, paper_value
+from prunelab.reports.columns import Column, number
+from prunelab.reports.elements import Cell, Prose, Row, Section, Sheet
+from prunelab.reports.grid import Cut, Entry, Study
+
+TITLES = {
+    "ifeval": "Table 1: IFEval, share of verifiable instructions followed",
+    "throughput": "Table 2: generated tokens a second at batch size 1",
+}
+SINGLE: tuple[Table, ...] = ("ifeval", "throughput")
+VISION: tuple[Table, ...] = ("pope", "textvqa", "mmmu")
+POPE = (
+    "Our figure of POPE is accuracy (F1 is in results.csv). The paper measures POPE by both and does not say which of "
+    "them its Table 3 holds."
+)
+
+
+def section(study: Study) -> Section | None:
+    """IFEval, throughput and the multimodal benchmarks, where measured."""
+    parts: list[Sheet | Prose] = []
+    for table in SINGLE:
+        column = _column(study, table)
+        if column is not None:
+            parts += [_sheet(study, table, column), *_note(study, table)]
+    seen = {table: column for table in VISION if (column := _column(study, table)) is not None}
+    if seen:
+        note = _note(study, next(iter(seen)))
+        parts += [_vision(study, seen), *note, *([Prose(POPE)] if note and "pope" in seen else [])]
+    lead = "The paper's own values stand beside ours where the model is one of the paper's."
+    return Section("tables", "The paper's tables", lead, tuple(parts), "Tables") if parts else None
+
+
+def _column(study: Study, table: Table) -> Column | None:
+    return next((column for column in study.grid.columns if column.benchmark == table), None)
+
+
+def _note(study: Study, table: Table) -> list[Prose]:
+    """What the paper says of its table, where a model of it is in the run."""
+    known = any(paper_value(table, model, "baseline", 0.0) is not None for model in study.grid.models)
+    return [Prose(f"The paper's column: {paper_note(table)}")] if known else []
+
+
+def _vision(study: Study, seen: Mapping[Table, Column]) -> Sheet:
+    """Table 3: the three benchmarks side by side, in percent, as the paper has them."""
+    rows = []
+    for cut in study.grid.sorted_cuts:
+        entries = [study.grid.entry(cut, column) for column in seen.values()]
+        if any(entries):
+            achieved = study.grid.achieved(cut)
+            ours = [Cell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
+            found = [None if cut.is_baseline else paper_value(t, cut.model, cut.strategy, cut.ratio) for t in seen]
+            theirs = [Cell("–") if value is None else _percent(value) for value in found]
+            who = (Cell(cut.model), Cell(cut.label), Cell(f"{achieved:.1%}", achieved))
+            rows.append(Row((*who, *ours, *theirs), cut.model, cut.is_baseline, cut.strategy))
+    names = [f"{column.title.split(',')[0]}, %" for column in seen.values()]
+    columns = ("model", "cut", "achieved", *names, *(f"paper: {name}" for name in names))
+    if not any(cell.value for row in rows for cell in row.cells[-len(names) :]):
+        rows = [Row(row.cells[: -len(names)], row.model, row.baseline, row.strategy) for row in rows]
+        columns = columns[: -len(names)]
+    return Sheet("paper_multimodal", "Table 3: what models see", columns, tuple(rows), heading=1)
+
+
+def _percent(value: float, error: float | None = None) -> Cell:
+    return Cell(f"{value:.2f}" + ("" if error is None else f" ± {number(100 * error, 2)}"), value)
+
+
+def _sheet(study: Study, table: Table, column: Column) -> Sheet:
+    rows = []
+    for cut in study.grid.sorted_cuts:
+        entry, dense = study.grid.entry(cut, column), study.grid.dense(cut.model, column)
+        if entry is not None:
+            rows.append(_row(study, table, column, cut, entry, dense))
+    name = "tokens a second" if table == "throughput" else column.metric_name
+    columns: tuple[str, ...] = (
+        "model",
+        "cut",
+        "achieved",
+        name,
+        "of the dense model",
+        "paper",
+        "paper, of the dense model",
+    )
+    if not any(row.cells[-2].value for row in rows):
+        rows = [Row(row.cells[:-2], row.model, row.baseline, row.strategy) for row in rows]
+        columns = columns[:-2]
+    return Sheet(f"paper_{table}", TITLES[table], columns, tuple(rows), heading=1)
+
+
+def _row(study: Study, table: Table, column: Column, cut: Cut, entry: Entry, dense: Entry | None) -> Row:
+    achieved = study.grid.achieved(cut)
+    theirs = None if cut.is_baseline else paper_value(table, cut.model, cut.strategy, cut.ratio)
+    base = paper_value(table, cut.model, "baseline", 0.0)
+    spread = "" if entry.error is None else f" ± {number(entry.error, 2)}"
+    cells = (
+        Cell(cut.model),
+        Cell(cut.label),
+        Cell(f"{achieved:.1%}", achieved),
+        Cell(f"{column.text(entry.value)}{spread}", entry.value),
+        _share(entry.value, dense.value if dense else None),
+        Cell("–") if theirs is None else Cell(number(theirs), theirs),
+        _share(theirs, base),
+    )
+    return Row(cells, cut.model, cut.is_baseline, cut.strategy)
+
+
+def _share(value: float | None, base: float | None) -> Cell:
+    return Cell("–") if value is None or not base else Cell(f"{value / base:.0%}", value / base)

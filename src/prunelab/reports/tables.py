@@ -1,0 +1,105 @@
+"""The table that everyone wants first, and how tables are written down."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from prunelab.evaluation.records import times_as_fast
+from prunelab.reports.columns import Column, number
+from prunelab.reports.elements import Cell, Row, Sheet
+from prunelab.reports.grid import Cut, Entry, Grid, grid_of
+from prunelab.studies.comparison import Difference
+from prunelab.studies.store import Measurement
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of text."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        lines = [_markdown_row(self.columns), "|" + "|".join(["---"] * len(self.columns)) + "|"]
+        return "\n".join(lines + [_markdown_row(row) for row in self.rows])
+
+
+def table_of(sheet: Sheet) -> Table:
+    """A sheet's text."""
+    return Table(list(sheet.columns), [[cell.text for cell in row.cells] for row in sheet.rows])
+
+
+def csv_of(sheet: Sheet) -> str:
+    """A sheet as CSV: numbers in full where cells have them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sheet.columns)
+    for row in sheet.rows:
+        writer.writerow([cell.text if cell.value is None else repr(cell.value) for cell in row.cells])
+    return text.getvalue()
+
+
+def main_table(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Table:
+    """Each model's cuts with every benchmark's primary figure, in the order of the measurements; see `main_sheet`."""
+    grid = grid_of(measurements, differences)
+    return table_of(main_sheet(grid, grid.cuts))
+
+
+def main_sheet(grid: Grid, cuts: Sequence[Cut]) -> Sheet:
+    """Each cut with every benchmark's primary figure.
+
+    Cells that differ by their seed alone stand in one row: mean and sample standard deviation over the seeds. Speed is
+    printed as a multiple of the dense model's, since seconds say something about a machine. An asterisk marks a change
+    from the dense model that was seen (5 %, after Holm), where a row is one cell.
+    """
+    rows = []
+    for cut in cuts:
+        achieved = grid.achieved(cut)
+        who = (
+            Cell(cut.model),
+            Cell(cut.method),
+            Cell(f"{cut.ratio:.0%}", cut.ratio),
+            Cell(f"{achieved:.1%}", achieved),
+            Cell(str(grid.seeds(cut)), grid.seeds(cut)),
+        )
+        figures = tuple(_figure(grid, cut, column) for column in grid.columns)
+        rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+    columns = ("model", "method", "ratio", "achieved", "seeds", *(c.heading for c in grid.columns))
+    caption = (
+        "Every cut with every benchmark. Ratio: the share of the blocks' weights asked for; achieved: what went. An "
+        "asterisk marks a change from the dense model that was seen (paired test, 5 %, after Holm)."
+    )
+    return Sheet("main", caption, columns, tuple(rows), heading=1)
+
+
+def _figure(grid: Grid, cut: Cut, column: Column) -> Cell:
+    entry, dense = grid.entry(cut, column), grid.dense(cut.model, column)
+    if entry is None:
+        return Cell("–")
+    tip = entry.differences[0].sentence() if len(entry.differences) == 1 else ""
+    if column.metric == "decode_tokens_per_second":
+        return _speed(entry, dense, column)
+    spread = "" if entry.spread is None else f" ± {number(entry.spread, 2)}"
+    mark = ""
+    if entry.is_seen:
+        rose = entry.differences[0].comparison.difference > 0
+        mark = "better" if rose == column.higher_is_better else "worse"
+    return Cell(f"{column.text(entry.value)}{'*' if mark else ''}{spread}", entry.value, tip, mark=mark)
+
+
+def _speed(entry: Entry, dense: Entry | None, column: Column) -> Cell:
+    tip = f"{number(entry.value)} tokens a second"
+    if dense is None:
+        return Cell("–", entry.value, tip)
+    times = fmean(times_as_fast(m, dense.value) for m in entry.measurements)
+    return Cell(f"{times:.2f}x", times, tip)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    shown = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(shown) + " |"

@@ -1,0 +1,50 @@
+"""Where the report goes."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prunelab.io.atomic_write import write_text
+from prunelab.reports.content import report_of
+from prunelab.reports.figures.files import write_chart
+from prunelab.reports.render_html import page
+from prunelab.reports.render_markdown import report_text
+from prunelab.reports.tables import csv_of, table_of
+from prunelab.studies.run import Run
+
+
+def write_report(run: Run) -> None:
+    """Write a run's report into RUN/report.
+
+    `index.html` is the whole report in one file; `report.md` the same as Markdown; `tables/` every table as CSV and
+    Markdown, `figures/` every figure as SVG and PNG.
+    """
+    with _nothing_collected():
+        _write(run)
+
+
+def _write(run: Run) -> None:
+    folder = run.folder / "report"
+    report = report_of(run)
+    for sheet in report.sheets:
+        write_text(folder / "tables" / f"{sheet.name}.csv", csv_of(sheet))
+        write_text(folder / "tables" / f"{sheet.name}.md", f"{sheet.caption}\n\n{table_of(sheet).markdown()}\n")
+    for chart in report.charts:
+        write_chart(chart, folder / "figures")
+    write_text(folder / "report.md", report_text(report))
+    write_text(folder / "index.html", page(report))
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """A large report makes some hundred thousand objects that live until it is written; looking for garbage among them
+    again and again takes as long as a tenth of the work."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

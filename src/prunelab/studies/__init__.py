@@ -1,0 +1,1 @@
+"""The grid of models, cuts and benchmarks: configuration, execution and the run's folder."""

@@ -1,0 +1,313 @@
+"""The study's configuration: the only YAML schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.evaluation.benchmarks import find_benchmark
+from prunelab.evaluation.benchmarks.base import ChatTemplate
+from prunelab.evaluation.benchmarks.suites import expand
+from prunelab.inference.runtimes import Runtime
+from prunelab.io.atomic_write import write_text
+from prunelab.io.yaml_lines import line_of
+from prunelab.pruning.allocation import Competition, Constraints
+from prunelab.pruning.apply import CalibrationOptions, PruningOptions
+from prunelab.pruning.methods import methods
+from prunelab.studies.model_entry import (
+    Frozen,
+    ModelEntry,
+    Ratios,
+    Shots,
+    checked_dtype,
+    checked_memory,
+    checked_ratios,
+    each_known,
+    each_once,
+)
+from prunelab.studies.trackers import trackers
+
+
+def _entry(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class CalibrationConfig(Frozen):
+    """Which text to calibrate on; see `draw_calibration_set`."""
+
+    corpus: str = "wikitext2"
+    samples: int = Field(default=128, ge=1)
+    sequence_length: int = Field(default=2048, ge=2)
+    held_out: int = Field(default=16, ge=1)
+
+    def options(self, seed: int) -> CalibrationOptions:
+        """The same with a seed."""
+        return CalibrationOptions(self.corpus, self.samples, self.sequence_length, self.held_out, seed)
+
+
+class PruningConfig(Frozen):
+    """How to prune; see `Constraints` and `PruningOptions`."""
+
+    protect_first: int = Field(default=0, ge=0)
+    protect_last: int = Field(default=0, ge=0)
+    channel_multiple: int = Field(default=1, ge=1)
+    drop_sublayers: bool = False
+    competition: Competition = "all"
+    uniform: bool = False
+    compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
+
+    def options(self, seed: int) -> PruningOptions:
+        """The same with a seed."""
+        constraints = Constraints(
+            self.protect_first, self.protect_last, self.channel_multiple, self.drop_sublayers, self.competition
+        )
+        return PruningOptions(constraints, self.uniform, self.compensation, seed)
+
+
+class RayConfig(Frozen):
+    """How cells run as tasks of Ray.
+
+    Attributes:
+        address: of a cluster, `HOST:PORT`, `ray://HOST:PORT` or `auto`; without one, Ray is started here.
+        workers: cells at once, where Ray is started here; as many as the processor's cores if not given.
+        cpus_a_cell: cores that a cell takes.
+        gpus_a_cell: GPUs that a cell takes, or the part of one.
+        memory_a_cell: memory that a cell takes, such as `20GB`; not counted if not given.
+        share_trunk: score the whole model and its cuts in depth in one pass, a task of its own, as the local engine
+            does: less to compute. Without, each in its own task: sooner done where workers are more than cells.
+    """
+
+    address: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    cpus_a_cell: float = Field(default=1, gt=0)
+    gpus_a_cell: float = Field(default=0, ge=0)
+    memory_a_cell: str | None = None
+    share_trunk: bool = True
+
+    @field_validator("memory_a_cell")
+    @classmethod
+    def _amount(cls, memory: str | None) -> str | None:
+        return checked_memory(memory, "memory_a_cell")
+
+
+class StudyConfig(Frozen):
+    """A grid: models x methods x ratios x benchmarks.
+
+    Attributes:
+        models: what to prune; each is measured whole as well.
+        methods: how.
+        ratios: shares of the blocks' projection weights.
+        benchmarks: what to measure; `text:FILE` is the perplexity of any text, `throughput` the speed.
+        seeds: each gives every random method another draw, and every method another calibration if `vary_calibration`.
+        vary_calibration: draw the calibration text anew for every seed.
+        match_depth: depth moves in whole blocks; give width methods the ratio that depth achieved, so that the two are
+            compared at one size.
+        suites: named selections of benchmarks, measured before those in `benchmarks`; a suite may set a limit.
+        shots: examples in the prompt; several are each measured, none is each benchmark's own number.
+        chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
+        allow_untrained_punkt: let IFEval do without nltk's trained sentence splitter, and mark the figures.
+        allow_code_execution: let HumanEval run generated programs, in a cage.
+        completions: HumanEval's, of each problem.
+        temperature: of HumanEval's completions; 0 is greedy.
+        limit: only so many documents a benchmark.
+        window: tokens a perplexity window.
+        memory: what a model may take, such as `8GB`; what is free if not given. Larger ones are cut block by block, and
+            run from the disk.
+        runtime: how throughput runs the models, `eager` or `compiled`.
+        engine: where cells run, `local` or `ray`.
+        ray: how they run there.
+        trackers: where the figures go besides the run's folder; see `prunelab.studies.trackers`.
+    """
+
+    models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)
+    methods: tuple[str, ...] = ("shortgpt", "flap", "hybrid")
+    ratios: Ratios = (0.1, 0.2, 0.3)
+    benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
+    suites: tuple[str, ...] = ()
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
+    vary_calibration: bool = False
+    match_depth: bool = True
+    calibration: CalibrationConfig = CalibrationConfig()
+    pruning: PruningConfig = PruningConfig()
+    shots: tuple[Shots, ...] = ()
+    chat_template: ChatTemplate = "auto"
+    allow_untrained_punkt: bool = False
+    allow_code_execution: bool = False
+    completions: int = Field(default=5, ge=1)
+    temperature: float = Field(default=0.8, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    window: int = Field(default=2048, ge=2)
+    runtime: Runtime = "eager"
+    device: str | None = None
+    dtype: str | None = None
+    memory: str | None = None
+    datasets_root: Path | None = None
+    out: Path = Path("runs/study")
+    engine: Literal["local", "ray"] = "local"
+    ray: RayConfig = RayConfig()
+    trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_suites(cls, fields: Any) -> Any:
+        """Suites are spelled out; their limit holds where no other is given."""
+        if not isinstance(fields, dict) or not fields.get("suites"):
+            return fields
+        chosen = [fields["suites"]] if isinstance(fields["suites"], str) else fields["suites"]
+        for key, names in (("suites", chosen), ("benchmarks", fields.get("benchmarks", ()))):
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{key}: {names!r} is not a list of names")
+        try:
+            names, limit = expand(chosen, fields.get("benchmarks", ()))
+        except UnknownName as error:
+            raise ValueError(f"suites: {error}") from None
+        return {"limit": limit, **fields, "suites": chosen, "benchmarks": names}
+
+    @field_validator("models", "methods", "ratios", "benchmarks", "shots", "seeds", "trackers", mode="before")
+    @classmethod
+    def _once(cls, values: Any) -> Any:
+        return each_once(values)
+
+    @field_validator("models")
+    @classmethod
+    def _told_apart(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+        names = [entry.title for entry in models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two models are called {name!r}: give one of them a name ({{path: ..., name: ...}})")
+        return models
+
+    @field_validator("calibration", mode="before")
+    @classmethod
+    def _corpus(cls, value: Any) -> Any:
+        return {"corpus": value} if isinstance(value, str) else value or {}
+
+    @field_validator("ratios")
+    @classmethod
+    def _possible(cls, ratios: Ratios) -> Ratios:
+        return checked_ratios(ratios)
+
+    @field_validator("memory")
+    @classmethod
+    def _amount(cls, memory: str | None) -> str | None:
+        return checked_memory(memory, "--memory")
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str | None) -> str | None:
+        return checked_dtype(dtype)
+
+    @field_validator("trackers")
+    @classmethod
+    def _known_trackers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        each_known(names, trackers.__getitem__)
+        return names
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        each_known(names, methods.__getitem__)
+        return names
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _known_benchmarks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        each_known(names, find_benchmark)
+        return names
+
+
+_NESTED: dict[str, type[BaseModel]] = {
+    "calibration": CalibrationConfig,
+    "pruning": PruningConfig,
+    "ray": RayConfig,
+    "models": ModelEntry,
+}
+
+
+def study_config(fields: dict[str, Any], source: str = "the study", file: Path | None = None) -> StudyConfig:
+    """Check a configuration.
+
+    Args:
+        fields: what was given.
+        source: what messages call it.
+        file: the YAML file that fields came from, so that messages name the line.
+
+    Raises:
+        InvalidRequest: naming the line, the key, what was given and what is allowed.
+    """
+    try:
+        return StudyConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place: tuple[int | str, ...] = first["loc"]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = _NESTED.get(str(place[0]) if len(place) > 1 else "", StudyConfig)
+            message = f"no such key; known are {', '.join(known.model_fields)}"
+        key = ".".join(str(part) for part in place)
+        text = f"{key}: {message}" if key else message
+        where = _line(file, place or (text.split(":")[0],), fields) if file is not None else ""
+        raise InvalidRequest(f"{source}{where}: {text}") from None
+
+
+def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> str:
+    """Words for the line of a key; none where what was given for it does not come from the file."""
+    key = str(place[0])
+    written = read_config(file)
+    if key not in written or written[key] != fields.get(key):
+        return ""
+    return f", line {line_of(file.read_text(encoding='utf-8'), _narrowed(place, fields))}"
+
+
+def _narrowed(place: Sequence[int | str], fields: Mapping[str, Any]) -> Sequence[int | str]:
+    """The place of the item that is wrong by itself, where it is a list that was refused."""
+    copy = deepcopy(dict(fields))
+    above: Any = copy
+    try:
+        for part in place[:-1]:
+            above = above[part]
+        items = above[place[-1]]
+    except (KeyError, IndexError, TypeError):
+        return place
+    for number, item in enumerate(items if isinstance(items, list) else ()):
+        above[place[-1]] = [item]
+        try:
+            StudyConfig.model_validate(copy)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if (first["loc"] or (first["msg"].removeprefix("Value error, ").split(":")[0],))[: len(place)] == tuple(
+                place
+            ):
+                return (*place, number)
+    return place
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InvalidRequest: the file is missing, or no YAML mapping.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error.strerror}): give the path of a study's YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRequest(f"{path} is not YAML ({reason}): mend it") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest(f"{path} holds no keys: a study's YAML file names at least `models`")
+    return fields
+
+
+def write_config(path: Path, config: StudyConfig) -> None:
+    """Write the resolved configuration down."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,15 @@
+"""The cells one after the other in this process, what depth cuts share with the dense model computed once."""
+
+from __future__ import annotations
+
+from prunelab.studies.config import StudyConfig
+from prunelab.studies.grid import cells_of
+from prunelab.studies.model_runner import Found, ModelStudy
+from prunelab.studies.store import ResultsStore
+
+
+def run_local(config: StudyConfig, found: Found) -> None:
+    """Measure every cell of every model; what fails is recorded."""
+    for entry in config.models:
+        with found.recorded(entry.path, cells_of(config, entry)):
+            ModelStudy(config, entry, ResultsStore(config.out), found).run()

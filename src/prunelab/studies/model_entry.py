@@ -1,0 +1,125 @@
+"""One model of a study, with all that may differ for it; and what the parts of a configuration have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.evaluation.benchmarks import find_benchmark
+from prunelab.evaluation.benchmarks.base import ChatTemplate
+from prunelab.models.loading import parse_dtype, short_name
+from prunelab.models.memory import parse_memory
+
+
+class Frozen(BaseModel):
+    """A part of a configuration: it does not change, and knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Shots = Annotated[int, Field(ge=0)]
+Ratios = tuple[float, ...]
+
+
+class ModelEntry(Frozen):
+    """One model of the grid, with what differs for it.
+
+    Attributes:
+        path: a folder, or an id on the hub.
+        name: what tables call it; the folder's name if not given.
+        dtype: overrides the study's.
+        device: overrides the study's.
+        benchmarks: overrides the study's.
+        ratios: overrides the study's.
+        benchmark_ratios: the only ratios at which a benchmark is measured, the dense model aside; all where a benchmark
+            is not named.
+        shots: overrides the study's.
+        chat_template: overrides the study's.
+    """
+
+    path: str
+    name: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    benchmarks: tuple[str, ...] | None = None
+    ratios: Ratios | None = None
+    benchmark_ratios: dict[str, Ratios] = Field(default_factory=dict)
+    shots: tuple[Shots, ...] | None = None
+    chat_template: ChatTemplate | None = None
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.name or short_name(self.path)
+
+    @field_validator("benchmarks", "ratios", "shots", mode="before")
+    @classmethod
+    def _once(cls, values: Any) -> Any:
+        return values if values is None else each_once(values)
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str | None) -> str | None:
+        return checked_dtype(dtype)
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _known_benchmarks(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        each_known(names or (), find_benchmark)
+        return names
+
+    @field_validator("ratios")
+    @classmethod
+    def _possible(cls, ratios: Ratios | None) -> Ratios | None:
+        return ratios if ratios is None else checked_ratios(ratios)
+
+    @field_validator("benchmark_ratios")
+    @classmethod
+    def _possible_ofeach(cls, ratios: dict[str, Ratios]) -> dict[str, Ratios]:
+        each_known(tuple(ratios), find_benchmark)
+        return {name: checked_ratios(own) for name, own in ratios.items()}
+
+
+def each_once(values: Any) -> Any:
+    """A list in which what is named twice stands once."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{values!r} is not a list: give one, such as [{values}]")
+    return [value for index, value in enumerate(values) if value not in values[:index]]
+
+
+def checked_ratios(ratios: Ratios) -> Ratios:
+    """The ratios; a ValueError where one is not possible."""
+    for ratio in ratios:
+        if not 0 < ratio < 1:
+            raise ValueError(f"ratio {ratio:g} is not possible: give shares between 0 and 1 (0, dense, is always in)")
+    return ratios
+
+
+def checked_dtype(dtype: str | None) -> str | None:
+    """The number format's name; a ValueError where there is no such format."""
+    try:
+        parse_dtype(dtype)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+    return dtype
+
+
+def checked_memory(memory: str | None, called: str) -> str | None:
+    """The amount of memory; a ValueError where it is none."""
+    try:
+        parse_memory(memory, called)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None
+    return memory
+
+
+def each_known(names: tuple[str, ...], look_up: Callable[[str], object]) -> None:
+    """Look every name up; a ValueError with the known ones where there is no such thing."""
+    for name in names:
+        try:
+            look_up(name)
+        except UnknownName as error:
+            raise ValueError(str(error)) from None

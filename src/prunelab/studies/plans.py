@@ -1,0 +1,158 @@
+"""One model of a study, opened, calibrated and planned for once: what its cells share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from prunelab.calibration import ActivationStatistics, CalibrationSet
+from prunelab.calibration.cache import calibrated, draw_for, statistics_key
+from prunelab.errors import DataError, InvalidRequest, PlanError
+from prunelab.io.fingerprint import content_hash
+from prunelab.models.loading import LanguageModel
+from prunelab.models.memory import parse_memory
+from prunelab.models.streaming.model import open_model
+from prunelab.pruning.methods import Shared, methods
+from prunelab.pruning.plan import PruningPlan
+from prunelab.pruning.planner import make_pruning_plan, needs_calibration, needs_moments
+from prunelab.studies.config import StudyConfig
+from prunelab.studies.grid import Cut
+from prunelab.studies.model_entry import ModelEntry
+from prunelab.studies.store import ResultsStore, set_aside, slug
+
+
+@dataclass
+class ModelPlans:
+    """A model with the plans of its cuts, and with what they are made from, each kept in the run's folder.
+
+    Attributes:
+        config: the study.
+        entry: the model in it.
+        store: the run's folder.
+        note: says a line of news.
+    """
+
+    config: StudyConfig
+    entry: ModelEntry
+    store: ResultsStore
+    note: Callable[[str], None]
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The dense model; loaded when it is first asked for, or streamed where it is too large to be cut in memory."""
+        model = open_model(self.entry.path, device=self.device, dtype=self.dtype, memory=self.memory)
+        return replace(model, name=self.entry.name or model.name)
+
+    @property
+    def device(self) -> str | None:
+        """Where it is to run; None for the best there is."""
+        return self.entry.device or self.config.device
+
+    @property
+    def dtype(self) -> str | None:
+        """Its number format; None for the checkpoint's own."""
+        return self.entry.dtype or self.config.dtype
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that it may take; None for what is free."""
+        return parse_memory(self.config.memory)
+
+    def calibration(self, seed: int) -> CalibrationSet:
+        """The calibration set of a seed; drawn once."""
+        if not self.config.vary_calibration:
+            seed = self.config.seeds[0]
+        if seed not in self._calibrations:
+            options = self.config.calibration.options(seed)
+            self._calibrations[seed] = draw_for(self.model, options, self.config.datasets_root)
+        return self._calibrations[seed]
+
+    @cached_property
+    def _calibrations(self) -> dict[int, CalibrationSet]:
+        return {}
+
+    @cached_property
+    def _shared(self) -> dict[str, Shared]:
+        """What plans found, by the calibration's fingerprint."""
+        return {}
+
+    @cached_property
+    def _statistics(self) -> dict[tuple[str, bool], ActivationStatistics]:
+        """By the calibration's key, and whether second moments were asked for."""
+        return {}
+
+    def statistics(self, seed: int, moments: bool = False) -> ActivationStatistics:
+        """The statistics of a seed's calibration set; collected once, and kept in the run.
+
+        Args:
+            seed: which calibration set.
+            moments: second moments are of use besides; a first pass collects them for any cut of the study.
+        """
+        calibration = self.calibration(seed)
+        key = statistics_key(self.model, calibration)
+        if (key, moments) not in self._statistics:
+            path = self.store.run / "statistics" / f"{slug(self.model.name)}-{key[:8]}.safetensors"
+            _set_aside_if_damaged(path)
+            collect = moments
+            if not path.exists():
+                self.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
+                options = self.config.pruning.options(seed)
+                collect = moments or any(needs_moments(name, options) for name in self.config.methods)
+            found = calibrated(self.model, calibration, path, memory=self.memory, note=self.note, moments=collect)
+            self._statistics[key, moments] = self._statistics[key, collect] = found
+        return self._statistics[key, moments]
+
+    def plan(self, cut: Cut) -> PruningPlan:
+        """The cut's plan, from the run's folder where it is there."""
+        options = self.config.pruning.options(cut.seed)
+        target = self._target(cut)
+        used = needs_calibration(cut.method, options)
+        calibration = self.calibration(cut.seed) if used else None
+        request = content_hash(
+            {
+                "model": self.model.fingerprint,
+                "dtype": self.model.dtype,
+                "cut": [cut.method, target, cut.seed if methods[cut.method].is_random else None],
+                "options": self.config.pruning.model_dump(),
+                "calibration": calibration.fingerprint if calibration else None,
+                "held_out": self.config.calibration.held_out if methods[cut.method].needs_loss else None,
+            }
+        )
+        name = slug(f"{self.model.name}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
+        path = self.store.run / "plans" / f"{name}.json"
+        if path.exists():
+            try:
+                return PruningPlan.load(path)
+            except PlanError:
+                set_aside(path, "is damaged", "made anew")
+        plan = make_pruning_plan(
+            self.model,
+            cut.method,
+            target,
+            statistics=self.statistics(cut.seed, needs_moments(cut.method, options)) if used else None,
+            calibration=calibration,
+            options=options,
+            shared=self._shared.setdefault(calibration.fingerprint, Shared()) if calibration else None,
+        )
+        plan.save(path)
+        return plan
+
+    def _target(self, cut: Cut) -> float:
+        """The ratio to ask for: depth's achieved one for the others, where both are in the grid."""
+        depth = [name for name in self.config.methods if methods[name].strategy == "depth"]
+        if not self.config.match_depth or not depth or cut.method in depth:
+            return cut.ratio
+        try:
+            return self.plan(Cut(depth[0], cut.ratio, self.config.seeds[0])).achieved_ratio
+        except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
+            return cut.ratio
+
+
+def _set_aside_if_damaged(path: Path) -> None:
+    if path.exists():
+        try:
+            ActivationStatistics.load(path)
+        except DataError:
+            set_aside(path, "is damaged", "collected anew")

@@ -1,0 +1,100 @@
+"""The study: every model whole and pruned every way, measured by every benchmark, on one screen.
+
+A cell is one model at one cut. What a cell needs that exists already (statistics, plans, measurements) is not computed
+again, so a study that was killed goes on where it was, and a second run computes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from prunelab.evaluation.runner import check_all, check_sight
+from prunelab.io.atomic_write import require_place
+from prunelab.io.folder_lock import locked
+from prunelab.models.loading import parse_device
+from prunelab.pocket.data import data_root
+from prunelab.reports import write_report
+from prunelab.studies.config import StudyConfig, write_config
+from prunelab.studies.engines.address import check_ray
+from prunelab.studies.engines.local import run_local
+from prunelab.studies.engines.ray import run_ray
+from prunelab.studies.grid import grid_of, model_runs
+from prunelab.studies.model_runner import MADE, Found
+from prunelab.studies.progress import PlainView, Say, StudyView
+from prunelab.studies.run import Run, compared_to_dense
+from prunelab.studies.trackers import tracked_cells, trackers
+
+
+def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = None) -> Run:
+    """Run the grid, or what is missing of it.
+
+    Args:
+        config: what to run.
+        say: prints a line of news, where there is no view.
+        view: shows how far it is.
+
+    Raises:
+        PrunelabError: before anything is computed, where a benchmark, a device, an engine or a tracker is not to be
+            had, or another study is at work in the folder.
+    """
+    view = view or PlainView(say)
+    resolved = with_data(config)
+    check_study(resolved)
+    with locked(config.out) as token:
+        return _run(config, resolved, view, token)
+
+
+def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str) -> Run:
+    """The study in a folder that is held."""
+    write_config(config.out / "study.yaml", config)
+    found = Found(view)
+    shutil.rmtree(config.out / MADE, ignore_errors=True)  # what a study that was killed had no time to remove
+    view.begin(grid_of(resolved))
+    try:
+        if config.engine == "ray":
+            run_ray(resolved, found, token)
+        else:
+            run_local(resolved, found)
+    finally:
+        view.end()
+    with found.recorded("comparisons"):
+        found.differences.extend(compared_to_dense(found.measured))
+    run = Run(config.out, config, found.measured, found.differences, found.failures)
+    run.write()
+    write_report(run)
+    _track(run, config.trackers, found)
+    return run
+
+
+def with_data(config: StudyConfig) -> StudyConfig:
+    """The study with the folder that its benchmarks read their data from."""
+    root = data_root(config.datasets_root, [entry.path for entry in config.models])
+    return config.model_copy(update={"datasets_root": root})
+
+
+def check_study(config: StudyConfig) -> None:
+    """Find out what is missing before anything is computed; raises what mends it."""
+    require_place(config.out / "study.yaml")
+    for name in config.trackers:
+        trackers[name].check()
+    checked = []
+    if config.engine == "ray":
+        check_ray(config.ray)
+    for entry in config.models:
+        if config.engine == "local":  # a worker may have devices that this machine has not
+            parse_device(entry.device or config.device)
+        own = model_runs(config, entry)
+        check_sight(own, entry.path)
+        checked += [run for run in own if run not in checked]
+    check_all(checked)
+
+
+def _track(run: Run, names: Sequence[str], found: Found) -> None:
+    """Send the cells to the trackers; one that fails is recorded, the run's folder being complete without."""
+    before = len(found.failures)
+    for name in names:
+        with found.recorded(f"tracker {name}"):
+            trackers[name].log(tracked_cells(run))
+    if len(found.failures) > before:
+        run.write()

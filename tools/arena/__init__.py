@@ -1,0 +1,1 @@
+"""The arena of methods: a page of the documentation, made from runs."""

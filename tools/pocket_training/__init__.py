@@ -1,0 +1,1 @@
+"""How the pocket models were trained."""

@@ -1,0 +1,1 @@
+"""How the pocket vision-language model was trained."""
