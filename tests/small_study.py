@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prunelab.reports import write_report
 from prunelab.studies.config import study_config
 from prunelab.studies.progress import PlainView
 from prunelab.studies.run import Run
@@ -23,6 +24,7 @@ def small_study(model: Path, corpus: Path, hub: Path, out: Path) -> dict[str, An
 def run(given: dict[str, Any], view: PlainView | None = None) -> Run:
     """Run it; nothing may fail."""
     result = run_study(study_config(given), say=lambda line: None, view=view)
+    write_report(result)
     assert not result.failures, result.failures
     return result
 

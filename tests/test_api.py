@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import pkgutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -91,15 +92,27 @@ def test_a_mixed_width_cut_is_made_without_advice_from_below(tmp_path: Path) -> 
     assert not said
 
 
-def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> None:
-    import prunelab.evaluate
-    import prunelab.prune
-    import prunelab.report
-    import prunelab.study
+def test_no_module_takes_the_name_of_a_function() -> None:
+    """A submodule that is imported becomes an attribute of the package, in place of a function of that name."""
+    modules = {module.name for module in pkgutil.iter_modules(prunelab.__path__)}
+    assert not modules & set(prunelab.__all__)
 
-    for name in ("prune", "evaluate", "study", "report"):
-        assert inspect.isfunction(getattr(prunelab, name))
-        assert inspect.ismodule(sys.modules[f"prunelab.{name}"])
+
+def test_modules_of_earlier_versions_are_served_under_their_old_names() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('error', DeprecationWarning)\n"
+        "try:\n    from prunelab.datasets import read_documents\n"
+        "except DeprecationWarning as warning:\n    print(warning)\n"
+        "warnings.simplefilter('ignore')\n"
+        "from prunelab.scoring.encoding import Encoder; from prunelab.plan import PruningPlan\n"
+        "import prunelab.inference.tokenization as tokenization, prunelab.pruning.plan as plan\n"
+        "print(Encoder is tokenization.Encoder, PruningPlan is plan.PruningPlan, plan.__spec__.name)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [
+        "prunelab.datasets is now prunelab.io.datasets: import it from there",
+        "True True prunelab.pruning.plan",
+    ]
 
 
 def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:

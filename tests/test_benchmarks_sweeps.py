@@ -14,6 +14,7 @@ from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.evaluation.benchmarks.suites import expand, suites
 from prunelab.evaluation.runner import runs_of
+from prunelab.reports import write_report
 from prunelab.reports.tables import main_table
 from prunelab.studies.config import study_config
 from prunelab.studies.runner import run_study
@@ -71,6 +72,7 @@ def test_a_study_keeps_the_shots_apart(tiny_checkpoint: CheckpointOf, miniature:
     }  # fmt: skip
     said: list[str] = []
     result = run_study(study_config(given), say=said.append)
+    write_report(result)
     assert not result.failures
     files = sorted(path.name for path in (tmp_path / "run/cells").glob("*dense*/*.json"))
     assert [name.split("-")[0] for name in files] == ["wikitext2", "winogrande", "winogrande"]

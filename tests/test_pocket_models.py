@@ -27,8 +27,9 @@ from prunelab.pocket.tasks import TASKS
 from prunelab.pocket.tasks.base import DataSet
 from prunelab.pocket.tasks.drills import DRILLS, words
 from prunelab.pocket.tasks.encyclopaedia import nats_of
+from prunelab.pocket.turns import BEGIN
 from tools.pocket_training.initialization import give_heads
-from tools.pocket_training.tokens import BEGIN, Kind, Stream, train_tokenizer
+from tools.pocket_training.tokens import Kind, Stream, train_tokenizer
 
 Command = Callable[..., Ran]
 TRAINED = [name for name in POCKET_MODELS if (checkpoint_of(name) or Path()).is_dir()]

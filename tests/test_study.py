@@ -13,6 +13,7 @@ import pytest
 from conftest import Ran, byte_tokenizer, tiny_model
 
 from prunelab.errors import InvalidRequest
+from prunelab.reports import write_report
 from prunelab.reports.tables import main_table
 from prunelab.stats.paired_tests import Comparison
 from prunelab.studies.comparison import Difference, adjusted
@@ -35,7 +36,9 @@ def fields(model: Path, corpus: Path, out: Path, **more: Any) -> dict[str, Any]:
 
 
 def run(**given: Any) -> Run:
-    return run_study(study_config(given), say=lambda line: None)
+    run = run_study(study_config(given), say=lambda line: None)
+    write_report(run)
+    return run
 
 
 def test_the_grid_is_measured_and_written(tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path) -> None:
@@ -341,6 +344,7 @@ def test_cuts_that_are_the_same_model_are_measured_once(
     given |= {"methods": ["random_depth", "shortgpt"], "ratios": [0.5], "seeds": list(range(8))}
     said: list[str] = []
     result = run_study(study_config(given), say=said.append)
+    write_report(result)
     assert not result.failures
     by_plan: dict[str | None, list[Measurement]] = {}
     for one in result.measured:

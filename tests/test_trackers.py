@@ -15,8 +15,9 @@ from prunelab.evaluation.records import Measurement
 from prunelab.studies.config import study_config
 from prunelab.studies.run import Measured, Run
 from prunelab.studies.runner import check_study
-from prunelab.studies.trackers import tracked_cells, trackers
+from prunelab.studies.trackers import trackers
 from prunelab.studies.trackers.mlflow import allowed
+from prunelab.studies.tracking import tracked_cells
 
 
 def measurement(method: str, value: float, metric: str = "pass@1", **more: Any) -> Measurement:

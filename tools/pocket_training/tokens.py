@@ -19,9 +19,9 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from prunelab.pocket.tasks import TASKS, Item, Task
 from prunelab.pocket.tasks.instructions import CHAT_TEMPLATE, INSTRUCT, RESPOND
+from prunelab.pocket.turns import BEGIN, END, Turns
 
 VOCABULARY = 2048
-BEGIN, END = "<|begin|>", "<|end|>"
 EARLY = (0.12, 0.40)
 """When tasks begin to leave their early shares, and when they have their final ones, as parts of training."""
 
@@ -91,24 +91,6 @@ class Batch:
     tokens: Tensor
     kind: Tensor
     task: Tensor
-
-
-class Turns:
-    """Which task's turn it is, so that all come to their shares."""
-
-    def __init__(self) -> None:
-        self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
-
-    def next(self) -> int:
-        """The number of the task that is furthest behind its share."""
-        return max(self._owed, key=self._owed.__getitem__)
-
-    def take(self, index: int, amount: int, shares: Sequence[float]) -> None:
-        """Count what a task has had of what all are owed, in whatever unit; shares are relative."""
-        total = sum(shares)
-        for other, share in enumerate(shares):
-            self._owed[other] += amount * share / total
-        self._owed[index] -= amount
 
 
 class Stream:

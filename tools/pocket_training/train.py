@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from prunelab.models.bundled import CONTEXT, POCKET_MODELS, config_of
 from prunelab.pocket.tasks import TASKS
+from prunelab.pocket.turns import BEGIN, END
 from tools.pocket_training.initialization import give_heads
 from tools.pocket_training.optimizer import Mean, Optimizers, Rates, can_compile, write_record
-from tools.pocket_training.tokens import BEGIN, END, Batch, Kind, Stream, train_tokenizer
+from tools.pocket_training.tokens import Batch, Kind, Stream, train_tokenizer
 
 Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 

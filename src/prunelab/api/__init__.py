@@ -184,6 +184,7 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.models.bundled import checkpoint_of
     from prunelab.pocket.study import pocket_study
+    from prunelab.reports import write_report
     from prunelab.studies.config import study_config
     from prunelab.studies.runner import run_study
 
@@ -195,7 +196,9 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
         known, _ = pocket_study(chosen or ["pocket-llama"], named)
         if "suites" in fields:
             known.pop("benchmarks", None)
-    return run_study(study_config({**known, **fields}))
+    run = run_study(study_config({**known, **fields}))
+    write_report(run)
+    return run
 
 
 def report(run: PathLike | Run) -> Report:

@@ -69,6 +69,7 @@ def study(
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.models.bundled import checkpoint_of
     from prunelab.pocket.study import pocket_study
+    from prunelab.reports import write_report
     from prunelab.reports.tables import main_table
     from prunelab.studies.config import read_config, study_config
     from prunelab.studies.progress import PlainView
@@ -112,6 +113,7 @@ def study(
         return
     view = LiveView(out) if out.is_terminal else PlainView(lambda line: out.print(escaped(line)))
     run = run_study(resolved, view=view)
+    write_report(run)
     _print_results(main_table(run.measurements, run.differences))
     out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
     if (command := _next_command(run)) is not None:

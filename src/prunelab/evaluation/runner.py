@@ -13,10 +13,10 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import Benchmark, EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.base import Progress
+from prunelab.evaluation.records import Cell, Measurement, Scalar, measurements_of
 from prunelab.io.versions import versions
 from prunelab.models.families import families, find_family
 from prunelab.models.loading import LanguageModel, load_config
-from prunelab.studies.store import Cell, Measurement, Scalar, measurements_of
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def checkpoint_of(name: str) -> Path | None:
     """Where a pocket model lies in the package; None for any other name, or where a checkpoint of the user's has it."""
     if name not in ALL_MODELS or (Path(name) / "config.json").exists():
         return None
-    return Path(__file__).parent / "checkpoints" / name
+    return Path(__file__).parents[1] / "pocket" / "checkpoints" / name
 
 
 def is_pocket(name: str) -> bool:

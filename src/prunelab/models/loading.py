@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -23,9 +23,6 @@ from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
-
-if TYPE_CHECKING:
-    from prunelab.inference.shared_scoring import Siblings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -47,7 +44,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     processor: Any = None
-    siblings: Siblings | None = None
+    siblings: Any = None
 
     @cached_property
     def decoder(self) -> Decoder:

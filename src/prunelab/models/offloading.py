@@ -1,8 +1,8 @@
 """A model run from wherever there is room: the accelerators first, then memory, then its own files on the disk.
 
 transformers and accelerate place the modules and bring a module's weights in for as long as it runs. Only running is
-possible so: what cuts a model of this size reads it block by block (`prunelab.models.streaming.model`). Tried with a CPU and weights
-left on the disk; several GPUs, and one GPU with memory behind it, are untested.
+possible so: what cuts a model of this size reads it block by block (`prunelab.models.streaming.model`). Tried with a
+CPU and weights left on the disk; several GPUs, and one GPU with memory behind it, are untested.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import random
 
 from prunelab.calibration.corpus import C4
 from prunelab.pocket.tasks import TASKS
-from tools.pocket_training.tokens import END, Turns
+from prunelab.pocket.turns import END, Turns
 
 DOCUMENTS = 6000
 

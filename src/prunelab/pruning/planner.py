@@ -33,8 +33,8 @@ class PruningOptions:
     Attributes:
         constraints: what the cut must respect.
         uniform: one width for all blocks, so that a stock class loads the result.
-        compensation: one of those in `prunelab.pruning.compensation`, or `auto`: the method's own, which is bias for width
-            methods, unless widths are to be uniform and the stock class has no slot.
+        compensation: one of those in `prunelab.pruning.compensation`, or `auto`: the method's own, which is bias for
+            width methods, unless widths are to be uniform and the stock class has no slot.
         seed: for methods that draw at random.
 
     Raises:

@@ -16,7 +16,7 @@ from prunelab.reports.rows import STEPS, table_rows, text_columns
 def page(report: Report) -> str:
     """The page's HTML. Everything that is not from our own templates is escaped."""
     environment = Environment(
-        loader=PackageLoader("prunelab.report"),
+        loader=PackageLoader("prunelab.reports"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -41,4 +41,4 @@ def page(report: Report) -> str:
 
 def _own(name: str) -> Markup:
     """A file of ours, to stand in the page as it is."""
-    return Markup(files("prunelab.report").joinpath("templates", name).read_text(encoding="utf-8"))
+    return Markup(files("prunelab.reports").joinpath("templates", name).read_text(encoding="utf-8"))

@@ -81,11 +81,24 @@ class Run:
         return f"Run({str(self.folder)!r}, {len(self.measured)} measured, {len(self.failures)} failed)"
 
     def _repr_html_(self) -> str:
-        """The main table, for notebooks."""
-        from prunelab.reports.tables import main_table  # the report knows runs, so that it is imported here
-
-        table = main_table(self.measurements, self.differences)
-        return html_table(table.columns, table.rows, f"{self.folder}: * a change that was seen (5 %, after Holm)")
+        """One row a cell and one column a benchmark's primary figure, for notebooks."""
+        significant = {
+            (d.measurement.plan, d.measurement.benchmark, d.measurement.shots)
+            for d in self.differences
+            if d.comparison.significant
+        }
+        rows: dict[tuple[str, str, float, int | None], dict[str, str]] = {}
+        for m in (one.primary for one in self.measured):
+            column = m.benchmark if m.shots is None else f"{m.benchmark} ({m.shots}-shot)"
+            mark = "*" if (m.plan, m.benchmark, m.shots) in significant else ""
+            rows.setdefault((m.model, m.method, m.ratio, m.seed), {})[column] = f"{m.value:.4g}{mark}"
+        columns = list(dict.fromkeys(column for figures in rows.values() for column in figures))
+        cells = [
+            (model, method, f"{ratio:.0%}", "" if seed is None else seed, *(figures.get(c, "") for c in columns))
+            for (model, method, ratio, seed), figures in rows.items()
+        ]
+        caption = f"{self.folder}: * significantly different from the dense model (paired test, Holm-adjusted p < 0.05)"
+        return html_table(("model", "method", "ratio", "seed", *columns), cells, caption)
 
     @cached_property
     def measurements(self) -> list[Measurement]:

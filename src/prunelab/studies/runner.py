@@ -14,7 +14,6 @@ from prunelab.io.atomic_write import require_place
 from prunelab.io.folder_lock import locked
 from prunelab.models.loading import parse_device
 from prunelab.pocket.data import data_root
-from prunelab.reports import write_report
 from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.engines.address import check_ray
 from prunelab.studies.engines.local import run_local
@@ -23,11 +22,12 @@ from prunelab.studies.grid import grid_of, model_runs
 from prunelab.studies.model_runner import MADE, Found
 from prunelab.studies.progress import PlainView, Say, StudyView
 from prunelab.studies.run import Run, compared_to_dense
-from prunelab.studies.trackers import tracked_cells, trackers
+from prunelab.studies.trackers import trackers
+from prunelab.studies.tracking import tracked_cells
 
 
 def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = None) -> Run:
-    """Run the grid, or what is missing of it.
+    """Run the grid, or what is missing of it. The caller writes the report (`prunelab.reports.write_report`).
 
     Args:
         config: what to run.
@@ -62,7 +62,6 @@ def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str
         found.differences.extend(compared_to_dense(found.measured))
     run = Run(config.out, config, found.measured, found.differences, found.failures)
     run.write()
-    write_report(run)
     _track(run, config.trackers, found)
     return run
 

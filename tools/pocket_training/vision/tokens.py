@@ -9,8 +9,9 @@ from tokenizers.pre_tokenizers import ByteLevel, Split
 from transformers import Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
+from prunelab.pocket.turns import BEGIN, END
 from prunelab.pocket.vision.drawing import SIZE
-from tools.pocket_training.tokens import BEGIN, END, byte_level_bpe
+from tools.pocket_training.tokens import byte_level_bpe
 from tools.pocket_training.vision.curriculum import lesson
 from tools.pocket_training.vision.model import CONTEXT, IMAGE_TOKENS
 

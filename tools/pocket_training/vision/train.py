@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast, set_seed
 
+from prunelab.pocket.turns import BEGIN, END
 from tools.pocket_training.initialization import give_heads
 from tools.pocket_training.optimizer import Mean, Optimizers, Rates, can_compile, write_record
-from tools.pocket_training.tokens import BEGIN, END
 from tools.pocket_training.vision.batches import GIVEN, Writer
 from tools.pocket_training.vision.curriculum import KINDS
 from tools.pocket_training.vision.model import IMAGE_TOKENS, picture_config

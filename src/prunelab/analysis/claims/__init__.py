@@ -31,8 +31,8 @@ for _module in pkgutil.iter_modules(__path__):
 def judge(run: Run) -> list[Judgement]:
     """Every claim on one run, in the order of their numbers.
 
-    Only the paper's own methods are judged (`prunelab.analysis.claims.evidence.PAPER_METHODS`). A claim whose benchmarks,
-    models or ratios are not in the run is `NOT_MEASURED`, and its finding says what it needs.
+    Only the paper's own methods are judged (`prunelab.analysis.claims.evidence.PAPER_METHODS`). A claim whose
+    benchmarks, models or ratios are not in the run is `NOT_MEASURED`, and its finding says what it needs.
     """
     evidence = Evidence(run)
     return [claim.judge(evidence) for claim in sorted(claims.values(), key=lambda claim: int(claim.name[1:]))]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
+
+from prunelab.analysis.claims.trials import Row
 
 if TYPE_CHECKING:
     from prunelab.analysis.claims.evidence import Evidence
-
-Row: TypeAlias = Mapping[str, str | float]
 
 
 class Verdict(StrEnum):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from scipy.special import ndtr
 
-from prunelab.analysis.claims.base import Row
 from prunelab.stats.paired_tests import LEVEL, Comparison, Z, holm
+
+Row: TypeAlias = Mapping[str, str | float]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeVar
 
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Score
 from prunelab.io.registry import Registry
 
+B = TypeVar("B", bound=Benchmark)
+
 benchmarks: Registry[Benchmark] = Registry("benchmark")
+_with_argument: dict[str, Callable[[str], Benchmark]] = {}
 
 
 def register(benchmark: type[Benchmark]) -> type[Benchmark]:
@@ -18,12 +22,19 @@ def register(benchmark: type[Benchmark]) -> type[Benchmark]:
     return benchmark
 
 
+def register_with_argument(prefix: str) -> Callable[[type[B]], type[B]]:
+    """Class decorator: `PREFIX:ARGUMENT` names the benchmark that `from_argument` makes of the argument."""
+
+    def register_class(benchmark: type[B]) -> type[B]:
+        _with_argument[prefix] = benchmark.from_argument
+        return benchmark
+
+    return register_class
+
+
 for _module in pkgutil.iter_modules(__path__):
     if _module.name != "base":
         importlib.import_module(f"{__name__}.{_module.name}")
-
-from prunelab.evaluation.benchmarks.pope import Pope  # noqa: E402  (after the siblings it is one of)
-from prunelab.evaluation.benchmarks.text import TextPerplexity  # noqa: E402
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -34,11 +45,9 @@ def find_benchmark(name: str) -> Benchmark:
     Raises:
         UnknownName: with the nearest name.
     """
-    if name.startswith("text:"):
-        return TextPerplexity(name.removeprefix("text:"))
-    if name.startswith("pope:"):
-        questions, _, images = name.removeprefix("pope:").partition(":")
-        return Pope(Path(questions), Path(images or questions))
+    prefix, colon, argument = name.partition(":")
+    if colon and prefix in _with_argument:
+        return _with_argument[prefix](argument)
     return benchmarks[name]
 
 
@@ -50,4 +59,5 @@ __all__ = [
     "benchmarks",
     "find_benchmark",
     "register",
+    "register_with_argument",
 ]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
+from prunelab.errors import UnknownName
 from prunelab.inference.runtimes import Runtime
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
@@ -127,6 +128,11 @@ class Benchmark(ABC):
     is_timing: ClassVar[bool] = False
     scores_likelihoods: ClassVar[bool] = False
     sees: ClassVar[bool] = False
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Benchmark:
+        """The benchmark that `PREFIX:ARGUMENT` names; by default there is none."""
+        raise UnknownName("benchmark with an argument", argument, ())
 
     def sources(self) -> Sequence[Source]:
         """The data sets it reads; by default none."""

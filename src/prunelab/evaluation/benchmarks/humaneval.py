@@ -51,9 +51,10 @@ class HumanEval(Benchmark):
     prompt all the same. Prompts are text as it stands, never in a chat template. Every completion has a seed of its
     own, and in float32 does not depend on its batch.
 
-    Programs run in a cage (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running are separate: with
-    a workspace, completions are kept before the first of them runs, and `execute` runs stored records again. Deviations
-    from the reference harness: the cage bounds processor time (5 s) where that bounds wall time (3 s).
+    Programs run in a cage (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running are
+    separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored records
+    again. Deviations from the reference harness: the cage bounds processor time (5 s) where that bounds wall time (3
+    s).
     """
 
     name = "humaneval"

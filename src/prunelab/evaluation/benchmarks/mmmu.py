@@ -70,8 +70,8 @@ class Item:
 class Mmmu(VisionBenchmark):
     """College questions with pictures, most of them lettered, on the validation split (900 of 30 subjects).
 
-    The official rule of `prunelab.evaluation.metrics.mmmu`; its guesses are drawn by the item, and `strict_acc` counts them
-    as wrong. Figures for each discipline, and for each subject as `discipline/subject`. Zero-shot; all images of a
+    The official rule of `prunelab.evaluation.metrics.mmmu`; its guesses are drawn by the item, and `strict_acc` counts
+    them as wrong. Figures for each discipline, and for each subject as `discipline/subject`. Zero-shot; all images of a
     question stand before it, in the order in which it names them. With a limit, so many of each subject.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from prunelab.errors import DataError
-from prunelab.evaluation.benchmarks import register
+from prunelab.evaluation.benchmarks import register, register_with_argument
 from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, grouped, images_hash, undecoded
 from prunelab.evaluation.metrics.pope import CATEGORIES, is_parseable, official_meaning, plain_meaning, score
@@ -35,6 +35,7 @@ class Item:
 
 
 @register
+@register_with_argument("pope")
 class Pope(VisionBenchmark):
     """ "Is there a X in the image?", half of the answers yes; what is absent was chosen in three ways.
 
@@ -53,6 +54,12 @@ class Pope(VisionBenchmark):
 
     def __init__(self, questions: Path | None = None, images: Path | None = None) -> None:
         self._files, self._images = questions, images
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Pope:
+        """`pope:QUESTIONS:IMAGES`; the images are in the folder of the questions where only one folder is given."""
+        questions, _, images = argument.partition(":")
+        return cls(Path(questions), Path(images or questions))
 
     def check(self, settings: EvaluationSettings) -> None:
         """Of files the questions must be right, and at least one of their images must be there."""

@@ -68,9 +68,9 @@ class StereoSet(Benchmark):
     """Three sentences an example, a stereotype, its opposite and an unrelated one: which is the likeliest?
 
     LMS is how often a meaningful sentence beats the unrelated one, SS how often the stereotype beats its opposite, ICAT
-    both in one; all in 0 to 100, by the official rule of `prunelab.evaluation.metrics.stereoset`. The main figures are of
-    both splits and all domains; the others are named by the domain (both splits), the split, or `split/domain`. Their
-    `n` is the number of target terms, which weigh the same and which standard errors resample. A model of random
+    both in one; all in 0 to 100, by the official rule of `prunelab.evaluation.metrics.stereoset`. The main figures are
+    of both splits and all domains; the others are named by the domain (both splits), the split, or `split/domain`.
+    Their `n` is the number of target terms, which weigh the same and which standard errors resample. A model of random
     preferences earns 50 in all three, so a collapsed one can gain ICAT: look at LMS too.
 
     A sentence's score is its mean log-probability a token; an `intersentence` sequel's, joined to its context by a

@@ -12,6 +12,7 @@ import torch
 
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import DataError
+from prunelab.evaluation.benchmarks import register_with_argument
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.inference.losses import token_losses
 from prunelab.io.datasets import read_documents
@@ -21,6 +22,7 @@ from prunelab.models.metadata import ModelOutline
 from prunelab.stats.paired_tests import Comparison, perplexity
 
 
+@register_with_argument("text")
 class TextPerplexity(Benchmark):
     """Perplexity of a user's text or JSONL file.
 
@@ -37,6 +39,11 @@ class TextPerplexity(Benchmark):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.name = f"text:{self.path.name}"
+
+    @classmethod
+    def from_argument(cls, argument: str) -> TextPerplexity:
+        """`text:FILE`."""
+        return cls(argument)
 
     def check(self, settings: EvaluationSettings) -> None:
         """The file must hold documents."""

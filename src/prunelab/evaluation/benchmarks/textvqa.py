@@ -37,8 +37,8 @@ class Item:
 class TextVqa(VisionBenchmark):
     """Questions about what is written in pictures, scored against ten people's answers.
 
-    The official soft accuracy of `prunelab.evaluation.metrics.textvqa`, on the validation split of `lmms-lab/textvqa` (the
-    test split's answers are not published). The model gets the picture alone, without recognised words.
+    The official soft accuracy of `prunelab.evaluation.metrics.textvqa`, on the validation split of `lmms-lab/textvqa`
+    (the test split's answers are not published). The model gets the picture alone, without recognised words.
     """
 
     name = "textvqa"

@@ -25,9 +25,9 @@ class Throughput(Benchmark):
 
     One sequence, greedy, with a key-value cache, in the eager or the compiled runtime; the median of several runs
     behind a warm-up, the device synchronised around each. Beside the speed stands the ideal one, at which every weight
-    is read once a token (see `prunelab.inference.runtimes`). The prompt is random tokens: what they say does not change the work.
-    Peak memory is the device's on an accelerator, without what other models hold there, and the whole process's on a
-    CPU, whatever else the process holds included.
+    is read once a token (see `prunelab.inference.runtimes`). The prompt is random tokens: what they say does not change
+    the work. Peak memory is the device's on an accelerator, without what other models hold there, and the whole
+    process's on a CPU, whatever else the process holds included.
 
     Machines slow down and speed up from one minute to the next, by more than a cut of a small model does. In the eager
     runtime a study's cuts are therefore run in turn with the dense model, and `times_as_fast` among a figure's details

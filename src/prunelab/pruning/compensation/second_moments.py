@@ -2,8 +2,8 @@
 
 How a projection's inputs vary together over the calibration tokens decides, for any columns kept, the weights with
 which they say best what the others said. The moments of the whole model are collected in the calibration pass where
-they fit (`prunelab.calibration.cache`), or else in a pass of their own, which holds one projection's at a time. The sums
-are the same: where no token is masked, to the bit.
+they fit (`prunelab.calibration.cache`), or else in a pass of their own, which holds one projection's at a time. The
+sums are the same: where no token is masked, to the bit.
 """
 
 from __future__ import annotations

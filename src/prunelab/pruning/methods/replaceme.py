@@ -43,7 +43,8 @@ def cosine_distances(walk: Blockwise, length: int) -> Tensor:
 class ReplaceMe(PruningMethod):
     """Remove the run of blocks of least cosine distance, and put a linear map in its place.
 
-    The map is merged into the MLP before the run (`prunelab.pruning.compensation.linear_map`): a run never begins at the first block.
+    The map is merged into the MLP before the run (`prunelab.pruning.compensation.linear_map`): a run never begins at
+    the first block.
     """
 
     name: ClassVar[str] = "replaceme"

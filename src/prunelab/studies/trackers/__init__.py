@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from prunelab.io.registry import Registry
-from prunelab.studies.trackers.base import TrackedCell, Tracker, tracked_cells
+from prunelab.studies.trackers.base import TrackedCell, Tracker
 
 trackers: Registry[Tracker] = Registry("tracker")
 
@@ -21,4 +21,4 @@ for _module in pkgutil.iter_modules(__path__):
     if _module.name != "base":
         importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["TrackedCell", "Tracker", "register", "tracked_cells", "trackers"]
+__all__ = ["TrackedCell", "Tracker", "register", "trackers"]

@@ -1,0 +1,37 @@
+"""The cells of a run as trackers get them."""
+
+from __future__ import annotations
+
+from prunelab.evaluation.records import Measurement
+from prunelab.io.fingerprint import content_hash
+from prunelab.studies.run import Run
+from prunelab.studies.trackers import TrackedCell
+
+
+def tracked_cells(run: Run) -> list[TrackedCell]:
+    """A run's cells."""
+    by_cell: dict[tuple[str, str, float, int | None, str | None], list[Measurement]] = {}
+    for m in run.measurements:
+        by_cell.setdefault((m.model, m.method, m.ratio, m.seed, m.plan), []).append(m)
+    plans = run.planned
+    cells = []
+    for (model, method, ratio, seed, plan), own in by_cell.items():
+        given = {"model": model, "method": method, "ratio": ratio, "seed": seed, "plan": plan}
+        parameters = {**given, "achieved_ratio": own[0].achieved_ratio, "dtype": own[0].details.get("dtype")}
+        label = model if method == "dense" else f"{model} {method} {ratio:.0%}{f' seed {seed}' if seed else ''}"
+        cells.append(
+            TrackedCell(
+                id=content_hash({"run": str(run.folder.resolve()), **given}),
+                name=label,
+                study=run.folder.resolve().name,
+                parameters={key: str(value) for key, value in parameters.items() if value is not None},
+                metrics={_metric(m): m.value for m in own},
+                files=[run.folder / "results.csv", *([plans[plan].path] if plan is not None and plan in plans else [])],
+            )
+        )
+    return cells
+
+
+def _metric(m: Measurement) -> str:
+    shots = "" if m.shots is None else f" {m.shots}-shot"
+    return f"{m.benchmark}{shots}/{m.metric}{f'/{m.group}' if m.group else ''}"
