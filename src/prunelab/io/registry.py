@@ -1,11 +1,15 @@
-"""Names for things: register once, look up with a suggestion for a typo."""
+"""Names for things: register once, look up with a suggestion for a typo, and load what third-party packages add."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import pkgutil
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from prunelab.errors import UnknownName
+from prunelab.errors import UnknownName, first_line
 
 T = TypeVar("T")
 
@@ -46,3 +50,31 @@ class Registry(Generic[T]):
     def values(self) -> Iterator[T]:
         """The registered things, in order of registration."""
         return iter(self._things.values())
+
+
+def discover(package: str, path: Iterable[str], *, without: Collection[str] = ()) -> None:
+    """Import the modules of a package, which register what they define, and then the plug-ins of third parties.
+
+    A third-party package names its modules under the entry-point group of the package's kind: `prunelab.methods`,
+    `prunelab.benchmarks`, `prunelab.families` or `prunelab.trackers`. A plug-in that cannot be imported is left out
+    with a warning.
+
+    Args:
+        package: the package's name; its last part names the group.
+        path: the package's `__path__`.
+        without: modules that define nothing to register.
+    """
+    for module in pkgutil.iter_modules(path):
+        if module.name not in without:
+            importlib.import_module(f"{package}.{module.name}")
+    for plugin in entry_points(group=f"prunelab.{package.rpartition('.')[2]}"):
+        try:
+            plugin.load()
+        except Exception as error:  # noqa: BLE001  (code of third parties can raise anything)
+            source = plugin.dist.name if plugin.dist is not None else plugin.value
+            warnings.warn(
+                f"plug-in {plugin.name!r} of the package {source} cannot be imported ({first_line(error)}) and is left "
+                f"out: upgrade or uninstall {source}",
+                UserWarning,
+                stacklevel=2,
+            )

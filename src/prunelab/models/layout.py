@@ -86,6 +86,11 @@ class UnitLayout:
     writer: str
     part: Part
 
+    @property
+    def module(self) -> str:
+        """Path of the module in a block that holds the projections, such as `self_attn`."""
+        return self.writer.rpartition(".")[0]
+
     def rows(self, reader: Reader, shape: BlockShape, kept: Sequence[int]) -> Tensor:
         """Indices of the kept units' rows in `reader`, shape `(rows,)`, in ascending order of part and unit."""
         offset, pieces = 0, []
@@ -128,9 +133,7 @@ class ModelFamily:
 
     Attributes:
         name: what the user calls it.
-        architectures: class names in `config.json` that it covers, prunelab's own mixed-width classes among them.
         stock_class: the transformers class that builds it.
-        mixed_class: prunelab's class for layers of different widths, in `checkpoint/modeling_prunelab.py`.
         decoder: dotted path from the model to the module that holds the blocks and the final norm.
         blocks: name of the list of blocks in the decoder.
         attention: where key-value groups live in a block.
@@ -147,9 +150,7 @@ class ModelFamily:
     """
 
     name: str
-    architectures: tuple[str, ...]
     stock_class: str
-    mixed_class: str
     decoder: str = "model"
     blocks: str = "layers"
     attention: UnitLayout = LLAMA_ATTENTION
@@ -162,6 +163,16 @@ class ModelFamily:
     auto_class: str = "AutoModelForCausalLM"
     language_family: str | None = None
     stored_as_named: bool = True
+
+    @property
+    def mixed_class(self) -> str:
+        """prunelab's class for blocks of different widths, which `modeling_prunelab` makes of the stock class."""
+        return f"Pruned{self.stock_class}"
+
+    @property
+    def architectures(self) -> tuple[str, str]:
+        """The class names in `config.json` that it covers."""
+        return self.stock_class, self.mixed_class
 
     @property
     def sees(self) -> bool:
@@ -180,9 +191,7 @@ class ModelFamily:
         return replace(
             self,
             name=name,
-            architectures=(stock_class, f"Pruned{stock_class}"),
             stock_class=stock_class,
-            mixed_class=f"Pruned{stock_class}",
             decoder=decoder,
             llama_unless=None,  # a language model of another class would be a model that sees of another class as well
             auto_class="AutoModelForImageTextToText",

@@ -9,17 +9,8 @@ block whose attention was removed keeps a constant (the bias) in its place.
 """
 
 import torch
+import transformers
 from torch import nn
-from transformers import (
-    Gemma2ForCausalLM,
-    Idefics3ForConditionalGeneration,
-    LlamaForCausalLM,
-    LlavaForConditionalGeneration,
-    MistralForCausalLM,
-    Qwen2ForCausalLM,
-    SmolVLMForConditionalGeneration,
-)
-from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 
 class Projection(nn.Linear):
@@ -52,15 +43,18 @@ class DroppedAttention(nn.Module):
         return self.o_proj(hidden_states[..., :0]), None
 
 
-class MappedNorm(Gemma2RMSNorm):
-    """A norm with a linear map behind it."""
+def with_map(norm, hidden_size, eps):
+    """A norm of the same class with a linear map behind it, called `map`."""
 
-    def __init__(self, hidden_size, eps):
-        super().__init__(hidden_size, eps=eps)
-        self.map = nn.Parameter(torch.eye(hidden_size))
+    class MappedNorm(type(norm)):
+        def __init__(self):
+            super().__init__(hidden_size, eps=eps)
+            self.map = nn.Parameter(torch.eye(hidden_size))
 
-    def forward(self, x):
-        return nn.functional.linear(super().forward(x), self.map)
+        def forward(self, x):
+            return nn.functional.linear(super().forward(x), self.map)
+
+    return MappedNorm()
 
 
 def fit_widths(decoder, config):
@@ -82,7 +76,8 @@ def fit_widths(decoder, config):
         resize(mlp, "down_proj", columns=own.intermediate_size, bias=own.down_proj_bias)
         mlp.intermediate_size = own.intermediate_size
         if getattr(own, "mlp_map", False):
-            block.post_feedforward_layernorm = MappedNorm(config.hidden_size, config.rms_norm_eps)
+            norm = block.post_feedforward_layernorm
+            block.post_feedforward_layernorm = with_map(norm, config.hidden_size, config.rms_norm_eps)
 
 
 def resize(module, name, rows=None, columns=None, bias=False):
@@ -95,67 +90,27 @@ def resize(module, name, rows=None, columns=None, bias=False):
         setattr(module, name, Projection(columns, rows, bias=bias))
 
 
-class PrunedLlamaForCausalLM(LlamaForCausalLM):
-    """Llama with widths per block."""
+class PerBlockWidths:
+    """Put before a stock class, it gives every block of the decoder inside the widths of its own."""
 
     def __init__(self, config):
         super().__init__(config)
-        fit_widths(self.model, config)
+        fit_widths(self.get_decoder(), config.get_text_config())
 
 
-class PrunedQwen2ForCausalLM(Qwen2ForCausalLM):
-    """Qwen2 with widths per block."""
+def __getattr__(name):
+    """`PrunedLlamaForCausalLM` is `LlamaForCausalLM` with widths per block; likewise for every class of transformers.
 
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model, config)
-
-
-class PrunedMistralForCausalLM(MistralForCausalLM):
-    """Mistral with widths per block."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model, config)
-
-
-class PrunedGemma2ForCausalLM(Gemma2ForCausalLM):
-    """Gemma-2 with widths per block."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model, config)
-
-
-class PrunedIdefics3ForConditionalGeneration(Idefics3ForConditionalGeneration):
-    """Idefics3 whose language model has widths per block."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model.text_model, config.text_config)
-
-
-class PrunedSmolVLMForConditionalGeneration(SmolVLMForConditionalGeneration):
-    """SmolVLM whose language model has widths per block."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model.text_model, config.text_config)
-
-
-class PrunedLlavaForConditionalGeneration(LlavaForConditionalGeneration):
-    """LLaVA whose language model has widths per block."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        fit_widths(self.model.language_model, config.text_config)
-
-
-for _pruned in (PrunedLlamaForCausalLM, PrunedQwen2ForCausalLM, PrunedMistralForCausalLM, PrunedGemma2ForCausalLM):
-    _pruned.register_for_auto_class("AutoModelForCausalLM")
-for _pruned in (
-    PrunedIdefics3ForConditionalGeneration,
-    PrunedSmolVLMForConditionalGeneration,
-    PrunedLlavaForConditionalGeneration,
-):
-    _pruned.register_for_auto_class("AutoModelForImageTextToText")
+    Only the class that is asked for is imported, and made once.
+    """
+    stock = getattr(transformers, name.removeprefix("Pruned"), None) if name.startswith("Pruned") else None
+    if not isinstance(stock, type):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = type(
+        name, (PerBlockWidths, stock), {"__module__": __name__, "__doc__": f"{stock.__name__} with widths per block."}
+    )
+    made.register_for_auto_class(
+        "AutoModelForCausalLM" if name.endswith("ForCausalLM") else "AutoModelForImageTextToText"
+    )
+    globals()[name] = made
+    return made

@@ -189,7 +189,11 @@ class Remaining:
 
 
 def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remaining | None:
-    """What stays of one tensor of a kept block; None where its whole module goes."""
+    """What stays of one tensor of a kept block; None where its module is removed.
+
+    An attention without key-value groups keeps the bias of its output projection and nothing else: norms of queries and
+    keys are removed with it.
+    """
     shape = decoder.shapes[kept.blocks[position]]
     path, _, kind = inner.rpartition(".")
     for layout in decoder.family.layouts():
@@ -199,10 +203,10 @@ def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remain
             if whole or kind == "bias":
                 return Remaining()
             return Remaining(layout.columns(shape, units), of_columns=True)
+        if layout.unit == "key_value_group" and not units and path.startswith(f"{layout.module}."):
+            return None
         for reader in layout.readers:
             if path == reader.path:
-                if not units and layout.unit == "key_value_group":
-                    return None
                 return Remaining() if whole else Remaining(layout.rows(reader, shape, units))
     return Remaining()
 

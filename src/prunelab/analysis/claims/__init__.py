@@ -6,12 +6,9 @@ is the claim on this run, not the paper.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from prunelab.analysis.claims.base import Claim, Judgement, Part, Verdict
 from prunelab.analysis.claims.evidence import Evidence
-from prunelab.io.registry import Registry
+from prunelab.io.registry import Registry, discover
 from prunelab.studies.run import Run
 
 claims: Registry[Claim] = Registry("claim")
@@ -23,9 +20,7 @@ def register(claim: type[Claim]) -> type[Claim]:
     return claim
 
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in ("base", "evidence", "rules", "trials"):
-        importlib.import_module(f"{__name__}.{_module.name}")
+discover(__name__, __path__, without=("base", "evidence", "rules", "trials"))
 
 
 def judge(run: Run) -> list[Judgement]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import TypeVar
 
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Score
-from prunelab.io.registry import Registry
+from prunelab.io.registry import Registry, discover
 
 B = TypeVar("B", bound=Benchmark)
 
@@ -32,9 +30,7 @@ def register_with_argument(prefix: str) -> Callable[[type[B]], type[B]]:
     return register_class
 
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "base":
-        importlib.import_module(f"{__name__}.{_module.name}")
+discover(__name__, __path__, without=("base", "multiple_choice"))
 
 
 def find_benchmark(name: str) -> Benchmark:

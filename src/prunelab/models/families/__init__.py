@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from prunelab.errors import UnsupportedModel
-from prunelab.io.registry import Registry
+from prunelab.io.registry import Registry, discover
 from prunelab.models.decoder import Decoder
 from prunelab.models.layout import BlockShape, ModelFamily, Reader, UnitLayout
 
@@ -21,9 +19,7 @@ def register(family: ModelFamily) -> ModelFamily:
     return families.add(family.name, family)
 
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in ("base", "decoder"):
-        importlib.import_module(f"{__name__}.{_module.name}")
+discover(__name__, __path__)
 
 
 def find_family(config: PreTrainedConfig, name: str = "the model") -> ModelFamily:

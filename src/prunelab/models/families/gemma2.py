@@ -8,9 +8,7 @@ from prunelab.models.layout import ModelFamily
 GEMMA2 = register(
     ModelFamily(
         name="gemma2",
-        architectures=("Gemma2ForCausalLM", "PrunedGemma2ForCausalLM"),
         stock_class="Gemma2ForCausalLM",
-        mixed_class="PrunedGemma2ForCausalLM",
         bias_switches={"self_attn.o_proj": "attention_bias"},
         writer_norms={
             "self_attn.o_proj": "post_attention_layernorm",

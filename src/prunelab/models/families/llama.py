@@ -8,9 +8,7 @@ from prunelab.models.layout import ModelFamily
 LLAMA = register(
     ModelFamily(
         name="llama",
-        architectures=("LlamaForCausalLM", "PrunedLlamaForCausalLM"),
         stock_class="LlamaForCausalLM",
-        mixed_class="PrunedLlamaForCausalLM",
         bias_switches={"self_attn.o_proj": "attention_bias", "mlp.down_proj": "mlp_bias"},
     )
 )

@@ -8,9 +8,7 @@ from prunelab.models.layout import ModelFamily
 MISTRAL = register(
     ModelFamily(
         name="mistral",
-        architectures=("MistralForCausalLM", "PrunedMistralForCausalLM"),
         stock_class="MistralForCausalLM",
-        mixed_class="PrunedMistralForCausalLM",
         llama_unless="sliding_window",
     )
 )

@@ -8,9 +8,7 @@ from prunelab.models.layout import ModelFamily
 QWEN2 = register(
     ModelFamily(
         name="qwen2",
-        architectures=("Qwen2ForCausalLM", "PrunedQwen2ForCausalLM"),
         stock_class="Qwen2ForCausalLM",
-        mixed_class="PrunedQwen2ForCausalLM",
         llama_unless="use_sliding_window",
     )
 )

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import pkgutil
 from typing import get_args
 
 from prunelab.errors import UnknownName
-from prunelab.io.registry import Registry
+from prunelab.io.registry import Registry, discover
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod, Shared, WidthMethod
 
@@ -44,9 +42,7 @@ def register(method: type[PruningMethod]) -> type[PruningMethod]:
     return method
 
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "base":
-        importlib.import_module(f"{__name__}.{_module.name}")
+discover(__name__, __path__, without=("base",))
 
 __all__ = [
     "Budget",

@@ -13,6 +13,12 @@ from prunelab.pruning.methods import methods, register
 from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
 from prunelab.pruning.search.level_search import LevelSearch
 
+RIVALS = (
+    "activation_norm", "angular", "magnitude_width", "flap", "greedy_depth", "shortgpt", "hybrid", "magnitude_depth",
+    "replaceme", "sublayer", "sublayer_influence", "two_stage", "wanda_sp",
+)  # fmt: skip
+"""The single methods that `auto` competes with: named, so that a plug-in changes no result of `auto`."""
+
 
 @register
 class Auto(PruningMethod):
@@ -96,9 +102,7 @@ def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Co
     found: list[tuple[str, Kept, Compensation, float]] = []
     shapes = evidence.decoder.shapes
     unit = max(max(shape.group_cost, shape.channel_cost) for shape in shapes)
-    for method in methods.values():
-        if method.is_random or isinstance(method, Auto):
-            continue
+    for method in map(methods.__getitem__, RIVALS):
         how: Compensation = method.compensation or ("none" if method.strategy == "depth" else "bias")
         if evidence.compensation != "sequential":
             how = evidence.compensation if method.strategy != "depth" else "none"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
-from prunelab.io.registry import Registry
+from prunelab.io.registry import Registry, discover
 from prunelab.studies.trackers.base import TrackedCell, Tracker
 
 trackers: Registry[Tracker] = Registry("tracker")
@@ -17,8 +14,6 @@ def register(tracker: type[Tracker]) -> type[Tracker]:
     return tracker
 
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "base":
-        importlib.import_module(f"{__name__}.{_module.name}")
+discover(__name__, __path__, without=("base",))
 
 __all__ = ["TrackedCell", "Tracker", "register", "trackers"]
