@@ -18,7 +18,7 @@ class ArcChallenge(LmEvalBenchmark):
     """
 
     name = "arc_challenge"
-    title: ClassVar[str] = "ARC-Challenge: science questions, hard ones"
+    title: ClassVar[str] = "ARC-Challenge: grade-school science questions, the hard set"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.2501564277588168
     shots: ClassVar[int | None] = 0

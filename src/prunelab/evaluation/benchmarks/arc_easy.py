@@ -18,7 +18,7 @@ class ArcEasy(LmEvalBenchmark):
     """
 
     name = "arc_easy"
-    title: ClassVar[str] = "ARC-Easy: science questions, easy ones"
+    title: ClassVar[str] = "ARC-Easy: grade-school science questions, the easy set"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25016133557800224
     shots: ClassVar[int | None] = 0

@@ -17,7 +17,7 @@ class BoolQ(LmEvalBenchmark):
     """
 
     name = "boolq"
-    title: ClassVar[str] = "BoolQ: yes or no, from a passage"
+    title: ClassVar[str] = "BoolQ: yes/no questions about a passage"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.5
     shots: ClassVar[int | None] = 0

@@ -18,7 +18,7 @@ class Gsm8k(LmEvalBenchmark):
     """
 
     name = "gsm8k"
-    title: ClassVar[str] = "GSM8K: arithmetic in words, reasoned out"
+    title: ClassVar[str] = "GSM8K: grade-school word problems with written-out reasoning"
     primary: ClassVar[str] = "exact_match"
     shots: ClassVar[int | None] = 5
     definition: ClassVar[str] = "gsm8k/gsm8k.yaml"

@@ -58,7 +58,7 @@ class HumanEval(Benchmark):
     """
 
     name = "humaneval"
-    title: ClassVar[str] = "HumanEval: programs that pass their tests, run in a cage"
+    title: ClassVar[str] = "HumanEval: generated programs run against unit tests in a sandbox"
     primary: ClassVar[str] = "pass@1"
 
     @cached_property

@@ -32,7 +32,7 @@ class IfEval(LmEvalBenchmark):
     """
 
     name = "ifeval"
-    title: ClassVar[str] = "IFEval: share of verifiable instructions followed"
+    title: ClassVar[str] = "IFEval: share of verifiable instructions that the answer follows"
     primary: ClassVar[str] = "inst_level_strict_acc"
     definition: ClassVar[str] = "ifeval/ifeval.yaml"
     columns: ClassVar[tuple[str, ...]] = ("key", "prompt", "instruction_id_list", "kwargs")

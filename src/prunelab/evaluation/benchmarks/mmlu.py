@@ -21,7 +21,7 @@ class Mmlu(LmEvalBenchmark):
     """
 
     name = "mmlu"
-    title: ClassVar[str] = "MMLU: questions from 57 subjects"
+    title: ClassVar[str] = "MMLU: multiple-choice questions from 57 subjects"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25
     shots: ClassVar[int | None] = 5

@@ -76,7 +76,7 @@ class Mmmu(VisionBenchmark):
     """
 
     name = "mmmu"
-    title: ClassVar[str] = "MMMU: college questions about pictures, 30 subjects (images)"
+    title: ClassVar[str] = "MMMU: college questions about images, 30 subjects"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25
 

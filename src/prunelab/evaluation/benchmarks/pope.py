@@ -48,7 +48,7 @@ class Pope(VisionBenchmark):
     """
 
     name = "pope"
-    title: ClassVar[str] = "POPE: objects that are not in the picture (images)"
+    title: ClassVar[str] = "POPE: whether an object is in the image (object hallucination)"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.5
 

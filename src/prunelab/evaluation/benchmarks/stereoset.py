@@ -86,7 +86,7 @@ class StereoSet(Benchmark):
     """
 
     name = "stereoset"
-    title: ClassVar[str] = "StereoSet: stereotypes against knowledge of the language (ICAT)"
+    title: ClassVar[str] = "StereoSet: preference for stereotypes, and language-modelling ability (ICAT)"
     primary: ClassVar[str] = "icat"
     chance: ClassVar[float | None] = 50.0
     scores_likelihoods: ClassVar[bool] = True

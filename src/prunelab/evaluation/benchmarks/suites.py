@@ -29,16 +29,16 @@ COMMONSENSE = ("arc_easy", "arc_challenge", "boolq", "winogrande")
 
 suites: Registry[Suite] = Registry("suite")
 for _suite in (
-    Suite("commonsense", "the four multiple-choice benchmarks that pruning is usually judged by", COMMONSENSE),
+    Suite("commonsense", "the four zero-shot multiple-choice benchmarks that pruning papers usually report", COMMONSENSE),
     Suite(
         "paper",
-        "everything textual that the study of Rethinking the Value of Training-Free Structured Pruning measures",
+        "all text benchmarks of Rethinking the Value of Training-Free Structured Pruning of LLMs",
         (*COMMONSENSE, "mmlu", "gsm8k", "wikitext2", "humaneval", "ifeval", "stereoset", "throughput"),
     ),
-    Suite("vision", "what a model that sees sees: POPE, TextVQA, MMMU", ("pope", "textvqa", "mmmu")),
+    Suite("vision", "the benchmarks for vision-language models", ("pope", "textvqa", "mmmu")),
     Suite(
         "quick",
-        "a first look: 100 documents each of knowledge, reasoning and generation (shares are good to 5 points)",
+        "a first look: 100 documents per benchmark (an accuracy's standard error is then at most 5 points)",
         ("arc_easy", "winogrande", "gsm8k", "wikitext2", "throughput"),
         limit=100,
     ),

@@ -31,7 +31,7 @@ class TextPerplexity(Benchmark):
     scored.
     """
 
-    title: ClassVar[str] = "perplexity of any text or JSONL file, each document by itself"
+    title: ClassVar[str] = "perplexity of a text or JSONL file, each document on its own"
     primary: ClassVar[str] = "token_perplexity"
     higher_is_better: ClassVar[bool] = False
     scores_likelihoods: ClassVar[bool] = True

@@ -42,7 +42,7 @@ class TextVqa(VisionBenchmark):
     """
 
     name = "textvqa"
-    title: ClassVar[str] = "TextVQA: reading in pictures, against ten people's answers (images)"
+    title: ClassVar[str] = "TextVQA: reading text in images, scored against ten human answers"
     primary: ClassVar[str] = "vqa_acc"
 
     def sources(self) -> Sequence[Source]:

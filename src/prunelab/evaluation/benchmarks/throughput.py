@@ -35,7 +35,7 @@ class Throughput(Benchmark):
     """
 
     name = "throughput"
-    title: ClassVar[str] = "tokens per second at batch size 1, parameters, bytes, memory"
+    title: ClassVar[str] = "tokens per second at batch size 1, parameter count, file size, peak memory"
     primary: ClassVar[str] = "decode_tokens_per_second"
     version: ClassVar[int] = 3
     is_timing: ClassVar[bool] = True

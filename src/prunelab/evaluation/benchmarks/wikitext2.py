@@ -47,7 +47,7 @@ class WikiText2(Benchmark):
     """
 
     name = "wikitext2"
-    title: ClassVar[str] = "WikiText-2: perplexity by token, word and byte"
+    title: ClassVar[str] = "WikiText-2: perplexity per token, word and byte"
     version: ClassVar[int] = 2
     primary: ClassVar[str] = "token_perplexity"
     higher_is_better: ClassVar[bool] = False

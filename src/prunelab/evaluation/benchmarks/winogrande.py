@@ -17,7 +17,7 @@ class WinoGrande(LmEvalBenchmark):
     """
 
     name = "winogrande"
-    title: ClassVar[str] = "WinoGrande: which of two a sentence is about"
+    title: ClassVar[str] = "WinoGrande: which of two nouns fits the blank in a sentence"
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.5
     shots: ClassVar[int | None] = 0

@@ -28,7 +28,7 @@ class ActivationNorm(WidthMethod):
     """
 
     name: ClassVar[str] = "activation_norm"
-    summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest activations"
+    summary: ClassVar[str] = "remove the key-value groups and MLP channels with the smallest activations"
     source: ClassVar[str] = "Minitron, Muralidharan et al. 2024"
 
     def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:

@@ -49,7 +49,7 @@ class Angular(PruningMethod):
 
     name: ClassVar[str] = "angular"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "drop the run of blocks of least angular distance"
+    summary: ClassVar[str] = "remove the consecutive blocks with the smallest angular distance between input and output"
     source: ClassVar[str] = "Gromov et al. 2024"
     runs_model: ClassVar[bool] = True
 

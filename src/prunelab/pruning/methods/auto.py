@@ -41,8 +41,8 @@ class Auto(PruningMethod):
 
     name: ClassVar[str] = "auto"
     strategy: ClassVar[Strategy] = "hybrid"
-    summary: ClassVar[str] = "blocks, sublayers, groups and channels under one budget, chosen by calibration loss"
-    source: ClassVar[str] = "ours"
+    summary: ClassVar[str] = "choose blocks, sublayers, groups and channels under one budget, by loss on held-out text"
+    source: ClassVar[str] = "prunelab"
     needs_loss: ClassVar[bool] = True
     needs_moments: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "sequential"

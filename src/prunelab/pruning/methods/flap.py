@@ -32,7 +32,7 @@ class Flap(WidthMethod):
     """
 
     name: ClassVar[str] = "flap"
-    summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest fluctuation"
+    summary: ClassVar[str] = "remove the key-value groups and MLP channels with the lowest fluctuation"
     source: ClassVar[str] = "FLAP, An et al. 2024"
 
     def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:

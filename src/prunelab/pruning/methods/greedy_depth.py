@@ -20,7 +20,7 @@ class GreedyDepth(PruningMethod):
 
     name: ClassVar[str] = "greedy_depth"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "drop the block whose absence raises calibration loss least, again and again"
+    summary: ClassVar[str] = "remove one block at a time: the one whose removal raises the calibration loss least"
     source: ClassVar[str] = "SLEB, Song et al. 2024"
     needs_loss: ClassVar[bool] = True
 

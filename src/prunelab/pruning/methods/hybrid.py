@@ -28,8 +28,8 @@ class Hybrid(PruningMethod):
 
     name: ClassVar[str] = "hybrid"
     strategy: ClassVar[Strategy] = "hybrid"
-    summary: ClassVar[str] = "blocks first, then heads and channels; the split chosen by calibration loss"
-    source: ClassVar[str] = "suggested by the study"
+    summary: ClassVar[str] = "remove blocks, then key-value groups and MLP channels; split by calibration loss"
+    source: ClassVar[str] = "the TMLR 2025 study's suggestion"
     needs_loss: ClassVar[bool] = True
 
     def decide(self, evidence: Evidence, budget: Budget) -> Decision:

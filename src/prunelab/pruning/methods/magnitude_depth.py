@@ -22,7 +22,7 @@ class MagnitudeDepth(ScoringMethod):
 
     name: ClassVar[str] = "magnitude_depth"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "drop the blocks of smallest weights (baseline)"
+    summary: ClassVar[str] = "remove the blocks with the smallest weights"
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
 

@@ -29,7 +29,7 @@ class MagnitudeWidth(WidthMethod):
     """
 
     name: ClassVar[str] = "magnitude_width"
-    summary: ClassVar[str] = "drop key-value groups and MLP channels of smallest weights (baseline)"
+    summary: ClassVar[str] = "remove the key-value groups and MLP channels with the smallest weights"
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
 

@@ -17,7 +17,7 @@ class RandomDepth(ScoringMethod):
 
     name: ClassVar[str] = "random_depth"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "drop blocks at random (baseline)"
+    summary: ClassVar[str] = "remove random blocks"
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
     is_random: ClassVar[bool] = True

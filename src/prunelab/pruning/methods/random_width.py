@@ -17,7 +17,7 @@ class RandomWidth(ScoringMethod):
 
     name: ClassVar[str] = "random_width"
     strategy: ClassVar[Strategy] = "width"
-    summary: ClassVar[str] = "drop key-value groups and MLP channels at random (baseline)"
+    summary: ClassVar[str] = "remove random key-value groups and MLP channels"
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
     is_random: ClassVar[bool] = True

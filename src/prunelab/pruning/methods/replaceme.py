@@ -49,7 +49,7 @@ class ReplaceMe(PruningMethod):
 
     name: ClassVar[str] = "replaceme"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "replace the run of blocks of least cosine distance by a linear map"
+    summary: ClassVar[str] = "replace the consecutive blocks with the smallest cosine distance by a linear map"
     source: ClassVar[str] = "ReplaceMe, Shopkhoev et al. 2025"
     runs_model: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "linear_map"

@@ -27,7 +27,7 @@ class ShortGPT(ScoringMethod):
 
     name: ClassVar[str] = "shortgpt"
     strategy: ClassVar[Strategy] = "depth"
-    summary: ClassVar[str] = "drop the blocks of lowest Block Influence"
+    summary: ClassVar[str] = "remove the blocks with the lowest Block Influence"
     source: ClassVar[str] = "ShortGPT, Men et al. 2024"
 
     def score(self, evidence: Evidence) -> ImportanceScores:

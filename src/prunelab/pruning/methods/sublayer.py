@@ -103,7 +103,7 @@ class Sublayer(SublayerMethod):
     """
 
     name: ClassVar[str] = "sublayer"
-    summary: ClassVar[str] = "drop whole attentions and MLPs, greedily by calibration loss"
+    summary: ClassVar[str] = "remove one attention or MLP sublayer at a time, by calibration loss per weight"
     source: ClassVar[str] = "after 2SSP, Sandri et al. 2025"
     needs_loss: ClassVar[bool] = True
 

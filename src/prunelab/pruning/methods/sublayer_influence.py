@@ -22,7 +22,7 @@ class SublayerInfluence(SublayerMethod):
     """
 
     name: ClassVar[str] = "sublayer_influence"
-    summary: ClassVar[str] = "drop whole attentions and MLPs of lowest influence"
+    summary: ClassVar[str] = "remove the attention and MLP sublayers that change the residual stream least"
     source: ClassVar[str] = "LLM-Drop, He et al. 2024"
     runs_model: ClassVar[bool] = True
 

@@ -46,7 +46,7 @@ class TwoStage(PruningMethod):
 
     name: ClassVar[str] = "two_stage"
     strategy: ClassVar[Strategy] = "hybrid"
-    summary: ClassVar[str] = "narrow every MLP alike, then drop whole attentions by calibration loss"
+    summary: ClassVar[str] = "narrow every MLP to one width, then remove attention sublayers by calibration loss"
     source: ClassVar[str] = "2SSP, Sandri et al. 2025"
     needs_loss: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "none"

@@ -31,7 +31,7 @@ class WandaSp(WidthMethod):
     """
 
     name: ClassVar[str] = "wanda_sp"
-    summary: ClassVar[str] = "drop key-value groups and MLP channels of lowest weight times activation"
+    summary: ClassVar[str] = "remove the groups and channels with the lowest weight magnitude times activation norm"
     source: ClassVar[str] = "Wanda, Sun et al. 2023, as structured by An et al. 2024"
 
     def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
