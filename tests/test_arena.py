@@ -60,7 +60,7 @@ def test_the_page_holds_means_spreads_and_the_verdict(tmp_path: Path) -> None:
     text = page(standings(made.run().measurements), "auto", {"arc_easy": 100}, "the command", Path("docs/arena.md"))
     bars = "0.4000 ± 0.0000 (`flap`) | 10.00 ± 1.00 | 20.00 ± 1.00 (`flap`)"
     assert f"| m | 20% | 0.1000 ± 0.0000 | {bars} | yes |" in text
-    assert "Met in 1 of 1 places, a place being a model at a ratio." in text
+    assert "Met in 1 of 1 combinations of model and ratio." in text
     assert "| 20% | `flap` | 20.0% | 0.4000 ± 0.0000 | 20.00 ± 1.00 |" in text
     assert text.index("`auto` | 20.0%") < text.index("`flap` | 20.0%") < text.index("`shortgpt` | 20.0%")
     assert "3 draws" in text
@@ -74,16 +74,16 @@ def test_where_the_aim_is_missed_is_said_by_how_much() -> None:
         for method, rise, fall in (("shortgpt", 0.5, 3.0), ("flap", 0.4, 5.0), ("auto", 0.21, 1.6))
     ]
     text = page(found, "auto", {"arc_easy": 100}, "the command", Path("arena.md"))
-    assert "Missed: m at 10%, 0.2100 of 0.2000 allowed in ln perplexity and 1.60 of 1.50 allowed in accuracy." in text
+    assert "Missed: m at 10% (ln perplexity loss 0.2100, allowed 0.2000; accuracy loss 1.60, allowed 1.50)." in text
     assert "| 0.4000 (`flap`) | 1.60 | 3.00 (`shortgpt`) | no |" in text
-    assert "imes as fast" not in text, "nothing was timed"
+    assert "peedup" not in text, "nothing was timed"
 
 
 def test_a_model_that_is_asked_nothing_is_judged_by_perplexity_alone() -> None:
     found = [Standing("m", method, 0.1, 0.1, (rise,), ()) for method, rise in (("shortgpt", 0.5), ("auto", 0.2))]
     text = page(found, "auto", {"text:a.txt": 3}, "the command", Path("arena.md"))
     assert "| m | 10% | 0.2000 | 0.5000 (`shortgpt`) |  |  | yes |" in text
-    assert "accuracy lost" not in text.split("## m")[1]
+    assert "accuracy loss" not in text.split("## m")[1]
 
 
 def test_the_figure_has_a_panel_a_measure_and_names_who_is_compared(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_rivals_may_be_calibrated_on_another_text(tmp_path: Path, monkeypatch: p
     text = out.read_text()
     assert f"Made by `python -m tools.arena.page run --rivals pages --notes {tmp_path}/notes.md --out {out}`" in text
     assert "Of note.\n\n![" in text
-    before, after = text.split("Against both calibrated on `wikitext2`")
+    before, after = text.split("With both calibrated on `wikitext2`")
     assert "0.4000 ± 0.0000 (`flap`)" in before
     assert "0.8000 ± 0.0000 (`shortgpt`)" in after.split("## m")[0]
     assert (tmp_path / "arena.svg").exists()
@@ -141,8 +141,8 @@ def test_losses_by_the_number_of_samples(tmp_path: Path) -> None:
         return replace(run, config=run.config.model_copy(update={"calibration": text}), measured=own)
 
     lines = calibration_size([of(96, ("flap", "auto")), of(24, ("flap",)), of(24, ("auto",)), of(48, tuple(LOSSES))])
-    assert lines[2].startswith("Losses as above, by the number of samples of 256 tokens;")
-    assert lines[4] == "| m at 20%, ln perplexity lost | 24 | 48 | 96 |"
+    assert lines[2].startswith("Losses by the number of calibration samples of 256 tokens.")
+    assert lines[4] == "| m at 20%, ln perplexity increase | 24 | 48 | 96 |"
     assert lines[6] == "| `flap` | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 | 0.4000 ± 0.0000 |"
     assert lines[11] == "| `flap` | 20.00 ± 1.00 | 20.00 ± 1.00 | 20.00 ± 1.00 |"
     assert not any("shortgpt" in line for line in lines)
@@ -191,3 +191,18 @@ def test_notes_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(arena, "load_run", lambda folder: run)
     with pytest.raises(InvalidRequest, match=r"none.md cannot be read"):
         write_arena([tmp_path], tmp_path / "arena.md", notes=tmp_path / "none.md")
+
+
+def test_the_page_in_the_documentation_has_the_words_of_its_generator(tmp_path: Path) -> None:
+    """The committed page must be what the generator would write, but for the figures of its runs."""
+    root = Path(__file__).parents[1]
+    committed = (root / "docs/arena.md").read_text(encoding="utf-8")
+    found = standings(made_up(tmp_path).run().measurements)
+    times, notes = {"auto": Time(1.0, 0.1, 2.0)}, (root / "configs/arena_notes.md").read_text(encoding="utf-8")
+    speeds = {("m", "flap", 0.2): (1.0, 0.1)}
+    text = page(found, "auto", {}, "", Path("arena.md"), times, speeds, {"wikitext2": found}, notes)
+    prose = [line for line in text.splitlines() if line and not line.startswith(("Made by", "Met in", "All methods", "## m"))]
+    rows = [line for line in prose if line.startswith("| ") and any(digit in line for digit in "0123456789")]
+    assert [line for line in prose if line not in rows and line not in committed.splitlines()] == []
+    assert "All methods have the same budget (methods that remove whole blocks" in committed
+    assert "Met in 9 of 11 combinations of model and ratio." in committed

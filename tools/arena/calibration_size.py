@@ -9,8 +9,8 @@ from prunelab.studies.run import Run
 from tools.arena.standings import Lost, Standing, spread, standings
 
 MEASURES: dict[str, tuple[Lost, int]] = {
-    "ln perplexity lost": (lambda one: one.ln_perplexity, 4),
-    "accuracy lost": (lambda one: one.accuracy, 2),
+    "ln perplexity increase": (lambda one: one.ln_perplexity, 4),
+    "accuracy loss, points": (lambda one: one.accuracy, 2),
 }
 """How each is read, and to how many digits it is shown."""
 
@@ -41,7 +41,7 @@ def calibration_size(runs: Sequence[Run]) -> list[str]:
     lines = [
         "## How much calibration text",
         "",
-        f"Losses as above, by the number of samples of {lengths.pop()} tokens; one draw where no deviation stands.",
+        f"Losses by the number of calibration samples of {lengths.pop()} tokens. Values without ± are from one draw.",
     ]
     for model, ratio in dict.fromkeys((model, ratio) for model, ratio, _ in common):
         cuts = [cut for cut in common if cut[:2] == (model, ratio)]

@@ -39,9 +39,9 @@ from tools.arena.standings import (
 )
 
 SPEEDS = (
-    "Times as fast: decoding at batch size 1 against the whole model in turn, the median of rounds and half the range "
-    "between their quartiles (`python timing/arena_speed.py RUN --out FILE`: eager, one thread, the processor's time, "
-    "the first draw's cut)."
+    "Speedup: decoding speed at batch size 1 relative to the dense model, measured alternately; the median over rounds "
+    "and half the interquartile range (`python timing/arena_speed.py RUN --out FILE`: eager, one thread, processor time, "
+    "the first draw's pruned model)."
 )
 
 
@@ -114,13 +114,15 @@ def page(
     """
     seeds = max(len(one.ln_perplexity) for one in found)
     lines = [
-        "# The arena: every method on equal footing",
+        "# Comparison of all methods",
         "",
-        f"Made by `{command}` from the run of `configs/arena.yaml`. Every method has the same budget (what moves in "
-        f"whole blocks or sublayers comes within half of the largest), the same calibration text ({seeds} draws) and "
-        "the same items or windows, which calibration never saw: "
-        f"{', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are differences from the "
-        "whole model: of ln perplexity, and of the mean accuracy in points. ± is the sample deviation over draws.",
+        f"Made by `{command}` from the run of `configs/arena.yaml`.",
+        "",
+        "All methods have the same budget (methods that remove whole blocks or sublayers come within half of the largest "
+        f"one), the same calibration text ({seeds} draws) and the same test items or windows, which are not in the "
+        f"calibration text: {', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are "
+        "differences from the dense model: the increase of ln perplexity, and the decrease of the mean accuracy in "
+        "points. ± is the sample standard deviation over draws.",
         "",
         *_aim(list(verdicts(found, method)), method),
         *(line for name, own in (others or {}).items() for line in _against(found, method, name, own)),
@@ -128,7 +130,7 @@ def page(
         "",
         f"![What every method loses, by the share removed]({out.with_suffix('.svg').name})",
         "",
-        "Grey are the other methods, dashed is the least that any method loses.",
+        "Grey lines are the other methods; the dashed line is the smallest loss of any method.",
     ]
     for model in dict.fromkeys(one.model for one in found):
         lines += ["", f"## {model}", "", *_table([one for one in found if one.model == model], speeds or {})]
@@ -144,7 +146,7 @@ def page(
 def _aim(found: Sequence[Verdict], method: str) -> list[str]:
     """Whether the aim is met, first in a sentence."""
     return [
-        f"## The aim: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
+        f"## Aim: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
         "",
         *_judged(found),
     ]
@@ -154,7 +156,7 @@ def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequen
     """The same against rivals that were calibrated on another text."""
     return [
         "",
-        f"A rival may do better on another text. Against both calibrated on `{corpus}`, `{method}` as before:",
+        f"The rivals may do better with another calibration text. With both calibrated on `{corpus}` and `{method}` as before:",
         "",
         *_judged(list(verdicts(found, method, others))),
     ]
@@ -163,10 +165,10 @@ def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequen
 def _judged(found: Sequence[Verdict]) -> list[str]:
     met = sum(one.is_met for one in found)
     lines = [
-        f"Met in {met} of {len(found)} places, a place being a model at a ratio."
+        f"Met in {met} of {len(found)} combinations of model and ratio."
         + "".join(f" Missed: {_place(one)}." for one in found if not one.is_met),
         "",
-        "| model | ratio | ln perplexity lost | the better one's | accuracy lost | the better one's | met |",
+        "| model | ratio | ln perplexity increase | of the better rival | accuracy loss, points | of the better rival | met |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in found:
@@ -188,8 +190,8 @@ def _place(verdict: Verdict) -> str:
     said = []
     for name, pair, digits in (("ln perplexity", verdict.ln_perplexity, 4), ("accuracy", verdict.accuracy, 2)):
         if pair and name in verdict.missed:
-            said.append(f"{pair[0]:.{digits}f} of {SHARE * max(pair[1], 0.0):.{digits}f} allowed in {name}")
-    return f"{verdict.own.model} at {verdict.own.ratio:.0%}, {' and '.join(said)}"
+            said.append(f"{name} loss {pair[0]:.{digits}f}, allowed {SHARE * max(pair[1], 0.0):.{digits}f}")
+    return f"{verdict.own.model} at {verdict.own.ratio:.0%} ({'; '.join(said)})"
 
 
 def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]) -> list[str]:
@@ -203,9 +205,9 @@ def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tupl
         "ratio": lambda o: f"{o.ratio:.0%}",
         "method": lambda o: f"`{o.method}`",
         "removed": lambda o: f"{o.achieved:.1%}",
-        "ln perplexity lost": lambda o: spread(o.ln_perplexity, 4),
-        "accuracy lost": lambda o: spread(o.accuracy, 2),
-        "times as fast": speed,
+        "ln perplexity increase": lambda o: spread(o.ln_perplexity, 4),
+        "accuracy loss, points": lambda o: spread(o.accuracy, 2),
+        "speedup": speed,
     }
     ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
     kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
@@ -220,10 +222,11 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
     """Seconds to prune, the cheapest first."""
     ordered = sorted(times.items(), key=lambda one: one[1].passes)
     return [
-        "## What a cut costs",
+        "## What pruning costs",
         "",
-        "From `python timing/methods_cost.py --out FILE` (pocket-llama at 20 %, one thread, the processor's time): "
-        "calibrating, planning and cutting, each method by itself. A study shares what searches measure among ratios.",
+        "Cost of calibration, planning and pruning, each method on its own, in calibration passes and in seconds "
+        "(pocket-llama at 20 %, one thread, processor time: `python timing/methods_cost.py --out FILE`). In a study, all "
+        "ratios share the measurements of a search.",
         "",
         "| method | calibration passes | seconds |",
         "|---|---|---|",
