@@ -26,11 +26,12 @@ study: $(VENV)/.installed  ## run the main job (ARGS="--model DIR ..." for your 
 test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-lint: $(VENV)/.installed  ## format, lint and types, nothing changed
+lint: $(VENV)/.installed  ## format, lint, types and generated lists; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-timing
+	$(BIN)/python -m tools.generate_lists --check
 
 check: lint test  ## all that a contribution must pass
 

@@ -201,7 +201,9 @@ def test_the_page_in_the_documentation_has_the_words_of_its_generator(tmp_path: 
     times, notes = {"auto": Time(1.0, 0.1, 2.0)}, (root / "configs/arena_notes.md").read_text(encoding="utf-8")
     speeds = {("m", "flap", 0.2): (1.0, 0.1)}
     text = page(found, "auto", {}, "", Path("arena.md"), times, speeds, {"wikitext2": found}, notes)
-    prose = [line for line in text.splitlines() if line and not line.startswith(("Made by", "Met in", "All methods", "## m"))]
+    prose = [
+        line for line in text.splitlines() if line and not line.startswith(("Made by", "Met in", "All methods", "## m"))
+    ]
     rows = [line for line in prose if line.startswith("| ") and any(digit in line for digit in "0123456789")]
     assert [line for line in prose if line not in rows and line not in committed.splitlines()] == []
     assert "All methods have the same budget (methods that remove whole blocks" in committed

@@ -5,6 +5,7 @@ A block behind `<!-- run -->` is run, in one folder a page; every other line tha
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import yaml
 from conftest import Ran, Tiny
 
 from prunelab.cli import app
+from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.pruning.apply import make_pruning_plan
 from prunelab.pruning.methods import methods
 
@@ -83,22 +85,42 @@ def test_commands_run(page: Path, command: Callable[..., Ran], corpus: Path, in_
 def test_python_runs(in_folder: Path) -> None:
     pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
     names: dict[str, object] = {}
-    shown = blocks((ROOT / "docs/how-to/notebook.md").read_text(encoding="utf-8"), "python")
-    assert len(shown) == 2
-    for code in shown:
+    codes = blocks((ROOT / "docs/how-to/notebook.md").read_text(encoding="utf-8"), "python")
+    assert len(codes) == 2
+    for code in codes:
         exec(code, names)
     assert (in_folder / "pruned.gguf").exists()
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how-to/extend.md"])
-def test_the_method_shown_prunes(page: str, tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(methods, "_things", dict(methods._things))
-    (code,) = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
+def shown(page: str, containing: str) -> str:
+    """The one block of Python on a page that contains a string."""
+    (code,) = [code for code in blocks((ROOT / page).read_text(encoding="utf-8"), "python") if containing in code]
+    return code
+
+
+def test_the_python_of_the_readme_runs_with_a_small_model(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = shown("README.md", "prunelab.load")
+    assert len([line for line in code.splitlines() if line]) <= 6
+    for given, small in {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": "pocket-llama",
+        "samples=48": "samples=4",
+        '"wikitext2")': '"wikitext2", limit=2)',
+    }.items():
+        assert given in code
+        code = code.replace(given, small)
     exec(code, {})
+    assert "wikitext2 token_perplexity" in capsys.readouterr().out
+    assert (in_folder / "pruned" / "model.safetensors").exists()
+
+
+def test_the_method_shown_prunes(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {name: method for name, method in methods._things.items() if name != "output_energy"}
+    monkeypatch.setattr(methods, "_things", others)
+    exec(shown("docs/how-to/extend.md", "WidthMethod"), {})
     t = tiny("gemma2")
     plan = make_pruning_plan(t.model, "output_energy", 0.2, statistics=t.statistics)
     assert plan.achieved_ratio == pytest.approx(0.2, abs=0.01)
-    # Of block 0's MLP the channels of least mean square times squared norm have gone.
+    # Of block 0's MLP, the channels with the least mean square times squared norm were removed.
     moments = t.statistics.mlp[0]
     square = moments.mean**2 + moments.deviations / moments.count
     energy = square * t.model.decoder.weight(0, "mlp.down_proj").double().square().sum(dim=0)
@@ -107,23 +129,51 @@ def test_the_method_shown_prunes(page: str, tiny: Callable[[str], Tiny], monkeyp
     assert set(kept) == set(energy.argsort(descending=True)[: len(kept)].tolist())
 
 
-def test_what_takes_the_whole_model_is_named() -> None:
-    page = (ROOT / "docs/how-to/larger-than-memory.md").read_text(encoding="utf-8")
-    streamed, _, whole = page.partition("**Which methods.**")[2].partition("What compares losses")
-    for method in methods.values():
-        baseline = method.name.startswith(("random_", "magnitude_"))
-        says = whole.partition("**Evaluation**")[0] if method.needs_loss or method.runs_model else streamed
-        assert baseline or f"`{method.name}`" in says, method.name
+def test_the_benchmark_shown_is_evaluated(
+    tiny: Callable[[str], Tiny], in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarks, "_things", {k: v for k, v in benchmarks._things.items() if k != "quiz"})
+    exec(shown("docs/how-to/extend.md", "MultipleChoice"), {})
+    rows = [{"question": f"What is {n}?", "choices": ["a", "b", "cc", "d"], "answer": n % 4} for n in range(6)]
+    (in_folder / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = benchmarks["quiz"].evaluate(tiny("llama").model, EvaluationSettings())
+    assert [score.metric for score in evaluation.scores] == ["acc", "acc_norm"]
+    assert [sample["target"] for sample in evaluation.samples] == [0, 1, 2, 3, 0, 1]
+    assert evaluation.scores[0].value == sum(sample["acc"] for sample in evaluation.samples) / 6
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and mkdocs make it."""
+    return re.sub(r"[^\w -]", "", heading.replace("`", "")).strip().lower().replace(" ", "-")
+
+
+def target_of(page: Path, link: str) -> str:
+    """What is wrong with a link of a page; nothing if it leads somewhere."""
+    path, _, anchor = link.partition("#")
+    target = page if not path else (page.parent / path).resolve()
+    if not target.exists():
+        return f"{link}: no such file"
+    if anchor and anchor not in {
+        slug(line.lstrip("#")) for line in target.read_text("utf-8").splitlines() if line[:1] == "#"
+    }:
+        return f"{link}: no such heading"
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [wrong for link in links if not link.startswith("https://") if (wrong := target_of(page, link))] == []
+
+
+def test_a_wrong_link_would_be_seen() -> None:
+    page = ROOT / "docs/index.md"
+    assert target_of(page, "none.md") == "none.md: no such file"
+    assert target_of(page, "pocket.md#none") == "pocket.md#none: no such heading"
+    assert target_of(page, "pocket.md#images") == ""
 
 
 def test_every_page_is_in_the_navigation() -> None:
     written = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     listed = set(re.findall(r"[\w/-]+\.md", str(written)))
     assert listed == {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
-
-
-def test_every_benchmark_is_explained() -> None:
-    from prunelab.evaluation.benchmarks import benchmarks
-
-    page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
-    assert not [name for name in benchmarks if f"`{name}`" not in page]

@@ -15,7 +15,11 @@ from conftest import Ran
 from test_docs import PAGES, blocks, whole_lines
 
 SMALLER = (
-    (r"\b(MODEL|Qwen/Qwen2-1\.5B|models/qwen2-1\.5b|meta-llama/Meta-Llama-3-8B-Instruct)\b", "pocket-llama"),
+    (
+        r"\b(MODEL|Qwen/Qwen2-1\.5B|models/qwen2-1\.5b|meta-llama/Meta-Llama-3-8B-Instruct"
+        r"|HuggingFaceTB/SmolLM2-135M-Instruct)\b",
+        "pocket-llama",
+    ),
     (r"HuggingFaceM4/Idefics3-8B-Llama3", "pocket-idefics3"),
     (r"--suite vision|--benchmark pope:QUESTIONS:IMAGES", "--benchmark pope"),
     (r"--suite commonsense", "--benchmark arc_easy --benchmark winogrande"),
@@ -23,6 +27,8 @@ SMALLER = (
     (r"--suite quick|--benchmark ifeval", "--benchmark arc_easy --benchmark wikitext2"),
     (r"--model pocket-llama --model pocket-qwen2 --model pocket-gemma2", "--model pocket-llama --model pocket-qwen2"),
     (r"--benchmark text:mine\.txt --benchmark throughput", "--benchmark text:mine.txt"),
+    (r"text:wikitext2\.txt", "text:mine.txt"),
+    (r"--method shortgpt --method flap --method two_stage (?=.*--out runs/smollm2)", "--method shortgpt "),
     (r"--seed 0 --seed 1 --seed 2", "--seed 0 --seed 1"),
     (r"--benchmark arc_challenge --benchmark boolq --benchmark winogrande --benchmark mmlu ", ""),
     (r"^(study .*)$", r"\1 --limit 2 --samples 4 --device cpu"),

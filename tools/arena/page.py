@@ -40,8 +40,8 @@ from tools.arena.standings import (
 
 SPEEDS = (
     "Speedup: decoding speed at batch size 1 relative to the dense model, measured alternately; the median over rounds "
-    "and half the interquartile range (`python timing/arena_speed.py RUN --out FILE`: eager, one thread, processor time, "
-    "the first draw's pruned model)."
+    "and half the interquartile range (`python timing/arena_speed.py RUN --out FILE`: eager, one thread, processor "
+    "time, the first draw's pruned model)."
 )
 
 
@@ -118,8 +118,8 @@ def page(
         "",
         f"Made by `{command}` from the run of `configs/arena.yaml`.",
         "",
-        "All methods have the same budget (methods that remove whole blocks or sublayers come within half of the largest "
-        f"one), the same calibration text ({seeds} draws) and the same test items or windows, which are not in the "
+        "All methods have the same budget (methods that remove whole blocks or sublayers come within half of the "
+        f"largest one), the same calibration text ({seeds} draws) and the same test items or windows, which are not in the "
         f"calibration text: {', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are "
         "differences from the dense model: the increase of ln perplexity, and the decrease of the mean accuracy in "
         "points. ± is the sample standard deviation over draws.",
@@ -156,7 +156,8 @@ def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequen
     """The same against rivals that were calibrated on another text."""
     return [
         "",
-        f"The rivals may do better with another calibration text. With both calibrated on `{corpus}` and `{method}` as before:",
+        f"The rivals may do better with another calibration text. With both calibrated on `{corpus}` and `{method}` as "
+        "before:",
         "",
         *_judged(list(verdicts(found, method, others))),
     ]
@@ -168,7 +169,8 @@ def _judged(found: Sequence[Verdict]) -> list[str]:
         f"Met in {met} of {len(found)} combinations of model and ratio."
         + "".join(f" Missed: {_place(one)}." for one in found if not one.is_met),
         "",
-        "| model | ratio | ln perplexity increase | of the better rival | accuracy loss, points | of the better rival | met |",
+        "| model | ratio | ln perplexity increase | of the better rival | accuracy loss, points | of the better rival "
+        "| met |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in found:
@@ -225,8 +227,8 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
         "## What pruning costs",
         "",
         "Cost of calibration, planning and pruning, each method on its own, in calibration passes and in seconds "
-        "(pocket-llama at 20 %, one thread, processor time: `python timing/methods_cost.py --out FILE`). In a study, all "
-        "ratios share the measurements of a search.",
+        "(pocket-llama at 20 %, one thread, processor time: `python timing/methods_cost.py --out FILE`). In a study, "
+        "all ratios share the measurements of a search.",
         "",
         "| method | calibration passes | seconds |",
         "|---|---|---|",

@@ -29,7 +29,9 @@ COMMONSENSE = ("arc_easy", "arc_challenge", "boolq", "winogrande")
 
 suites: Registry[Suite] = Registry("suite")
 for _suite in (
-    Suite("commonsense", "the four zero-shot multiple-choice benchmarks that pruning papers usually report", COMMONSENSE),
+    Suite(
+        "commonsense", "the four zero-shot multiple-choice benchmarks that pruning papers usually report", COMMONSENSE
+    ),
     Suite(
         "paper",
         "all text benchmarks of Rethinking the Value of Training-Free Structured Pruning of LLMs",
