@@ -24,7 +24,7 @@ from prunelab.pruning.methods import PruningMethod, methods
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- (?:generated: (?P<name>[\w-]+)|(?P<end>end)) -->$", re.MULTILINE)
-REMOVES = {"depth": "blocks", "width": "key-value groups and MLP channels", "hybrid": "several kinds of unit"}
+STRATEGIES = ("depth", "width", "hybrid")
 ARGUMENTS = {"text": "FILE", "pope": "QUESTIONS:IMAGES"}
 """What follows the colon of a benchmark that takes an argument."""
 NEEDED_FOR = {
@@ -52,9 +52,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def own_methods() -> list[PruningMethod]:
     """prunelab's methods: depth, width, hybrid, and the baselines last."""
-    order = list(REMOVES)
     own = [method for method in methods.values() if type(method).__module__.startswith("prunelab.")]
-    return sorted(own, key=lambda method: (is_baseline(method), order.index(method.strategy), method.name))
+    return sorted(own, key=lambda method: (is_baseline(method), STRATEGIES.index(method.strategy), method.name))
 
 
 def is_baseline(method: PruningMethod) -> bool:
@@ -69,8 +68,8 @@ def needs_the_model_in_memory(method: PruningMethod) -> bool:
 
 def method_table() -> list[str]:
     """Every method."""
-    rows = ((f"`{m.name}`", REMOVES[m.strategy], m.summary, m.source) for m in own_methods())
-    return table(("method", "removes", "selection", "source"), rows)
+    rows = ((f"`{m.name}`", m.strategy, m.summary, m.source) for m in own_methods())
+    return table(("method", "strategy", "what it does", "source"), rows)
 
 
 def streamed_methods() -> list[str]:

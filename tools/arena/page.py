@@ -120,8 +120,8 @@ def page(
         "",
         "All methods have the same budget (methods that remove whole blocks or sublayers come within half of the "
         f"largest one), the same calibration text ({seeds} draws) and the same test items or windows, which are not "
-        f"in the calibration text: {', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses are "
-        "differences from the dense model: the increase of ln perplexity, and the decrease of the mean accuracy in "
+        f"in the calibration text: {', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses "
+        "are differences from the dense model: the increase of ln perplexity, and the decrease of the mean accuracy in "
         "points. ± is the sample standard deviation over draws.",
         "",
         *_aim(list(verdicts(found, method)), method),
