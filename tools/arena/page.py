@@ -146,7 +146,7 @@ def page(
 def _aim(found: Sequence[Verdict], method: str) -> list[str]:
     """Whether the aim is met, first in a sentence."""
     return [
-        f"## Aim: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
+        f"## Target: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
         "",
         *_judged(found),
     ]
