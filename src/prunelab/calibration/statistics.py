@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import DataError
 from prunelab.io.atomic_write import written_file
 from prunelab.io.fingerprint import tensor_bytes
