@@ -19,6 +19,7 @@ import transformers
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.io.atomic_write import write_text
+from prunelab.io.text import one_line
 from prunelab.models.loading import LanguageModel, load_model
 
 AT_ONCE = 64
@@ -72,7 +73,7 @@ def main() -> None:
         texts = own_text(load_model(given.model), given.documents, given.tokens, given.seed)
         write_text(given.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))
     except PrunelabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     print(f"{len(texts)} documents written to {given.out}; next: --calibration {given.out}")
 

@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from prunelab.errors import InvalidRequest, UnknownName
@@ -15,7 +14,9 @@ from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.evaluation.benchmarks.base import ChatTemplate
 from prunelab.evaluation.benchmarks.suites import expand
 from prunelab.inference.runtimes import Runtime
+from prunelab.io import yaml_text
 from prunelab.io.atomic_write import write_text
+from prunelab.io.structured import read_yaml_mapping
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
 from prunelab.pruning.apply import CalibrationOptions, PruningOptions
@@ -294,20 +295,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InvalidRequest: the file is missing, or no YAML mapping.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(
-            f"{path} cannot be read ({error.strerror}): give the path of a study's YAML file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidRequest(f"{path} is not YAML ({reason}): mend it") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest(f"{path} holds no keys: a study's YAML file names at least `models`")
-    return fields
+    remedy = "give a study's YAML file, which names at least `models`"
+    return read_yaml_mapping(path, error=InvalidRequest, remedy=remedy)
 
 
 def write_config(path: Path, config: StudyConfig) -> None:
     """Write the resolved configuration down."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml_text.dump(config.model_dump(mode="json")))
