@@ -113,7 +113,7 @@ def test_a_plan_can_be_applied_again(
         (["--samples", 100000], ["100016 were asked for", "--samples"]),
         (["--samples", 0], ["0 samples", "at least 1"]),
         (["--protect-first", 9], ["protecting the first 9", "protect fewer"]),
-        (["--plan", "gone.json"], ["gone.json cannot be read"]),
+        (["--plan", "gone.json"], ["gone.json does not exist"]),
         (["--channel-multiple", 0], ["--channel-multiple", "greater than or equal to 1"]),
         (["--compensation", "least"], ["--compensation", "'bias'"]),
     ],
