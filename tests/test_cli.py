@@ -111,7 +111,7 @@ def test_a_plan_can_be_applied_again(
         (["--calibration", "wikitext3"], ["no corpus is called 'wikitext3'", "wikitext2"]),
         (["--calibration", "gone.txt"], ["gone.txt does not exist"]),
         (["--samples", 100000], ["100016 were asked for", "--samples"]),
-        (["--samples", 0], ["0 samples", "at least 1"]),
+        (["--samples", 0], ["samples 0 is not possible", "from 1 to"]),
         (["--protect-first", 9], ["protecting the first 9", "protect fewer"]),
         (["--plan", "gone.json"], ["gone.json does not exist"]),
         (["--channel-multiple", 0], ["--channel-multiple", "greater than or equal to 1"]),

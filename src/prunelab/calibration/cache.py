@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from prunelab.bounds import CALIBRATION, check_all
 from prunelab.calibration import (
     ActivationStatistics,
     CalibrationSet,
@@ -38,6 +39,10 @@ class CalibrationOptions:
     sequence_length: int = 2048
     held_out: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of bounds."""
+        check_all(vars(self), CALIBRATION)
 
 
 def cache_folder() -> Path:

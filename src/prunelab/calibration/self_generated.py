@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from prunelab.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.io.atomic_write import write_text
@@ -70,6 +71,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
+        check_all(vars(given), {"documents": LIMIT, "tokens": SEQUENCE_LENGTH, "seed": SEED})
         texts = own_text(load_model(given.model), given.documents, given.tokens, given.seed)
         write_text(given.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))
     except PrunelabError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from prunelab import bounds
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.evaluation.benchmarks.base import ChatTemplate
@@ -43,9 +44,9 @@ class CalibrationConfig(Frozen):
     """Which text to calibrate on; see `draw_calibration_set`."""
 
     corpus: str = "wikitext2"
-    samples: int = Field(default=128, ge=1)
-    sequence_length: int = Field(default=2048, ge=2)
-    held_out: int = Field(default=16, ge=1)
+    samples: Annotated[int, bounds.SAMPLES.field] = 128
+    sequence_length: Annotated[int, bounds.SEQUENCE_LENGTH.field] = 2048
+    held_out: Annotated[int, bounds.SAMPLES.field] = 16
 
     def options(self, seed: int) -> CalibrationOptions:
         """The same with a seed."""
@@ -55,9 +56,9 @@ class CalibrationConfig(Frozen):
 class PruningConfig(Frozen):
     """How to prune; see `Constraints` and `PruningOptions`."""
 
-    protect_first: int = Field(default=0, ge=0)
-    protect_last: int = Field(default=0, ge=0)
-    channel_multiple: int = Field(default=1, ge=1)
+    protect_first: Annotated[int, bounds.BLOCKS.field] = 0
+    protect_last: Annotated[int, bounds.BLOCKS.field] = 0
+    channel_multiple: Annotated[int, bounds.MULTIPLE.field] = 1
     drop_sublayers: bool = False
     competition: Competition = "all"
     uniform: bool = False
@@ -85,9 +86,9 @@ class RayConfig(Frozen):
     """
 
     address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
-    cpus_a_cell: float = Field(default=1, gt=0)
-    gpus_a_cell: float = Field(default=0, ge=0)
+    workers: Annotated[int, bounds.WORKERS.field] | None = None
+    cpus_a_cell: Annotated[float, bounds.CPUS.field] = 1
+    gpus_a_cell: Annotated[float, bounds.PROCESSORS.field] = 0
     memory_a_cell: str | None = None
     share_trunk: bool = True
 
@@ -131,7 +132,7 @@ class StudyConfig(Frozen):
     ratios: Ratios = (0.1, 0.2, 0.3)
     benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
     suites: tuple[str, ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, bounds.SEED.field], ...] = Field(default=(0,), min_length=1)
     vary_calibration: bool = False
     match_depth: bool = True
     calibration: CalibrationConfig = CalibrationConfig()
@@ -140,10 +141,10 @@ class StudyConfig(Frozen):
     chat_template: ChatTemplate = "auto"
     allow_untrained_punkt: bool = False
     allow_code_execution: bool = False
-    completions: int = Field(default=5, ge=1)
-    temperature: float = Field(default=0.8, ge=0)
-    limit: int | None = Field(default=None, ge=1)
-    window: int = Field(default=2048, ge=2)
+    completions: Annotated[int, bounds.COMPLETIONS.field] = 5
+    temperature: Annotated[float, bounds.TEMPERATURE.field] = 0.8
+    limit: Annotated[int, bounds.LIMIT.field] | None = None
+    window: Annotated[int, bounds.WINDOW.field] = 2048
     runtime: Runtime = "eager"
     device: str | None = None
     dtype: str | None = None

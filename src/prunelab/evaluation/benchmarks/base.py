@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
+from prunelab.bounds import EVALUATION, check_all
 from prunelab.inference.runtimes import Runtime
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
@@ -44,6 +45,9 @@ class EvaluationSettings:
         top_p: of their draws: the fewest likeliest tokens that together have this probability; 1 keeps all.
         workspace: folder for what is generated, kept before it is judged so that no run generates it twice.
         beside: the dense model, with which a cut's speed is measured in turn; None to measure the model alone.
+
+    Raises:
+        InvalidRequest: a number is out of bounds.
     """
 
     limit: int | None = None
@@ -64,6 +68,10 @@ class EvaluationSettings:
     top_p: float = 1.0
     workspace: Path | None = None
     beside: LanguageModel | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of bounds."""
+        check_all(vars(self), EVALUATION)
 
 
 @dataclass(frozen=True)
