@@ -30,7 +30,7 @@ lint: $(VENV)/.installed  ## format, lint and types, nothing changed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 
 check: lint test  ## all that a contribution must pass
 

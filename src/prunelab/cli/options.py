@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from prunelab.errors import InvalidRequest
+from prunelab.io.bounds import SHOTS
 
 Model = Annotated[str, typer.Argument(help="a checkpoint's folder, an id on the hub, or a pocket model")]
 Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the best there is by default")]
@@ -36,6 +37,6 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output
 def counts(shots: str | None) -> list[int]:
     """The numbers in `0,5`."""
     parts = [part.strip() for part in (shots or "").split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) <= 9 and SHOTS.holds(int(part)) for part in parts):
         raise InvalidRequest(f"--shots {shots} is not possible: give numbers of examples from 0, such as 0,5")
     return [int(part) for part in parts]

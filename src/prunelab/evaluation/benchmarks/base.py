@@ -12,6 +12,7 @@ import pandas as pd
 
 from prunelab.errors import UnknownName
 from prunelab.inference.runtimes import Runtime
+from prunelab.io.bounds import EVALUATION, check_all
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
@@ -45,6 +46,9 @@ class EvaluationSettings:
         top_p: of their draws: the fewest likeliest tokens that together have this probability; 1 keeps all.
         workspace: folder for what is generated, kept before it is judged so that no run generates it twice.
         beside: the dense model, with which a cut's speed is measured in turn; None to measure the model alone.
+
+    Raises:
+        InvalidRequest: a number is out of bounds.
     """
 
     limit: int | None = None
@@ -65,6 +69,10 @@ class EvaluationSettings:
     top_p: float = 1.0
     workspace: Path | None = None
     beside: LanguageModel | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of bounds."""
+        check_all(vars(self), EVALUATION)
 
 
 @dataclass(frozen=True)
