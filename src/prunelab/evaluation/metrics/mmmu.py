@@ -105,7 +105,7 @@ def _shortest_end(sentence: str, signs: Sequence[str]) -> str:
     shortest = ""
     for sign in signs:
         if sign in sentence:
-            end = sentence.split(sign)[-1].strip()
+            end = sentence.rsplit(sign, maxsplit=1)[-1].strip()
             if not shortest or len(end) < len(shortest):
                 shortest = end
     return shortest
