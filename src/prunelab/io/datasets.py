@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,19 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import metadata_load
 
 from prunelab.errors import DataError, DiskFull, first_line
+from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import look_for_hub
 
-DOCUMENT_MARK = "<|endoftext|>"
+__all__ = [
+    "DOCUMENT_MARK",
+    "Source",
+    "documents_hash",
+    "fetch_sources",
+    "read_documents",
+    "read_lines",
+    "require_documents",
+]
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
 # The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code.
 _UNUSABLE = (OSError, ValueError, RuntimeError, DatasetsError, StopIteration)
@@ -194,56 +202,3 @@ def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
             f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and "
             "`hf auth login` if the repository wants it"
         ) from error
-
-
-def read_documents(path: Path) -> list[str]:
-    """The documents of a user's file.
-
-    A `.jsonl` file holds one object with a `text` a line; any other file is text, with `<|endoftext|>` between
-    documents where there are several.
-
-    Raises:
-        DataError: the file is missing, empty, not UTF-8, or a line of it is not such an object.
-    """
-    if path.suffix == ".jsonl":
-        documents = list(_json_documents(path))
-    else:
-        documents = [part.strip("\n") for part in _text_of(path).split(DOCUMENT_MARK)]
-    documents = [document for document in documents if document.strip()]
-    if not documents:
-        raise DataError(f"{path} holds no text: give a file with at least one document")
-    return documents
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a user's file that are not blank, with their numbers from 1.
-
-    Raises:
-        DataError: the file is missing, a folder, or not UTF-8.
-    """
-    # Not splitlines(): it also breaks at separators that JSON strings may hold.
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give a text or JSONL file, or the name of a corpus") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder: give a text or JSONL file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it first") from None
-
-
-def _json_documents(path: Path) -> Iterator[str]:
-    for number, line in read_lines(path):
-        try:
-            document = json.loads(line)["text"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            document = None
-        if not isinstance(document, str):
-            raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line')
-        yield document
