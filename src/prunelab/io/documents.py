@@ -7,10 +7,12 @@ the text, unless it begins with the document mark. All are regular UTF-8 files w
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ LARGEST = 1 << 30
 
 _LIMITS = Limits(size=LARGEST, values=20_000_000)
 _BLANK = " \t\r\n"
-_BEGINS_LIKE_ROWS = re.compile(r'(?:\[\s*)*\{\s*"(?:[^"\\\n]|\\.)*"\s*:|(?:\[\s*)+"(?:[^"\\\n]|\\.)*"\s*,')
+_BEGINS_LIKE_ROWS = re.compile(r'(?:\[\s*)*\{\s*"(?:[^"\\\n]|\\.){0,200}"\s*:|(?:\[\s*)+"(?:[^"\\\n]|\\.){0,200}"\s*,')
 _LINES_TRIED = 5
+"""First lines of plain text that must all be JSON where the first holds numbers only."""
+
 _DECODER = json.JSONDecoder()
 
 
@@ -155,6 +159,8 @@ def _document(row: Row) -> str:
 
 def _text_of(path: Path) -> str:
     text = read_text(path, limit=LARGEST, remedy="give a text or JSONL file")
+    if "\r" in text:  # line ends of Windows and of old Macs
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{one_line(path)}, line {line}, holds a NUL character, which no text has: give a text file")
@@ -180,9 +186,11 @@ def _begins_like_json(text: str) -> bool:
         return _BEGINS_LIKE_ROWS.match(text) is not None
     if text[end:].strip() == "":
         return True
-    if text[end:].partition("\n")[0].strip():  # prose goes on behind it
-        return False
+    line_end = text.find("\n", end)
+    behind = text[end : len(text) if line_end < 0 else line_end].strip()
     if isinstance(value, dict):
-        return bool(value)
-    lines = [line for line in text[:10_000].split("\n") if line.strip()][:_LINES_TRIED]
+        return bool(value) and (behind in ("", ",") or behind.lstrip(", ").startswith("{"))
+    if behind:  # such as a footnote's mark, followed by the note
+        return False
+    lines = islice(filter(str.strip, io.StringIO(text)), _LINES_TRIED)
     return all(isinstance(one, dict | str | list) for one in value) or all(map(_is_json, lines))
