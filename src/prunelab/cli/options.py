@@ -19,7 +19,7 @@ DatasetsRoot = Annotated[
 SuiteNames = Annotated[list[str] | None, typer.Option(help="repeatable; see `prunelab list suites`")]
 Shots = Annotated[str | None, typer.Option(help="examples in the prompt; several, such as 0,5, are each measured")]
 AllowUntrainedPunkt = Annotated[
-    bool, typer.Option("--allow-untrained-punkt", help="let IFEval do without nltk's punkt_tab, and mark its figures")
+    bool, typer.Option("--allow-untrained-punkt", help="accepted, without effect any more", hidden=True)
 ]
 AllowCodeExecution = Annotated[
     bool, typer.Option("--allow-code-execution", help="let HumanEval run generated programs, in a cage")

@@ -22,7 +22,7 @@ def prune(
         float | None, typer.Option(help="share of the blocks' projection weights to remove; 0.2 by default")
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt or .jsonl file")
+        str, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file")
     ] = "wikitext2",
     samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
     sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,

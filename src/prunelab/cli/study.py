@@ -42,7 +42,7 @@ def study(
     completions: Annotated[int | None, typer.Option(min=1, help="HumanEval's, of each problem")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="of HumanEval's completions")] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt or .jsonl file")
+        str | None, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,

@@ -112,7 +112,7 @@ class StudyConfig(Frozen):
         suites: named selections of benchmarks, measured before those in `benchmarks`; a suite may set a limit.
         shots: examples in the prompt; several are each measured, none is each benchmark's own number.
         chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
-        allow_untrained_punkt: let IFEval do without nltk's trained sentence splitter, and mark the figures.
+        allow_untrained_punkt: accepted from older configurations, without effect.
         allow_code_execution: let HumanEval run generated programs, in a cage.
         completions: HumanEval's, of each problem.
         temperature: of HumanEval's completions; 0 is greedy.

@@ -31,7 +31,7 @@ class EvaluationSettings:
         shots: examples in the prompt; None for the benchmark's own number.
         chat_template: whether prompts go through the tokenizer's chat template; with `auto` those of instructions do,
             where there is a template.
-        allow_untrained_punkt: let IFEval split sentences without nltk's trained data, and mark the figures.
+        allow_untrained_punkt: accepted from older configurations, without effect: the `ifeval` extra holds nltk's data.
         window: tokens a perplexity window, cut to the model's context.
         seed: for whatever is drawn; with 0 the shots are those that lm-eval draws.
         tokens_a_batch: tokens that go through the model at once; None to choose by memory.
