@@ -30,7 +30,7 @@ lint: $(VENV)/.installed  ## format, lint, types and generated lists; changes no
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.generate_lists --check
 
 check: lint test  ## all that a contribution must pass

@@ -24,6 +24,7 @@ from prunelab import cli
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.errors import MissingRequirement
 from prunelab.evaluation.sandbox import Cage
+from prunelab.models.families import families
 from prunelab.models.loading import LanguageModel
 from prunelab.pocket.data import pocket_data
 
@@ -52,7 +53,13 @@ LIKE_IDEFICS3: dict[str, tuple[str, dict[str, Any]]] = {
     "llava_qwen2": ("Llava", {"model_type": "qwen2"}),
 }
 """Others that see: `test_seeing.py` tries them, and the rest of the contracts are Idefics3's."""
-FAMILIES = ("llama", "qwen2", "gemma2", "mistral", "idefics3", *LIKE_IDEFICS3)
+VARIANTS |= {
+    family.name: (family.stock_class.removesuffix("ForCausalLM"), {})
+    for family in families.values()
+    if not family.sees and family.name not in VARIANTS
+}
+"""A family without a variant of its own is tried with the common configuration: its file is all that a family needs."""
+FAMILIES = tuple(families)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -171,8 +171,8 @@ def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong, said in (
         ({"compensation": "least_square"}, "did you mean 'least_squares'"),
         ({"competition": "module"}, "did you mean 'modules'"),
-        ({"channel_multiple": 0}, "channel_multiple 0 is no multiple"),
-        ({"protect_last": -1}, "give 0 or more"),
+        ({"channel_multiple": 0}, "channel_multiple 0 is not possible"),
+        ({"protect_last": -1}, "protect_last -1 is not possible"),
     ):
         with pytest.raises(InvalidRequest, match=said):
             prunelab.prune("pocket-llama", **cast(Any, wrong))

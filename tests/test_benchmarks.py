@@ -32,7 +32,6 @@ def settings_for(root: Path, **more: Any) -> EvaluationSettings:
         **{
             "datasets_root": root,
             "limit": 2,
-            "allow_untrained_punkt": True,
             "repeats": 1,
             "new_tokens": 8,
             "allow_code_execution": True,

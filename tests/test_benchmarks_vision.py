@@ -124,7 +124,7 @@ OFFICIAL = {"question_id": 1, "image": "x.jpg", "text": "Is there a dog in the i
     ("content", "match"),
     [
         (b"", "is empty"),
-        (b"\xff\xe9", "is not UTF-8 text"),
+        (b"\xff\xe9", "is not UTF-8"),
         (b"{", "line 1, is not JSON"),
         (b"[1]", "line 1, lacks question_id, image, text or label"),
         (json.dumps({**OFFICIAL, "label": "maybe"}).encode(), "label 'maybe'; allowed are two texts, and yes or no"),

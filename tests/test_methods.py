@@ -12,7 +12,7 @@ from conftest import FAMILIES, Tiny, make_tiny, tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from prunelab.calibration import CalibrationSet, calibrate
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import InvalidRequest
 from prunelab.inference.losses import mean_divergence, mean_loss
 from prunelab.models.families import BlockShape, decoder_of, families

@@ -302,7 +302,7 @@ def test_the_solutions_pass_their_tests_and_others_do_not() -> None:
 
 def test_every_order_is_followed_by_its_response_and_not_by_another() -> None:
     """IFEval's own verifiers judge the responses that the models learn from."""
-    with sentence_splitter(None, allow_untrained=True):
+    with sentence_splitter(trained=False):
         utils = pytest.importorskip("lm_eval.tasks.ifeval.utils")
     import langdetect
 

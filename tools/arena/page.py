@@ -19,6 +19,7 @@ from matplotlib import rc_context
 
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.io.atomic_write import write_text, written_file
+from prunelab.io.text import one_line
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import marker_of, strategy_of
 from prunelab.reports.figures.files import draw
@@ -311,7 +312,7 @@ def main() -> None:
             sizes=given.sizes,
         )
     except PrunelabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -114,10 +114,10 @@ def prune(
     _ = methods[method]
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
+    text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
     base = _loaded(model)
     statistics = drawn = None
     if needs_calibration(method, options):
-        text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         statistics, drawn = _calibrated(base, text, datasets_root, needs_moments(method, options))
     plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
     return Pruned(pruned_model(base, plan, statistics, drawn), plan, _as_typed(base.name, given))

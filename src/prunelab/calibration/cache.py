@@ -21,6 +21,7 @@ from prunelab.calibration import (
 from prunelab.calibration.collect import TOKENS_A_BATCH
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.errors import DataError
+from prunelab.io.bounds import CALIBRATION, check_all
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.memory import MOMENTS_SHARE, Eyes, free_memory, held, in_words, moments_bytes, plan_streaming
@@ -38,6 +39,10 @@ class CalibrationOptions:
     sequence_length: int = 2048
     held_out: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of bounds."""
+        check_all(vars(self), CALIBRATION)
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelab.calibration.corpus import CalibrationSet
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.models.families import Decoder

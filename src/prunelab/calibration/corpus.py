@@ -181,7 +181,7 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
     if not Path(corpus).suffix:
         raise DataError(
             f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, for models that see textvqa, or give a "
-            ".txt or .jsonl file"
+            ".txt, .jsonl or .json file"
         )
     documents = read_documents(Path(corpus))
     return "file", _revision(documents), documents, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.io.datasets import Source, read_lines, require_documents
+from prunelab.io.datasets import Source, require_documents
+from prunelab.io.documents import is_json_name, read_rows
 from prunelab.models.vision.dialogue import model_inputs, prompt_text, without_marks
 from prunelab.models.vision.images import Picture, UnusableImage, column_picture, file_picture, open_picture
 from prunelab.models.vision.prompts import BRIEFLY
@@ -56,19 +57,17 @@ class PairInputs:
 
 
 def is_pairs(corpus: str) -> bool:
-    """Whether a corpus holds images: it is called so, or is a JSONL file whose first line names an image."""
+    """Whether a corpus holds images: it is called so, or is a JSON file whose first row names an image."""
     if corpus in PAIR_CORPORA:
         return True
     path = Path(corpus)
-    if path.suffix != ".jsonl" or not path.is_file():
+    if not is_json_name(path) or not os.path.isfile(path):
         return False
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        first = next((line for line in lines if line.strip()), "{}")
     try:
-        row = json.loads(first)
-    except json.JSONDecodeError:
-        return False
-    return isinstance(row, dict) and "image" in row
+        row = next(read_rows(path), None)
+    except DataError:
+        return False  # whoever reads it as text says what is wrong
+    return row is not None and isinstance(row.value, dict) and "image" in row.value
 
 
 def draw_pairs(
@@ -86,8 +85,8 @@ def draw_pairs(
     An image that is missing, broken or enormous is passed over, and so is a pair that is longer than a sample may be.
 
     Args:
-        corpus: `textvqa` (its train split), or a JSONL file with an `image` (a path beside it), a `question` and an
-            `answer` a line.
+        corpus: `textvqa` (its train split), or a JSON file of rows with an `image` (a path beside it), a `question` and
+            an `answer`.
         processor: the model's.
         samples: pairs to calibrate on.
         sequence_length: tokens a pair at most, its image's among them.
@@ -183,15 +182,12 @@ class _HubPairs(Sequence[Pair]):
 
 
 def _file_pairs(path: Path) -> Iterator[Pair]:
-    for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-            image, question, answer = (row[key] for key in ("image", "question", "answer"))
-            if not all(isinstance(text, str) for text in (image, question, answer)):
-                raise TypeError
-        except (json.JSONDecodeError, KeyError, TypeError):
+    for row in read_rows(path):
+        fields = row.value if isinstance(row.value, dict) else {}
+        image, question, answer = (fields.get(key) for key in ("image", "question", "answer"))
+        if not (isinstance(image, str) and isinstance(question, str) and isinstance(answer, str)):
             raise DataError(
-                f'{path}, line {number}, is not {{"image": "...", "question": "...", "answer": "..."}}: one such '
-                "object a line"
-            ) from None
+                f'{row.where}, is not {{"image": "...", "question": "...", "answer": "..."}}: give one such object a '
+                "line, or a list of them"
+            )
         yield Pair(file_picture(path.parent / image), question, answer)

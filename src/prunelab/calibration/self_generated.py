@@ -19,6 +19,8 @@ import transformers
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.io.atomic_write import write_text
+from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
+from prunelab.io.text import one_line
 from prunelab.models.loading import LanguageModel, load_model
 
 AT_ONCE = 64
@@ -69,10 +71,11 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
+        check_all(vars(given), {"documents": LIMIT, "tokens": SEQUENCE_LENGTH, "seed": SEED})
         texts = own_text(load_model(given.model), given.documents, given.tokens, given.seed)
         write_text(given.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))
     except PrunelabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     print(f"{len(texts)} documents written to {given.out}; next: --calibration {given.out}")
 

@@ -19,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunelab.calibration.regression import JointMoments
-from prunelab.errors import DataError
+from prunelab.calibration.joint_moments import JointMoments
+from prunelab.errors import DataError, first_line
 from prunelab.io.atomic_write import written_file
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.structured import parse_json_object
 
 FORMAT = "prunelab/statistics/1"
 
@@ -143,23 +144,38 @@ class ActivationStatistics:
                     raise DataError(f"{path} is not a statistics file ({FORMAT}): calibrate again")
                 if metadata.get("content") != _content({name: file.get_tensor(name) for name in file.keys()}):  # noqa: SIM118
                     raise DataError(f"{path} is damaged, its content is not what was written: calibrate again")
-                tokens = int(metadata["tokens"])
-                cosine_sum = file.get_tensor("cosine_sum")
+                tokens = _count(metadata["tokens"])
+                cosine_sum = _vector(file.get_tensor("cosine_sum"), "cosine_sum")
 
                 def moments(kind: str) -> tuple[Moments, ...]:
-                    return tuple(
-                        Moments(
-                            tokens,
-                            file.get_tensor(f"{kind}.{block}.mean"),
-                            file.get_tensor(f"{kind}.{block}.deviations"),
-                        )
-                        for block in range(len(cosine_sum))
-                    )
+                    found = []
+                    for block in range(len(cosine_sum)):
+                        names = [f"{kind}.{block}.{part}" for part in ("mean", "deviations")]
+                        mean, deviations = (_vector(file.get_tensor(name), name) for name in names)
+                        if mean.shape != deviations.shape:
+                            raise ValueError(f"{names[0]} and {names[1]} differ in length")
+                        found.append(Moments(tokens, mean, deviations))
+                    return tuple(found)
 
-                provenance = json.loads(metadata["provenance"])
+                text = metadata["provenance"]
+                provenance = parse_json_object(text, source=f"{path}, provenance", nonfinite=True)
+                if not isinstance(provenance.get("calibration"), dict | None):
+                    raise DataError(f"{path}, provenance: calibration is not an object: calibrate again")
                 return cls(tokens, cosine_sum, moments("attention"), moments("mlp"), provenance)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as statistics ({error}): calibrate again") from error
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise DataError(f"{path} cannot be read as statistics ({first_line(error)}): calibrate again") from error
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 19):
+        raise ValueError(f"{text[:40]!r} tokens")
+    return int(text)
+
+
+def _vector(tensor: Tensor, name: str) -> Tensor:
+    if tensor.ndim != 1 or tensor.dtype != torch.float64 or not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} is no row of finite numbers in float64")
+    return tensor
 
 
 def _content(tensors: Mapping[str, Tensor]) -> str:

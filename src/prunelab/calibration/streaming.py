@@ -22,6 +22,7 @@ from prunelab.errors import DataError
 from prunelab.io.atomic_write import named_when_it_fails, require_space, write_text
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.folder_lock import locked
+from prunelab.io.structured import read_json_object
 from prunelab.models.streaming.decoder import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
@@ -211,7 +212,7 @@ def _run_block(
 def _resumed(folder: Path, key: str, states: HiddenStates) -> tuple[int, ActivationStatistics | None]:
     """Blocks that an earlier pass has done, and its statistics of them; none where there was no such pass."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = read_json_object(folder / STATE)
         if state["key"] != key:
             return 0, None
         done, found = int(state["blocks"]), ActivationStatistics.load(folder / STATISTICS)

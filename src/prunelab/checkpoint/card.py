@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import yaml
 
 from prunelab.checkpoint.gguf.support import fit_of
 from prunelab.checkpoint.license import Licence, folder_of, licence_beside
 from prunelab.checkpoint.serving import serving
+from prunelab.io.markup import fenced, markdown
 from prunelab.models.loading import LanguageModel
 from prunelab.pruning.plan import PruningPlan, to_ranges
 
 CARD = """\
 ---
-{head}library_name: transformers
-pipeline_tag: {task}
-tags:
-- pruned
-- prunelab
-- {method}
----
+{head}---
 
 # {base}, {achieved:.1%} of its blocks' weights removed by `{method}`
 
@@ -50,19 +46,17 @@ model = {auto_class}.from_pretrained("PATH"{trust})
 
 ## How it was made
 
-```
 {command}
-```
 
 `pruning_plan.json` says which blocks, key-value groups and MLP channels were kept. Calibration:
 
-```json
 {calibration}
-```
 
 Pruning without training loses quality, and the usual few benchmarks hide how much. Evaluate this checkpoint on what you
 need it for before you ship it: `prunelab evaluate PATH --benchmark wikitext2`.
 """
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What a repository on the hub is called."""
 NEEDS_CODE = """
 It has {parts}, which the stock classes of transformers do not build yet; the small modelling file
 inside the checkpoint does, hence `trust_remote_code=True`. prunelab itself loads it with its own copy of that file.
@@ -75,13 +69,13 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     calibration = plan.provenance.get("calibration")
     family = pruned.decoder.family
     base = plan.base.name
-    is_id = base.count("/") == 1  # a folder's name has none
+    task = "image-text-to-text" if family.sees else "text-generation"
+    is_id = REPOSITORY.fullmatch(base) is not None  # a folder's name has no slash
     return CARD.format(
-        base=base,
-        head=_head(base if is_id else None, licence_beside(folder_of(pruned.model))),
-        origin=f"[{base}](https://huggingface.co/{base})" if is_id else base,
+        base=markdown(base),
+        head=_head(plan, task, licence_beside(folder_of(pruned.model))),
+        origin=f"[{markdown(base)}](https://huggingface.co/{base})" if is_id else markdown(base),
         serving=serving("PATH", mixed, fit_of(pruned)).rstrip("\n"),
-        task="image-text-to-text" if family.sees else "text-generation",
         auto_class=family.auto_class,
         reader="processor" if family.sees else "tokenizer",
         reader_class="AutoProcessor" if family.sees else "AutoTokenizer",
@@ -95,11 +89,11 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         share=plan.share_of_model,
         removed=_removed(plan),
         compensation=plan.compensation,
-        notes=" ".join(note[:1].upper() + note[1:] + "." for note in plan.notes),
+        notes=markdown(" ".join(note[:1].upper() + note[1:] + "." for note in plan.notes)),
         trust=", trust_remote_code=True" if mixed else "",
         why_trust=NEEDS_CODE.format(parts=_parts(pruned)) if mixed else "",
-        command=command or "made through the Python API",
-        calibration=json.dumps(calibration, indent=1) if calibration else "none",
+        command=fenced(command or "made through the Python API"),
+        calibration=fenced(json.dumps(calibration, indent=1) if calibration else "none", "json"),
     )
 
 
@@ -109,10 +103,17 @@ def _parts(pruned: LanguageModel) -> str:
     return "a linear map in place of removed blocks" if mapped else "blocks with widths or biases of their own"
 
 
-def _head(base: str | None, licence: Licence | None) -> str:
-    """The first lines of the front matter: the base on the hub and its licence, where they are known here."""
-    fields = {**({"base_model": base} if base else {}), **(licence.fields() if licence else {})}
-    return yaml.safe_dump(fields, sort_keys=False) if fields else ""
+def _head(plan: PruningPlan, task: str, licence: Licence | None) -> str:
+    """The front matter: the base on the hub and its licence, where they are known here, the task and tags."""
+    base = plan.base.name
+    fields = {
+        **({"base_model": base} if REPOSITORY.fullmatch(base) else {}),
+        **(licence.fields() if licence else {}),
+        "library_name": "transformers",
+        "pipeline_tag": task,
+        "tags": ["pruned", "prunelab", plan.method],
+    }
+    return yaml.safe_dump(fields, sort_keys=False)
 
 
 def _removed(plan: PruningPlan) -> str:

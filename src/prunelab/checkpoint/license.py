@@ -9,8 +9,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import PreTrainedModel
+
+from prunelab.errors import CheckpointError, DataError
+from prunelab.io.reading import read_bytes
+from prunelab.io.structured import parse_yaml
 
 FREE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "cc0-1.0", "cc-by-4.0",
@@ -57,7 +60,7 @@ def licence_in(fields: Mapping[str, Any]) -> Licence | None:
     given = fields.get("license")
     if not given:
         return None
-    identifier = ", ".join(given) if isinstance(given, list) else str(given)
+    identifier = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
     return Licence(identifier, str(fields.get("license_name") or ""), str(fields.get("license_link") or ""))
 
 
@@ -67,8 +70,8 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
         return {}, text
     head, _, rest = text.removeprefix("---\n").partition("\n---\n")
     try:
-        fields = yaml.safe_load(head)
-    except yaml.YAMLError:
+        fields = parse_yaml(head, source="the model card's front matter")
+    except DataError:
         return {}, text
     return (fields, rest) if isinstance(fields, dict) else ({}, text)
 
@@ -78,7 +81,11 @@ def licence_beside(folder: Path | None) -> Licence | None:
     if folder is None:
         return None
     card = folder / "README.md"
-    return licence_in(front_matter(card.read_text(encoding="utf-8"))[0]) if card.is_file() else None
+    return (
+        licence_in(front_matter(read_bytes(card, error=CheckpointError).decode("utf-8", "replace"))[0])
+        if card.is_file()
+        else None
+    )
 
 
 def folder_of(model: PreTrainedModel) -> Path | None:

@@ -1,44 +1,128 @@
-"""The command line: parse, call, print. A command is a file here."""
+"""The command line: parse, call, print. A command is a file here.
+
+Nothing but the standard library is imported before `main` is called, so that Ctrl-C is answered from the start.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
-import typer
+STOPPED = 130
+"""The exit code after Ctrl-C: 128 and the signal's number."""
+MESSAGE = "stopped; what was finished is kept"
 
-from prunelab.cli.terminal import app, err, escaped, quieten
-from prunelab.errors import PrunelabError
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "__main__":
-        importlib.import_module(f"{__name__}.{_module.name}")
+def load_commands() -> Any:
+    """The application with all its commands, which are imported."""
+    for module in pkgutil.iter_modules(__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"{__name__}.{module.name}")
+    from prunelab.cli.terminal import app
+
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """`prunelab.cli.app`, imported when it is asked for."""
+    if name == "app":
+        return load_commands()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main() -> None:
     """Entry point of the command `prunelab`."""
-    quieten()
-    code = 0
+    code = _run()
+    if code:
+        sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command that `sys.argv` names; gives the exit code."""
+    interrupted: list[int] = []
     try:
-        code = app(standalone_mode=False) or 0  # Typer gives back what a command stopped with
+        with _answering(_stop_at_once):
+            application = load_commands()
+            from prunelab.cli.terminal import quieten
+
+            quieten()
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            interrupted.append(number)
+            raise KeyboardInterrupt
+
+        with _answering(interrupt):
+            code = _code_of(application)
+        # Ctrl-C during an import or a callback can come out as another error.
+        return _say_stopped() if code == STOPPED or (code and interrupted) else code
+    except KeyboardInterrupt:
+        return _say_stopped()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 1
+    except Exception:
+        if interrupted:
+            return _say_stopped()
+        raise
+
+
+def _code_of(application: Any) -> int:
+    """The exit code of a command; an error that the user can mend is one line and code 2."""
+    import typer
+
+    from prunelab.cli.terminal import err
+    from prunelab.errors import PrunelabError
+    from prunelab.io.terminal import labelled
+
+    try:
+        # Typer gives back what a command stopped with.
+        return int(application(standalone_mode=False) or 0)
     except PrunelabError as error:
-        err.print(f"[red]error:[/red] {escaped(str(error))}")
-        code = 2
+        err.print(labelled("error:", "red", error))
+        return 2
     except typer.Exit as stop:
-        code = stop.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        code = 130
+        return int(stop.exit_code)
+    except typer.Abort:
+        return STOPPED
     except Exception as error:
         # Typer raises click's usage errors; its copy of click has no public name to catch them by.
         if not hasattr(error, "format_message"):
             raise
-        err.print(f"[red]error:[/red] {escaped(error.format_message())} (see --help)")
-        code = 2
-    if code == 130:
-        err.print("stopped; what was finished is kept")
-    if code:
-        sys.exit(code)
+        err.print(labelled("error:", "red", f"{error.format_message()} (see --help)"))
+        return 2
+
+
+def _say_stopped() -> int:
+    print(MESSAGE, file=sys.stderr, flush=True)
+    return STOPPED
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    """While libraries are imported nothing is open, and an exception could be swallowed or end in a traceback."""
+    os.write(2, f"{MESSAGE}\n".encode())
+    os._exit(STOPPED)
+
+
+@contextmanager
+def _answering(handler: Any) -> Iterator[None]:
+    """Answer Ctrl-C by `handler` while the block lasts; only the main thread can, and only where it is not ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    can = threading.current_thread() is threading.main_thread() and before not in (signal.SIG_IGN, None)
+    if can:  # ignored it is in the background of a shell, or under nohup
+        signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        if can:
+            signal.signal(signal.SIGINT, before)
 
 
 __all__ = ["app", "main"]

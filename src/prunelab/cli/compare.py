@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from prunelab.cli.results import RunFolder
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 
 
 @app.command()
@@ -24,14 +24,14 @@ def compare(run_a: RunFolder, run_b: RunFolder) -> None:
         shots = "" if a.shots is None else f" {a.shots}-shot"
         p = "" if one.p is None else f"{one.p:.2g}"
         row = (label_of(a), f"{a.benchmark}{shots}", a.metric, f"{a.value:.6g}", f"{b.value:.6g}", _change(one), p)
-        table.add_row(*map(escaped, row), escaped(_how(one)))
+        table.add_row(*row, _how(one))
     if found.both:
         out.print(table)
     else:
         out.print("the runs have no benchmark of any cell in common")
     for folder, only in ((run_a, found.only_first), (run_b, found.only_second)):
         for cell, names in _by_cell(only).items():
-            out.print(escaped(f"only in {folder}: {cell}: {', '.join(names)}"))
+            out.print(f"only in {folder}: {cell}: {', '.join(names)}")
 
 
 def _change(one: Any) -> str:

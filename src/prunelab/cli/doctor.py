@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table as RichTable
 
 from prunelab.cli.options import DatasetsRoot
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 
 
 @app.command()
@@ -15,5 +15,5 @@ def doctor(datasets_root: DatasetsRoot = None) -> None:
 
     table = RichTable("what", "found", "remedy")
     for finding in examine(datasets_root):
-        table.add_row(*map(escaped, (finding.what, finding.found, finding.remedy)))
+        table.add_row(finding.what, finding.found, finding.remedy)
     out.print(table)

@@ -156,7 +156,6 @@ def _remarks(details: dict[str, Any]) -> list[str]:
     remarks = {
         f"{details.get('truncated')} requests were longer than the context and lost tokens": details.get("truncated"),
         "shots drawn from the validation split, the train split being absent": details.get("shots_from_validation"),
-        "sentences split without nltk's trained data": details.get("punkt") == "untrained",
         f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
         f"intersentence {details.get('intersentence')}": details.get("intersentence"),
         f"{details.get('beyond context')} questions were with their images longer than the context": details.get(

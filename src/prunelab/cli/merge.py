@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from prunelab.cli.results import RunFolder
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 
 
 @app.command()
@@ -27,5 +27,5 @@ def merge(
     a, b = load_run(run_a), load_run(run_b)
     run = merge_runs(a, b, out_folder, {"a": a, "b": b, None: None}[prefer])
     cells = len({m.plan or m.model for m in run.measurements})
-    out.print(escaped(f"{out_folder} holds {cells} cells with {len(run.measured)} benchmarks measured"))
-    out.print(escaped(f"`prunelab report {out_folder}` makes its report"))
+    out.print(f"{out_folder} holds {cells} cells with {len(run.measured)} benchmarks measured")
+    out.print(f"`prunelab report {out_folder}` makes its report")

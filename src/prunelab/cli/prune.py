@@ -22,7 +22,7 @@ def prune(
         float | None, typer.Option(help="share of the blocks' projection weights to remove; 0.2 by default")
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt or .jsonl file")
+        str, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file")
     ] = "wikitext2",
     samples: Annotated[int, typer.Option(help="calibration samples")] = 128,
     sequence_length: Annotated[int, typer.Option(help="tokens a sample, cut to the model's context")] = 2048,
@@ -78,6 +78,7 @@ def prune(
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
+    of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
     if plan is not None:
         _refuse_options(options)
     budget = parse_memory(memory)
@@ -92,7 +93,6 @@ def prune(
     collected = calibrating = None
     wanted = plan.compensation != "none" if plan is not None else needs_calibration(method, options)
     if wanted:
-        of_text = CalibrationOptions(calibration, samples, sequence_length, seed=seed)
         moments = needs_moments(method, options)
         if plan is not None:
             of_text, moments = _calibration_of(plan, calibration), plan.compensation == "least_squares"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 from prunelab.errors import InvalidRequest
 
 
@@ -33,15 +33,15 @@ def push(
 
     found = load_run(run) if run is not None else None
     parcel = parcel_of(folder, to, run=found, base=base_model, licence=license_)
-    out.print(escaped(f"{to}: base {parcel.base}, licence {parcel.licence.title}"))
+    out.print(f"{to}: base {parcel.base}, licence {parcel.licence.title}")
     refused = parcel.demand and not accept_license
     if parcel.demand and (dry_run or not refused):
-        out.print(escaped(f"note: {parcel.demand}{', then give --accept-license' if refused else ''}"))
+        out.print(f"note: {parcel.demand}{', then give --accept-license' if refused else ''}")
     if dry_run:
         for name, size in parcel.files:
-            out.print(escaped(f"  {name}  {size:,} bytes"))
+            out.print(f"  {name}  {size:,} bytes")
         out.print("nothing was sent")
         return
     if refused:
         raise InvalidRequest(f"{parcel.demand}, then give --accept-license")
-    out.print(escaped(f"sent to {send(parcel, private=private, overwrite=overwrite)}"))
+    out.print(f"sent to {send(parcel, private=private, overwrite=overwrite)}")

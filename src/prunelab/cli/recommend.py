@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as RichTable
 
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 from prunelab.errors import InvalidRequest
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -46,13 +46,13 @@ def recommend(
         if need.model or need.benchmarks or need.weights or need.memory:
             raise InvalidRequest("the paper's rules know --keep and --speedup alone: give a run for the other options")
         for line in advice_lines(paper_advice(need.keep, need.speedup)):
-            out.print(escaped(line))
+            out.print(line)
         return
     found = answer(load_run(run), need)
     for line in recommendation_lines(found):
-        out.print(escaped(line))
+        out.print(line)
     out.print(_table(found))
-    out.print(escaped(f"make it: {found.command}"))
+    out.print(f"make it: {found.command}")
 
 
 def share_of(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunelab.cli.terminal import app, escaped, out
+from prunelab.cli.terminal import app, out
 
 
 @app.command()
@@ -20,4 +20,4 @@ def report(
 
     write_report(load_run(run))
     folder = run / "report"
-    out.print(escaped(f"{folder / 'index.html'} is the report; tables and figures are beside it in {folder}"))
+    out.print(f"{folder / 'index.html'} is the report; tables and figures are beside it in {folder}")

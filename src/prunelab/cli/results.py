@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table as RichTable
 
-from prunelab.cli.terminal import app, err, escaped, figure, out
+from prunelab.cli.terminal import app, err, figure, out
+from prunelab.io.terminal import labelled
 
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
 
@@ -43,12 +44,13 @@ def results(
             out.print(_figures(name, [m for m in chosen if m.benchmark == name]))
     else:
         table = main_table(chosen, found.differences)
-        shown = RichTable(*map(escaped, table.columns))
+        shown = RichTable(*table.columns)
         for row in table.rows:
-            shown.add_row(*map(escaped, row))
+            shown.add_row(*row)
         out.print(shown)
     for failure in found.failures:
-        err.print(f"[red]failed[/red]: {escaped(failure.cell)}: {escaped(failure.error.strip().splitlines()[-1])}")
+        reason = (failure.error.strip().splitlines() or ["without a reason"])[-1]
+        err.print(labelled("failed:", "red", f"{failure.cell}: {reason}"))
 
 
 def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
@@ -59,9 +61,7 @@ def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
     for m in measurements:
         if "/" not in m.group:
             error = "" if m.standard_error is None else f"{m.standard_error:.3g}"
-            metric = escaped(f"{m.metric} {m.group}".strip())
+            metric = f"{m.metric} {m.group}".strip()
             shots = "" if m.shots is None else str(m.shots)
-            table.add_row(
-                escaped(label_of(m)), f"{m.achieved_ratio:.1%}", shots, metric, figure(m.value), error, str(m.n)
-            )
+            table.add_row(label_of(m), f"{m.achieved_ratio:.1%}", shots, metric, figure(m.value), error, str(m.n))
     return table

@@ -21,8 +21,9 @@ from prunelab.cli.options import (
     SuiteNames,
     counts,
 )
-from prunelab.cli.terminal import app, err, escaped, out
+from prunelab.cli.terminal import app, err, out
 from prunelab.errors import InvalidRequest
+from prunelab.io.terminal import labelled
 
 
 @app.command()
@@ -41,7 +42,7 @@ def study(
     completions: Annotated[int | None, typer.Option(min=1, help="HumanEval's, of each problem")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="of HumanEval's completions")] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt or .jsonl file")
+        str | None, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file")
     ] = None,
     samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
@@ -92,7 +93,7 @@ def study(
         pocket, left_out = pocket_study(model or ["pocket-llama"], expand(suite or (), benchmark or ())[0])
         fields = {**pocket, **fields}
         for line in left_out:
-            err.print(f"[yellow]note:[/yellow] {escaped(line)}")
+            err.print(labelled("note:", "yellow", line))
     if suite and not benchmark:
         fields.pop("benchmarks", None)
     if benchmark and not suite:
@@ -111,15 +112,15 @@ def study(
     if dry_run:
         _print_dry_run(resolved)
         return
-    view = LiveView(out) if out.is_terminal else PlainView(lambda line: out.print(escaped(line)))
+    view = LiveView(out) if out.is_terminal else PlainView(out.print)
     run = run_study(resolved, view=view)
     write_report(run)
     _print_results(main_table(run.measurements, run.differences))
     out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
     if (command := _next_command(run)) is not None:
-        out.print(escaped(f"which cut to take, and the command that makes it: {command}"))
+        out.print(f"which cut to take, and the command that makes it: {command}")
     if run.failures:
-        err.print(f"[red]{len(run.failures)} cells failed[/red]: {run.folder}/failures.json says why")
+        err.print(labelled(f"{len(run.failures)} cells failed:", "red", f"{run.folder}/failures.json says why"))
         raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)
 
 
@@ -143,7 +144,7 @@ def _print_results(table: Any) -> None:
         return
     shown = RichTable(*table.columns)
     for row in table.rows:
-        shown.add_row(*map(escaped, row))
+        shown.add_row(*row)
     out.print(shown)
 
 
@@ -157,10 +158,10 @@ def _print_dry_run(config: Any) -> None:
         total = len(one.done) + len(one.missing)
         tokens = _count(one.tokens, known=not one.unknown) if one.missing else "none"
         weights = "not known" if one.weight_bytes is None else f"{one.weight_bytes / 1e9:.3g} GB"
-        table.add_row(escaped(one.cell.label), f"{len(one.done)} of {total}", ", ".join(one.missing), tokens, weights)
+        table.add_row(one.cell.label, f"{len(one.done)} of {total}", ", ".join(one.missing), tokens, weights)
     out.print(table)
     for model, calibrating in found.calibration_tokens.items():
-        out.print(escaped(f"{model}: {calibrating:,} tokens to calibrate on"))
+        out.print(f"{model}: {calibrating:,} tokens to calibrate on")
     every = sum(one.tokens for one in found.cells) + sum(found.calibration_tokens.values())
     done = sum(len(one.done) for one in found.cells)
     missing = sum(len(one.missing) for one in found.cells)
@@ -170,7 +171,7 @@ def _print_dry_run(config: Any) -> None:
         f"{_count(every, known)} tokens to compute (prompts, choices and answers as long as expected)"
     )
     for note in found.notes:
-        err.print(f"[yellow]note:[/yellow] {escaped(note)}")
+        err.print(labelled("note:", "yellow", note))
 
 
 def _count(tokens: int, known: bool) -> str:

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from prunelab.io.terminal import Terminal, accept_any_character, labelled
+from prunelab.io.text import one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,13 +42,8 @@ def _for_all(
 
 
 # A pipe has no width: tables get one that holds them.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def escaped(text: str) -> str:
-    """A text whose brackets rich takes for brackets."""
-    return text.replace("[", "\\[")
+out = Terminal(width=None if sys.stdout.isatty() else 160)
+err = Terminal(stderr=True)
 
 
 def figure(value: float) -> str:
@@ -64,6 +61,7 @@ def quieten() -> None:
     import datasets
     import transformers
 
+    accept_any_character()
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
@@ -75,7 +73,7 @@ def quieten() -> None:
 
 def _show_warning(message: Any, category: Any, *rest: Any, **more: Any) -> None:
     if category is UserWarning:
-        err.print(f"[yellow]warning:[/yellow] {escaped(str(message))}")
+        err.print(labelled("warning:", "yellow", message))
 
 
 @contextmanager
@@ -84,9 +82,9 @@ def bar(what: str, total: int) -> Iterator[Any]:
     if not err.is_terminal:
         yield _lines(what, total)
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(one_line(what), total=total)
         yield lambda done, of=total: progress.update(task, completed=done, total=of)
 
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 from datasets.exceptions import DatasetsError
 from huggingface_hub import metadata_load
 
 from prunelab.errors import DataError, DiskFull, first_line
+from prunelab.io.data_files import check_json_files
+from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import look_for_hub
 
-DOCUMENT_MARK = "<|endoftext|>"
+__all__ = [
+    "DOCUMENT_MARK",
+    "Source",
+    "documents_hash",
+    "fetch_sources",
+    "read_documents",
+    "read_lines",
+    "require_documents",
+]
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
-# The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code.
-_UNUSABLE = (OSError, ValueError, RuntimeError, DatasetsError, StopIteration)
+# The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code,
+# and several others where a README's header is not what it expects.
+_UNUSABLE = (
+    OSError, ValueError, RuntimeError, DatasetsError, StopIteration, TypeError, LookupError, AttributeError,
+    yaml.YAMLError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,8 @@ class Source:
         place = self.place(root)
         if place == self.repository:
             look_for_hub()
+        else:
+            check_json_files(Path(place), self.files(Path(place)))
         return place
 
     def _arguments(self, root: Path | None) -> dict[str, Any]:
@@ -108,14 +124,8 @@ class Source:
         """Patterns of the files that hold it, by what the README in its folder says, else by the hub's customs."""
         if self.file:
             return [self.file]
-        readme = folder / "README.md"
-        configs = ((metadata_load(readme) if readme.is_file() else None) or {}).get("configs", [])
-        files = next((c.get("data_files") for c in configs if c.get("config_name") == (self.config or "default")), None)
-        if files is None:
-            return [f"{self.config}/*"] if self.config else ["*"]
-        parts = [files] if isinstance(files, str) else files
-        paths = [part if isinstance(part, str) else part["path"] for part in parts]
-        return [one for path in paths for one in ([path] if isinstance(path, str) else path)]
+        files = _listed_files(folder / "README.md", self.config or "default")
+        return files or ([f"{self.config}/*"] if self.config else ["*"])
 
     def described(self, split: str = "") -> str:
         """What messages call it, or one split of it."""
@@ -127,6 +137,25 @@ class Source:
             f"data set {self.described(split)} is {tried} ({_reason(error)}): run `prunelab fetch {self.wanted_by} "
             f"--to DIR` where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
         )
+
+
+def _listed_files(readme: Path, config: str) -> list[str]:
+    """Patterns of a configuration's files in a README's header; none where it has none, or is damaged."""
+    try:
+        header = metadata_load(readme) if readme.is_file() else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return []
+    configs = header.get("configs") if isinstance(header, dict) else None
+    chosen = [one for one in _as_list(configs) if isinstance(one, dict) and one.get("config_name") == config]
+    parts = _as_list(chosen[0].get("data_files") if chosen else None)
+    paths = [part.get("path") if isinstance(part, dict) else part for part in parts]
+    return [path for some in paths for path in _as_list(some) if isinstance(path, str)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _reason(error: BaseException) -> str:
@@ -194,56 +223,3 @@ def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
             f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and "
             "`hf auth login` if the repository wants it"
         ) from error
-
-
-def read_documents(path: Path) -> list[str]:
-    """The documents of a user's file.
-
-    A `.jsonl` file holds one object with a `text` a line; any other file is text, with `<|endoftext|>` between
-    documents where there are several.
-
-    Raises:
-        DataError: the file is missing, empty, not UTF-8, or a line of it is not such an object.
-    """
-    if path.suffix == ".jsonl":
-        documents = list(_json_documents(path))
-    else:
-        documents = [part.strip("\n") for part in _text_of(path).split(DOCUMENT_MARK)]
-    documents = [document for document in documents if document.strip()]
-    if not documents:
-        raise DataError(f"{path} holds no text: give a file with at least one document")
-    return documents
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a user's file that are not blank, with their numbers from 1.
-
-    Raises:
-        DataError: the file is missing, a folder, or not UTF-8.
-    """
-    # Not splitlines(): it also breaks at separators that JSON strings may hold.
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: give a text or JSONL file, or the name of a corpus") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder: give a text or JSONL file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it first") from None
-
-
-def _json_documents(path: Path) -> Iterator[str]:
-    for number, line in read_lines(path):
-        try:
-            document = json.loads(line)["text"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            document = None
-        if not isinstance(document, str):
-            raise DataError(f'{path}, line {number}, is not {{"text": "..."}}: one such object a line')
-        yield document

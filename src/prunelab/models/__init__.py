@@ -1,1 +1,1 @@
-"""Models: families, loading, streaming and offloading."""
+"""What is asked of a model before anything is computed with it."""

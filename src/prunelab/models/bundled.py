@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from prunelab.errors import DataError
+from prunelab.io.structured import read_json_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -39,10 +41,10 @@ def is_pocket(name: str) -> bool:
     if checkpoint_of(name) is not None:
         return True
     try:
-        plan = json.loads((Path(name) / "pruning_plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        plan = read_json_object(Path(name) / "pruning_plan.json")
+    except DataError:  # there is none, or one that whoever reads it says more about
         return False
-    base = plan.get("base") if isinstance(plan, dict) else None
+    base = plan.get("base")
     return isinstance(base, dict) and base.get("name") in ALL_MODELS
 
 

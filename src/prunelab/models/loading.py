@@ -21,6 +21,7 @@ from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
+from prunelab.models.documents import check_documents
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
 
@@ -248,6 +249,7 @@ def load_config(name: str) -> Any:
         raise CheckpointError(f"{name} does not exist: give a checkpoint's folder, or an id on the hub")
     if not path.exists():
         look_for_hub()
+    check_documents(path)
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:

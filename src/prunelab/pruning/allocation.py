@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.io.bounds import CONSTRAINTS, RATIO, check_all, shown
 from prunelab.models.families import BlockShape
 from prunelab.pruning.scores import ImportanceScores
 
@@ -49,10 +50,7 @@ class Constraints:
 
     def __post_init__(self) -> None:
         """Refuse what a caller from Python can get wrong."""
-        if min(self.protect_first, self.protect_last) < 0:
-            raise InvalidRequest("protect_first and protect_last count blocks: give 0 or more")
-        if self.channel_multiple < 1:
-            raise InvalidRequest(f"channel_multiple {self.channel_multiple} is no multiple: give 1 or more")
+        check_all(vars(self), CONSTRAINTS)
         if self.competition not in get_args(Competition):
             raise UnknownName("competition", self.competition, get_args(Competition))
 
@@ -124,8 +122,8 @@ def cheapest_prefix(costs: np.ndarray, budget: float) -> int:
 
 def check_ratio(ratio: float) -> None:
     """Refuse a ratio outside [0, 1)."""
-    if not 0 <= ratio < 1:
-        raise InvalidRequest(f"ratio {ratio:g} is not possible: give a share from 0 up to, not including, 1")
+    if not RATIO.holds(ratio):
+        raise InvalidRequest(f"ratio {shown(ratio)} is not possible: give a share from 0 up to, not including, 1")
 
 
 def _refuse_unreachable(costs: np.ndarray, budget: float, total: int, what: str) -> None:

@@ -8,96 +8,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from prunelab.errors import PlanError, PlanMismatch
 from prunelab.io.atomic_write import write_text
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.html import html_table
+from prunelab.io.structured import read_json_object
+from prunelab.io.text import one_line
 from prunelab.models.families import BlockShape, Decoder
 from prunelab.pruning.allocation import Kept, achieved_ratio
 from prunelab.pruning.compensation import Compensation
+from prunelab.pruning.plan_records import BaseModelRecord, Frozen, PlanProvenance
+from prunelab.pruning.unit_ranges import count_in, from_ranges, to_ranges
 
+__all__ = ["BaseModelRecord", "PlannedBlock", "PruningPlan", "from_ranges", "make_plan", "to_ranges"]
 
-def to_ranges(units: Sequence[int]) -> str:
-    """Ascending indices as text: `[0, 1, 2, 5]` is `"0-2,5"`."""
-    pieces: list[str] = []
-    start = previous = None
-    for unit in [*units, None]:
-        if previous is not None and unit != previous + 1:
-            pieces.append(f"{start}" if start == previous else f"{start}-{previous}")
-            start = unit
-        elif start is None:
-            start = unit
-        previous = unit
-    return ",".join(pieces)
-
-
-def from_ranges(value: Any) -> Any:
-    """What `to_ranges` wrote, as a tuple; any other value is passed on for validation to judge."""
-    if not isinstance(value, str):
-        return value
-    units: list[int] = []
-    for piece in filter(None, value.split(",")):
-        first, _, last = piece.partition("-")
-        units.extend(range(int(first), int(last or first) + 1))
-    return tuple(units)
-
+MOST_IN_ALL = 1 << 24
+"""Units that one plan names, at most; those of Llama-3.1-405B are 6.8 million."""
 
 Units = Annotated[tuple[int, ...], BeforeValidator(from_ranges), PlainSerializer(to_ranges, return_type=str)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlannedBlock(_Frozen):
+class PlannedBlock(Frozen):
     """One kept block: its number in the base model and what of it stays."""
 
     block: int = Field(ge=0)
     key_value_groups: Units
     channels: Units
-
-
-def _group_shapes(shapes: Sequence[BlockShape]) -> list[dict[str, Any]]:
-    """Equal shapes written once, with the blocks that have them."""
-    different = dict.fromkeys(shapes)
-    return [
-        {"blocks": to_ranges([i for i, s in enumerate(shapes) if s == shape]), **asdict(shape)} for shape in different
-    ]
-
-
-def _ungroup_shapes(value: Any) -> Any:
-    """What `_group_shapes` wrote, one shape a block; any other value is passed on for validation to judge."""
-    if not isinstance(value, list) or not all(isinstance(v, dict) and isinstance(v.get("blocks"), str) for v in value):
-        return value
-    by_block = {
-        block: {name: width for name, width in group.items() if name != "blocks"}
-        for group in value
-        for block in from_ranges(group["blocks"])
-    }
-    return tuple(by_block[block] for block in sorted(by_block))
-
-
-Shapes = Annotated[
-    tuple[BlockShape, ...],
-    BeforeValidator(_ungroup_shapes),
-    PlainSerializer(_group_shapes, return_type=list[dict[str, Any]]),
-]
-
-
-class BaseModelRecord(_Frozen):
-    """The model that a plan is for."""
-
-    name: str
-    family: str
-    fingerprint: str
-    parameters: int = Field(gt=0)
-    shapes: Shapes
 
 
 def _left(block: PlannedBlock, shape: BlockShape) -> tuple[str, str]:
@@ -108,7 +56,7 @@ def _left(block: PlannedBlock, shape: BlockShape) -> tuple[str, str]:
     )
 
 
-class PruningPlan(_Frozen):
+class PruningPlan(Frozen):
     """What is kept of which model.
 
     Attributes:
@@ -136,6 +84,26 @@ class PruningPlan(_Frozen):
     compensation: Compensation
     notes: tuple[str, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("blocks", mode="before")
+    @classmethod
+    def _countable(cls, blocks: Any) -> Any:
+        """Refuse more units than any model has before they are spelled out."""
+        rows = blocks if isinstance(blocks, list | tuple) else []
+        texts = [value for row in rows if isinstance(row, dict) for value in row.values() if isinstance(value, str)]
+        try:
+            units = sum(map(count_in, texts))
+        except ValueError:  # which is said of the block that it stands in
+            return blocks
+        if units > MOST_IN_ALL:
+            raise ValueError(f"{units:,} units are named, more than {MOST_IN_ALL:,}")
+        return blocks
+
+    @field_validator("provenance")
+    @classmethod
+    def _known_provenance(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        PlanProvenance.model_validate(provenance)
+        return provenance
 
     @model_validator(mode="after")
     def _consistent(self) -> PruningPlan:
@@ -197,7 +165,7 @@ class PruningPlan(_Frozen):
         decisive = self.model_dump(mode="json", include={"base", "blocks", "compensation"})
         decisive["base"] = self.base.fingerprint
         if self.compensation != "none":
-            decisive["calibration"] = self.provenance.get("calibration", {}).get("fingerprint")
+            decisive["calibration"] = (self.provenance.get("calibration") or {}).get("fingerprint")
         return content_hash(decisive)
 
     def require_for(self, name: str, fingerprint: str) -> None:
@@ -227,18 +195,14 @@ class PruningPlan(_Frozen):
         Raises:
             PlanError: the file is missing, no JSON, or contradicts itself.
         """
+        fields = read_json_object(path, error=PlanError, remedy="give the path of a plan file")
         try:
-            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise PlanError(f"{path} cannot be read ({error.strerror}): give the path of a plan file") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise PlanError(f"{path} is not JSON ({error}): give the path of a plan file") from None
+            return cls.model_validate(fields)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "plan"
-            raise PlanError(
-                f"{path} is not a valid plan: {where}: {first['msg'].removeprefix('Value error, ')}; make the plan anew"
-            ) from None
+            what = one_line(f"{where}: {first['msg'].removeprefix('Value error, ')}", 400)
+            raise PlanError(f"{path} is not a valid plan: {what}; make the plan anew") from None
 
 
 def make_plan(

@@ -6,16 +6,18 @@ minutes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pydantic import BaseModel, Field
 
+from prunelab.errors import DataError
 from prunelab.io.fingerprint import content_hash
-from prunelab.pruning.plan import to_ranges
+from prunelab.io.structured import read_json_object
+from prunelab.pruning.plan_records import PlanProvenance
+from prunelab.pruning.unit_ranges import MOST_UNITS, blocks_in, count_in, edges_of, spelled_out, to_ranges
 
 UNITS = ("key_value_groups", "channels")
 
@@ -54,63 +56,86 @@ def planned_cuts(folder: Path, wanted: Collection[str | None]) -> dict[str, Plan
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            cut = _cut(path, json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            cut = _cut(path, read_json_object(path))
+        except (DataError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
         if cut.fingerprint in wanted:
             found[cut.fingerprint] = cut
     return found
 
 
-def _cut(path: Path, plan: Mapping[str, Any]) -> PlannedCut:
-    base = plan["base"]
-    shapes = {block: shape for shape in base["shapes"] for block in _spelled_out(shape["blocks"])}
-    kept = {one["block"]: one for one in plan["blocks"]}
+class _Base(BaseModel):
+    name: str
+    family: str
+    fingerprint: str
+    parameters: int
+    shapes: list[dict[str, Any]]
+
+
+class _Block(BaseModel):
+    block: int
+    key_value_groups: str
+    channels: str
+
+
+class _Numbers(BaseModel):
+    """What of a plan's file is read, its units not spelled out."""
+
+    base: _Base
+    blocks: list[_Block]
+    requested_ratio: float = Field(allow_inf_nan=False)
+    achieved_ratio: float = Field(allow_inf_nan=False)
+    compensation: str
+    provenance: PlanProvenance = PlanProvenance()
+
+
+def _cut(path: Path, fields: Mapping[str, Any]) -> PlannedCut:
+    plan = _Numbers.model_validate(fields)
+    named = blocks_in([shape["blocks"] for shape in plan.base.shapes])
+    shapes = {block: shape for shape, own in zip(plan.base.shapes, named, strict=True) for block in own}
+    kept = {one.block: one for one in plan.blocks}
     blocks = sorted(shapes)
     removed = {}
     for unit in UNITS:
-        whole = [shapes[block][unit] for block in blocks]
-        left = [_count(kept[block][unit]) if block in kept else 0 for block in blocks]
+        whole = [_possible(shapes[block][unit]) for block in blocks]
+        left = [count_in(getattr(kept[block], unit)) if block in kept else 0 for block in blocks]
         # A base that was pruned before may have blocks with nothing left to remove.
         removed[unit] = tuple(1 - b / a if a else 0.0 for a, b in zip(whole, left, strict=True))
-    groups = "key_value_groups"
-    gone = tuple(_others(kept[block][groups] if block in kept else "", shapes[block][groups]) for block in blocks)
+    gone = tuple(
+        _others(kept[block].key_value_groups if block in kept else "", shapes[block]["key_value_groups"])
+        for block in blocks
+    )
     return PlannedCut(
         path,
-        _fingerprint(plan),
-        base["name"],
-        base["family"],
-        base["parameters"],
-        plan["requested_ratio"],
-        plan["achieved_ratio"],
+        _fingerprint(fields, plan),
+        plan.base.name,
+        plan.base.family,
+        plan.base.parameters,
+        plan.requested_ratio,
+        plan.achieved_ratio,
         removed,
         gone,
         tuple(block for block in blocks if block not in kept),
     )
 
 
-def _fingerprint(plan: Mapping[str, Any]) -> str:
-    decisive = {"base": plan["base"]["fingerprint"], "blocks": plan["blocks"], "compensation": plan["compensation"]}
-    if plan["compensation"] != "none":
-        decisive["calibration"] = plan["provenance"].get("calibration", {}).get("fingerprint")
+def _fingerprint(fields: Mapping[str, Any], plan: _Numbers) -> str:
+    decisive = {"base": plan.base.fingerprint, "blocks": fields["blocks"], "compensation": plan.compensation}
+    if plan.compensation != "none":
+        decisive["calibration"] = (fields.get("provenance", {}).get("calibration") or {}).get("fingerprint")
     return content_hash(decisive)
 
 
-def _count(ranges: str) -> int:
-    """How many units `"0-2,5"` names; the end of a range is read as a negative number."""
-    if not ranges:
-        return 0
-    numbers = np.fromstring(ranges.replace("-", ",-"), dtype=np.int64, sep=",")
-    ends = np.flatnonzero(numbers < 0)
-    return int(len(numbers) - len(ends) - (numbers[ends] + numbers[ends - 1]).sum())
-
-
-def _spelled_out(ranges: str) -> list[int]:
-    edges = (piece.partition("-") for piece in ranges.split(",") if piece)
-    return [unit for first, _, last in edges for unit in range(int(first), int(last or first) + 1)]
+def _possible(units: Any) -> int:
+    if not isinstance(units, int) or not 0 <= units <= MOST_UNITS:
+        raise ValueError(f"{units!r} units are not possible")
+    return units
 
 
 def _others(ranges: str, of: int) -> str:
     """Those of so many units that are not named."""
-    named = set(_spelled_out(ranges))
+    edges = edges_of(ranges)
+    if edges and edges[-1][1] >= of:
+        raise ValueError(f"unit {edges[-1][1]} of {of}")
+    named = set(spelled_out(ranges))
     return to_ranges([unit for unit in range(of) if unit not in named])

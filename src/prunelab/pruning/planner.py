@@ -12,6 +12,7 @@ from torch import Tensor
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.inference.losses import mean_divergence, mean_loss
+from prunelab.io.bounds import SEED
 from prunelab.io.versions import versions
 from prunelab.models.families import Decoder, ModelFamily
 from prunelab.models.loading import LanguageModel
@@ -39,6 +40,7 @@ class PruningOptions:
 
     Raises:
         UnknownName: no such compensation.
+        InvalidRequest: the seed is out of bounds.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
@@ -48,6 +50,7 @@ class PruningOptions:
 
     def __post_init__(self) -> None:
         """Refuse what a caller from Python can get wrong."""
+        SEED.check("seed", self.seed)
         known = ("auto", *get_args(Compensation))
         if self.compensation not in known:
             raise UnknownName("compensation", self.compensation, known)

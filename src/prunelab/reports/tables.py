@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from prunelab.evaluation.records import times_as_fast
+from prunelab.io.markup import markdown
 from prunelab.reports.columns import Column, number
 from prunelab.reports.elements import Cell, Row, Sheet
 from prunelab.reports.grid import Cut, Entry, Grid, grid_of
@@ -101,5 +102,4 @@ def _speed(entry: Entry, dense: Entry | None, column: Column) -> Cell:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    shown = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-    return "| " + " | ".join(shown) + " |"
+    return f"| {' | '.join(map(markdown, cells))} |"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prunelab.io.atomic_write import write_text
+from prunelab.io.markup import markdown_paragraph
 from prunelab.reports.content import report_of
 from prunelab.reports.figures.files import write_chart
 from prunelab.reports.render_html import page
@@ -30,7 +31,10 @@ def _write(run: Run) -> None:
     report = report_of(run)
     for sheet in report.sheets:
         write_text(folder / "tables" / f"{sheet.name}.csv", csv_of(sheet))
-        write_text(folder / "tables" / f"{sheet.name}.md", f"{sheet.caption}\n\n{table_of(sheet).markdown()}\n")
+        write_text(
+            folder / "tables" / f"{sheet.name}.md",
+            f"{markdown_paragraph(sheet.caption)}\n\n{table_of(sheet).markdown()}\n",
+        )
     for chart in report.charts:
         write_chart(chart, folder / "figures")
     write_text(folder / "report.md", report_text(report))

@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from prunelab.errors import InvalidRequest, UnknownName
@@ -15,7 +14,9 @@ from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.evaluation.benchmarks.base import ChatTemplate
 from prunelab.evaluation.benchmarks.suites import expand
 from prunelab.inference.runtimes import Runtime
+from prunelab.io import bounds, yaml_text
 from prunelab.io.atomic_write import write_text
+from prunelab.io.structured import read_yaml_mapping
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
 from prunelab.pruning.apply import CalibrationOptions, PruningOptions
@@ -42,9 +43,9 @@ class CalibrationConfig(Frozen):
     """Which text to calibrate on; see `draw_calibration_set`."""
 
     corpus: str = "wikitext2"
-    samples: int = Field(default=128, ge=1)
-    sequence_length: int = Field(default=2048, ge=2)
-    held_out: int = Field(default=16, ge=1)
+    samples: Annotated[int, bounds.SAMPLES.field] = 128
+    sequence_length: Annotated[int, bounds.SEQUENCE_LENGTH.field] = 2048
+    held_out: Annotated[int, bounds.SAMPLES.field] = 16
 
     def options(self, seed: int) -> CalibrationOptions:
         """The same with a seed."""
@@ -54,9 +55,9 @@ class CalibrationConfig(Frozen):
 class PruningConfig(Frozen):
     """How to prune; see `Constraints` and `PruningOptions`."""
 
-    protect_first: int = Field(default=0, ge=0)
-    protect_last: int = Field(default=0, ge=0)
-    channel_multiple: int = Field(default=1, ge=1)
+    protect_first: Annotated[int, bounds.BLOCKS.field] = 0
+    protect_last: Annotated[int, bounds.BLOCKS.field] = 0
+    channel_multiple: Annotated[int, bounds.MULTIPLE.field] = 1
     drop_sublayers: bool = False
     competition: Competition = "all"
     uniform: bool = False
@@ -84,9 +85,9 @@ class RayConfig(Frozen):
     """
 
     address: str | None = None
-    workers: int | None = Field(default=None, ge=1)
-    cpus_a_cell: float = Field(default=1, gt=0)
-    gpus_a_cell: float = Field(default=0, ge=0)
+    workers: Annotated[int, bounds.WORKERS.field] | None = None
+    cpus_a_cell: Annotated[float, bounds.CPUS.field] = 1
+    gpus_a_cell: Annotated[float, bounds.PROCESSORS.field] = 0
     memory_a_cell: str | None = None
     share_trunk: bool = True
 
@@ -111,7 +112,7 @@ class StudyConfig(Frozen):
         suites: named selections of benchmarks, measured before those in `benchmarks`; a suite may set a limit.
         shots: examples in the prompt; several are each measured, none is each benchmark's own number.
         chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
-        allow_untrained_punkt: let IFEval do without nltk's trained sentence splitter, and mark the figures.
+        allow_untrained_punkt: accepted from older configurations, without effect.
         allow_code_execution: let HumanEval run generated programs, in a cage.
         completions: HumanEval's, of each problem.
         temperature: of HumanEval's completions; 0 is greedy.
@@ -130,7 +131,7 @@ class StudyConfig(Frozen):
     ratios: Ratios = (0.1, 0.2, 0.3)
     benchmarks: tuple[str, ...] = ("wikitext2", "throughput")
     suites: tuple[str, ...] = ()
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, bounds.SEED.field], ...] = Field(default=(0,), min_length=1)
     vary_calibration: bool = False
     match_depth: bool = True
     calibration: CalibrationConfig = CalibrationConfig()
@@ -139,10 +140,10 @@ class StudyConfig(Frozen):
     chat_template: ChatTemplate = "auto"
     allow_untrained_punkt: bool = False
     allow_code_execution: bool = False
-    completions: int = Field(default=5, ge=1)
-    temperature: float = Field(default=0.8, ge=0)
-    limit: int | None = Field(default=None, ge=1)
-    window: int = Field(default=2048, ge=2)
+    completions: Annotated[int, bounds.COMPLETIONS.field] = 5
+    temperature: Annotated[float, bounds.TEMPERATURE.field] = 0.8
+    limit: Annotated[int, bounds.LIMIT.field] | None = None
+    window: Annotated[int, bounds.WINDOW.field] = 2048
     runtime: Runtime = "eager"
     device: str | None = None
     dtype: str | None = None
@@ -294,20 +295,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InvalidRequest: the file is missing, or no YAML mapping.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidRequest(
-            f"{path} cannot be read ({error.strerror}): give the path of a study's YAML file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidRequest(f"{path} is not YAML ({reason}): mend it") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest(f"{path} holds no keys: a study's YAML file names at least `models`")
-    return fields
+    remedy = "give a study's YAML file, which names at least `models`"
+    return read_yaml_mapping(path, error=InvalidRequest, remedy=remedy)
 
 
 def write_config(path: Path, config: StudyConfig) -> None:
     """Write the resolved configuration down."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml_text.dump(config.model_dump(mode="json")))

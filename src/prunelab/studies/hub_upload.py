@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,18 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from prunelab.checkpoint.card import REPOSITORY
 from prunelab.checkpoint.license import Licence, front_matter, licence_beside, licence_in
 from prunelab.checkpoint.save import PLAN_FILE
 from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists, first_line
+from prunelab.io.markup import markdown, markdown_paragraph
+from prunelab.io.structured import read_json_object
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.comparison import Difference
 from prunelab.studies.run import Run
 from prunelab.studies.store import Measurement
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HTTPError = HfHubHTTPError.__bases__[0]
 """What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""
 _NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
@@ -177,11 +178,12 @@ def _check_name(name: str, form: str) -> None:
 def _check_complete(folder: Path) -> None:
     """All weights must be there, and the modelling file where the config names one."""
     TensorFiles.open(folder)
-    try:
-        classes = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map") or {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error}): prune again") from None
-    own = (name for name in classes.values() if isinstance(name, str) and "--" not in name)  # not another repository's
+    classes = read_json_object(folder / "config.json", error=CheckpointError, remedy="prune again").get("auto_map")
+    own = (
+        name
+        for name in (classes if isinstance(classes, dict) else {}).values()
+        if isinstance(name, str) and "--" not in name
+    )  # not another repository's
     files = dict.fromkeys(f"{name.partition('.')[0]}.py" for name in own)
     lost = [name for name in files if not (folder / name).is_file()]
     if lost:
@@ -240,7 +242,13 @@ def _card(text: str, to: str, base: str, licence: Licence, differences: Sequence
     if REPOSITORY.fullmatch(base):
         fields = {"base_model": base, **fields}
     body = body.replace('"PATH"', json.dumps(to)).replace(" PATH", f" {to}").rstrip("\n")
-    parts = [body, _losses(differences), INTENDED.format(base=base), f"Licence: {licence.title}, as {base}'s.\n"]
+    shown = markdown(base)
+    parts = [
+        body,
+        _losses(differences),
+        INTENDED.format(base=shown),
+        f"Licence: {markdown(licence.title)}, as {shown}'s.\n",
+    ]
     head = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n" + "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
@@ -254,4 +262,4 @@ def _losses(differences: Sequence[Difference]) -> str:
         "Against the whole model on the same samples, 95 % intervals, Holm's adjustment:",
         "",
     ]
-    return "\n".join([*lines, *(f"- {difference.sentence()}" for difference in differences)])
+    return "\n".join([*lines, *(f"- {markdown_paragraph(difference.sentence())}" for difference in differences)])

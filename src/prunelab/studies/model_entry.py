@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.evaluation.benchmarks.base import ChatTemplate
+from prunelab.io.bounds import RATIO, SHOTS
 from prunelab.models.loading import parse_dtype, short_name
 from prunelab.models.memory import parse_memory
 
@@ -20,7 +21,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Shots = Annotated[int, Field(ge=0)]
+Shots = Annotated[int, SHOTS.field]
 Ratios = tuple[float, ...]
 
 
@@ -93,7 +94,7 @@ def each_once(values: Any) -> Any:
 def checked_ratios(ratios: Ratios) -> Ratios:
     """The ratios; a ValueError where one is not possible."""
     for ratio in ratios:
-        if not 0 < ratio < 1:
+        if not RATIO.holds(ratio) or ratio == 0:
             raise ValueError(f"ratio {ratio:g} is not possible: give shares between 0 and 1 (0, dense, is always in)")
     return ratios
 

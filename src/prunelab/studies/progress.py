@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Protocol
 
 from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.io.text import one_line
 from prunelab.studies.grid import GridCell
 from prunelab.studies.store import Measurement
 
@@ -65,7 +66,7 @@ class PlainView:
     """
 
     def __init__(self, say: Say = print) -> None:
-        self.say = say
+        self.say: Say = lambda line: say(one_line(line))
 
     def begin(self, cells: Sequence[GridCell]) -> None:
         """Nothing: the first line is the first model's."""

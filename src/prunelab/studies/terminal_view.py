@@ -10,10 +10,10 @@ from typing import Any, Literal
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from prunelab.errors import first_line
 from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.io.terminal import plain
 from prunelab.studies.grid import GridCell
 from prunelab.studies.progress import Pace, figure, title
 from prunelab.studies.store import Measurement
@@ -75,7 +75,7 @@ class LiveView:
 
     def note(self, line: str) -> None:
         """Printed above the table."""
-        self.console.print(Text(line))
+        self.console.print(plain(line))
 
     def cell_started(self, cell: GridCell) -> None:
         """The cell's line says that it runs."""
@@ -129,9 +129,9 @@ class LiveView:
         table.add_column("figures")
         for line in shown:
             text = line.error or ", ".join(f"{name} {value}" for name, value in list(line.figures.items()))
-            figures = Text(text, style=STYLES["failed"] if line.error else "", no_wrap=True, overflow="ellipsis")
-            table.add_row(Text(line.cell.label), Text(line.doing, style=STYLES[line.state]), figures)
-        return Group(table, Text(self.summary(len(self.lines) - len(shown)), style="bold"))
+            figures = plain(text, STYLES["failed"] if line.error else "", no_wrap=True, overflow="ellipsis")
+            table.add_row(plain(line.cell.label), plain(line.doing, STYLES[line.state]), figures)
+        return Group(table, plain(self.summary(len(self.lines) - len(shown)), "bold"))
 
     def summary(self, hidden: int = 0) -> str:
         """How many cells are done, how many failed, and the time left."""

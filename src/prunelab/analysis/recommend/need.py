@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from prunelab.analysis.claims.evidence import Evidence, higher_is_better
 from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.io.bounds import MEMORY, SPEEDUP, WEIGHT, check_all
 
 THROUGHPUT = "throughput"
 NO_QUALITY = {
@@ -43,10 +44,9 @@ class Need:
         """Refuse what cannot be."""
         if self.keep is not None and not 0 < self.keep <= 1:
             raise InvalidRequest(f"keeping {self.keep:.4g} of 1 is not possible: give a share above 0% and up to 100%")
-        named = {"speedup": self.speedup, "memory": self.memory}
-        for name, value in {**named, **{f"weight {name}": w for name, w in self.weights.items()}}.items():
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise InvalidRequest(f"{name} {value:g} is not possible: give a number above 0")
+        check_all({"speedup": self.speedup, "memory": self.memory}, {"speedup": SPEEDUP, "memory": MEMORY})
+        for name, weight in self.weights.items():
+            WEIGHT.check(f"weight {name}", weight)
 
     def share(self, benchmark: str) -> float:
         """A benchmark's weight as a share of all chosen ones'."""

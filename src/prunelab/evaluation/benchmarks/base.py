@@ -12,6 +12,7 @@ import pandas as pd
 
 from prunelab.errors import UnknownName
 from prunelab.inference.runtimes import Runtime
+from prunelab.io.bounds import EVALUATION, check_all
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
@@ -30,7 +31,7 @@ class EvaluationSettings:
         shots: examples in the prompt; None for the benchmark's own number.
         chat_template: whether prompts go through the tokenizer's chat template; with `auto` those of instructions do,
             where there is a template.
-        allow_untrained_punkt: let IFEval split sentences without nltk's trained data, and mark the figures.
+        allow_untrained_punkt: accepted from older configurations, without effect: the `ifeval` extra holds nltk's data.
         window: tokens a perplexity window, cut to the model's context.
         seed: for whatever is drawn; with 0 the shots are those that lm-eval draws.
         tokens_a_batch: tokens that go through the model at once; None to choose by memory.
@@ -45,6 +46,9 @@ class EvaluationSettings:
         top_p: of their draws: the fewest likeliest tokens that together have this probability; 1 keeps all.
         workspace: folder for what is generated, kept before it is judged so that no run generates it twice.
         beside: the dense model, with which a cut's speed is measured in turn; None to measure the model alone.
+
+    Raises:
+        InvalidRequest: a number is out of bounds.
     """
 
     limit: int | None = None
@@ -65,6 +69,10 @@ class EvaluationSettings:
     top_p: float = 1.0
     workspace: Path | None = None
     beside: LanguageModel | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of bounds."""
+        check_all(vars(self), EVALUATION)
 
 
 @dataclass(frozen=True)

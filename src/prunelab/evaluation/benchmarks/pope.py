@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, grouped, images_hash, undecoded
 from prunelab.evaluation.metrics.pope import CATEGORIES, is_parseable, official_meaning, plain_meaning, score
 from prunelab.inference.vision_answers import PictureQuestion
-from prunelab.io.datasets import Source, read_lines
+from prunelab.io.datasets import Source
+from prunelab.io.documents import read_rows
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.vision.images import Picture, column_picture, file_picture
 from prunelab.models.vision.prompts import BRIEFLY
@@ -163,13 +163,11 @@ def _official_rows(folder: Path, category: str) -> Iterator[tuple[str, Any]]:
         raise DataError(
             f"{folder} has no file like coco_pope_{category}.json: give the folder of POPE's official question files"
         )
-    number = 0
-    for number, line in read_lines(paths[0]):
-        try:
-            yield f"{paths[0]}, line {number},", json.loads(line)
-        except json.JSONDecodeError:
-            raise DataError(f"{paths[0]}, line {number}, is not JSON: fetch the official file again") from None
-    if not number:
+    empty = True
+    for row in read_rows(paths[0]):
+        empty = False
+        yield f"{row.where},", row.value
+    if empty:
         raise DataError(f"{paths[0]} is empty: fetch the official file again")
 
 

@@ -92,13 +92,23 @@ def _openly(answer: str) -> list[str | float]:
     sentences = _SENTENCE_END.split(text)
     for index, sentence in enumerate(sentences):
         signs = (*_INDICATORS, "=") if index == len(sentences) - 1 else _INDICATORS
-        ends = [sentence.split(sign)[-1].strip() for sign in signs if sign in sentence]
-        shortest = min(ends, key=len, default="")
+        shortest = _shortest_end(sentence, signs)
         if shortest and shortest not in {":", ",", ".", "!", "?", ";", "'"}:
             parts.append(shortest)
     parts = parts or [text]
     numbers = [number for part in parts for pattern in _NUMBERS for number in re.findall(pattern, part)]
     return list(dict.fromkeys(form for part in [*parts, *numbers] for form in _forms(part)))
+
+
+def _shortest_end(sentence: str, signs: Sequence[str]) -> str:
+    """The shortest text behind a sign; as in the official code, the next sign's replaces an empty one."""
+    shortest = ""
+    for sign in signs:
+        if sign in sentence:
+            end = sentence.rsplit(sign, maxsplit=1)[-1].strip()
+            if not shortest or len(end) < len(shortest):
+                shortest = end
+    return shortest
 
 
 def _forms(text: str) -> list[str | float]:

@@ -2,7 +2,7 @@
 
 An output projection reads x and says W x. With columns K kept and R removed it says W_K x_K, and W_R x_R is missing.
 Least squares puts (W_K + D) x_K + b in its place, D and b from ridge regression of what is missing on x_K over the
-calibration tokens (`prunelab.calibration.regression`); for a linear predictor A of x_R from x_K, D is W_R A.
+calibration tokens (`prunelab.pruning.compensation.ridge`); for a linear predictor A of x_R from x_K, D is W_R A.
 
 - `least_squares` takes the moments of the whole model: what is missing is W_R x_R. Projections that lose nothing stay
   as they are.
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.allocation import Kept

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from prunelab.calibration import CalibrationSet
-from prunelab.calibration.regression import JointMoments, solve
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.pruning.allocation import Kept
 from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.compensation.ridge import solve
 from prunelab.pruning.search.layerwise import Blockwise, Hidden
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.compensation.ridge import fit
 from prunelab.pruning.search.layerwise import Blockwise, Hidden
 
 Place = tuple[int, UnitLayout]
@@ -91,7 +92,7 @@ def fitted(decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, mi
         missing: moments of their inputs, and of what is missing in its output.
     """
     weight, bias = decoder.weight(block, layout.writer), decoder.bias(block, layout.writer)
-    change, constant = missing.fit()
+    change, constant = fit(missing)
     whole = weight[:, columns.to(weight.device)].cpu().double() + change
     said = constant if bias is None else bias.cpu().double() + constant
     return Repair(whole.to(weight.device, weight.dtype), said.to(weight.device, weight.dtype))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.calibration.regression import JointMoments
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout

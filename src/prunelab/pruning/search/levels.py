@@ -13,10 +13,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from prunelab.calibration.regression import JointMoments, factored, ridge
+from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.compensation.projection import masked
+from prunelab.pruning.compensation.ridge import factored, ridge
 from prunelab.pruning.compensation.second_moments import repaired
 from prunelab.pruning.search.layerwise import Written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from prunelab.io.atomic_write import written_file
 from prunelab.reports.chart import Chart, HeatMap, Panel, Point, Radar, Series
+from prunelab.reports.figures.labels import label, literal_text
 from prunelab.reports.figures.marks import mark_axes
 from prunelab.reports.figures.ticks import limits, ticks
 
@@ -30,6 +32,7 @@ MOST = 24
 """Panels a figure; what is beyond stands in the next file."""
 
 
+@literal_text()
 def draw(chart: Chart, first: int = 0) -> Figure:
     """The chart's panels from `first` on, at most `MOST`, side by side."""
     panels = chart.panels[first : first + MOST]
@@ -69,9 +72,16 @@ def write_chart(chart: Chart, folder: Path) -> list[Path]:
             path = folder / f"{chart.name}{'' if part == 0 else f'_{part + 1}'}.{kind}"
             with written_file(path) as aside, rc_context({"svg.hashsalt": chart.name}):
                 metadata = {"Date": None} if kind == "svg" else None  # the same data, the same file
-                figure.savefig(aside, format=kind, dpi=110, metadata=metadata)
+                _save(figure, aside, kind, metadata)
             written.append(path)
     return written
+
+
+def _save(figure: Figure, path: Path, kind: str, metadata: dict[str, None] | None) -> None:
+    """Write a figure; a character that its font does not have is drawn as a box, without a word for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(path, format=kind, dpi=110, metadata=metadata)
 
 
 def _left(panels: Sequence[object]) -> float:
@@ -81,7 +91,7 @@ def _left(panels: Sequence[object]) -> float:
         for panel in panels
         for name in (panel.rows if isinstance(panel, HeatMap) else panel.categories if isinstance(panel, Panel) else ())
     ]
-    return 0.35 + 0.062 * max(map(len, names), default=5)
+    return 0.35 + 0.062 * max((len(label(name)) for name in names), default=5)
 
 
 def _height(panel: object) -> float:
@@ -96,14 +106,14 @@ def _style(line: Series) -> dict[str, Any]:
 
 
 def _handle(line: Series) -> Line2D:
-    return Line2D([], [], label=line.name, **_style(line))
+    return Line2D([], [], label=label(line.name), **_style(line))
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
     bars: list[tuple[Series, Point, float, float]] = []
     for line in panel.series:
         xs, ys = [p.x for p in line.points], [p.y for p in line.points]
-        axes.plot(xs, ys, label=line.name, **_style(line))
+        axes.plot(xs, ys, label=label(line.name), **_style(line))
         hollow = [p for p in line.points if p.hollow]
         if hollow:
             style = {**_style(line), "ls": "", "mfc": "white"}
@@ -134,9 +144,10 @@ def _panel(axes: Axes, panel: Panel) -> None:
 def _title(axes: Axes, panel: Panel | Radar, y: float) -> None:
     """The panel's title, and under it which series cannot be seen; placing a title by itself is slow."""
     above = 0.07 * len(panel.covered)
-    axes.set_title(panel.title, fontsize=8, y=y + above)
+    axes.set_title(label(panel.title), fontsize=8, y=y + above)
     if panel.covered:
-        axes.text(0.5, y, "\n".join(panel.covered), transform=axes.transAxes, ha="center", va="bottom", fontsize=6,
+        covered = "\n".join(map(label, panel.covered))
+        axes.text(0.5, y, covered, transform=axes.transAxes, ha="center", va="bottom", fontsize=6,
                   color="#555555")  # fmt: skip
 
 
@@ -149,10 +160,12 @@ def _radar(axes: Axes, panel: Radar) -> None:
     axes.add_collection(LineCollection(web, colors="#cccccc", lw=0.6), autolim=False)
     for line in panel.series:
         closed = [(spokes[int(p.x)], p.y) for p in (*line.points, line.points[0])]
-        axes.plot([r * x for (x, _), r in closed], [r * y for (_, y), r in closed], label=line.name, **_style(line))
+        axes.plot(
+            [r * x for (x, _), r in closed], [r * y for (_, y), r in closed], label=label(line.name), **_style(line)
+        )
     for name, (x, y) in zip(panel.axes, spokes, strict=True):
         side = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
-        axes.text(1.17 * panel.top * x, 1.17 * panel.top * y, name, ha=side, va="center", fontsize=7)
+        axes.text(1.17 * panel.top * x, 1.17 * panel.top * y, label(name), ha=side, va="center", fontsize=7)
     for share in RINGS:
         axes.text(
             0.02 * panel.top, share * panel.top, f"{share * panel.top:g}", va="bottom", fontsize=6, color="#666666"
@@ -172,4 +185,4 @@ def _heat_map(axes: Axes, panel: HeatMap) -> None:
     blocks = [float(block) for block in range(0, width, every)]
     cuts = [float(row) for row in range(len(panel.rows))]
     mark_axes(axes, (blocks, panel.columns[::every], panel.x_label), (cuts, panel.rows, ""), fontsize=6)
-    axes.set_title(panel.title, fontsize=8, y=1.03)
+    axes.set_title(label(panel.title), fontsize=8, y=1.03)

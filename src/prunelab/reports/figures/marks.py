@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.transforms import ScaledTranslation
 
+from prunelab.reports.figures.labels import label
+
 Marks: TypeAlias = tuple[Sequence[float], Sequence[str], str]
 """Where an axis is marked, what stands there, and what the axis is called."""
 GAP = 4.5
@@ -33,9 +35,13 @@ def mark_axes(axes: Axes, across: Marks, up: Marks, fontsize: float = 7) -> None
     axes.plot(across[0], [0.0] * len(across[0]), marker=TICKDOWN, transform=below, **style)
     axes.plot([0.0] * len(up[0]), up[0], marker=TICKLEFT, transform=beside, **style)
     for x, text in zip(*across[:2], strict=True):
-        axes.text(x, 0, text, transform=under, ha="center", va="top", fontsize=fontsize)
+        axes.text(x, 0, label(text), transform=under, ha="center", va="top", fontsize=fontsize)
     for y, text in zip(*up[:2], strict=True):
-        axes.text(0, y, text, transform=left, ha="right", va="center", fontsize=fontsize)
-    axes.set_xlabel(across[2], fontsize=7, labelpad=GAP + fontsize + 2)
+        axes.text(0, y, label(text), transform=left, ha="right", va="center", fontsize=fontsize)
+    axes.set_xlabel(label(across[2]), fontsize=7, labelpad=GAP + fontsize + 2)
     if up[2]:
-        axes.set_ylabel(up[2], fontsize=7, labelpad=GAP + 0.6 * fontsize * max(map(len, up[1]), default=1) + 2)
+        axes.set_ylabel(
+            label(up[2]),
+            fontsize=7,
+            labelpad=GAP + 0.6 * fontsize * max((len(label(text)) for text in up[1]), default=1) + 2,
+        )

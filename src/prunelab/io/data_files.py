@@ -1,0 +1,90 @@
+"""JSON files of a data set, looked at before pyarrow reads them: some values end its process instead of raising.
+
+A first row that is `null` and lists nested some thousand deep are segmentation faults in pyarrow's JSON reader.
+"""
+
+from __future__ import annotations
+
+import bz2
+import fnmatch
+import gzip
+import lzma
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from prunelab.errors import DataError
+from prunelab.io.limits import Limits
+from prunelab.io.structured import parse_json
+from prunelab.io.text import one_line
+
+_NAMES = (".jsonl", ".ndjson", ".json")
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_UNREADABLE = (OSError, EOFError, lzma.LZMAError)
+_LIMITS = Limits(size=1 << 30, values=20_000_000)
+_REMEDY = "give one JSON object a line, or one list of objects"
+
+
+def check_json_files(folder: Path, patterns: Iterable[str]) -> None:
+    """Refuse JSON files in a data set's folder that would end the process that reads them.
+
+    Args:
+        folder: the data set's.
+        patterns: of the files that are to be read, relative to it.
+
+    Raises:
+        DataError: naming file and line.
+    """
+    wanted = list(patterns)
+    for path in sorted(folder.rglob("*")):
+        if _is_json(path) and any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in wanted):
+            status = path.stat()
+            _check_file(path, status.st_size, status.st_mtime_ns)
+
+
+def _is_json(path: Path) -> bool:
+    name = path.with_suffix("") if path.suffix.lower() in _OPENERS else path
+    return name.suffix.lower() in _NAMES and path.is_file()
+
+
+@lru_cache(maxsize=4096)
+def _check_file(path: Path, size: int, modified: int) -> None:
+    """Check one file; `size` and `modified` make it checked again when it has changed."""
+    try:
+        with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+            _check_lines(path, file)
+    except _UNREADABLE:
+        return  # the library that reads it for use says why
+
+
+def _check_lines(path: Path, file: IO[bytes]) -> None:
+    open_brackets, first = 0, True
+    for number, raw in enumerate(file, start=1):
+        line = raw.removeprefix(b"\xef\xbb\xbf").lstrip() if first else raw.lstrip()
+        if not line:
+            continue
+        if first and line.startswith(b"["):
+            _check_list(path, line + file.read(), number)
+            return
+        first = False
+        if line.startswith(b"null"):
+            raise DataError(f"{one_line(path)}, line {number}, is null, not an object: {_REMEDY}")
+        brackets = line.count(b"[") + line.count(b"{")
+        if line.startswith(b"{"):
+            open_brackets = 0
+            if brackets > _LIMITS.depth:
+                _parsed(path, line, number)
+        open_brackets += brackets - line.count(b"]") - line.count(b"}")
+        if open_brackets > _LIMITS.depth and not line.startswith(b"{"):
+            raise DataError(f"{one_line(path)}, line {number}: nested deeper than {_LIMITS.depth}: {_REMEDY}")
+
+
+def _check_list(path: Path, text: bytes, line: int) -> None:
+    for index, value in enumerate(_parsed(path, text, line), start=1):
+        if not isinstance(value, dict):
+            raise DataError(f"{one_line(path)}: item {index} of the list is not an object: {_REMEDY}")
+
+
+def _parsed(path: Path, text: bytes, line: int) -> Any:
+    return parse_json(text, source=str(path), line=line, nonfinite=True, limits=_LIMITS, remedy=_REMEDY)

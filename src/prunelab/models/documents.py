@@ -1,0 +1,39 @@
+"""The JSON files of a checkpoint, read within limits before any library reads them without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prunelab.errors import CheckpointError
+from prunelab.io.structured import JSON, read_json_object
+
+DOCUMENTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "tokenizer.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model.safetensors.index.json",
+)
+"""What transformers reads where it is there; each is an object."""
+VOCABULARY = replace(JSON, values=20_000_000)
+"""A tokenizer's merges are some million lists of two."""
+
+
+def check_documents(folder: Path) -> None:
+    """Refuse a checkpoint with a file of JSON that is malformed, or that is no object.
+
+    Raises:
+        CheckpointError: naming file and line.
+    """
+    for name in DOCUMENTS:
+        path = folder / name
+        if path.exists() or path.is_symlink():
+            limits = VOCABULARY if name in ("tokenizer.json", "vocab.json") else JSON
+            read_json_object(path, error=CheckpointError, limits=limits, remedy="mend it, or fetch it again")
