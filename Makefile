@@ -8,7 +8,7 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install study test lint check format timing docs notebook clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed  ## set up .venv
 
-study: $(VENV)/.installed  ## run the main job (ARGS="--model DIR ..." for your own)
+study: $(VENV)/.installed  ## run the study (ARGS="--model DIR ..." for your own)
 	$(BIN)/prunelab study $(ARGS)
 
 test: $(VENV)/.installed  ## run the tests
@@ -33,7 +33,7 @@ lint: $(VENV)/.installed  ## format, lint, types and generated lists; changes no
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.generate_lists --check
 
-check: lint test  ## all that a contribution must pass
+check: lint test  ## run every check that a change must pass
 
 format: $(VENV)/.installed  ## format the code
 	$(BIN)/ruff format .
@@ -46,11 +46,11 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
-docs: $(VENV)/.installed-docs  ## build the documentation into site/, warnings being errors
+docs: $(VENV)/.installed-docs  ## build the documentation into site/; warnings are errors
 	$(BIN)/python -m mkdocs build --strict --quiet
 
-notebook: $(VENV)/.installed-docs  ## run the notebook of the documentation
+notebook: $(VENV)/.installed-docs  ## run the documentation's notebook
 	$(BIN)/jupyter-execute --timeout 600 docs/notebooks/first_cut.ipynb
 
-clean:  ## remove what was made
+clean:  ## remove generated files
 	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
