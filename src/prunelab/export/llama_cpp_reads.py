@@ -30,7 +30,7 @@ def _answer(file: str, texts: list[str]) -> dict[str, Any]:
     params.n_parallel = params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_gpu_layers = 0
     params.fit_params = params.warmup = False
-    params.verbosity = 0
+    params.verbosity = 1
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:

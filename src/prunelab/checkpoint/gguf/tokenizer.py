@@ -195,7 +195,7 @@ def _check_bytes(name: str, vocabulary: Mapping[str, int]) -> None:
 
 
 def _kind(index: int, token: str, added: Mapping[int, Mapping[str, Any]], core: Mapping[str, Any]) -> Kind:
-    if token == core.get("unk_token") and core.get("byte_fallback"):
+    if index in added and token == core.get("unk_token") and core.get("byte_fallback"):
         return Kind.UNKNOWN
     if core.get("byte_fallback") and len(token) == len("<0x00>") and token.startswith("<0x"):
         return Kind.BYTE
