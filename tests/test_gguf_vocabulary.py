@@ -1,9 +1,10 @@
-"""A tokenizer of every kind is written so that llama.cpp reads its tokens, or refused by the step that is in the way."""
+"""A tokenizer of every kind is written so that llama.cpp reads its tokens, or refused by the step in the way."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def trained(pre_tokenizer: Any, normalizer: Any = None, *, size: int = 500, igno
 def sentencepiece(
     normalizer: Any = None, pre_tokenizer: Any = None, words: Iterable[str] = ("▁the", "▁of", "12", "▁▁", "don", "aa")
 ) -> Tokenizer:
-    """As SentencePiece's models are converted: every pair whose union is a token is a merge, by the rank of the token."""
+    """As SentencePiece's models are converted: every pair whose union is a token is a merge, by the token's rank."""
     letters = ["▁", *map(chr, range(33, 127)), "é", "ü", "日"]
     longer = sorted(
         {word[:end] for word in words for end in range(2, len(word) + 1)}, key=lambda word: (len(word), word)
@@ -161,7 +162,7 @@ def test_the_same_steps_written_otherwise(pre_tokenizer: Any, name: str) -> None
         (byte_level(pre_tokenizers.Whitespace(), use_regex=True), "Whitespace()"),
         (byte_level(use_regex=False), "pre-tokenizer ByteLevel(add_prefix_space=false, use_regex=false)"),
         (byte_level(use_regex=True, prefix=True), "ByteLevel(add_prefix_space=true)"),
-        (pre_tokenizers.Sequence([byte_level(use_regex=True), pre_tokenizers.Digits(True)]), "where ByteLevel must be the"),
+        (pre_tokenizers.Sequence([byte_level(use_regex=True), pre_tokenizers.Digits(True)]), "ByteLevel must be the"),
     ],
 )  # fmt: skip
 def test_steps_without_a_counterpart_are_refused_by_name(pre_tokenizer: Any, text: str) -> None:
@@ -380,7 +381,7 @@ def test_other_tokens_around_a_text_are_refused(template: str) -> None:
     model.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=ids
     )
-    with pytest.raises(UnsupportedModel, match="llama.cpp adds nothing but the begin token"):
+    with pytest.raises(UnsupportedModel, match=r"llama.cpp adds nothing but the begin token"):
         vocabulary_of(model)
 
 
@@ -435,11 +436,11 @@ def test_a_llama_cpp_that_does_not_run_is_a_note(
 ) -> None:
     def run(command: list[str], **_: object) -> SimpleNamespace:
         if ran is None:
-            raise token_comparison.subprocess.TimeoutExpired(command, 1)
+            raise subprocess.TimeoutExpired(command, 1)
         return SimpleNamespace(**{"stdout": "", **ran})
 
     monkeypatch.setattr(token_comparison, "find_spec", lambda _: True)
-    monkeypatch.setattr(token_comparison.subprocess, "run", run)
+    monkeypatch.setattr("prunelab.export.token_comparison.subprocess.run", run)
     token_comparison._read.cache_clear()
     notes = export_gguf(with_tokenizer(trained(byte_level(use_regex=True), size=300)), tmp_path / "x.gguf").notes
     token_comparison._read.cache_clear()
