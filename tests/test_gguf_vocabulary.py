@@ -59,16 +59,18 @@ def from_patterns(patterns: Sequence[str]) -> Any:
     return byte_level(*inner, use_regex=patterns[-1] == GPT2)
 
 
-def trained(pre_tokenizer: Any, normalizer: Any = None, *, size: int = 500, ignore_merges: bool = False) -> Tokenizer:
+def trained(pre_tokenizer: Any, normalizer: Any = None, *, size: int = 900, ignore_merges: bool = False) -> Tokenizer:
+    """A byte-level tokenizer with merges across all borders of words: where a text is split shows in its tokens."""
     core = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    core.pre_tokenizer, core.decoder = pre_tokenizer, decoders.ByteLevel()
-    if normalizer is not None:
-        core.normalizer = normalizer
+    core.pre_tokenizer, core.decoder = byte_level(), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        show_progress=False, max_token_length=4,
     )  # fmt: skip
-    core.train_from_iterator(TEXTS * 3, trainer)
+    core.train_from_iterator(TEXTS * 2, trainer)
+    core.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        core.normalizer = normalizer
     return core
 
 
@@ -115,8 +117,12 @@ def assert_equal(model: LanguageModel, path: Path, texts: Iterable[str] = TEXTS)
     return vocabulary_of(model)
 
 
-BY_LOOKING_AHEAD = ("tekken", "gpt-4o")
-"""llama.cpp tells upper from lower case by ASCII alone, and knows no combining marks, in these patterns."""
+APPROXIMATED = {"tekken": r"'e\u0301'", "gpt-4o": r"'e\u0301'", "deepseek-coder": r"u3000wide"}
+"""A text that llama.cpp reads otherwise than the published tokenizer under a name.
+
+In the first two it tells upper from lower case by ASCII alone and knows no combining marks; in the third a wide space
+stays with the word behind it. Which texts are concerned depends on the merges.
+"""
 
 
 @needs_llama_cpp
@@ -125,15 +131,15 @@ def test_every_name_gives_equal_tokens_or_is_refused(patterns: tuple[str, ...], 
     model, path = with_tokenizer(trained(from_patterns(patterns))), tmp_path / "x.gguf"
     name = vocabulary_of(model).pre
     assert name == PRE_TOKENIZERS[patterns]
-    if name not in BY_LOOKING_AHEAD:
+    if name not in APPROXIMATED:
         assert_equal(model, path)
         return
-    with pytest.raises(UnsupportedModel, match=r"llama.cpp reads other tokens .* 'नमस्ते दुनिया'"):
+    with pytest.raises(UnsupportedModel, match=f"llama.cpp reads other tokens .*{APPROXIMATED[name]}"):
         export_gguf(model, path)
     assert not list(tmp_path.iterdir())
     done = export_gguf(model, path, allow_other_tokens=True)
     assert path.exists()
-    assert "नमस्ते दुनिया" in done.notes[-1]
+    assert "llama.cpp reads other tokens" in done.notes[-1]
 
 
 @pytest.mark.parametrize(
