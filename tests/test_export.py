@@ -119,9 +119,9 @@ def with_tokenizer(model: LanguageModel, changes: dict[str, Any]) -> LanguageMod
         ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]}},
-         "cuts words by a pattern that is not known"),
+         r"pre-tokenizer Split\(pattern=\"a\+\".*then ByteLevel"),
         ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}},
-         "changes texts by Lowercase before"),
+         r"normalizer Lowercase\(\)"),
         ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "added_tokens": []}, "WordLevel"),
     ],
 )  # fmt: skip

@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from prunelab.calibration import CalibrationSet, calibrate
 from prunelab.checkpoint.gguf.export import NumberFormat, export_gguf
+from prunelab.checkpoint.gguf.pretokenizer import LLAMA3
 from prunelab.checkpoint.gguf.support import fit_of
-from prunelab.checkpoint.gguf.tokenizer import WORD_PATTERNS
 from prunelab.checkpoint.vision_language import extract_language_model
 from prunelab.errors import UnsupportedModel
 from prunelab.models.bundled import POCKET_MODELS
@@ -242,7 +242,7 @@ TRICKY = (
 )
 
 
-@pytest.mark.parametrize("pattern", [None, *WORD_PATTERNS])
+@pytest.mark.parametrize("pattern", [None, LLAMA3])
 def test_words_are_cut_as_by_llama_cpp(pattern: str | None, tmp_path: Path) -> None:
     core = Tokenizer(models.BPE())
     steps: list[Any] = []

@@ -23,6 +23,10 @@ def export(
         bool,
         typer.Option("--pad-widths", help="fill every block with zeros up to the widest, for Gemma-2 of mixed widths"),
     ] = False,
+    allow_other_tokens: Annotated[
+        bool,
+        typer.Option("--allow-other-tokens", help="write the file though llama.cpp reads some texts as other tokens"),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model, whole or pruned, in another program's format."""
@@ -34,7 +38,10 @@ def export(
     refuse_existing(out_file, overwrite)
     loaded = load_model(model, device="cpu")
     with bar("writing", 1) as progress:
-        done = export_gguf(loaded, out_file, type_, pad_widths=pad_widths, overwrite=overwrite, progress=progress)
+        done = export_gguf(
+            loaded, out_file, type_, pad_widths=pad_widths, allow_other_tokens=allow_other_tokens, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
     out.print(
         f"written to {done.path}: {done.size / 1e6:,.1f} MB, {type_}, llama.cpp's architecture {done.architecture}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from prunelab.checkpoint.gguf.architecture import Layout, layout_of
 from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
+from prunelab.checkpoint.gguf.token_comparison import compared_tokens
 from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.io.atomic_write import refuse_existing, require_space, written_file
@@ -53,6 +55,7 @@ def export_gguf(
     *,
     pad_widths: bool = False,
     overwrite: bool = False,
+    allow_other_tokens: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Write a model, whole or pruned, as a GGUF file with its tokenizer and chat templates.
@@ -60,12 +63,16 @@ def export_gguf(
     In f32 the widths are the model's own. In the other formats MLP widths are filled with zeros up to a multiple of 32,
     which changes no result. Norms and biases stay f32.
 
+    Where llama.cpp is installed (the package `xllamacpp`), its tokens are compared with the tokenizer's in a fixed set
+    of awkward texts before anything is written; where it is not, a note says so.
+
     Args:
         model: the model.
         out: the file to write.
         number_format: of the matrices.
         pad_widths: fill every block with zeros up to the widest one's size, for architectures without widths per block.
         overwrite: replace `out` where it exists.
+        allow_other_tokens: write the file though llama.cpp reads some texts as other tokens; notes name them.
         progress: called with tensors written and tensors in all.
 
     Raises:
@@ -80,14 +87,21 @@ def export_gguf(
     require_gguf()
     refuse_existing(out, overwrite)
     layout = layout_of(model, channel_multiple=1 if number_format == "f32" else Q8_0_BLOCK, pad_widths=pad_widths)
-    vocabulary = vocabulary_of(model)
+    vocabulary = vocabulary_of(model, allow_other_tokens=allow_other_tokens)
     tensors = list(named_tensors(model, layout))
     require_space(out, sum(_size(tensor, number_format) for tensor in tensors))
+    of_tokens = compared_tokens(
+        model,
+        vocabulary,
+        lambda writer: _add_vocabulary(writer, model, vocabulary),
+        allow_other_tokens=allow_other_tokens,
+    )
     with written_file(out) as aside:
         writer = _writer(model, layout, vocabulary, number_format)
         _write(writer, aside, tensors, number_format, progress)
     _, of_templates = chat_templates_of(model.tokenizer)
-    return Exported(out, layout.architecture, out.stat().st_size, (*layout.notes, *of_templates))
+    notes = (*layout.notes, *vocabulary.notes, *of_tokens, *of_templates)
+    return Exported(out, layout.architecture, out.stat().st_size, notes)
 
 
 def require_gguf() -> None:
@@ -109,11 +123,12 @@ def _writer(model: LanguageModel, layout: Layout, vocabulary: Vocabulary, number
     file_types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
     writer = gguf.GGUFWriter(None, layout.architecture)
     writer.add_type("model")
-    writer.add_name(model.name)
     writer.add_file_type(gguf.LlamaFileType[file_types[number_format]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_geometry(writer, model, layout)
     _add_vocabulary(writer, model, vocabulary)
+    templates, _ = chat_templates_of(model.tokenizer)
+    writer.add_chat_template([{"name": name, "template": text} for name, text in templates.items()])
     return writer
 
 
@@ -151,6 +166,8 @@ def _add_gemma2(writer: Any, config: Any) -> None:
 
 def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -> None:
     tokenizer = model.tokenizer
+    # llama.cpp strips the spaces behind special tokens in a model with such a name.
+    writer.add_name(re.sub("(phi|modern)-?(3|bert)", r"\1_\2", model.name, flags=re.IGNORECASE))
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
@@ -173,8 +190,6 @@ def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -
     writer.add_add_eos_token(vocabulary.adds_end)
     if vocabulary.model == "llama":
         writer.add_add_space_prefix(vocabulary.adds_space)
-    templates, _ = chat_templates_of(tokenizer)
-    writer.add_chat_template([{"name": name, "template": text} for name, text in templates.items()])
 
 
 def _end_of_turn(model: LanguageModel) -> int | None:

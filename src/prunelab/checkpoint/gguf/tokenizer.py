@@ -1,13 +1,13 @@
 """A tokenizer as llama.cpp wants it: tokens, their kinds, and scores or merges.
 
-Two kinds are known: byte-level BPE, told by the pattern that cuts a text into words, and BPE over characters with
+Two kinds are known: byte-level BPE, whose pre-tokenizer `pretokenizer.py` recognises, and BPE over characters with
 bytes to fall back on, which is what SentencePiece leaves behind (Llama 1 and 2, Mistral, Gemma).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from string import ascii_letters, digits
@@ -15,19 +15,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from prunelab.checkpoint.gguf.merging import merged_by_llama_cpp_alone, unreachable
+from prunelab.checkpoint.gguf.pretokenizer import SPACE, PreTokenizer, pre_tokenizer_of
+from prunelab.checkpoint.gguf.special_texts import TAKEN_AS_SPECIAL
 from prunelab.errors import UnsupportedModel
 from prunelab.models.loading import LanguageModel
-
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-WORD_PATTERNS = {
-    _CONTRACTIONS + r"\p{N}{1,3}" + _REST: "llama-bpe",
-    _CONTRACTIONS + r"\p{N}" + _REST: "qwen2",
-}
-"""llama.cpp's names for the patterns of Llama 3 and Qwen2; GPT-2's is built into the byte-level step."""
-
-_NORMALIZERS = ("NFC", "Prepend", "Replace")
-"""What may be done to a text before it is cut: SentencePiece's spaces; NFC, which leaves most texts as they are."""
 
 
 class Kind(IntEnum):
@@ -55,6 +47,9 @@ class Vocabulary:
         adds_begin: whether a text gets the start token in front.
         adds_end: whether a text gets the end token behind.
         adds_space: whether a text gets a space in front.
+        normalizes: whether the tokenizer normalises texts to NFC, which llama.cpp does not.
+        special_to_llama_cpp: ordinary tokens that llama.cpp takes for special ones by their text.
+        notes: what the user should know.
     """
 
     model: str
@@ -66,10 +61,17 @@ class Vocabulary:
     adds_begin: bool
     adds_end: bool
     adds_space: bool
+    normalizes: bool = False
+    special_to_llama_cpp: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def vocabulary_of(model: LanguageModel) -> Vocabulary:
+def vocabulary_of(model: LanguageModel, *, allow_other_tokens: bool = False) -> Vocabulary:
     """The model's tokenizer, one token for each row of its embeddings.
+
+    Args:
+        model: the model.
+        allow_other_tokens: whether a tokenizer passes of which llama.cpp is known to read some texts otherwise.
 
     Raises:
         UnsupportedModel: a tokenizer that llama.cpp does not compute, or one with more tokens than embeddings.
@@ -78,30 +80,45 @@ def vocabulary_of(model: LanguageModel) -> Vocabulary:
     if backend is None:
         raise UnsupportedModel(f"{model.name}'s tokenizer has no tokenizer.json to be written as GGUF from")
     whole = json.loads(backend.to_str())
-    rows = model.model.get_input_embeddings().weight.shape[0]
-    tokens = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
-    if len(tokens) > rows:
-        raise UnsupportedModel(f"{model.name} has {len(tokens)} tokens and only {rows} embeddings: mend its tokenizer")
-    _check_normalizers(model.name, whole["normalizer"])
     core, added = whole["model"], {token["id"]: token for token in whole["added_tokens"]}
-    kinds = [_kind(i, token, added, core) for i, token in enumerate(tokens)]
-    tokens = [*tokens, *(f"[PAD{i}]" for i in range(len(tokens), rows))]
-    kinds += [Kind.UNUSED] * (rows - len(kinds))
+    learned = [token for token, index in core["vocab"].items() if index not in added] if "merges" in core else []
+    pre = pre_tokenizer_of(model.name, whole, needs_whole_words=bool(unreachable(core, learned)))
     adds_begin, adds_end = _adds(model)
-    byte_level = _find(whole["pre_tokenizer"], "ByteLevel")
-    if core["type"] == "BPE" and byte_level and not core.get("byte_fallback"):
-        pre = _words(model.name, whole["pre_tokenizer"], byte_level)
+    tokens, kinds = _tokens(model, pre, core, added)
+    deviations = [*pre.deviations, *_deviations_of_added(backend, added.values())]
+    merges: Sequence[str] = ()
+    scores: Sequence[float] = ()
+    if pre.model == "gpt2":
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in core["merges"]]
         if not merges:
             raise UnsupportedModel(f"{model.name}'s tokenizer merges nothing, and llama.cpp reads no such vocabulary")
-        return Vocabulary("gpt2", pre, tokens, kinds, (), merges, adds_begin, adds_end, adds_space=False)
-    if core["type"] == "BPE" and core.get("byte_fallback"):
+    else:
+        _check_bytes(model.name, core["vocab"])
         scores = _scores(tokens, core["merges"])
-        return Vocabulary("llama", "default", tokens, kinds, scores, (), adds_begin, adds_end, _adds_space(whole))
-    raise UnsupportedModel(
-        f"{model.name}'s tokenizer is {core['type']}, which llama.cpp does not compute as it is: byte-level BPE and "
-        "BPE with bytes to fall back on are written"
+        deviations += merged_by_llama_cpp_alone(core, learned)
+    if deviations and not allow_other_tokens:
+        raise UnsupportedModel(
+            f"llama.cpp reads some texts as other tokens than {model.name}'s tokenizer: {'; '.join(deviations)}; "
+            "serve this model with transformers, or give --allow-other-tokens to write it as it is"
+        )
+    notes = [f"llama.cpp reads other tokens: {deviation}" for deviation in deviations]
+    if pre.normalizes:
+        notes.append(
+            "llama.cpp does not normalise texts to NFC as the tokenizer does: letters with separate accents are other "
+            "tokens there"
+        )
+    special = tuple(
+        token for token, kind in zip(tokens, kinds, strict=True) if kind == Kind.NORMAL and token in TAKEN_AS_SPECIAL
     )
+    if special:
+        notes.append(
+            f"llama.cpp takes {', '.join(special)} in a text for a special token, which to the tokenizer is an "
+            "ordinary one"
+        )
+    return Vocabulary(
+        pre.model, pre.pre, tokens, kinds, scores, merges, adds_begin, adds_end, pre.adds_space, pre.normalizes,
+        special, tuple(notes),
+    )  # fmt: skip
 
 
 def chat_templates_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Mapping[str, str], Sequence[str]]:
@@ -128,53 +145,63 @@ def chat_templates_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Mapping[str, 
     return found, notes
 
 
-def _check_normalizers(name: str, step: Mapping[str, Any] | None) -> None:
-    steps = [] if step is None else step.get("normalizers", [step])
-    others = [one["type"] for one in steps if one["type"] not in _NORMALIZERS]
-    if others:
+def _tokens(
+    model: LanguageModel, pre: PreTokenizer, core: Mapping[str, Any], added: Mapping[int, Mapping[str, Any]]
+) -> tuple[list[str], list[Kind]]:
+    """Every row's token and kind; rows without a token get a name that no token has."""
+    rows = model.model.get_input_embeddings().weight.shape[0]
+    known = {index: token for token, index in model.tokenizer.get_vocab().items()}
+    count = max(known, default=-1) + 1
+    if count > rows:
+        raise UnsupportedModel(f"{model.name} has {count} tokens and only {rows} embeddings: mend its tokenizer")
+    taken = set(known.values())
+    tokens, kinds = [], []
+    for index in range(rows):
+        token = known.get(index)
+        kinds.append(Kind.UNUSED if token is None else _kind(index, token, added, core))
+        if token is None:
+            token = f"[PAD{index}]"
+            while token in taken:
+                token = f"[{token}]"
+        elif index in added and pre.model == "llama" and added[index]["normalized"]:
+            token = token.replace(SPACE, " ")  # it is looked for in a text whose spaces are marks already
+        tokens.append(token)
+    return tokens, kinds
+
+
+def _deviations_of_added(backend: Any, added: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Options of added tokens that a GGUF file cannot say."""
+    found = []
+    for token in added:
+        options = [option for option in ("lstrip", "rstrip", "single_word") if token[option]]
+        changed = token["normalized"] and backend.normalizer is not None
+        changed = changed and backend.normalizer.normalize_str(token["content"]) not in (
+            token["content"],
+            token["content"].replace(" ", SPACE),
+        )
+        options += ["normalized"] if changed else []
+        if options:
+            found.append(f"the added token {token['content']!r} is matched with {' and '.join(options)}")
+    return found[:5] + ([f"and {len(found) - 5} more"] if len(found) > 5 else [])
+
+
+def _check_bytes(name: str, vocabulary: Mapping[str, int]) -> None:
+    missing = [byte for byte in (f"<0x{value:02X}>" for value in range(256)) if byte not in vocabulary]
+    if missing:
         raise UnsupportedModel(
-            f"{name}'s tokenizer changes texts by {', '.join(others)} before it cuts them, which llama.cpp does not; "
-            f"{', '.join(_NORMALIZERS)} are let through: serve this model with transformers"
+            f"{name}'s tokenizer falls back on bytes and has no token for {len(missing)} of them ({missing[0]} is "
+            "the first), which llama.cpp needs: serve this model with transformers"
         )
 
 
 def _kind(index: int, token: str, added: Mapping[int, Mapping[str, Any]], core: Mapping[str, Any]) -> Kind:
-    if token == core.get("unk_token"):
+    if index in added and token == core.get("unk_token") and core.get("byte_fallback"):
         return Kind.UNKNOWN
     if core.get("byte_fallback") and len(token) == len("<0x00>") and token.startswith("<0x"):
         return Kind.BYTE
     if index in added:
         return Kind.CONTROL if added[index]["special"] else Kind.USER_DEFINED
     return Kind.NORMAL
-
-
-def _find(step: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any] | None:
-    """The step of this kind in a tokenizer's chain of steps."""
-    if step is None:
-        return None
-    for inner in step.get("pretokenizers") or step.get("normalizers") or [step]:
-        if inner["type"] == kind:
-            found: Mapping[str, Any] = inner
-            return found
-    return None
-
-
-def _words(name: str, steps: Mapping[str, Any], byte_level: Mapping[str, Any]) -> str:
-    """llama.cpp's name for how a byte-level tokenizer cuts a text into words."""
-    split = _find(steps, "Split")
-    if byte_level.get("add_prefix_space"):
-        raise UnsupportedModel(
-            f"{name}'s tokenizer puts a space in front of texts, which GGUF does not say of its kind"
-        )
-    if split is None and byte_level.get("use_regex", True):
-        return "gpt-2"
-    pattern = (split or {}).get("pattern", {}).get("Regex", "")
-    if pattern not in WORD_PATTERNS:
-        raise UnsupportedModel(
-            f"{name}'s tokenizer cuts words by a pattern that is not known to be one of llama.cpp's ({pattern!r}); "
-            "those of GPT-2, Llama 3 and Qwen2 are"
-        )
-    return WORD_PATTERNS[pattern]
 
 
 def _scores(tokens: Sequence[str], merges: Sequence[Any]) -> list[float]:
@@ -187,13 +214,20 @@ def _scores(tokens: Sequence[str], merges: Sequence[Any]) -> list[float]:
 
 
 def _adds(model: LanguageModel) -> tuple[bool, bool]:
-    """Whether a text gets a start token in front and an end token behind."""
-    ids = model.tokenizer("a").input_ids
-    return ids[0] == model.tokenizer.bos_token_id, ids[-1] == model.tokenizer.eos_token_id
+    """Whether a text gets the begin token in front and the end token behind.
 
-
-def _adds_space(whole: Mapping[str, Any]) -> bool:
-    metaspace = _find(whole["pre_tokenizer"], "Metaspace")
-    if metaspace is not None:
-        return bool(metaspace.get("prepend_scheme", "always") != "never")
-    return _find(whole["normalizer"], "Prepend") is not None
+    Raises:
+        UnsupportedModel: it gets other tokens, or more of them.
+    """
+    tokenizer = model.tokenizer
+    plain = list(tokenizer("a", add_special_tokens=False).input_ids)
+    whole = list(tokenizer("a").input_ids)
+    begin, end = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
+    for adds_begin, adds_end in ((False, False), (True, False), (False, True), (True, True)):
+        if whole == begin * adds_begin + plain + end * adds_end:
+            return adds_begin, adds_end
+    raise UnsupportedModel(
+        f"{model.name}'s tokenizer reads 'a' as {tokenizer.convert_ids_to_tokens(whole)}, and llama.cpp adds nothing "
+        f"but the begin token ({tokenizer.bos_token!r}) in front and the end token ({tokenizer.eos_token!r}) behind: "
+        "mend its post-processor"
+    )
