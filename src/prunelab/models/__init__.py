@@ -1,1 +1,1 @@
-"""Models: families, loading, streaming and offloading."""
+"""A model's folder inspected before anything is computed: files, tensors, tying, number format."""
