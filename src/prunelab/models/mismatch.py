@@ -112,7 +112,7 @@ class Mismatch:
         for prefix in (*lacking, *extra):
             held = every.get(prefix, set())
             counted = set(_by_list(list(self.renaming.expected)).get(prefix, set()))
-            if not counted or held == counted:
+            if not held or not counted or held == counted:
                 continue
             text = f"{prefix} are stored with numbers {_ranges(held)}, and config.json counts {len(counted)} blocks"
             gaps = set(range(max(held, default=0) + 1)) - held
