@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.utils.modeling import get_state_dict_offloaded_model
+from accelerate.utils.modeling import get_state_dict_offloaded_model  # type: ignore[import-untyped]
 from inspected_folders import OPENING, REFUSED, Opens, Refused
 
 from prunelab.errors import PrunelabError

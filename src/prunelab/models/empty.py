@@ -34,8 +34,8 @@ def empty_model(
 def _fill_buffers(module: nn.Module, owner: PreTrainedModel, device: torch.device) -> None:
     """Make a module's buffers and those of its children.
 
-    As loading does: the class of the innermost model around a module knows what belongs in them, and the weights that it
-    would draw have no values here to change.
+    As loading does: the class of the innermost model around a module knows what belongs in them, and the weights that
+    it would draw have no values here to change.
     """
     for child in module.children():
         _fill_buffers(child, child if isinstance(child, PreTrainedModel) else owner, device)
