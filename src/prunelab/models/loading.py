@@ -183,6 +183,8 @@ def inspected(name: str) -> Inspection:
         UnsupportedModel: no family describes it, or its weights are quantised.
     """
     called, path, config, family = supported(name)
+    if Path(path).is_file():
+        raise CheckpointError(f"{path} is a file: give the checkpoint's folder")
     try:
         folder = Path(path) if Path(path).is_dir() else fetched(path)
     except (OSError, ValueError, HfHubHTTPError) as error:

@@ -14,7 +14,7 @@ from prunelab.models.number_format import words
 from prunelab.models.tensor_files import StoredTensor
 
 _QUANTISED = re.compile(
-    r"(^|[._])(qweight|qzeros|g_idx|scales|scale|scale_inv|weight_scale(_inv)?|input_scale|weight_zero_point|"
+    r"(^|[.:])(qweight|qzeros|g_idx|scales|scale|scale_inv|weight_scale(_inv)?|input_scale|weight_zero_point|"
     r"weight_packed|weight_shape|SCB|weight_format|absmax|nested_absmax|quant_map|quant_state(\.\w+)?|zeros|qdata|"
     r"weight_q|biases)$"
 )
@@ -59,7 +59,9 @@ class Mismatch:
         parts = [name for name in self.match.left_over if _ADAPTER.search(name)]
         if not parts:
             return None
-        return f"{listed(parts)} belong to an adapter that was not merged: merge the adapter first, and save the model"
+        return (
+            f"{parts[0]} is stored, which an adapter that was not merged leaves: merge the adapter first, and save anew"
+        )
 
     def _quantised(self) -> str | None:
         extra = [name for name in self.match.left_over if _QUANTISED.search(name)]
@@ -97,8 +99,8 @@ class Mismatch:
     def _behind(self, name: str, wrapper: str, inside: str) -> str:
         others = sum(wrapper in other for other in self.match.left_over) - 1
         return (
-            f"{name}{f' and {others} more' if others > 0 else ''} bear the name of a wrapper ({wrapper}) around the "
-            f"model: save the model inside it, so that the tensor is called {inside}"
+            f"{name}{f' (and {others} more)' if others > 0 else ''} bears the name of a wrapper ({wrapper}) around "
+            f"the model: save the model inside it, so that the tensor is called {inside}"
         )
 
     def _extra(self) -> list[str]:
@@ -144,12 +146,12 @@ class Mismatch:
 
     def _biases(self) -> str | None:
         extra = self.match.left_over
-        if self.match.missing or not all(name.endswith(".bias") for name in extra):
+        if self.match.missing or not all(name.endswith("_proj.bias") for name in extra):
             return None
         switches = [name for name in ("attention_bias", "mlp_bias") if hasattr(self.config.get_text_config(), name)]
         remedy = f"set {' or '.join(switches)} to true" if switches else "name the architecture that has them"
         return (
-            f"{listed(extra)} are stored, and config.json does not announce these biases: {remedy} where every such "
+            f"{listed(extra)} {_are(extra)} stored, and config.json announces no such bias: {remedy} where every such "
             "projection has one, or give the architecture (such as Qwen2ForCausalLM) that the weights are of"
         )
 
@@ -157,15 +159,15 @@ class Mismatch:
         """Whatever else is missing or left over."""
         missing, extra = self.match.missing, self.match.left_over
         if not extra:
-            return f"{listed(missing)}, which the model needs, is not stored: fetch the weights again"
+            return f"{listed(missing)}, which the model needs, {_are(missing)} not stored: fetch the weights again"
         if not missing:
             return (
-                f"{listed(extra)} is stored and no tensor of the model that config.json describes: correct "
-                "config.json, or save the weights without it"
+                f"{listed(extra)} {_are(extra)} stored, and not among the tensors of the model that config.json "
+                "describes: correct config.json, or save the weights without"
             )
         return (
-            f"{listed(missing)} is not stored, and {listed(extra)} is no tensor of the model that config.json "
-            "describes: correct config.json, or fetch the weights again"
+            f"{listed(missing)} {_are(missing)} not stored, and {listed(extra)} {_are(extra)} not among the tensors of "
+            "the model that config.json describes: correct config.json, or fetch the weights again"
         )
 
     def _shape(self) -> str:
@@ -193,6 +195,10 @@ class Mismatch:
             order = ("vocab_size", "hidden_size")
         named = [field for field in order if differing and fields.get(field) == differing[0]]
         return named[0] if named else "the sizes"
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
