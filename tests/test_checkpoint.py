@@ -193,7 +193,7 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Callable[[str], Path],
 @pytest.mark.parametrize(
     ("remove", "match"),
     [
-        ("model.safetensors", "missing or damaged"),
+        ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
         ("config.json", "no config.json"),
         ("tokenizer.json", "no tokenizer that can be read"),
     ],

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 import prunelab
 from prunelab.api.doctor import Finding
+from prunelab.errors import CheckpointError
 
 Command = Callable[..., Ran]
 CheckpointOf = Callable[[str], Path]
@@ -238,13 +239,34 @@ def test_a_study_whose_cells_failed_does_not_end_as_if_all_were_well(
 ) -> None:
     base = tmp_path / "base"
     shutil.copytree(tiny_checkpoint("llama"), base)
-    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-1])
     study = ("study", "--model", base, "--method", "magnitude_width", "--ratio", 0.2, "--benchmark", f"text:{corpus}")
-    ran = command(*study, "--out", tmp_path / "damaged")
+
+    def damaged(*_: object, **__: object) -> None:
+        raise CheckpointError("a file was cut short while the study ran")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("prunelab.studies.plans.open_model", damaged)
+        ran = command(*study, "--out", tmp_path / "damaged")
     assert (ran.code, "cells failed" in ran.err) == (2, True), ran
     monkeypatch.setattr("prunelab.studies.model_runner.ModelStudy.run", lambda self: 1 / 0)
     ran = command(*study, "--out", tmp_path / "faulty")
     assert (ran.code, "cells failed" in ran.err) == (1, True), ran
+
+
+def test_a_study_of_a_damaged_model_is_refused_before_its_other_models_are_measured(
+    command: Command, tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_checkpoint("llama"), base)
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-1])
+    monkeypatch.setattr(
+        "prunelab.studies.model_runner.ModelStudy.run", lambda self: pytest.fail("something was computed")
+    )
+    models = ("--model", tiny_checkpoint("qwen2"), "--model", base)
+    ran = command("study", *models, "--method", "magnitude_width", "--ratio", 0.2, "--benchmark", f"text:{corpus}",
+                  "--out", tmp_path / "out")  # fmt: skip
+    assert (ran.code, "model.safetensors has" in ran.err) == (2, True), ran
+    assert not (tmp_path / "out" / "cells").exists()
 
 
 def test_a_command_that_is_interrupted_says_so_in_its_code(

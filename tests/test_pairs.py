@@ -143,7 +143,7 @@ def test_a_plan_made_on_textvqa_is_applied_with_textvqa(tiny: TinyOf, vision_hub
     assert (options.corpus, options.samples) == ("textvqa", 2)
 
 
-@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "in tiles"])
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "llava", "in tiles"])
 def test_streamed_with_images_is_the_one_pass_to_the_bit(name: str, tiny: TinyOf, tmp_path: Path) -> None:
     t = like_8b() if name == "in tiles" else tiny(name)
     t.model.model.save_pretrained(tmp_path / "m")

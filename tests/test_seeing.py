@@ -20,6 +20,7 @@ from transformers import AutoModelForImageTextToText, Idefics3ForConditionalGene
 from prunelab.calibration import calibrate, draw_pairs, is_pairs
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.checkpoint.save import save_checkpoint
+from prunelab.checkpoint.streamed_save import save_streamed
 from prunelab.checkpoint.vision_language import extract_language_model, reconnect
 from prunelab.errors import DataError, InvalidRequest, UnsupportedModel
 from prunelab.inference.losses import mean_loss
@@ -28,7 +29,7 @@ from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.families import decoder_of, families, find_family
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.streaming.model import open_streamed
-from prunelab.pruning.apply import CalibrationOptions, draw_for, make_pruning_plan, pruned_model
+from prunelab.pruning.apply import CalibrationOptions, PruningOptions, draw_for, make_pruning_plan, pruned_model
 from prunelab.pruning.compensation import COMPENSATORS
 from prunelab.pruning.methods import methods
 from prunelab.pruning.plan import PruningPlan
@@ -239,9 +240,16 @@ def test_another_language_model_inside_is_refused_by_name() -> None:
         find_family(config)
 
 
-def test_what_cannot_be_streamed_is_refused_by_name(tiny_checkpoint: Callable[[str], Path]) -> None:
-    with pytest.raises(UnsupportedModel, match="is a llava, whose weights cannot be read from disk block by block"):
-        open_streamed(str(tiny_checkpoint("llava")), device="cpu")
+def test_a_llava_under_the_names_of_its_first_version_is_pruned_block_by_block(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = str(tiny_checkpoint("llava"))
+    streamed, whole = open_streamed(folder, device="cpu"), load_model(folder, device="cpu")
+    assert any(tensor.file.name == "model.safetensors" for tensor in streamed.decoder.files.tensors.values())
+    plan = make_pruning_plan(streamed, "magnitude_width", 0.3, options=PruningOptions(compensation="none"))
+    save_streamed(streamed, plan, None, tmp_path / "out")
+    again = load_model(str(tmp_path / "out"), device="cpu")
+    assert again.fingerprint == pruned_model(whole, plan).fingerprint
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from prunelab.checkpoint.writer import Announced, write_tensors
-from prunelab.models.streaming.model import empty_model
+from prunelab.models.empty import empty_model
 
 
 @dataclass(frozen=True)

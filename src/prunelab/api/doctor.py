@@ -17,7 +17,8 @@ from prunelab.errors import MissingRequirement
 from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.sandbox import Cage
 from prunelab.io.hub import hub_answers
-from prunelab.models.loading import best_device
+from prunelab.models.inspection import findings
+from prunelab.models.loading import best_device, inspected
 from prunelab.pruning.apply import cache_folder
 
 PACKAGES = ("prunelab", "torch", "transformers", "safetensors", "datasets", "lm-eval")
@@ -62,6 +63,19 @@ def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
         yield Finding(repository, f"in {place}" if there else "not in a folder, so from the hub", remedy)
     yield _cage()
     yield Finding("statistics kept in", str(cache_folder()))
+
+
+def examine_model(name: str) -> Iterator[Finding]:
+    """Inspect a checkpoint as every command does before it computes anything.
+
+    Args:
+        name: a folder, an id on the hub, or the name of a pocket model.
+
+    Raises:
+        PrunelabError: with the line that every other command would refuse it with.
+    """
+    for what, value, remedy in findings(inspected(name)):
+        yield Finding(what, value, remedy)
 
 
 def _hub() -> Finding:

@@ -17,9 +17,10 @@ from prunelab.checkpoint.writer import SHARD_BYTES, Announced, Content, Moved, w
 from prunelab.errors import InvalidRequest
 from prunelab.io.atomic_write import require_space, written_folder
 from prunelab.models.decoder import ROWS_AT_ONCE
+from prunelab.models.empty import empty_model
 from prunelab.models.loading import LanguageModel
 from prunelab.models.streaming.decoder import StreamedDecoder
-from prunelab.models.streaming.model import StreamedModel, empty_model
+from prunelab.models.streaming.model import StreamedModel
 from prunelab.models.tensor_files import SINGLE, TensorFiles
 from prunelab.pruning.architecture import Form
 from prunelab.pruning.compensation import least_squares_by_block

@@ -14,6 +14,7 @@ from prunelab.errors import InvalidRequest, UnsupportedModel
 from prunelab.models import modeling_prunelab
 from prunelab.models.families import ModelFamily, families
 from prunelab.models.loading import LanguageModel
+from prunelab.models.tying import is_tied, with_flag
 from prunelab.pruning.plan import PruningPlan, make_plan
 from prunelab.pruning.surgery import bring_buffers
 
@@ -29,7 +30,7 @@ def extract_language_model(whole: LanguageModel) -> LanguageModel:
     """
     family = _seeing(whole)
     config = copy.deepcopy(whole.model.config.get_text_config())
-    config.tie_word_embeddings = whole.model.config.tie_word_embeddings
+    config.tie_word_embeddings = is_tied(whole.model)
     inside = families[str(family.language_family)]
     inner = f"{family.decoder}."
     state = whole.model.state_dict()
@@ -82,7 +83,7 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
     for name, tensor in language_model.model.state_dict().items():
         state[f"{inner}{name.removeprefix(body)}" if name.startswith(body) else name] = tensor
     mixed = type(language_model.model).__name__ == own.mixed_class
-    model = _build(family, config, mixed, state)
+    model = _build(family, with_flag(config, is_tied(language_model.model)), mixed, state)
     bring_buffers(dict(whole.model.named_buffers()), model)
     model.generation_config = copy.deepcopy(whole.model.generation_config)
     model.name_or_path = whole.model.name_or_path

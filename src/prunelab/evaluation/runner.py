@@ -118,6 +118,8 @@ def evaluate(
     if model.siblings is not None:
         seconds += model.siblings.settled_seconds(model.model)
     details: dict[str, Scalar] = {"limit": settings.limit, "hardware": hardware(model.device), **versions()}
+    if model.inspection is not None and model.inspection.corrections:
+        details["checkpoint"] = "; ".join(model.inspection.corrections)
     return Outcome(measurements_of(cell, benchmark, evaluation, seconds, details), evaluation.samples)
 
 

@@ -1,1 +1,1 @@
-"""What is asked of a model before anything is computed with it."""
+"""Models: families, inspection of checkpoints, loading, streaming and offloading."""

@@ -146,7 +146,6 @@ class ModelFamily:
             projection computes; such a model can be saved as that Llama where its own class has no slot for a bias.
         auto_class: the transformers class that finds the stock class for a checkpoint.
         language_family: of a model that sees, the family of its language model; None for a language model.
-        stored_as_named: whether a checkpoint's tensors have the names that they have in the model.
     """
 
     name: str
@@ -162,7 +161,6 @@ class ModelFamily:
     llama_unless: str | None = None
     auto_class: str = "AutoModelForCausalLM"
     language_family: str | None = None
-    stored_as_named: bool = True
 
     @property
     def mixed_class(self) -> str:
@@ -179,14 +177,13 @@ class ModelFamily:
         """Whether images are part of its input."""
         return self.language_family is not None
 
-    def inside(self, name: str, stock_class: str, decoder: str, stored_as_named: bool = True) -> ModelFamily:
+    def inside(self, name: str, stock_class: str, decoder: str) -> ModelFamily:
         """The family of models that see and think with a language model of this one; the other parts stay whole.
 
         Args:
             name: what the user calls it.
             stock_class: the transformers class that builds it.
             decoder: where the language model's blocks and final norm are in it.
-            stored_as_named: whether a checkpoint's tensors have the names that they have in the model.
         """
         return replace(
             self,
@@ -196,7 +193,6 @@ class ModelFamily:
             llama_unless=None,  # a language model of another class would be a model that sees of another class as well
             auto_class="AutoModelForImageTextToText",
             language_family=self.name,
-            stored_as_named=stored_as_named,
         )
 
     def shapes(self, config: PreTrainedConfig) -> tuple[BlockShape, ...]:

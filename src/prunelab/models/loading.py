@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel, first_line
+from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
 from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
@@ -23,7 +24,10 @@ from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.documents import check_documents
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
-from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
+from prunelab.models.fetching import fetched
+from prunelab.models.inspection import Inspection, inspect_folder
+from prunelab.models.names import is_harmless, listed
+from prunelab.models.weight_files import refuse_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,6 +43,7 @@ class LanguageModel:
         processor: of a model that sees, what makes its inputs of images and text; None for a language model.
         siblings: models cut out of the same one, this one among them, whose likelihoods are computed in one pass; None
             where it is evaluated alone.
+        inspection: what its folder held; None for a model that was made here.
     """
 
     name: str
@@ -46,6 +51,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     processor: Any = None
     siblings: Any = None
+    inspection: Inspection | None = None
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -143,41 +149,84 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
         dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
 
     Raises:
-        CheckpointError: missing, gated, damaged, a shard missing or not whole, or weights that are not safetensors.
+        CheckpointError: missing, gated, damaged, or whatever `inspected` refuses.
         UnsupportedModel: an architecture that no family describes.
         InvalidRequest: an unknown device or dtype.
     """
+    parse_device(device)
+    parse_dtype(dtype)
+    return load_inspected(inspected(name), device=device, dtype=dtype)
+
+
+def load_inspected(inspection: Inspection, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
+    """Load an inspected checkpoint into memory; see `load_model`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
-    called, name, config, family = supported(name)
-    model = weights_of(name, config, family, number_format)
-    processor = load_processor(name) if family.sees else None
-    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name), processor)
+    model = weights_of(inspection, number_format)
+    path = inspection.path
+    processor = load_processor(path) if inspection.family.sees else None
+    return LanguageModel(
+        inspection.name, model.to(where).eval(), load_tokenizer(path), processor, inspection=inspection
+    )
 
 
-def weights_of(
-    name: str, config: Any, family: ModelFamily, number_format: torch.dtype | str, **placement: Any
-) -> PreTrainedModel:
-    """The transformers model of a checkpoint, its weights read.
+def inspected(name: str) -> Inspection:
+    """A checkpoint's folder, inspected before anything of it is computed.
 
     Args:
-        name: a folder or an id on the hub.
-        config: its config.
-        family: its family.
+        name: a folder, an id on the hub, whose files are fetched, or the name of a pocket model.
+
+    Raises:
+        CheckpointError: missing, gated, damaged, an adapter, or tensors that are not those of the model; see
+            `inspect_folder`.
+        UnsupportedModel: no family describes it, or its weights are quantised.
+    """
+    called, path, config, family = supported(name)
+    if Path(path).is_file():
+        raise CheckpointError(f"{path} is a file: give the checkpoint's folder")
+    try:
+        folder = Path(path) if Path(path).is_dir() else fetched(path)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise explained(path, error) from error
+    return inspect_folder(folder, config, family, class_for(config, family), name=called, path=path)
+
+
+def weights_of(inspection: Inspection, number_format: torch.dtype | str, **placement: Any) -> PreTrainedModel:
+    """The transformers model of an inspected checkpoint, its weights read.
+
+    Args:
+        inspection: of the checkpoint.
         number_format: a dtype, or `auto`.
         placement: where the weights go, in transformers' words; all into memory if not given.
 
     Raises:
-        CheckpointError: missing, gated, damaged, a shard missing or not whole, or weights that are not safetensors.
+        CheckpointError: a file changed since it was inspected, or transformers read other tensors than were expected.
     """
-    if (Path(name) / SINGLE).exists() or (Path(name) / INDEX).exists():
-        TensorFiles.open(Path(name))
+    dtype = number_format if isinstance(number_format, torch.dtype) else inspection.number_format
     try:
-        model: PreTrainedModel = class_for(config, family).from_pretrained(
-            name, config=config, dtype=number_format, use_safetensors=True, trust_remote_code=False, **placement
-        )
+        model, report = inspection.model_class.from_pretrained(
+            str(inspection.folder), config=inspection.config, dtype=dtype, use_safetensors=True,
+            trust_remote_code=False, output_loading_info=True, **placement,
+        )  # fmt: skip
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, HfHubHTTPError) as error:
-        raise explained(name, error) from error
-    return model
+        raise explained(inspection.path, error) from error
+    _check_report(inspection, report)
+    for line in inspection.corrections:
+        warnings.warn(f"{inspection.name}: {line}", UserWarning, stacklevel=3)
+    model.name_or_path = model.config._name_or_path = inspection.path
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _check_report(inspection: Inspection, report: Mapping[str, Any]) -> None:
+    """Refuse a model in which transformers filled anything at random, whatever the inspection said."""
+    extra = {name for name in report["unexpected_keys"] if not is_harmless(name)}
+    for names in (report["missing_keys"], report["mismatched_keys"], report["error_msgs"], extra):
+        wrong = sorted(map(str, names))
+        if wrong:
+            raise CheckpointError(
+                f"{inspection.path}: transformers did not read {listed(wrong)} as config.json describes: fetch the "
+                "checkpoint again"
+            )
 
 
 def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
@@ -185,13 +234,11 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
 
     Raises:
         CheckpointError: the config is missing, gated, or damaged.
-        UnsupportedModel: no family describes it, or its weights are quantised.
+        UnsupportedModel: no family describes it.
     """
     called, name = short_name(name), str(checkpoint_of(name) or name)
     config = load_config(name)
     family = find_family(config, name)
-    if getattr(config, "quantization_config", None) is not None:
-        raise UnsupportedModel(f"{name} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
     return called, name, config, family
 
 
@@ -243,6 +290,8 @@ def load_config(name: str) -> Any:
     """
     name = str(checkpoint_of(name) or name)
     path = Path(name)
+    if path.is_dir():
+        refuse_adapter(path)
     if path.is_dir() and not (path / "config.json").is_file():
         raise CheckpointError(f"{name} is no checkpoint: the folder has no config.json; give the folder that has")
     if not path.exists() and (path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1):

@@ -16,6 +16,8 @@ from prunelab.errors import CheckpointError, first_line
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.families import Decoder, decoder_of, find_family
 from prunelab.models.loading import DTYPES, load_config
+from prunelab.models.number_format import number_format_of
+from prunelab.models.tensor_files import TensorFiles
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class ModelOutline:
         with torch.device("meta"):
             return decoder_of(getattr(transformers, family.stock_class)(self.config))
 
+    def _own_format(self) -> torch.dtype:
+        """The number format that the configuration names; without one, the weights' own where they lie in a folder."""
+        folder = Path(str(checkpoint_of(self.path) or self.path))
+        stored = TensorFiles.open(folder).tensors.values() if folder.is_dir() else ()
+        return number_format_of(self.config, (tensor.dtype for tensor in stored), self.path)[0]
+
     def weight_bytes(self, ratio: float = 0.0, dtype: str | None = None) -> int | None:
         """Bytes of the weights when a share of the blocks' projection weights is gone; None where not known.
 
@@ -55,8 +63,8 @@ class ModelOutline:
         """
         if self.decoder is None:
             return None
-        chosen = DTYPES.get(dtype or "", getattr(self.config, "dtype", None))
-        size = chosen.itemsize if isinstance(chosen, torch.dtype) else torch.float32.itemsize
+        chosen = DTYPES.get(dtype or "")
+        size = (chosen or self._own_format()).itemsize
         return round((self.decoder.parameters - ratio * self.decoder.cost) * size)
 
 

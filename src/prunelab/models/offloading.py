@@ -18,16 +18,16 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.models.loading import (
     LanguageModel,
-    load_model,
+    inspected,
+    load_inspected,
     load_processor,
     load_tokenizer,
     parse_device,
     parse_dtype,
-    supported,
     weights_of,
 )
 from prunelab.models.memory import free_memory, in_words
-from prunelab.models.streaming.model import open_streamed, weight_bytes_of
+from prunelab.models.streaming.model import stream_inspected
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,17 +35,16 @@ class SpreadModel(LanguageModel):
     """A model of which parts have no place but the disk.
 
     Attributes:
-        path: its folder, or its id on the hub.
         number_format: as it was asked for.
     """
 
-    path: str = ""
     number_format: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """The same as the loaded model's, read from the files."""
-        return open_streamed(self.path, device="cpu", dtype=self.number_format).fingerprint
+        assert self.inspection is not None
+        return stream_inspected(self.inspection, device="cpu", dtype=self.number_format).fingerprint
 
 
 def open_to_run(
@@ -64,19 +63,23 @@ def open_to_run(
     """
     where = parse_device(device)
     room = free_memory(where) if memory is None else memory
-    if weight_bytes_of(name, dtype) <= room:
-        return load_model(name, device=device, dtype=dtype)
-    called, path, config, family = supported(name)
+    number_format = parse_dtype(dtype)
+    inspection = inspected(name)
+    if inspection.weight_bytes(number_format if isinstance(number_format, torch.dtype) else None) <= room:
+        return load_inspected(inspection, device=device, dtype=dtype)
     place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
     model = weights_of(
-        path, config, family, parse_dtype(dtype), device_map="auto", max_memory=_rooms(where, room, device),
+        inspection, number_format, device_map="auto", max_memory=_rooms(where, room, device),
         offload_folder=place.name,
     )  # fmt: skip
     weakref.finalize(model, place.cleanup)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
-    processor = load_processor(path) if family.sees else None
-    return SpreadModel(called, model.eval(), load_tokenizer(path), processor, path=path, number_format=dtype)
+    path = inspection.path
+    processor = load_processor(path) if inspection.family.sees else None
+    return SpreadModel(
+        inspection.name, model.eval(), load_tokenizer(path), processor, inspection=inspection, number_format=dtype
+    )
 
 
 def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
@@ -21,12 +21,17 @@ from torch import Tensor
 
 from prunelab.errors import CheckpointError
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.models.names import is_harmless
+from prunelab.models.weight_files import INDEX, SINGLE, find_weight_files
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library itself."""
+
+__all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFiles"]
 
 
 @dataclass(frozen=True)
@@ -109,32 +114,21 @@ class TensorFiles:
         """Look at a folder's safetensors files, their headers only.
 
         Raises:
-            CheckpointError: there are none, a shard is missing, or one is not as long as its header says.
+            CheckpointError: there are none, several sets of them, or an adapter; a shard is missing, or not as long as
+                its header says; index and shards disagree.
         """
-        if not (folder / INDEX).exists():
-            if not (folder / SINGLE).exists():
-                raise CheckpointError(
-                    f"{folder} has neither {SINGLE} nor {INDEX}: give a folder with safetensors weights"
-                )
+        chosen = find_weight_files(folder)
+        if chosen.index is None:
             return cls(folder, _header(folder / SINGLE))
-        try:
-            of_file: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(of_file.values()))
-            outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{folder / INDEX} is damaged ({error}): fetch it again") from None
-        if outside:
-            raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is not in its folder: fetch it again")
-        missing = [name for name in names if not (folder / name).exists()]
-        if missing:
-            raise CheckpointError(
-                f"{folder} lacks {', '.join(missing)}, of {len(names)} shards: fetch the missing ones"
-            )
-        headers = {name: _header(folder / name) for name in names}
-        lost = [name for name, file in of_file.items() if name not in headers[file]]
+        headers = {name: _header(folder / name) for name in chosen.shards}
+        lost = [name for name, file in chosen.index.items() if name not in headers[file]]
         if lost:
-            raise CheckpointError(f"{folder / of_file[lost[0]]} does not hold {lost[0]}, as its index says: fetch both")
-        return cls(folder, {name: headers[file][name] for name, file in of_file.items()})
+            holder = folder / chosen.index[lost[0]]
+            raise CheckpointError(f"{holder} does not hold {lost[0]}, as its index says: fetch both")
+        for file, header in headers.items():
+            for name in header:
+                _check_indexed(folder, chosen.index, name, file)
+        return cls(folder, {name: headers[file][name] for name, file in chosen.index.items()})
 
     @cached_property
     def bytes(self) -> int:
@@ -142,25 +136,72 @@ class TensorFiles:
         return sum(tensor.bytes for tensor in self.tensors.values())
 
 
+def _check_indexed(folder: Path, index: Mapping[str, str], name: str, file: str) -> None:
+    """Refuse a tensor of a shard that the index does not name, or names in another shard."""
+    if index.get(name) == file or (name not in index and is_harmless(name)):
+        return
+    if name in index:
+        raise CheckpointError(
+            f"{folder} holds {name} twice, in {index[name]} and in {file}: save the model anew into an empty folder"
+        )
+    raise CheckpointError(
+        f"{folder / file} holds {name}, which {INDEX} does not name: fetch both again, or save the model anew"
+    )
+
+
 def _header(path: Path) -> dict[str, StoredTensor]:
     """What a safetensors file says that it holds, once its length bears it out."""
     try:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise ValueError("its first eight bytes are no header's length")
-            fields: dict[str, Any] = json.loads(file.read(length))
-        fields.pop("__metadata__", None)
-        found = {name: _stored(path, 8 + length, name, one) for name, one in fields.items()}
+            if length > LARGEST_HEADER:
+                raise ValueError(f"its header has {length:,} bytes, and safetensors allows {LARGEST_HEADER:,}")
+            text = file.read(length).decode("utf-8")
+        if not text.startswith("{"):
+            raise ValueError("its header is no JSON object")
+        fields: dict[str, Any] = json.loads(text, object_pairs_hook=_each_once)
+        _check_metadata(fields.pop("__metadata__", None))
+        found = {name: _stored(path, 8 + length, name, field) for name, field in fields.items()}
+        whole = _end_of_data(8 + length, found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}): fetch it again") from None
-    whole = max((tensor.offset + tensor.bytes for tensor in found.values()), default=8 + length)
     if size != whole:
         raise CheckpointError(
             f"{path} has {size:,} bytes and should have {whole:,}: it was not fetched whole; fetch it again"
         )
     return found
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, once none of its keys is repeated."""
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise ValueError(f"{key!r:.200} is there twice")
+        fields[key] = value
+    return fields
+
+
+def _check_metadata(metadata: Any) -> None:
+    if metadata is not None and not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("its metadata are not all text")
+
+
+def _end_of_data(start: int, tensors: Mapping[str, StoredTensor]) -> int:
+    """The byte behind the last tensor, once each begins where the one before it ends, as safetensors demands."""
+    end = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].bytes)):
+        if tensor.offset < end:
+            raise ValueError(f"{name:.200} overlaps the tensor before it by {end - tensor.offset:,} bytes")
+        if tensor.offset > end:
+            raise ValueError(f"{tensor.offset - end:,} bytes before {name:.200} belong to no tensor")
+        end += tensor.bytes
+    return end
 
 
 def _stored(path: Path, start: int, name: str, field: Mapping[str, Any]) -> StoredTensor:
@@ -172,8 +213,8 @@ def _stored(path: Path, start: int, name: str, field: Mapping[str, Any]) -> Stor
     """
     if field["dtype"] not in DTYPES:
         raise CheckpointError(
-            f"{path} holds {name} as {field['dtype']}, and its rows cannot be cut: give a checkpoint in bfloat16, "
-            "float16 or float32"
+            f"{path} holds {name:.200} as {field['dtype']!s:.20}, and its rows cannot be cut: give a checkpoint in "
+            "bfloat16, float16 or float32"
         )
     shape, (first, last) = tuple(field["shape"]), field["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):

@@ -146,8 +146,9 @@ def make_pruning_plan(
         method=method_name,
         ratio=ratio,
         compensation=compensation,
-        notes=(*notes, *decision.notes),
+        notes=(*notes, *decision.notes, *_base_notes(model)),
         provenance={
+            **({"checkpoint": model.inspection.record()} if model.inspection is not None else {}),
             "calibration": dict(statistics.provenance["calibration"]) if statistics is not None else None,
             "dtype": model.dtype,
             "seed": options.seed if method.is_random else None,
@@ -156,6 +157,11 @@ def make_pruning_plan(
             "versions": versions(),
         },
     )
+
+
+def _base_notes(model: LanguageModel) -> tuple[str, ...]:
+    """Where the base's configuration says otherwise than its weights."""
+    return model.inspection.corrections if model.inspection is not None else ()
 
 
 def _options_record(options: PruningOptions) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from transformers.initialization import no_init_weights
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
+from prunelab.models.tying import config_of
 from prunelab.pruning.allocation import Kept
 from prunelab.pruning.architecture import Form, choose_form
 from prunelab.pruning.compensation import COMPENSATORS, Compensation
@@ -108,7 +109,7 @@ def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | No
     """
     biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
     mapped = frozenset(block for (block, _), repair in (repairs or {}).items() if repair.behind_norm is not None)
-    return choose_form(decoder.model.config, decoder.family, kept, biases, mapped)
+    return choose_form(config_of(decoder.model), decoder.family, kept, biases, mapped)
 
 
 def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:

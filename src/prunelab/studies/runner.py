@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from prunelab.evaluation.runner import check_all, check_sight
 from prunelab.io.atomic_write import require_place
 from prunelab.io.folder_lock import locked
-from prunelab.models.loading import parse_device
+from prunelab.models.bundled import checkpoint_of
+from prunelab.models.loading import inspected, parse_device
 from prunelab.pocket.data import data_root
 from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.engines.address import check_ray
@@ -83,6 +85,8 @@ def check_study(config: StudyConfig) -> None:
     for entry in config.models:
         if config.engine == "local":  # a worker may have devices that this machine has not
             parse_device(entry.device or config.device)
+        if Path(str(checkpoint_of(entry.path) or entry.path)).is_dir():
+            inspected(entry.path)
         own = model_runs(config, entry)
         check_sight(own, entry.path)
         checked += [run for run in own if run not in checked]

@@ -10,7 +10,6 @@ from prunelab.models.families.qwen2 import QWEN2
 STOCK, DECODER = "LlavaForConditionalGeneration", "model.language_model"
 
 LLAVA, LLAVA_MISTRAL, LLAVA_QWEN2 = (
-    register(family.inside(name, STOCK, DECODER, stored_as_named=False))
+    register(family.inside(name, STOCK, DECODER))
     for name, family in (("llava", LLAMA), ("llava_mistral", MISTRAL), ("llava_qwen2", QWEN2))
 )
-"""Their checkpoints keep the names of the class's first version."""

@@ -1,0 +1,47 @@
+"""A model without values: its modules, shapes and names, built from the configuration alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+from transformers.modeling_utils import local_torch_dtype
+
+
+def empty_model(
+    model_class: Any, config: Any, dtype: torch.dtype, device: torch.device | None = None
+) -> PreTrainedModel:
+    """A model without values.
+
+    Args:
+        model_class: of transformers.
+        config: its config.
+        dtype: number format of the values that it would have.
+        device: where its buffers, which no checkpoint holds, are made; without one they have no values either.
+    """
+    with local_torch_dtype(dtype), torch.device("meta"), no_init_weights():
+        model: PreTrainedModel = model_class(config)
+    model.config.dtype = dtype
+    model.tie_weights()
+    if device is not None:
+        _fill_buffers(model, model, device)
+    return model
+
+
+def _fill_buffers(module: nn.Module, owner: PreTrainedModel, device: torch.device) -> None:
+    """Make a module's buffers and those of its children.
+
+    As loading does: the class of the innermost model around a module knows what belongs in them, and the weights that
+    it would draw have no values here to change.
+    """
+    for child in module.children():
+        _fill_buffers(child, child if isinstance(child, PreTrainedModel) else owner, device)
+    buffers = {name: b for name, b in module.named_buffers(recurse=False) if b.is_meta}
+    for name, buffer in buffers.items():
+        module._buffers[name] = torch.empty_like(buffer, device=device)
+    if buffers:
+        with torch.no_grad():
+            owner._init_weights(module)

@@ -1,0 +1,44 @@
+"""The number format in which a model computes where nobody asks for another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any
+
+import torch
+
+from prunelab.errors import CheckpointError
+
+POSSIBLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def number_format_of(config: Any, stored: Iterable[torch.dtype], called: str) -> tuple[torch.dtype, bool]:
+    """The format that the configuration names, else the weights' own; and whether the configuration names one.
+
+    Weights of several formats together have the narrowest one that holds all of them.
+
+    Args:
+        config: the configuration, of which `dtype` is read.
+        stored: number formats of the stored weights.
+        called: the model, for the message.
+
+    Raises:
+        CheckpointError: the configuration names a format in which no model computes.
+    """
+    named = getattr(config, "dtype", None)
+    if named is not None:
+        chosen = getattr(torch, named, None) if isinstance(named, str) else named
+        if chosen not in POSSIBLE:
+            known = ", ".join(map(words, POSSIBLE))
+            raise CheckpointError(
+                f"{called}: dtype in config.json is {named!s:.40}, in which no model computes: write one of {known}"
+            )
+        return chosen, True
+    formats = {dtype for dtype in stored if dtype.is_floating_point}
+    return reduce(torch.promote_types, sorted(formats, key=str)) if formats else torch.float32, False
+
+
+def words(dtype: torch.dtype) -> str:
+    """A number format's name, such as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
