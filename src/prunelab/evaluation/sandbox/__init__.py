@@ -30,8 +30,8 @@ cage and forges its own verdict, for the tests run in the program's process (an 
 can read (there is still no way to send them anywhere).
 """
 
-from prunelab.evaluation.sandbox.execution import Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import Execution, Exercise, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import Isolation
 from prunelab.evaluation.sandbox.sandbox import Cage
 
-__all__ = ["Cage", "Execution", "Isolation", "Limits", "Verdict"]
+__all__ = ["Cage", "Execution", "Exercise", "Isolation", "Limits", "Verdict"]
