@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import platform
 import signal
@@ -167,11 +168,19 @@ execute("import time; time.sleep(60)", Limits(wall_seconds=60), Isolation.of_thi
 def test_a_caged_program_dies_with_the_run(cage: Cage, tmp_path: Path) -> None:
     cage.check()
     run = subprocess.Popen([sys.executable, "-c", SLEEPS_FOR_A_MINUTE], env={**os.environ, "TMPDIR": str(tmp_path)})
-    caged = int(_until(lambda: Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text()))
-    _until(lambda: "Seccomp:\t2" in Path(f"/proc/{caged}/status").read_text())
+    caged = _until(lambda: _sealed_child(run.pid))
     run.kill()
     run.wait()
+    assert caged is not None
     _until(lambda: _is_dead(caged))
+
+
+def _sealed_child(parent: int) -> int | None:
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            if "Seccomp:\t2" in Path(f"/proc/{child}/status").read_text():
+                return int(child)
+    return None
 
 
 def _is_dead(process: int) -> bool:

@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from prunelab.errors import DataError
 from prunelab.evaluation.sandbox import inside
 from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Exercise, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import Isolation
@@ -54,6 +55,9 @@ def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> E
         ends.close()
         _follow_both(program, checker)
         served, verdict = program.judge(), checker.judge()
+    reason = checker.told("unsupported")
+    if reason is not None:
+        raise DataError(f"the test of {exercise.entry_point} cannot be run apart from the program: {reason}")
     if served.verdict is Verdict.TIMED_OUT and not verdict.passed:
         return served
     return verdict

@@ -17,9 +17,11 @@ itself, does so on the other side, and a function can change its arguments in pl
 
 from __future__ import annotations
 
+from _collections_abc import Iterator
+
 TYPE_CHECKING = False  # as `typing` has it, whose import would take longer than all the rest
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
 NUMBERED = (list, set, dict, bytearray)
@@ -58,7 +60,7 @@ class Writer:
 
     Args:
         objects: the numbered containers that both sides know, by number; those that are met are appended.
-        plain_only: raise TypeError for what is not sent as itself or as its base.
+        plain_only: raise TypeError for what arrives as less than it is, but for what the other side sent so itself.
     """
 
     def __init__(self, objects: list[object], plain_only: bool = False) -> None:
@@ -103,7 +105,7 @@ class Writer:
                 return self._items(tag, value)
         if isinstance(value, complex):
             return b"c" + self._scalar(value.real) + self._scalar(value.imag)
-        if self._plain_only:
+        if self._plain_only and not isinstance(value, (Foreign, Iterator)):
             raise TypeError(f"a {full_name} is no plain value")
         return self._foreign(value)
 

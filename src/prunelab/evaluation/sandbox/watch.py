@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from prunelab.errors import DataError, MissingRequirement
+from prunelab.errors import MissingRequirement
 from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import REMEDY
 
@@ -108,11 +108,12 @@ class Watch:
         """End the process; what it had told before still counts."""
         self._process.kill()
 
-    def judge(self) -> Execution:
-        """The verdict, once the process is dead. Raises `MissingRequirement` if it was never sealed.
+    def told(self, kind: str) -> str | None:
+        """The detail of a message; to be believed only of a process that runs no generated code."""
+        return self._messages().get(kind)
 
-        Raises `DataError` where the test cannot be run apart from the program.
-        """
+    def judge(self) -> Execution:
+        """The verdict, once the process is dead. Raises `MissingRequirement` if it was never sealed."""
         messages = self._messages()
         code = self._process.returncode
         if "sealed" not in messages:
@@ -122,8 +123,6 @@ class Watch:
             )
         if self._stopped is not None:
             return self._execution(*self._stopped)
-        if "unsupported" in messages:
-            raise DataError(f"a test cannot be run apart from its program ({messages['unsupported']}): mend its row")
         if code < 0:
             return self._ended_by_signal(-code)
         for verdict in (Verdict.PASSED, Verdict.FAILED, Verdict.SYNTAX_ERROR):
