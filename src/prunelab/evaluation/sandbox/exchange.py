@@ -14,7 +14,7 @@ import os
 import sys
 import types
 
-from prunelab.evaluation.sandbox.values import Reader, Writer
+from prunelab.evaluation.sandbox.values import NotPlainError, Reader, Writer
 
 TYPE_CHECKING = False  # as `typing` has it, whose import would take longer than all the rest
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _entry_point(job: Job) -> Callable[..., object]:
         objects: list[object] = []
         try:
             request = Writer(objects, plain_only=True).value((arguments, named))
-        except TypeError as error:
+        except NotPlainError as error:
             raise UnsupportedTest(f"the test passes what cannot be sent to the program: {error}") from None
         _send(job.requests, request)
         return _ended(_reply(job.replies), objects)

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 NUMBERED = (list, set, dict, bytearray)
 
 
+class NotPlainError(TypeError):
+    """A value that would arrive as less than it is."""
+
+
 class Foreign:
     """Stands for an object of the other process that is no plain value; `items` where it can be iterated."""
 
     def __init__(self, type_name: str, items: list[object] | None) -> None:
-        self._type_name = type_name
-        self._items = items
+        self.type_name = type_name
+        self.items = items
 
     def __iter__(self) -> Iterator[object]:
         return iter(self._known())
@@ -44,15 +48,15 @@ class Foreign:
         return self._known()[index]
 
     def __bool__(self) -> bool:
-        return self._items is None or bool(self._items)
+        return self.items is None or bool(self.items)
 
     def __repr__(self) -> str:
-        return f"<{self._type_name} object>"
+        return f"<{self.type_name} object>"
 
     def _known(self) -> list[object]:
-        if self._items is None:
-            raise TypeError(f"{self._type_name!r} object of the program's process is no plain value")
-        return self._items
+        if self.items is None:
+            raise TypeError(f"{self.type_name!r} object of the program's process is no plain value")
+        return self.items
 
 
 class Writer:
@@ -60,7 +64,7 @@ class Writer:
 
     Args:
         objects: the numbered containers that both sides know, by number; those that are met are appended.
-        plain_only: raise TypeError for what arrives as less than it is, but for what the other side sent so itself.
+        plain_only: raise NotPlainError for what arrives as less than it is, but for what the other side sent so itself.
     """
 
     def __init__(self, objects: list[object], plain_only: bool = False) -> None:
@@ -106,18 +110,20 @@ class Writer:
         if isinstance(value, complex):
             return b"c" + self._scalar(value.real) + self._scalar(value.imag)
         if self._plain_only and not isinstance(value, (Foreign, Iterator)):
-            raise TypeError(f"a {full_name} is no plain value")
+            raise NotPlainError(f"a {full_name} is no plain value")
         return self._foreign(value)
 
     def _foreign(self, value: object) -> bytes:
-        name = _sized(b"s", type(value).__name__.encode("utf-8", "surrogatepass"))
-        if isinstance(value, type) or not hasattr(type(value), "__iter__"):
-            return b"O" + name
-        return (
-            b"I" + self._items(b"l", value)
-            if hasattr(type(value), "__next__")
-            else b"Q" + name + self._items(b"l", value)
-        )
+        if isinstance(value, Foreign):
+            name, items = value.type_name, value.items
+        else:
+            name, items = type(value).__name__, value
+            if isinstance(value, type) or not hasattr(type(value), "__iter__"):
+                items = None
+            elif isinstance(value, Iterator):
+                return b"I" + self._items(b"l", value)
+        sized_name = _sized(b"s", name.encode("utf-8", "surrogatepass"))
+        return b"O" + sized_name if items is None else b"Q" + sized_name + self._items(b"l", items)
 
     def _items(self, tag: bytes, values: object) -> bytes:
         parts = [self.value(each) for each in values]  # type: ignore[attr-defined]
