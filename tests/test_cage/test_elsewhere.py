@@ -88,8 +88,8 @@ def test_a_filter_with_a_hole_is_noticed(
 @pytest.mark.parametrize(
     ("line", "guarantee"),
     [
-        ("resource.RLIMIT_AS:", "a memory limit"),
-        ("resource.RLIMIT_FSIZE:", "a file size limit"),
+        ('"RLIMIT_AS":', "a memory limit"),
+        ('"RLIMIT_FSIZE":', "a file size limit"),
         ("_restrict_files(libc, job)", "no (writing outside|reading of)"),
         ("mount_own_files(libc, job.", "a limit on files without a name"),
         ("_become(job.unprivileged_user)", "no privilege"),

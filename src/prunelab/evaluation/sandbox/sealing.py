@@ -91,23 +91,24 @@ def _limit(job: Job) -> None:
     import resource  # not on every system on which this file may be imported
 
     wanted = {
-        resource.RLIMIT_AS: (job.memory_bytes, job.memory_bytes),
+        "RLIMIT_AS": (job.memory_bytes, job.memory_bytes),
         # SIGXCPU tells a time-out from other ends; a program that ignores it has one second more.
-        resource.RLIMIT_CPU: (job.cpu_seconds, job.cpu_seconds + 1),
-        resource.RLIMIT_FSIZE: (job.file_bytes, job.file_bytes),
-        resource.RLIMIT_NOFILE: (_OPEN_FILES, _OPEN_FILES),
-        resource.RLIMIT_CORE: (0, 0),
+        "RLIMIT_CPU": (job.cpu_seconds, job.cpu_seconds + 1),
+        "RLIMIT_FSIZE": (job.file_bytes, job.file_bytes),
+        "RLIMIT_NOFILE": (_OPEN_FILES, _OPEN_FILES),
+        "RLIMIT_CORE": (0, 0),
         # It counts what the user runs already, but forbids only this process a further one.
-        resource.RLIMIT_NPROC: (0, 0),
+        "RLIMIT_NPROC": (0, 0),
     }
-    for which, (soft, hard) in wanted.items():
-        ceiling = resource.getrlimit(which)[1]
-        if ceiling != resource.RLIM_INFINITY:
-            soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - a lower limit stays
+    for name, (soft, hard) in wanted.items():
+        which = getattr(resource, name)
         try:
+            ceiling = resource.getrlimit(which)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - a lower limit stays
             resource.setrlimit(which, (soft, hard))
-        except ValueError as error:  # what Python makes of EPERM
-            raise OSError(f"setrlimit: {error}") from None
+        except (OSError, ValueError) as error:  # Python makes the latter of EPERM
+            raise OSError(f"{name}: {error}") from None
 
 
 def _restrict_files(libc: ctypes.CDLL, job: Job) -> None:

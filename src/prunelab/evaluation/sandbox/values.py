@@ -114,6 +114,7 @@ class Writer:
         return self._foreign(value)
 
     def _foreign(self, value: object) -> bytes:
+        items: object
         if isinstance(value, Foreign):
             name, items = value.type_name, value.items
         else:
