@@ -309,6 +309,11 @@ def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Cage) -> N
     passes_function = exercise("    return [x(4)]\n", "def check(candidate):\n    assert candidate(abs) == [4]\n")
     with pytest.raises(DataError, match=r"cannot be run apart.*builtin_function_or_method is no plain value"):
         cage.examine(passes_function)
+    ends_elsewhere = Exercise("def half(x):\n    return (", "x / 2)\n", "def check(candidate):\n    pass\n", "half")
+    with pytest.raises(DataError, match=r"cannot be run apart.*the prompt is no Python"):
+        cage.examine(ends_elsewhere)
+    no_docstring = Exercise("def half(x):\n", "    return x\n", "def check(candidate):\n    candidate(1)\n", "half")
+    assert cage.examine(no_docstring).passed
 
 
 @pytest.mark.parametrize("word", ["unsupported", "unsealed", "sealed", "passed"])

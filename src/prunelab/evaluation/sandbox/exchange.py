@@ -80,9 +80,9 @@ def check(job: Job) -> None:
     """Run the test on the program of the serving process; returns if it passes, raises what ends it otherwise."""
     module = types.ModuleType("completion")
     sys.modules["completion"] = module
-    exec(_definitions(job.program), module.__dict__)
     _send(job.requests, _START)
     _ended(_reply(job.replies), [])
+    exec(_definitions(job.program), module.__dict__)
     module.__dict__[job.entry_point] = _entry_point(job)
     exec(compile(f"{job.test}\ncheck({job.entry_point})", "<test>", "exec", dont_inherit=True), module.__dict__)
 
