@@ -73,9 +73,9 @@ def test_the_mount_is_seen_by_the_program_alone(cage: Cage) -> None:
 
 READS = """
 import dataclasses, os, pathlib, tempfile
-from prunelab.evaluation.sandbox import Cage, Limits
-cage = Cage(Limits(file_bytes=2**20))
-cage.check()
+from prunelab.evaluation.sandbox import Isolation, Limits
+from prunelab.evaluation.sandbox.process import execute
+isolation = Isolation.of_this_machine()
 secret = pathlib.Path(tempfile.mkdtemp(), "token")
 secret.write_text("hf_secret")
 attempts = {
@@ -87,14 +87,13 @@ attempts = {
     "folder": f"import os\\nraise ValueError(os.listdir({str(secret.parent)!r}))",
     "descriptors": "import os\\nraise ValueError([os.listdir(f'/proc/{os.getppid()}/fd')])",
 }
-for own_files in {cage.isolation.own_files, False}:
-    cage = Cage(cage.limits, dataclasses.replace(cage.isolation, own_files=own_files))
+for own_files in {isolation.own_files, False}:
     for name, attempt in attempts.items():
-        detail = cage.run(attempt).detail
+        detail = execute(attempt, Limits(), dataclasses.replace(isolation, own_files=own_files)).detail
         assert "secret" not in detail, (name, detail)
         assert name == "own environment" or detail.startswith("PermissionError"), (name, detail)
 try:
-    Cage(cage.limits, dataclasses.replace(cage.isolation, landlock_version=0)).run(attempts["file"])
+    execute(attempts["file"], Limits(), dataclasses.replace(isolation, landlock_version=0))
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -109,11 +108,12 @@ def test_an_ordinary_users_files_and_environment_are_out_of_reach(as_ordinary_us
 
 
 UNSEEN_BY_ORDINARY_USER = """
-from prunelab.evaluation.sandbox import Cage, Limits
-cage = Cage(Limits(file_bytes=2**20))
+from prunelab.evaluation.sandbox import Isolation, Limits
+from prunelab.evaluation.sandbox.process import execute
+isolation = Isolation.of_this_machine()
 for how, make in {unseen!r}.items():
     if "mapping" not in how:
-        print(cage.run({writes!r}.replace("{{make}}", make)).detail)
+        print(execute({writes!r}.replace("{{make}}", make), Limits(file_bytes=2**20), isolation).detail)
 """
 
 

@@ -207,10 +207,11 @@ def test_the_process_of_the_test_alone_decides(cage: Cage, completion: str) -> N
 
 
 BY_ORDINARY_USER = """
-from prunelab.evaluation.sandbox import Cage, Exercise
-cage = Cage()
+from prunelab.evaluation.sandbox import Exercise, Isolation, Limits
+from prunelab.evaluation.sandbox.examining import examine
+isolation = Isolation.of_this_machine()
 for completion in {completions!r}:
-    print(cage.examine(Exercise({prompt!r}, completion, {test!r}, "half")).verdict)
+    print(examine(Exercise({prompt!r}, completion, {test!r}, "half"), Limits(), isolation).verdict)
 """
 
 
