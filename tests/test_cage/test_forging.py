@@ -301,6 +301,13 @@ def test_limits_hold_apart(cage: Cage, completion: str, verdict: Verdict) -> Non
     assert ended.verdict is verdict
 
 
+def test_a_program_that_works_beside_its_test_alone_is_tampered_with(cage: Cage) -> None:
+    endless = exercise("    while 'check' not in globals():\n        pass\n    return [x / 2]\n")
+    ended = cage.examine(endless)
+    assert ended.verdict is Verdict.TAMPERED
+    assert ended.detail == "apart from its test: CPU time limit of 2 s"
+
+
 def test_a_program_that_never_answers_ends_with_the_wall_clock(cage: Cage) -> None:
     ended = execute_apart(exercise("    import time\n    time.sleep(99)\n"), Limits(wall_seconds=0.5), cage.isolation)
     assert ended.verdict is Verdict.TIMED_OUT

@@ -32,8 +32,10 @@ def examine(exercise: Exercise, limits: Limits, isolation: Isolation) -> Executi
     roomy = replace(limits, cpu_seconds=2 * limits.cpu_seconds)  # passing values on takes time as well
     for _ in range(_ATTEMPTS):
         apart = execute_apart(exercise, roomy, isolation)
-        if apart.verdict in (Verdict.PASSED, Verdict.TIMED_OUT):
+        if apart.passed:
             return apart
+        if apart.verdict is Verdict.TIMED_OUT:
+            break
     return replace(apart, verdict=Verdict.TAMPERED, detail=f"apart from its test: {apart.detail}"[:DETAIL_CHARACTERS])
 
 
