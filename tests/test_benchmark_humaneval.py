@@ -27,6 +27,16 @@ REPOSITORY = "openai/openai_humaneval"
 benchmark = benchmarks["humaneval"]
 PROBLEMS = documents()[REPOSITORY]["openai_humaneval"]["test"]
 SOLUTIONS = {problem["task_id"]: problem["canonical_solution"] for problem in PROBLEMS}
+EQUAL = "    class Equal:\n        __eq__ = __ne__ = lambda *_: True\n    return Equal()\n"
+FORGED = """
+    frame = sys._getframe()
+    while frame:
+        if "tell" in frame.f_locals:
+            frame.f_locals["tell"]("passed", "")
+        frame = frame.f_back
+    os._exit(0)
+import os, sys
+"""
 WRONG, BROKEN, ENDLESS = "    return None\n", "    return (\n", "    while True:\n        pass\n"
 
 
@@ -66,15 +76,15 @@ def test_solutions_pass_and_others_do_not(miniature: Path, tiny: TinyOf, says: A
     model, settings = tiny("llama").model, settings_for(miniature)
     says(lambda problem, _: SOLUTIONS[problem])
     right = benchmark.evaluate(model, settings)
-    assert values(right) == {"pass@1": 1, "pass@5": 1, "syntax_error": 0, "timed_out": 0, "repeats": 0}
-    assert [score.n for score in right.scores] == [4] * 5
+    assert values(right) == {"pass@1": 1, "pass@5": 1, "tampered": 0, "syntax_error": 0, "timed_out": 0, "repeats": 0}
+    assert [score.n for score in right.scores] == [4] * 6
     assert [sample["sample"] for sample in right.samples[:6]] == [
         *(f"HumanEval/0/{i}" for i in range(5)),
         "HumanEval/1/0",
     ]
     says(lambda *_: WRONG)
     wrong = benchmark.evaluate(model, settings)
-    assert values(wrong) == {"pass@1": 0, "pass@5": 0, "syntax_error": 0, "timed_out": 0, "repeats": 0}
+    assert values(wrong) == {"pass@1": 0, "pass@5": 0, "tampered": 0, "syntax_error": 0, "timed_out": 0, "repeats": 0}
     assert wrong.samples[0]["verdict"] == "failed"
     assert wrong.samples[0]["detail"].startswith("AssertionError")
 
@@ -109,6 +119,17 @@ def test_figures_are_averages_over_problems(
     assert compared is not None
     assert (compared.dense, compared.n) == (1, 4)
     assert compared.pruned == pytest.approx(found["pass@1"])
+
+
+@pytest.mark.usefixtures("can_cage")
+@pytest.mark.parametrize("text", [EQUAL, FORGED])
+def test_tampered_programs_are_counted_beside_what_passes(miniature: Path, tiny: TinyOf, says: Any, text: str) -> None:
+    says(lambda problem, number: text if number == 0 else SOLUTIONS[problem] if number == 1 else WRONG)
+    evaluation = benchmark.evaluate(tiny("llama").model, settings_for(miniature, completions=4))
+    assert values(evaluation)["pass@1"] == pytest.approx(1 / 4)
+    assert values(evaluation)["tampered"] == pytest.approx(1 / 4), "the sum is what the reference harness gives"
+    assert [sample["verdict"] for sample in evaluation.samples[:4]] == ["tampered", "passed", "failed", "failed"]
+    assert [sample["correct"] for sample in evaluation.samples[:4]] == [False, True, False, False]
 
 
 @pytest.mark.usefixtures("can_cage")

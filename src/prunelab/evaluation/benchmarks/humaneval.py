@@ -16,7 +16,7 @@ from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, Evaluatio
 from prunelab.evaluation.benchmarks.generation import generated
 from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 from prunelab.evaluation.metrics.repetition import repeats_itself
-from prunelab.evaluation.sandbox import Cage, Verdict
+from prunelab.evaluation.sandbox import Cage, Exercise, Verdict
 from prunelab.inference import Completion, Prompt, SamplingSettings
 from prunelab.io.datasets import Source, documents_hash, require_documents
 from prunelab.models.loading import LanguageModel
@@ -51,13 +51,14 @@ class HumanEval(Benchmark):
     prompt all the same. Prompts are text as it stands, never in a chat template. Every completion has a seed of its
     own, and in float32 does not depend on its batch.
 
-    Programs run in a cage (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running are
-    separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored records
-    again. Deviations from the reference harness: the cage bounds processor time (5 s) where that bounds wall time (3
-    s).
+    Programs run in a sandbox (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running
+    are separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored records
+    again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall time
+    (3 s), and tampered programs do not pass.
     """
 
     name = "humaneval"
+    version: ClassVar[int] = 2
     title: ClassVar[str] = "HumanEval: generated programs run against unit tests in a sandbox"
     primary: ClassVar[str] = "pass@1"
 
@@ -156,12 +157,13 @@ def execute(records: Sequence[Record], cage: Cage | None = None, progress: Progr
 
     Raises:
         MissingRequirement: this machine cannot hold a cage.
+        DataError: a test that cannot be run apart from the program.
     """
     cage = cage or Cage()
     judged: list[Record] = []
     for start in range(0, len(records), RUN_AT_ONCE):
         some = records[start : start + RUN_AT_ONCE]
-        for record, ended in zip(some, cage.run_all([program_of(record) for record in some]), strict=True):
+        for record, ended in zip(some, cage.examine_all([_exercise(record) for record in some]), strict=True):
             verdict = {"verdict": ended.verdict.value, "detail": ended.detail, "correct": ended.passed}
             judged.append({**record, **verdict})
         if progress is not None:
@@ -171,7 +173,11 @@ def execute(records: Sequence[Record], cage: Cage | None = None, progress: Progr
 
 def program_of(record: Record) -> str:
     """A record's program: prompt and completion, the tests, and the call that runs them."""
-    return f"{record['prompt']}{record['text']}\n{record['test']}\ncheck({record['entry_point']})"
+    return _exercise(record).program
+
+
+def _exercise(record: Record) -> Exercise:
+    return Exercise(record["prompt"], record["text"], record["test"], record["entry_point"])
 
 
 def _problems(settings: EvaluationSettings) -> list[dict[str, Any]]:
@@ -229,7 +235,7 @@ def _scores(records: Sequence[Record]) -> list[Score]:
         for k in (1, 5)
         if k <= fewest
     }
-    for verdict in (Verdict.SYNTAX_ERROR, Verdict.TIMED_OUT):
+    for verdict in (Verdict.TAMPERED, Verdict.SYNTAX_ERROR, Verdict.TIMED_OUT):
         values[verdict.value] = [fmean(one["verdict"] == verdict.value for one in own) for own in problems]
     values["repeats"] = [fmean(one["repeats"] for one in own) for own in problems]
     return [Score(name, fmean(each), len(each), standard_error(each)) for name, each in values.items()]

@@ -1,7 +1,7 @@
-"""Where generated code runs: a fresh process per program that can compute, and nothing else.
+"""A sandbox for generated code: a fresh process per program that can compute, and nothing else.
 
-Nobody should run what a language model wrote, unread, in their own account. A cage holds, each by a mechanism
-that is probed before the first program runs:
+Nobody should run what a language model wrote, unread, in their own account. Each guarantee is held by a mechanism that
+is probed before the first program runs:
 
     guarantee        held by                                    what a program that tries gets
     ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -9,29 +9,29 @@ that is probed before the first program runs:
     no processes     seccomp: no fork, thread or exec;          killed
                      an unprivileged user with RLIMIT_NPROC 0
     no signals       seccomp: no kill, ptrace and the like      killed
-    no writing       Landlock: but in its own, empty folder     PermissionError
-    outside          without Landlock, seccomp: nowhere at all
+    no reading       Landlock: only Python's own and the        PermissionError
+    outside          system's libraries; an empty environment
+    no writing       Landlock: only its own, empty folder       PermissionError
+    outside
+    files            its folder is a file system in memory of   OSError
+                     limited size, seen by it alone; where none
+                     can be mounted, seccomp: no writing at all
     memory           RLIMIT_AS (there is but one process)       MemoryError
     CPU time         RLIMIT_CPU                                 killed, timed out
-    wall time        the parent kills                           killed, timed out
-    file size        RLIMIT_FSIZE; the parent watches the sum   OSError, or killed
+    wall time        the parent kills, far behind CPU time      killed, timed out
     output           a bounded pipe; the parent kills           killed
-    no secrets       an empty environment; with Landlock only   PermissionError
-                     Python's own and the system's libraries
-                     can be read
+    its verdict      the test runs in a process of its own,     tampered
+                     and calls the program with plain values
 
-It needs Linux on x86_64 or aarch64 with seccomp, and no privilege. Started by root (as in most containers) it
-first becomes an unprivileged user. Where any of this cannot be had, `Cage.check` raises `MissingRequirement`;
-nothing is ever weakened silently.
+It needs Linux 5.13 or later on x86_64 or aarch64 with seccomp and Landlock, and no privilege. Started by root (as in
+most containers) it first becomes an unprivileged user. Where any of this cannot be had, `Cage.check` raises
+`MissingRequirement`; nothing is ever weakened silently.
 
-What it does not protect against: faults of the kernel itself; a program that is written against this very
-cage and forges its own verdict, for the tests run in the program's process (an accident, `sys.exit(0)` or
-`os._exit(0)` never counts as passed); and, without Landlock, reading files that the user who runs prunelab
-can read (there is still no way to send them anywhere).
+It does not protect against faults of the kernel or the processor. SECURITY.md has the whole list.
 """
 
-from prunelab.evaluation.sandbox.execution import Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import Execution, Exercise, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import Isolation
 from prunelab.evaluation.sandbox.sandbox import Cage
 
-__all__ = ["Cage", "Execution", "Isolation", "Limits", "Verdict"]
+__all__ = ["Cage", "Execution", "Exercise", "Isolation", "Limits", "Verdict"]

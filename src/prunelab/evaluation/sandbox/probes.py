@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from prunelab.errors import MissingRequirement
-from prunelab.evaluation.sandbox.execution import LEAST_MEMORY_BYTES, MIB, Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.examining import examine
+from prunelab.evaluation.sandbox.execution import LEAST_MEMORY_BYTES, MIB, Execution, Exercise, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
 from prunelab.evaluation.sandbox.process import execute
 
-_LIMITS: Final = Limits(cpu_seconds=3, wall_seconds=20, memory_bytes=4 * LEAST_MEMORY_BYTES, file_bytes=MIB)
+# On a busy machine it takes long until a process has had its processor time: the wall clock decides nothing here.
+_PATIENCE_SECONDS: Final = 600.0
+_LIMITS: Final = Limits(
+    cpu_seconds=3, wall_seconds=_PATIENCE_SECONDS, memory_bytes=4 * LEAST_MEMORY_BYTES, file_bytes=MIB
+)
 _AT_ONCE: Final = 2
 
 
@@ -56,9 +61,17 @@ _PROBES: Final = (
     _Probe("an output limit", f"print('x' * {_LIMITS.output_bytes + 1})", Verdict.KILLED, "output limit"),
     _Probe(
         "an empty environment",
-        "import os; assert not {'HOME', 'USER', 'PATH'} & set(os.environ)",
+        "import os; assert not set(os.environ) - {'PYTHONHOME', 'PYTHONHASHSEED', 'PYTHONUTF8', 'PYTHONCOERCECLOCALE', "
+        "'TZ', 'LD_LIBRARY_PATH', 'LC_CTYPE'}",
         Verdict.PASSED,
     ),
+    _Probe(
+        "no reading of the parent's environment",
+        "import os; open(f'/proc/{os.getppid()}/environ')",
+        Verdict.FAILED,
+        "PermissionError",
+    ),
+    _Probe("no files in memory", "import os; os.memfd_create('x')", Verdict.FAILED, "PermissionError"),
     _Probe(
         "no privilege",
         "import os; assert os.getuid() and os.geteuid() and os.getgid() and os.getegid()",
@@ -73,7 +86,7 @@ _TIME_PROBES: Final = (
         "while True: pass",
         Verdict.TIMED_OUT,
         "CPU time",
-        Limits(cpu_seconds=1, wall_seconds=20),
+        Limits(cpu_seconds=1, wall_seconds=_PATIENCE_SECONDS),
     ),
     _Probe(
         "a wall time limit",
@@ -97,6 +110,32 @@ _WRITE_TOO_MUCH = f"""
 with open("large", "wb", buffering=0) as file:
     file.write(bytes({_LIMITS.file_bytes}))
     file.write(b"x")
+"""
+
+# Each makes files that no folder lists, and keeps them open.
+_WRITE_UNSEEN = f"""
+import os
+def removed(number):
+    descriptor = os.open(str(number), os.O_CREAT | os.O_RDWR)
+    os.remove(str(number))
+    return descriptor
+def replaced(number):
+    descriptor = os.open("new", os.O_CREAT | os.O_RDWR)
+    os.rename("new", "old")
+    return descriptor
+def nameless(number):
+    return os.open(".", os.O_TMPFILE | os.O_RDWR)
+for make in removed, replaced, nameless:
+    written, kept = 0, []
+    try:
+        for number in range(8):
+            kept.append(make(number))
+            written += os.write(kept[-1], bytes({_LIMITS.file_bytes // 4}))
+    except OSError:
+        pass
+    assert written <= {_LIMITS.file_bytes}, f"{{make.__name__}}: {{written}} bytes"
+    for descriptor in kept:
+        os.close(descriptor)
 """
 
 # Anyone may write to the folder and the file, so that a refusal is the cage's, not the permissions'.
@@ -127,6 +166,24 @@ refused(os.utime, file)
 """
 
 
+_PROMPT = "import os, sys\ndef f(x):\n"
+_TEST = "def check(candidate):\n    assert candidate(2) == 3"
+_EXERCISES: Final = (
+    ("a test apart from its program", "    return x + 1", Verdict.PASSED),
+    (
+        "a verdict that comparisons cannot forge",
+        "    return type('', (), {'__eq__': lambda *_: True})()",
+        Verdict.TAMPERED,
+    ),
+    (
+        "a verdict that frames cannot forge",
+        "    frame = sys._getframe()\n    while frame:\n        if 'tell' in frame.f_locals:\n"
+        "            frame.f_locals['tell']('passed', '')\n        frame = frame.f_back\n    os._exit(0)",
+        Verdict.TAMPERED,
+    ),
+)
+
+
 def probe(limits: Limits, isolation: Isolation) -> None:
     """Make every attempt; raises `MissingRequirement` with the first guarantee that does not hold."""
     with (
@@ -143,10 +200,16 @@ def probe(limits: Limits, isolation: Isolation) -> None:
             *_file_probes(decoy, isolation),
             *_TIME_PROBES,
         )
+        verdicts = [
+            pool.submit(examine, Exercise(_PROMPT, completion, _TEST, "f"), _LIMITS, isolation)
+            for _, completion, _ in _EXERCISES
+        ]
         endings = [pool.submit(execute, one.attempt, one.limits, isolation) for one in probes]
         try:
             for one, ending in zip(probes, endings, strict=True):
                 _demand(one, ending.result())
+            for (guarantee, completion, verdict), ending in zip(_EXERCISES, verdicts, strict=True):
+                _demand(_Probe(guarantee, completion, verdict), ending.result())
         finally:
             pool.shutdown(cancel_futures=True)
         if decoy.read_text() != "untouched" or [path.name for path in Path(name).iterdir()] != [decoy.name]:
@@ -159,14 +222,16 @@ def _file_probes(decoy: Path, isolation: Isolation) -> tuple[_Probe, ...]:
         _WRITE_OUTSIDE.format(folder=str(decoy.parent), file=str(decoy), home=os.path.expanduser("~")),
         Verdict.PASSED,
     )
-    if not isolation.landlock_version:
+    unreadable = _Probe("no reading outside", f"open({str(decoy)!r})", Verdict.FAILED, "PermissionError")
+    if not isolation.own_files:
         nowhere = _Probe("no writing at all", _WRITE_IN_OWN_FOLDER, Verdict.FAILED, "PermissionError")
-        return outside, nowhere
+        return outside, unreadable, nowhere
     return (
         outside,
+        unreadable,
         _Probe("writing in its own folder", _WRITE_IN_OWN_FOLDER, Verdict.PASSED),
         _Probe("a file size limit", _WRITE_TOO_MUCH, Verdict.FAILED, "OSError: [Errno 27]"),
-        _Probe("no reading outside", f"open({str(decoy)!r})", Verdict.FAILED, "PermissionError"),
+        _Probe("a limit on files without a name", _WRITE_UNSEEN, Verdict.PASSED),
     )
 
 

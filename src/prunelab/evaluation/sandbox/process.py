@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import CodeType
 
 from prunelab.errors import DiskFull, MissingRequirement
-from prunelab.evaluation.sandbox import inside
+from prunelab.evaluation.sandbox import exchange, inside, sealing, values
 from prunelab.evaluation.sandbox.execution import Execution, Limits
 from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
 from prunelab.evaluation.sandbox.seccomp import build_filter
@@ -29,13 +32,16 @@ def execute(program: str, limits: Limits, isolation: Isolation) -> Execution:
     Whatever the program does is an `Execution`. Raises `MissingRequirement` if the process cannot be started
     and sealed as `isolation` says, `DiskFull` if there is no room for its folder.
     """
+    with system_errors(), started(Role(inside.RUN, program), limits, isolation) as watch:
+        watch.follow()
+        return watch.judge()
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Errors of the system as what the user can mend."""
     try:
-        with tempfile.TemporaryDirectory(prefix="prunelab-cage-") as folder:
-            if isolation.unprivileged_user is not None:
-                _give(folder, isolation.unprivileged_user)
-            with _started(program, limits, isolation, Path(folder)) as watch:
-                watch.follow()
-                return watch.judge()
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"no room for a temporary folder ({error}): make room or set TMPDIR") from error
@@ -49,45 +55,61 @@ def _give(folder: str, user: int) -> None:
         raise OSError(f"root cannot give a folder to the unprivileged user {user}: {error.strerror}") from None
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a process is for: the fields of `inside.Job` of these names."""
+
+    role: str
+    program: str
+    test: str = ""
+    entry_point: str = ""
+    requests: int = -1
+    replies: int = -1
+
+
 @contextlib.contextmanager
-def _started(program: str, limits: Limits, isolation: Isolation, folder: Path) -> Iterator[Watch]:
+def started(role: Role, limits: Limits, isolation: Isolation) -> Iterator[Watch]:
     """The process with its two pipes; on leaving it is dead and reaped, whatever happened."""
     token = secrets.token_hex(16)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as handed_over:
+        folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="prunelab-cage-"))
+        if isolation.unprivileged_user is not None:
+            _give(folder, isolation.unprivileged_user)
         channel, its_channel = os.pipe()
         ours.callback(os.close, channel)
         handed_over.callback(os.close, its_channel)
         home = os.open(sys.base_prefix, os.O_PATH | os.O_DIRECTORY)
         handed_over.callback(os.close, home)
         job_file = handed_over.enter_context(tempfile.TemporaryFile())
-        marshal.dump(vars(_job(program, limits, isolation, token, its_channel)), job_file)
+        marshal.dump(vars(_job(role, limits, isolation, token, its_channel)), job_file)
         job_file.seek(0)
         process = subprocess.Popen(
-            [os.path.realpath(sys.executable), "-P", "-s", "-S", "-B", inside.__file__],
+            [os.path.realpath(sys.executable), *inside.FLAGS, inside.__file__],
             stdin=job_file,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
             cwd=folder,
             env=_environment(home),
-            pass_fds=(its_channel, home),
+            pass_fds=[its_channel, home, *(each for each in (role.requests, role.replies) if each >= 0)],
             start_new_session=True,  # Ctrl-C is for the parent, which then kills
         )
         ours.enter_context(process)
         ours.callback(process.kill)  # comes before the wait of the line above
         handed_over.close()
-        yield Watch(process, channel, folder, limits, token)
+        yield Watch(process, channel, limits, token)
 
 
-def _job(program: str, limits: Limits, isolation: Isolation, token: str, channel: int) -> inside.Job:
-    landlocked = isolation.landlock_version > 0
+def _job(role: Role, limits: Limits, isolation: Isolation, token: str, channel: int) -> inside.Job:
     return inside.Job(
-        program=program,
+        **vars(role),
+        modules=_modules(role.role),
         token=token,
         channel=channel,
         parent=os.getpid(),
-        system_call_filter=build_filter(isolation.machine, writing=landlocked),
+        system_call_filter=build_filter(isolation.machine, writing=isolation.own_files),
         landlock_version=isolation.landlock_version,
+        own_files=isolation.own_files,
         unprivileged_user=isolation.unprivileged_user,
         readable=[
             *_SYSTEM_LIBRARIES,
@@ -98,6 +120,17 @@ def _job(program: str, limits: Limits, isolation: Isolation, token: str, channel
         memory_bytes=limits.memory_bytes,
         file_bytes=limits.file_bytes,
     )
+
+
+def _modules(role: str) -> list[tuple[str, CodeType]]:
+    """What the process runs besides `inside`, compiled: once sealed it reads no file of prunelab."""
+    modules = (sealing,) if role == inside.RUN else (sealing, values, exchange)
+    return [(each.__name__, _compiled(each.__file__)) for each in modules]
+
+
+@cache
+def _compiled(file: str) -> CodeType:
+    return compile(Path(file).read_bytes(), file, "exec")
 
 
 def _environment(home: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Watch one caged process: count what it prints and writes, kill it at its limits, judge how it ended."""
+"""Watch one caged process: count what it prints, kill it at its limits, judge how it ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import selectors
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 from prunelab.errors import MissingRequirement
-from prunelab.evaluation.sandbox.execution import Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Limits, Verdict
 from prunelab.evaluation.sandbox.isolation import REMEDY
 
 # A cold interpreter on a cluster's network drive takes its time, and that is not the program's time.
@@ -19,20 +18,15 @@ _START_SECONDS = 120.0
 _TICK_SECONDS = 0.05
 _READ_BYTES = 64 * 1024
 _MESSAGE_BYTES = 16 * 1024
-_DETAIL_CHARACTERS = 200
-_LEAST_FILE_BYTES = 4096  # an empty file takes room as well
 _FORBIDDEN_CALL = "a system call that the cage forbids: network, processes, signals"
 
 
 class Watch:
     """One run as its parent sees it. Only death ends it: a process may close its pipes and live on."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], channel: int, folder: Path, limits: Limits, token: str
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: int, limits: Limits, token: str) -> None:
         self._process = process
         self._channel = channel
-        self._folder = folder
         self._limits = limits
         self._token = token.encode()
         self._said = b""
@@ -83,7 +77,7 @@ class Watch:
                 self._sealed, self._began = True, time.monotonic()
         else:
             self._printed += len(data)
-            self._first_output = (self._first_output + data)[:_DETAIL_CHARACTERS]
+            self._first_output = (self._first_output + data)[:DETAIL_CHARACTERS]
         return bool(data)
 
     def _check_time(self) -> None:
@@ -99,19 +93,6 @@ class Watch:
             return
         if self._printed > limits.output_bytes or len(self._said) > _MESSAGE_BYTES:
             self._stopped = Verdict.KILLED, f"output limit of {limits.output_bytes} bytes"
-        elif self._written() > limits.file_bytes:
-            self._stopped = Verdict.KILLED, f"file limit of {limits.file_bytes} bytes in all"
-
-    def _written(self) -> int:
-        """Bytes in the program's folder, which is flat: it may not make folders."""
-        total = 0
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                try:
-                    total += max(_LEAST_FILE_BYTES, entry.stat(follow_symlinks=False).st_size)
-                except FileNotFoundError:
-                    continue  # the program removed it meanwhile
-        return total
 
     def _messages(self) -> dict[str, str]:
         """What the process told, {kind: detail}; a line without the token is the program's own noise."""
@@ -122,6 +103,14 @@ class Watch:
                 kind, _, detail = message.decode(errors="replace").partition(" ")
                 found.setdefault(kind, _printable(detail))
         return found
+
+    def kill(self) -> None:
+        """End the process; what it had told before still counts."""
+        self._process.kill()
+
+    def told(self, kind: str) -> str | None:
+        """The detail of a message; to be believed only of a process that runs no generated code."""
+        return self._messages().get(kind)
 
     def judge(self) -> Execution:
         """The verdict, once the process is dead. Raises `MissingRequirement` if it was never sealed."""
@@ -156,4 +145,4 @@ class Watch:
 
 def _printable(text: str) -> str:
     """One line without control characters, since a program may try to talk to the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_DETAIL_CHARACTERS].strip()
+    return "".join(character if character.isprintable() else " " for character in text)[:DETAIL_CHARACTERS].strip()

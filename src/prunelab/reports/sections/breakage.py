@@ -14,7 +14,7 @@ from prunelab.reports.columns import Column
 from prunelab.reports.elements import Cell, Row, Section, Sheet
 from prunelab.reports.grid import Cut, Study
 
-PROGRAMS = {"syntax_error": "does not compile", "timed_out": "does not end"}
+PROGRAMS = {"tampered": "tampers with its test", "syntax_error": "does not compile", "timed_out": "does not end"}
 UNREADABLE, REPEATS = "cannot be read", "repeats itself"
 NO_ANSWER = "[invalid]"
 """What lm-eval's filters make of a text that holds no answer."""

@@ -1,0 +1,83 @@
+"""Whether a program passes its test, by a verdict that the program cannot forge."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from prunelab.errors import DataError
+from prunelab.evaluation.sandbox import inside
+from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Exercise, Limits, Verdict
+from prunelab.evaluation.sandbox.isolation import Isolation
+from prunelab.evaluation.sandbox.process import Role, execute, started, system_errors
+from prunelab.evaluation.sandbox.watch import Watch
+
+_ATTEMPTS = 2
+
+
+def examine(exercise: Exercise, limits: Limits, isolation: Isolation) -> Execution:
+    """Run the program with its test in the same process, as the reference harness does, then apart from it.
+
+    A program that fails beside its test has failed, so that most programs cost one process. One that passes there could
+    have told the test, or the process itself, what it liked: only `execute_apart` gives the verdict `PASSED`, and who
+    does not get it is `TAMPERED`. It is asked twice, since some honest programs draw random numbers.
+
+    Raises `MissingRequirement` and `DiskFull` as `execute` does, `DataError` as `execute_apart` does.
+    """
+    shared = execute(exercise.program, limits, isolation)
+    if not shared.passed:
+        return shared
+    roomy = replace(limits, cpu_seconds=2 * limits.cpu_seconds)  # passing values on takes time as well
+    for _ in range(_ATTEMPTS):
+        apart = execute_apart(exercise, roomy, isolation)
+        if apart.passed:
+            return apart
+        if apart.verdict is Verdict.TIMED_OUT:
+            break
+    return replace(apart, verdict=Verdict.TAMPERED, detail=f"apart from its test: {apart.detail}"[:DETAIL_CHARACTERS])
+
+
+def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> Execution:
+    """Run the test of `exercise` in one fresh process and its program in another, sealed alike.
+
+    The verdict is the word of the process that holds the test; what the other one says of itself counts for nothing.
+    Raises as `execute` does, and `DataError` for a test that cannot be run so.
+    """
+    with system_errors(), contextlib.ExitStack() as stack:
+        ends = contextlib.ExitStack()
+        stack.enter_context(ends)
+        asked, asks = _pipe(ends)
+        answered, answers = _pipe(ends)
+        serving = Role(inside.SERVE, exercise.solution, "", exercise.entry_point, asked, answers)
+        checking = Role(inside.CHECK, exercise.prompt, exercise.test, exercise.entry_point, asks, answered)
+        program = stack.enter_context(started(serving, limits, isolation))
+        checker = stack.enter_context(started(checking, limits, isolation))
+        ends.close()
+        _follow_both(program, checker)
+        served, verdict = program.judge(), checker.judge()
+    reason = checker.told("unsupported")
+    if reason is not None:
+        raise DataError(f"the test of {exercise.entry_point} cannot be run apart from the program: {reason}")
+    if served.verdict is Verdict.TIMED_OUT and not verdict.passed:
+        return served
+    return verdict
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
+
+
+def _follow_both(program: Watch, checker: Watch) -> None:
+    """Until the checking process has ended, which ends the other."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(program.follow)
+        try:
+            checker.follow()
+        finally:
+            program.kill()
+        following.result()
