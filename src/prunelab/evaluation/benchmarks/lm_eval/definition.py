@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Callable, Container, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,28 @@ class PreparedTask:
             fields["generation_kwargs"]["max_gen_toks"] = self.new_tokens(context)
         task = ConfigurableTask(config=fields)
         task.set_fewshot_seed(LM_EVAL_SEED + seed)
+        # What it aggregates by, under each metric's name; its perplexities raise where no float holds them.
+        aggregations = task.aggregation()
+        aggregations.update({metric: _or_infinite(aggregate) for metric, aggregate in aggregations.items()})
         return task
 
     def new_tokens(self, context: int) -> int:
         """Tokens to generate at most: the definition's, or half the context where that leaves no room for a prompt."""
         wanted: int = self.fields["generation_kwargs"].get("max_gen_toks", 256)
         return wanted if wanted < context else context // 2
+
+
+def _or_infinite(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An aggregation that is infinite where its exponential overflows."""
+
+    @wraps(aggregate)
+    def aggregated(items: Any) -> Any:
+        try:
+            return aggregate(items)
+        except OverflowError:
+            return math.inf
+
+    return aggregated
 
 
 @cache
