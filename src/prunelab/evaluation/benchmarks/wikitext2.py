@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from prunelab.calibration.corpus import WIKITEXT2, start_tokens
+from prunelab.data_rows import Row, TextRow, Words, require_rows
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import (
@@ -26,13 +27,20 @@ from prunelab.evaluation.benchmarks.base import (
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, PreparedTask, prepare
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, task_scores
 from prunelab.inference.losses import TOKENS_A_BATCH, token_losses
-from prunelab.io.datasets import Source, require_documents
+from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
 from prunelab.stats.paired_tests import Comparison, exponential
 
-PAGES = Definition("wikitext/wikitext.yaml", ("page",), "--benchmark wikitext2")
+
+class PageRow(Row):
+    """A page."""
+
+    page: Words
+
+
+PAGES = Definition("wikitext/wikitext.yaml", PageRow, "--benchmark wikitext2")
 PAGE_METRICS = (
     Metric("word_perplexity", "word_perplexity,none", "perplexity"),
     Metric("byte_perplexity", "byte_perplexity,none", "perplexity"),
@@ -72,7 +80,7 @@ class WikiText2(Benchmark):
 
     def _text(self, root: Path | None) -> str:
         lines = WIKITEXT2.load("test", root)
-        require_documents(WIKITEXT2, "test", lines, ("text",))
+        require_rows(WIKITEXT2, "test", lines, TextRow)
         return "\n\n".join(lines["text"][:])  # a list: by itself the column is read line by line
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:

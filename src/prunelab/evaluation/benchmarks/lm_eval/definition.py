@@ -13,8 +13,9 @@ from typing import Any
 
 import datasets
 
+from prunelab.data_rows import Row, require_rows
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.io.datasets import Source, documents_hash, require_documents
+from prunelab.io.datasets import Source, documents_hash
 
 LM_EVAL_SEED = 1234
 """With this one lm-eval draws its shots unless told otherwise."""
@@ -34,12 +35,12 @@ class Definition:
 
     Attributes:
         path: of its YAML file, below lm-eval's folder of tasks.
-        columns: what its documents must have.
+        row: what its documents are.
         wanted_by: the option of `prunelab fetch` that brings its data.
     """
 
     path: str
-    columns: tuple[str, ...]
+    row: type[Row]
     wanted_by: str
 
     def fields(self, resolve: bool) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
     """Load a definition and its data; once in a process.
 
     Raises:
-        DataError: a data set, a split or a column is missing, or a split is empty.
+        DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
     """
     source = definition.source
     data = source.load_splits(root)
@@ -164,7 +165,7 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
     shots = fields.get("fewshot_split") or fields.get("training_split") or fields.get("validation_split")
     used = list(dict.fromkeys(split for split in (scored, shots) if split))
     for split in used:
-        require_documents(source, split, data[split], definition.columns)
+        require_rows(source, split, data[split], definition.row)
     return PreparedTask(
         name=stock["task"],
         version=str(stock["metadata"]["version"]),
