@@ -36,7 +36,8 @@ Words = Annotated[str, AfterValidator(_not_blank)]
 class Row(BaseModel):
     """The fields of a data set's row that a benchmark reads; types are strict, other fields are ignored.
 
-    A field with a default may be missing. A validator that refuses a value raises ValueError and says what is allowed.
+    A field with a default may be missing; an alias is the column's name. A validator that refuses a value raises
+    ValueError and says what is allowed.
 
     Attributes:
         images: columns that hold images, which are not read here.
@@ -51,7 +52,8 @@ class Row(BaseModel):
     @classmethod
     def columns(cls) -> tuple[str, ...]:
         """The columns that a split must have."""
-        return (*(name for name, field in cls.model_fields.items() if field.is_required()), *cls.images)
+        fields = cls.model_fields.items()
+        return (*(field.alias or name for name, field in fields if field.is_required()), *cls.images)
 
 
 class TextRow(Row):
@@ -103,7 +105,8 @@ def checked_row(row: type[RowType], fields: Any, where: str, remedy: str) -> Row
         problem = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(map(str, problem["loc"]))
         named = f", field {field}" if field else ""
-        message = problem["msg"].removeprefix("Value error, ")
+        message = "an object is needed" if problem["type"] == "model_type" else problem["msg"]
+        message = message.removeprefix("Value error, ")
         value = one_line(repr(problem["input"]), _SHOWN)
         raise DataError(f"{where}{named}: {one_line(message, 300)}, and {value} is given: {remedy}") from None
 
@@ -124,7 +127,8 @@ def refuse_repeated(
 
 
 def _rows_of(documents: datasets.Dataset, row: type[Row]) -> Iterator[dict[str, Any]]:
-    names = [name for name in row.model_fields if name in documents.column_names]
+    known = [field.alias or name for name, field in row.model_fields.items()]
+    names = [name for name in known if name in documents.column_names]
     if not names:
         return
     for batch in documents.select_columns(names).with_format(None).iter(batch_size=_AT_ONCE):

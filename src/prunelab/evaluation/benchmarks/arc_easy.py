@@ -34,9 +34,9 @@ class ArcRow(Row):
 
     question: Words
     choices: ArcChoices
-    answerKey: str
+    answer_key: str = Field(alias="answerKey")
 
-    @field_validator("answerKey")
+    @field_validator("answer_key")
     @classmethod
     def _is_a_label(cls, key: str, info: ValidationInfo) -> str:
         choices = info.data.get("choices")

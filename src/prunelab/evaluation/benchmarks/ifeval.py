@@ -24,13 +24,13 @@ SPLITTING = {"length_constraints:number_sentences", "change_case:capital_word_fr
 """The instructions whose checks split text by nltk's `punkt_tab`."""
 
 
-class IfEvalRow(Row):
+class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias is `kwargs`
     """A prompt with the names and arguments of the checks of its instructions, which are tried on a short answer."""
 
     key: int
     prompt: Words
     instruction_id_list: list[str] = Field(min_length=1)
-    kwargs: list[dict[str, Any]]  # type: ignore[no-redef]
+    arguments: list[dict[str, Any]] = Field(alias="kwargs")
 
     @field_validator("instruction_id_list")
     @classmethod
@@ -42,17 +42,17 @@ class IfEvalRow(Row):
             raise ValueError(f"names of lm-eval's checks are needed, and {unknown[0]!r} is none")
         return names
 
-    @field_validator("kwargs")
+    @field_validator("arguments")
     @classmethod
-    def _can_be_checked(cls, kwargs: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+    def _can_be_checked(cls, arguments: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
         names = info.data.get("instruction_id_list")
         if names is None or "prompt" not in info.data:
-            return kwargs
-        if len(names) != len(kwargs):
+            return arguments
+        if len(names) != len(arguments):
             raise ValueError(f"{len(names)} sets of arguments are needed, one an instruction")
-        for name, arguments in zip(names, kwargs, strict=True):
-            _try_check(name, arguments, info.data["prompt"])
-        return kwargs
+        for name, given in zip(names, arguments, strict=True):
+            _try_check(name, given, info.data["prompt"])
+        return arguments
 
 
 def _try_check(name: str, arguments: dict[str, Any], prompt: str) -> None:
