@@ -78,7 +78,8 @@ def test_a_figure_of_lm_eval_that_overflowed_has_no_error() -> None:
 
 
 def test_lm_evals_aggregation_is_infinite_instead_of_an_error(miniature: Path) -> None:
-    from prunelab.evaluation.benchmarks.wikitext2 import PAGES, prepare
+    from prunelab.evaluation.benchmarks.lm_eval.definition import prepare
+    from prunelab.evaluation.benchmarks.wikitext2 import PAGES
 
     task = prepare(PAGES, miniature).build(0, 0, 64)
     aggregate = task.aggregation()["word_perplexity"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Ran, byte_tokenizer
 from hypothesis import given, settings
@@ -25,13 +27,15 @@ from prunelab.evaluation.benchmarks.boolq import BoolQRow
 from prunelab.evaluation.benchmarks.gsm8k import Gsm8kRow
 from prunelab.evaluation.benchmarks.humaneval import HumanEvalRow, _problems
 from prunelab.evaluation.benchmarks.ifeval import IfEvalRow
+from prunelab.evaluation.benchmarks.lm_eval.definition import prepare
 from prunelab.evaluation.benchmarks.mmlu import MmluRow
 from prunelab.evaluation.benchmarks.mmmu import DISCIPLINES, MmmuRow
 from prunelab.evaluation.benchmarks.pope import OfficialRow, PopeRow
 from prunelab.evaluation.benchmarks.stereoset import StereoSetRow
 from prunelab.evaluation.benchmarks.textvqa import TextVqaRow
-from prunelab.evaluation.benchmarks.wikitext2 import PageRow
+from prunelab.evaluation.benchmarks.wikitext2 import PAGES, PageRow
 from prunelab.evaluation.benchmarks.winogrande import WinoGrandeRow
+from prunelab.io.datasets import Source
 
 HUB = documents()
 
@@ -69,49 +73,55 @@ GOOD: dict[type[Row], dict[str, Any]] = {
     MmmuRow: {name: value for name, value in mmmu_row("Art", 0).items() if not name.startswith("image")},
 }
 ARC, STEREO = GOOD[ArcRow]["choices"], GOOD[StereoSetRow]["sentences"]
+
+
+def impossible(row: type[Row], field: str, *values: Any) -> list[tuple[type[Row], str, Any]]:
+    return [(row, field, value) for value in values]
+
+
 IMPOSSIBLE: list[tuple[type[Row], str, Any]] = [
-    *((BoolQRow, "label", value) for value in (-1, 2, True, 1.0, "1", None)),
-    *((MmluRow, "answer", value) for value in (-1, 4, 9, "A", 1.5, None)),
-    *((MmluRow, "choices", value) for value in (
+    *impossible(BoolQRow, "label", -1, 2, True, 1.0, "1", None),
+    *impossible(MmluRow, "answer", -1, 4, 9, "A", 1.5, None),
+    *impossible(MmluRow, "choices",
         [], ["a", "b"], ["a", "b", "c", None], ["a", "b", "c", " "], "abcd", list("abcde"),
-    )),
-    *((Gsm8kRow, "answer", value) for value in (
+    ),
+    *impossible(Gsm8kRow, "answer",
         "5", "It is 5.\n#### ", "####5", "#### five", "#### 5 apples", "", None, 5,
-    )),
-    *((ArcRow, "answerKey", value) for value in ("F", "", "a", "1", None, 0, "A ")),
-    *((ArcRow, "choices", value) for value in (
+    ),
+    *impossible(ArcRow, "answerKey", "F", "", "a", "1", None, 0, "A "),
+    *impossible(ArcRow, "choices",
         None, [], {}, {**ARC, "label": ["A", "A", "B"]}, {**ARC, "label": ["A"]}, {**ARC, "text": ["a", None, "c"]},
         {"text": ["a"], "label": ["A"]}, {**ARC, "text": "abc"}, {**ARC, "text": ["a", "b"]},
-    )),
-    *((WinoGrandeRow, "answer", value) for value in ("3", "", "0", 1, None, "1 ")),
-    *((WinoGrandeRow, "sentence", value) for value in ("no blank", "two _ and _", "", None)),
-    *((StereoSetRow, "sentences", value) for value in (
+    ),
+    *impossible(WinoGrandeRow, "answer", "3", "", "0", 1, None, "1 "),
+    *impossible(WinoGrandeRow, "sentence", "no blank", "two _ and _", "", None),
+    *impossible(StereoSetRow, "sentences",
         None, {**STEREO, "gold_label": [0, 1, 1]}, {**STEREO, "gold_label": [0, 1]},
         {**STEREO, "gold_label": [0, 1, 3]},
         {**STEREO, "sentence": STEREO["sentence"][:2]}, {**STEREO, "sentence": ["a", "b", None]},
         {**STEREO, "sentence": ["a", "", "c"]},
         {**STEREO, "gold_label": ["0", "1", "2"]}, {**STEREO, "gold_label": [True, False, 2]},
-    )),
-    *((StereoSetRow, "bias_type", value) for value in ("age", "", None, 1, "Race")),
-    *((HumanEvalRow, "entry_point", value) for value in ("", "two words", "def", None, 7, "other", "f()")),
-    *((HumanEvalRow, "test", value) for value in ("", "assert f(1) == 2", None, ["def check(f): pass"])),
-    *((HumanEvalRow, "canonical_solution", value) for value in (5, ["return 1"])),
-    *((IfEvalRow, "instruction_id_list", value) for value in (
+    ),
+    *impossible(StereoSetRow, "bias_type", "age", "", None, 1, "Race"),
+    *impossible(HumanEvalRow, "entry_point", "", "two words", "def", None, 7, "other", "f()"),
+    *impossible(HumanEvalRow, "test", "", "assert f(1) == 2", None, ["def check(f): pass"]),
+    *impossible(HumanEvalRow, "canonical_solution", 5, ["return 1"]),
+    *impossible(IfEvalRow, "instruction_id_list",
         [], ["no:such"], None, "punctuation:no_comma", [None], ["keywords:existence", 3],
-    )),
-    *((IfEvalRow, "kwargs", value) for value in ([], [{}, {}], None, [None], {}, [{"nonsense": 1}])),
-    *((PopeRow, "answer", value) for value in ("maybe", "", None, True)),
-    *((PopeRow, "category", value) for value in ("odd", None, "Random")),
-    *((OfficialRow, "label", value) for value in ("Yes", "maybe", None, 0)),
-    *((OfficialRow, "question_id", value) for value in (None, 1.5, [1])),
-    *((TextVqaRow, "answers", value) for value in ([], None, [None], "stop", [5])),
-    *((MmmuRow, "answer", value) for value in ("D", "Z", "", "b", "AB", None, 1, "[" * 3000)),
-    *((MmmuRow, "options", value) for value in (
+    ),
+    *impossible(IfEvalRow, "kwargs", [], [{}, {}], None, [None], {}, [{"nonsense": 1}]),
+    *impossible(PopeRow, "answer", "maybe", "", None, True),
+    *impossible(PopeRow, "category", "odd", None, "Random"),
+    *impossible(OfficialRow, "label", "Yes", "maybe", None, 0),
+    *impossible(OfficialRow, "question_id", None, 1.5, [1]),
+    *impossible(TextVqaRow, "answers", [], None, [None], "stop", [5]),
+    *impossible(MmmuRow, "answer", "D", "Z", "", "b", "AB", None, 1, "[" * 3000),
+    *impossible(MmmuRow, "options",
         "[]", "['one']", "one, two", None, ["a", "b"], "[" * 3000, "5", "[" + "'x'," * 27 + "]",
-    )),
-    *((MmmuRow, "question_type", value) for value in ("closed", None, "Open")),
-    *((PageRow, "page", value) for value in ("", " \n", None, 4)),
-    *((TextRow, "text", value) for value in (None, 4, ["a"], b"a")),
+    ),
+    *impossible(MmmuRow, "question_type", "closed", None, "Open"),
+    *impossible(PageRow, "page", "", " \n", None, 4),
+    *impossible(TextRow, "text", None, 4, ["a"], b"a"),
 ]  # fmt: skip
 
 
@@ -228,13 +238,14 @@ def test_arguments_that_a_check_of_ifeval_cannot_take(name: str, arguments: dict
 
 @pytest.mark.parametrize("name", ["humaneval", "stereoset", "mmmu", "textvqa", "pope"])
 def test_names_of_samples_occur_once(name: str, tmp_path: Path) -> None:
-    row, source = {
+    by_name: dict[str, tuple[type[Row], Source]] = {
         "humaneval": (HumanEvalRow, benchmarks["humaneval"].sources()[0]),
         "stereoset": (StereoSetRow, benchmarks["stereoset"].sources()[0]),
         "mmmu": (MmmuRow, benchmarks["mmmu"].sources()[0]),
         "textvqa": (TextVqaRow, benchmarks["textvqa"].sources()[0]),
         "pope": (PopeRow, benchmarks["pope"].sources()[0]),
-    }[name]
+    }
+    row, source = by_name[name]
     fields = dict(GOOD[row])
     fields |= {image: {"bytes": b"", "path": None} for image in row.images}
     twice = datasets.Dataset.from_list([fields, fields])
@@ -295,6 +306,17 @@ def test_corpora_of_the_hub_are_checked_too(corpus: str, bad: Any, tmp_path: Pat
         write_data_set(tmp_path / source.repository, {str(source.config): {"train": rows}})
     with pytest.raises(DataError, match=rf"row {len(texts)} \(counted from 0\), field text"):
         draw_calibration_set(corpus, byte_tokenizer(), samples=1, sequence_length=4, datasets_root=tmp_path)
+
+
+def test_texts_in_parquet_that_are_no_utf8(tmp_path: Path) -> None:
+    bad = pa.StringArray.from_buffers(2, pa.array([b"ok", b"a\xff"]).buffers()[1], pa.py_buffer(b"oka\xff"))
+    folder = tmp_path / "EleutherAI/wikitext_document_level"
+    write_data_set(folder, {"wikitext-2-raw-v1": {"test": [{"page": "a"}]}})
+    pq.write_table(pa.table({"page": bad}), folder / "wikitext-2-raw-v1/test.parquet")
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text().replace("test.jsonl", "test.parquet"))
+    with pytest.raises(DataError, match=r"split test\) cannot be read \(.*utf-8"):
+        prepare(PAGES, tmp_path)
 
 
 def test_the_command_exits_with_one_line(

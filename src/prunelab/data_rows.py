@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import datasets
+from datasets.exceptions import DatasetsError
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from prunelab.errors import DataError
+from prunelab.errors import DataError, first_line
 from prunelab.io.datasets import Source, require_documents
 from prunelab.io.text import one_line
 
@@ -81,7 +82,7 @@ def require_rows(source: Source, split: str, documents: datasets.Dataset, row: t
     remedy = f"fetch it again with `prunelab fetch {source.wanted_by} --to DIR`, or mend the row"
     _require_images(source, split, documents, row)
     seen: dict[tuple[Any, ...], int] = {}
-    for index, fields in enumerate(_rows_of(documents, row)):
+    for index, fields in enumerate(_readable(source, split, _rows_of(documents, row))):
         where = f"{source.described(split)}, row {index} (counted from 0)"
         checked_row(row, fields, where, remedy)
         refuse_repeated(row, fields, where, remedy, seen, f"row {index}")
@@ -124,6 +125,17 @@ def refuse_repeated(
             f"in {seen[key]} as well: {remedy}"
         )
     seen[key] = place
+
+
+def _readable(source: Source, split: str, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows; files that hold no UTF-8 or are damaged are found only when their rows are read."""
+    try:
+        yield from rows
+    except (ValueError, OSError, RuntimeError, TypeError, DatasetsError) as error:
+        raise DataError(
+            f"{source.described(split)} cannot be read ({one_line(first_line(error), 200)}): fetch it again with "
+            f"`prunelab fetch {source.wanted_by} --to DIR`"
+        ) from error
 
 
 def _rows_of(documents: datasets.Dataset, row: type[Row]) -> Iterator[dict[str, Any]]:
