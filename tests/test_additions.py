@@ -46,7 +46,7 @@ class OutputNorm(WidthMethod):
 '''
 BENCHMARK = '''\
 from prunelab.evaluation.benchmarks import register
-from prunelab.evaluation.benchmarks.multiple_choice import JsonLines, MultipleChoice, Question, Row
+from prunelab.evaluation.benchmarks.multiple_choice import JsonLines, MultipleChoice, Question
 
 
 @register
@@ -57,7 +57,7 @@ class Quiz(MultipleChoice):
     title = "my quiz"
     source = JsonLines("quiz.jsonl")
 
-    def question(self, row: Row) -> Question:
+    def question(self, row: dict) -> Question:
         """A row of the file."""
         return Question(f"Question: {row['question']}\\nAnswer:", row["choices"], row["answer"])
 '''

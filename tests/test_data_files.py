@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from prunelab.errors import DataError
 from prunelab.io.datasets import Source
+from prunelab.models.vision.images import UnusableImage, file_picture, open_picture, row_picture
 
 SOURCE = Source("owner/data", "main")
 GOOD = b'{"text": "a"}\n'
@@ -56,6 +58,15 @@ def test_items_of_a_list_that_are_no_objects_are_refused(content: bytes, tmp_pat
 def test_packed_files_are_looked_into(suffix: str, packed: Callable[[bytes], bytes], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"test\.jsonl\.{suffix}, line 1, is null"):
         SOURCE.load("test", written(tmp_path, packed(b"null\n" + GOOD), f"test.jsonl.{suffix}"))
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "test.parquet", "test.csv"])
+def test_files_without_an_end_are_refused(name: str, tmp_path: Path) -> None:
+    root = written(tmp_path, GOOD, name)
+    (root / "owner/data/main" / name).unlink()
+    os.mkfifo(root / "owner/data/main" / name)
+    with pytest.raises(DataError, match=rf"{name} is not a regular file"):
+        SOURCE.load("test", root)
 
 
 def test_files_of_other_configurations_do_not_matter(tmp_path: Path) -> None:
@@ -120,3 +131,15 @@ def test_a_damaged_readme_is_one_line_or_does_not_matter(readme: str, tmp_path: 
         except DataError as error:
             refusals.append(str(error))
     assert not any("\n" in refusal for refusal in refusals)
+
+
+@pytest.mark.parametrize("path", ["fifo", "/dev/zero", "folder", "gone", "a\0b"])
+def test_images_that_are_no_files_are_missing(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for picture in (
+        file_picture(tmp_path / path),
+        row_picture("x", lambda: {"bytes": None, "path": str(tmp_path / path)}),
+    ):
+        with pytest.raises(UnusableImage, match="missing"):
+            open_picture(picture)

@@ -45,7 +45,7 @@ WRITINGS: tuple[Callable[[list[str]], str], ...] = (
 
 @given(texts=TEXTS, name=st.sampled_from(JSON_NAMES), writing=st.sampled_from(WRITINGS))
 @example(texts=["a\u2028b\x85c", "[1]", '{"text": "x"}'], name="a.json", writing=WRITINGS[1])
-@settings(max_examples=80, deadline=None, suppress_health_check=REUSED_FOLDER)
+@settings(max_examples=40, deadline=None, suppress_health_check=REUSED_FOLDER)
 def test_json_is_read_as_what_it_is(
     texts: list[str], name: str, writing: Callable[[list[str]], str], tmp_path: Path
 ) -> None:
@@ -62,7 +62,7 @@ def test_one_object_over_several_lines_is_one_document(name: str, tmp_path: Path
 
 
 @given(texts=TEXTS, name=st.sampled_from(TEXT_NAMES), writing=st.sampled_from(WRITINGS))
-@settings(max_examples=80, deadline=None, suppress_health_check=REUSED_FOLDER)
+@settings(max_examples=40, deadline=None, suppress_health_check=REUSED_FOLDER)
 def test_json_under_another_name_is_refused_and_the_mark_forces_it(
     texts: list[str], name: str, writing: Callable[[list[str]], str], tmp_path: Path
 ) -> None:
@@ -119,7 +119,7 @@ BAD_ROWS = (
 
 
 @given(row=st.sampled_from(BAD_ROWS), before=st.integers(0, 4), gap=st.booleans(), name=st.sampled_from(JSON_NAMES))
-@settings(max_examples=120, deadline=None, suppress_health_check=REUSED_FOLDER)
+@settings(max_examples=60, deadline=None, suppress_health_check=REUSED_FOLDER)
 def test_a_bad_row_is_refused_by_file_and_line(row: bytes, before: int, gap: bool, name: str, tmp_path: Path) -> None:
     good = b'{"text": "a"}\n' + b"\n" * gap
     if row.startswith((b"{", b"[")) and not before:
@@ -190,7 +190,7 @@ def test_what_is_no_regular_file_is_refused_at_once(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_lines_of_ten_megabytes_are_read(ascii_only: bool, tmp_path: Path) -> None:
-    text = "\U0001f600 one \u00e9 " * (500_000 if ascii_only else 1_000_000)
+    text = "\U0001f600 one \u00e9 " + "and so on, " * 950_000
     path = tmp_path / "a.jsonl"
     path.write_text(lines_of([text, "b"], ascii_only), encoding="utf-8")
     assert path.stat().st_size > 10_000_000

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from prunelab.errors import DataError, InvalidRequest, UnknownName
+from prunelab.io.data_rows import TextRow, require_rows
 from prunelab.io.datasets import Source, read_documents
 from prunelab.io.fingerprint import tensor_bytes
 
@@ -195,10 +196,17 @@ def _read_known(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str]
             warnings.warn(
                 "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=4
             )
-        lines = WIKITEXT2.load(split, root)["text"][:]
+        lines = _texts(WIKITEXT2, split, root)
         return split, _revision(lines), ["\n\n".join(lines)], True
-    texts = C4.load("train", root)["text"][:]
+    texts = _texts(C4, "train", root)
     return "train", _revision(texts), texts, False
+
+
+def _texts(source: Source, split: str, root: Path | None) -> list[str]:
+    documents = source.load(split, root)
+    require_rows(source, split, documents, TextRow)
+    texts: list[str] = documents["text"][:]
+    return texts
 
 
 def _revision(texts: Sequence[str]) -> str:

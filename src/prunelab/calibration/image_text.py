@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import xxhash
+from pydantic import Field
 from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.io.datasets import Source, require_documents
+from prunelab.io.data_rows import Row, Words, require_rows
+from prunelab.io.datasets import Source
 from prunelab.io.documents import is_json_name, read_rows
 from prunelab.models.vision.dialogue import model_inputs, prompt_text, without_marks
 from prunelab.models.vision.images import Picture, UnusableImage, column_picture, file_picture, open_picture
@@ -23,6 +25,15 @@ from prunelab.models.vision.prompts import BRIEFLY
 
 TEXTVQA = Source("lmms-lab/textvqa", "default", wanted_by="--benchmark textvqa")
 PAIR_CORPORA = {"textvqa": TEXTVQA}
+
+
+class TextVqaTrainRow(Row):
+    """A question of TextVQA with what people answered."""
+
+    images: ClassVar[tuple[str, ...]] = ("image",)
+
+    question: Words
+    answers: list[str] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -168,7 +179,7 @@ class _HubPairs(Sequence[Pair]):
         import datasets
 
         rows = PAIR_CORPORA[corpus].load("train", root)
-        require_documents(PAIR_CORPORA[corpus], "train", rows, ("image", "question", "answers"))
+        require_rows(PAIR_CORPORA[corpus], "train", rows, TextVqaTrainRow)
         self._rows = rows.cast_column("image", datasets.Image(decode=False))
 
     def __len__(self) -> int:

@@ -156,6 +156,9 @@ def _remarks(details: dict[str, Any]) -> list[str]:
     remarks = {
         f"{details.get('truncated')} requests were longer than the context and lost tokens": details.get("truncated"),
         "shots drawn from the validation split, the train split being absent": details.get("shots_from_validation"),
+        f"{details.get('larger than any float')} left out, being larger than any float": details.get(
+            "larger than any float"
+        ),
         f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
         f"intersentence {details.get('intersentence')}": details.get("intersentence"),
         f"{details.get('beyond context')} questions were with their images longer than the context": details.get(

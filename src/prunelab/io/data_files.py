@@ -38,7 +38,11 @@ def check_json_files(folder: Path, patterns: Iterable[str]) -> None:
     """
     wanted = list(patterns)
     for path in sorted(folder.rglob("*")):
-        if _is_json(path) and any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in wanted):
+        if not any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in wanted):
+            continue
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO or a device, which may have no end
+            raise DataError(f"{one_line(path)} is not a regular file: {_REMEDY}")
+        if _is_json(path):
             status = path.stat()
             _check_file(path, status.st_size, status.st_mtime_ns)
 

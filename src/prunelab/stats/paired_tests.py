@@ -52,6 +52,14 @@ def perplexity(means: FloatArray) -> FloatArray:
     return np.exp(ratio(means))
 
 
+def exponential(exponent: float) -> float:
+    """exp, infinite where the result is larger than any float, above some 709."""
+    try:
+        return math.exp(exponent)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What pruning did to one metric."""

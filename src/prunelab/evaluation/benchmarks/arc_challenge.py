@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from prunelab.evaluation.benchmarks import register
+from prunelab.evaluation.benchmarks.arc_easy import ArcRow
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row
 
 
 @register
@@ -24,5 +26,5 @@ class ArcChallenge(LmEvalBenchmark):
     shots: ClassVar[int | None] = 0
     scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "arc/arc_challenge.yaml"
-    columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answerKey")
+    row: ClassVar[type[Row]] = ArcRow
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"), Metric("acc_norm", "acc_norm,none"))

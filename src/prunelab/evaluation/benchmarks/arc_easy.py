@@ -4,9 +4,45 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row, Words
+
+
+class ArcChoices(BaseModel):
+    """The choices of a question, with their labels in the same order."""
+
+    model_config = ConfigDict(strict=True)
+
+    text: list[Words] = Field(min_length=2)
+    label: list[str] = Field(min_length=2)
+
+    @field_validator("label")
+    @classmethod
+    def _label_each_choice(cls, label: list[str], info: ValidationInfo) -> list[str]:
+        count = len(info.data.get("text", label))
+        if len(label) != count or len(set(label)) != count:
+            raise ValueError(f"{count} labels are needed, one a choice and all different")
+        return label
+
+
+class ArcRow(Row):
+    """A question of ARC."""
+
+    question: Words
+    choices: ArcChoices
+    answer_key: str = Field(alias="answerKey")
+
+    @field_validator("answer_key")
+    @classmethod
+    def _is_a_label(cls, key: str, info: ValidationInfo) -> str:
+        choices = info.data.get("choices")
+        if choices is not None and key not in choices.label:
+            raise ValueError(f"one of the labels {', '.join(choices.label)} is needed")
+        return key
 
 
 @register
@@ -24,5 +60,5 @@ class ArcEasy(LmEvalBenchmark):
     shots: ClassVar[int | None] = 0
     scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "arc/arc_easy.yaml"
-    columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answerKey")
+    row: ClassVar[type[Row]] = ArcRow
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"), Metric("acc_norm", "acc_norm,none"))

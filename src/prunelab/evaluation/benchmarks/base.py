@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from prunelab.io.bounds import EVALUATION, check_all
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
-from prunelab.stats.paired_tests import Comparison, Statistic, paired_accuracy, paired_bootstrap
+from prunelab.stats.paired_tests import Comparison, Statistic, paired_accuracy, paired_bootstrap, perplexity
 
 Progress = Callable[[int, int], None]
 ChatTemplate = Literal["auto", "always", "never"]
@@ -186,6 +187,28 @@ class Benchmark(ABC):
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
         """Run it."""
+
+
+LARGEST_LOSS = 700.0
+"""Nats a token or word up to which perplexities and their errors are floats."""
+
+
+def resampled_perplexity(dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
+    """The paired bootstrap of perplexity over sample records with `loss_sum` and `tokens`.
+
+    Returns None where a sample's loss is above `LARGEST_LOSS`: the perplexity is then infinite, or nearly so.
+    """
+    for records in (dense, pruned):
+        if (records["loss_sum"] > LARGEST_LOSS * records["tokens"]).any():
+            return None
+    return resampled(dense, pruned, ("loss_sum", "tokens"), perplexity)
+
+
+def without_infinite(scores: Sequence[Score]) -> tuple[list[Score], dict[str, Any]]:
+    """The first figure, which is the primary one, and all others that are finite; conditions name those left out."""
+    kept = [score for index, score in enumerate(scores) if index == 0 or math.isfinite(score.value)]
+    left_out = [score.metric for score in scores if score not in kept]
+    return kept, {"larger than any float": ", ".join(left_out)} if left_out else {}
 
 
 def resampled(dense: pd.DataFrame, pruned: pd.DataFrame, features: Sequence[str], statistic: Statistic) -> Comparison:

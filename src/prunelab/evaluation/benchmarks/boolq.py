@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row, Words
+
+
+class BoolQRow(Row):
+    """A question; the label is 0 for no, 1 for yes. Test splits without answers have -1, which cannot be scored."""
+
+    passage: Words
+    question: Words
+    label: int = Field(ge=0, le=1)
 
 
 @register
@@ -23,5 +34,5 @@ class BoolQ(LmEvalBenchmark):
     shots: ClassVar[int | None] = 0
     scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "super_glue/boolq/default.yaml"
-    columns: ClassVar[tuple[str, ...]] = ("passage", "question", "label")
+    row: ClassVar[type[Row]] = BoolQRow
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+from pydantic import field_validator
 
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row, Words
+
+_FINAL_ANSWER = re.compile(r"#### -?\d[\d.,]*\s*\Z")
+
+
+class Gsm8kRow(Row):
+    """A problem, and a solution that ends in its number."""
+
+    question: Words
+    answer: str
+
+    @field_validator("answer")
+    @classmethod
+    def _ends_in_a_number(cls, answer: str) -> str:
+        if _FINAL_ANSWER.search(answer) is None:
+            raise ValueError("a solution that ends in `#### NUMBER` is needed")
+        return answer
 
 
 @register
@@ -22,7 +42,7 @@ class Gsm8k(LmEvalBenchmark):
     primary: ClassVar[str] = "exact_match"
     shots: ClassVar[int | None] = 5
     definition: ClassVar[str] = "gsm8k/gsm8k.yaml"
-    columns: ClassVar[tuple[str, ...]] = ("question", "answer")
+    row: ClassVar[type[Row]] = Gsm8kRow
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("exact_match", "exact_match,strict-match"),
         Metric("exact_match,flexible-extract", "exact_match,flexible-extract"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -9,6 +11,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 import pandas as pd
+from pydantic import ValidationInfo, field_validator
 
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.evaluation.benchmarks import register
@@ -18,13 +21,13 @@ from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.evaluation.sandbox import Cage, Exercise, Verdict
 from prunelab.inference import Completion, Prompt, SamplingSettings
-from prunelab.io.datasets import Source, documents_hash, require_documents
+from prunelab.io.data_rows import Row, Words, require_rows
+from prunelab.io.datasets import Source, documents_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
 from prunelab.stats.paired_tests import Comparison, mean, paired_bootstrap, standard_error
 
 HUMANEVAL = Source("openai/openai_humaneval", "openai_humaneval", wanted_by="--benchmark humaneval")
-COLUMNS = ("task_id", "prompt", "entry_point", "test")
 
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """What ends a function: the strings of the paper's section 2.1."""
@@ -34,6 +37,40 @@ RUN_AT_ONCE = 64
 """Programs between two reports of progress."""
 
 Record = Mapping[str, Any]
+
+
+class HumanEvalRow(Row):
+    """A problem: the function's head and description, its name, and a test that defines `check`."""
+
+    unique: ClassVar[tuple[str, ...]] = ("task_id",)
+
+    task_id: Words
+    entry_point: str
+    prompt: Words
+    test: Words
+    canonical_solution: str | None = None
+
+    @field_validator("entry_point")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError("the name of a function is needed")
+        return name
+
+    @field_validator("prompt")
+    @classmethod
+    def _begins_the_function(cls, prompt: str, info: ValidationInfo) -> str:
+        name = info.data.get("entry_point", "")
+        if re.search(rf"\bdef\s+{re.escape(name)}\b", prompt) is None:
+            raise ValueError(f"the head of the function {name} is needed")
+        return prompt
+
+    @field_validator("test")
+    @classmethod
+    def _defines_check(cls, test: str) -> str:
+        if re.search(r"\bdef\s+check\b", test) is None:
+            raise ValueError("a test that defines the function check is needed")
+        return test
 
 
 @register
@@ -53,7 +90,7 @@ class HumanEval(Benchmark):
 
     Programs run in a sandbox (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running
     are separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored records
-    again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall time
+    records again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall time
     (3 s), and tampered programs do not pass.
     """
 
@@ -182,7 +219,7 @@ def _exercise(record: Record) -> Exercise:
 
 def _problems(settings: EvaluationSettings) -> list[dict[str, Any]]:
     documents = HUMANEVAL.load("test", settings.datasets_root)
-    require_documents(HUMANEVAL, "test", documents, COLUMNS)
+    require_rows(HUMANEVAL, "test", documents, HumanEvalRow)
     problems: list[dict[str, Any]] = documents.to_list()
     return problems[: settings.limit]
 

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
+from pydantic import Field
+
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, tasks_folder
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row, Words
+
+
+class MmluRow(Row):
+    """A question with four choices; the answer is the index of one, from 0."""
+
+    question: Words
+    choices: list[Words] = Field(min_length=4, max_length=4)
+    answer: int = Field(ge=0, le=3)
 
 
 @register
@@ -27,7 +38,7 @@ class Mmlu(LmEvalBenchmark):
     shots: ClassVar[int | None] = 5
     scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "mmlu/default"
-    columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answer")
+    row: ClassVar[type[Row]] = MmluRow
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)
 
     @cached_property
@@ -35,7 +46,7 @@ class Mmlu(LmEvalBenchmark):
         """The subjects, under `category/subject`."""
         found: dict[str, Definition] = {}
         for path in sorted((tasks_folder() / self.definition).glob("mmlu_*.yaml")):
-            one = Definition(f"{self.definition}/{path.name}", self.columns, f"--benchmark {self.name}")
+            one = Definition(f"{self.definition}/{path.name}", self.row, f"--benchmark {self.name}")
             fields = one.fields(resolve=False)
             category = fields["tag"].removeprefix("mmlu_").removesuffix("_tasks")
             found[f"{category}/{fields['dataset_name']}"] = one

@@ -6,14 +6,16 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from prunelab.errors import DataError
+from pydantic import ValidationInfo, field_validator
+
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, average, grouped, images_hash, undecoded
 from prunelab.evaluation.metrics.mmmu import is_right_openly, parse_letter
 from prunelab.inference.vision_answers import PictureQuestion
+from prunelab.io.data_rows import Row, Words
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.vision.images import Picture, column_picture
@@ -39,8 +41,38 @@ SOURCES = {
     for subjects in DISCIPLINES.values()
     for subject in subjects
 }
-COLUMNS = ("id", "question", "options", "answer", "question_type", "image_1")
 _IMAGE = re.compile(r"<image (\d)>")
+
+
+class MmmuRow(Row):
+    """A question; options are a list written as Python writes it, an open answer may be one."""
+
+    images: ClassVar[tuple[str, ...]] = ("image_1",)
+    unique: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: Words
+    question_type: Literal["multiple-choice", "open"]
+    question: Words
+    options: str
+    answer: Words
+
+    @field_validator("options")
+    @classmethod
+    def _are_listed(cls, options: str, info: ValidationInfo) -> str:
+        if info.data.get("question_type") == "multiple-choice" and not 2 <= len(_listed(options)) <= 26:
+            raise ValueError("a list of 2 to 26 options, written as Python writes it, is needed")
+        return options
+
+    @field_validator("answer")
+    @classmethod
+    def _is_a_letter(cls, answer: str, info: ValidationInfo) -> str:
+        options = info.data.get("options")
+        if info.data.get("question_type") != "multiple-choice" or options is None:
+            return answer
+        letters = [chr(ord("A") + index) for index in range(len(_listed(options)))]
+        if answer not in letters:
+            raise ValueError(f"one of the letters {', '.join(letters)} is needed")
+        return answer
 
 
 @dataclass(frozen=True)
@@ -87,7 +119,7 @@ class Mmmu(VisionBenchmark):
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The data, the limit, the batch and the seed of guesses."""
-        parts = [images_hash(undecoded(source, "validation", settings, COLUMNS)) for source in SOURCES.values()]
+        parts = [images_hash(undecoded(source, "validation", settings, MmmuRow)) for source in SOURCES.values()]
         return {
             "data": content_hash({"subjects": parts}),
             "limit": settings.limit,
@@ -161,16 +193,11 @@ def _letters(item: Item) -> list[str]:
 
 def _items(discipline: str, subject: str, settings: EvaluationSettings) -> Iterator[Item]:
     source = SOURCES[subject]
-    rows = undecoded(source, "validation", settings, COLUMNS)
+    rows = undecoded(source, "validation", settings, MmmuRow)
     images = [name for name in rows.column_names if name.startswith("image_")]
     for index, row in enumerate(rows.remove_columns(images)):
         options, answer = _listed(row["options"]), _listed(row["answer"]) or [row["answer"]]
         lettered = row["question_type"] == "multiple-choice"
-        if lettered and (len(options) < 2 or not "A" <= answer[0] < chr(ord("A") + len(options))):
-            raise DataError(
-                f"{source.described('validation')}, question {row['id']!r}, has answer {row['answer']!r} and "
-                f"{len(options)} options: fetch it again with `prunelab fetch --benchmark mmmu --to DIR`"
-            )
         named = dict.fromkeys(_IMAGE.findall(" ".join([row["question"], *options]))) or {"1": None}
         yield Item(
             row["id"],
@@ -189,5 +216,5 @@ def _listed(text: str) -> list[str]:
         return []
     try:
         return [str(one) for one in ast.literal_eval(text)]
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from prunelab.inference import ScoringRequest
 from prunelab.inference.make_scorer import scorer_of
 from prunelab.io.datasets import Source, read_lines
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.structured import parse_json_object
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
 from prunelab.stats.paired_tests import standard_error
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,22 +46,16 @@ class JsonLines:
 
     path: str
 
-    def rows(self, split: str, root: Path | None) -> list[Row]:
+    def rows(self, split: str, root: Path | None) -> list[dict[str, Any]]:
         """The objects of the file; `split` is not used.
 
         Raises:
             DataError: the file is missing, or a line of it is not a JSON object.
         """
         path = root / self.path if root is not None and (root / self.path).is_file() else Path(self.path)
-        rows: list[Row] = []
+        rows: list[dict[str, Any]] = []
         for number, line in read_lines(path):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}, is not a JSON object: give one object a line")
-            rows.append(row)
+            rows.append(parse_json_object(line, source=f"{path}, line {number}", error=DataError))
         return rows
 
 
@@ -84,7 +76,7 @@ class MultipleChoice(Benchmark):
     scores_likelihoods: ClassVar[bool] = True
 
     @abstractmethod
-    def question(self, row: Row) -> Question:
+    def question(self, row: dict[str, Any]) -> Question:
         """What a row of the data asks; raises KeyError, TypeError or ValueError where the row is malformed."""
 
     def sources(self) -> Sequence[Source]:
@@ -102,12 +94,12 @@ class MultipleChoice(Benchmark):
             raise DataError(f"{self.name} has no rows: give a file or a split with at least one")
         return [self._checked(number, row) for number, row in enumerate(rows, start=1)]
 
-    def _rows(self, root: Path | None) -> list[Row]:
+    def _rows(self, root: Path | None) -> list[dict[str, Any]]:
         if isinstance(self.source, JsonLines):
             return self.source.rows(self.split, root)
         return list(self.source.load(self.split, root))
 
-    def _checked(self, number: int, row: Row) -> Question:
+    def _checked(self, number: int, row: dict[str, Any]) -> Question:
         try:
             question = self.question(row)
             if len(question.choices) < 2 or not all(question.choices):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
 
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks import register, register_with_argument
@@ -13,6 +15,7 @@ from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, grouped, images_hash, undecoded
 from prunelab.evaluation.metrics.pope import CATEGORIES, is_parseable, official_meaning, plain_meaning, score
 from prunelab.inference.vision_answers import PictureQuestion
+from prunelab.io.data_rows import Row, Words, checked_row, refuse_repeated
 from prunelab.io.datasets import Source
 from prunelab.io.documents import read_rows
 from prunelab.io.fingerprint import content_hash
@@ -20,7 +23,38 @@ from prunelab.models.vision.images import Picture, column_picture, file_picture
 from prunelab.models.vision.prompts import BRIEFLY
 
 SOURCE = Source("lmms-lab/POPE", "default", wanted_by="--benchmark pope")
-COLUMNS = ("question_id", "question", "answer", "image", "image_source", "category")
+_OFFICIAL_REMEDY = "fetch the official question files again"
+
+
+class PopeRow(Row):
+    """A question as the hub has it."""
+
+    images: ClassVar[tuple[str, ...]] = ("image",)
+    unique: ClassVar[tuple[str, ...]] = ("category", "question_id")
+
+    question_id: str | int
+    question: Words
+    answer: str
+    image_source: str
+    category: Literal["random", "popular", "adversarial"]
+
+    @field_validator("answer")
+    @classmethod
+    def _says_yes_or_no(cls, answer: str) -> str:
+        if answer.lower() not in ("yes", "no"):
+            raise ValueError("yes or no is needed")
+        return answer
+
+
+class OfficialRow(Row):
+    """A question of the official files."""
+
+    unique: ClassVar[tuple[str, ...]] = ("question_id",)
+
+    question_id: str | int
+    image: Words
+    text: Words
+    label: Literal["yes", "no"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +114,7 @@ class Pope(VisionBenchmark):
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The data, the limit and the batch."""
         if self._files is None:
-            data = images_hash(undecoded(SOURCE, "test", settings, COLUMNS))
+            data = images_hash(undecoded(SOURCE, "test", settings, PopeRow))
         else:
             rows = [[item.id, item.question, item.label, item.picture.size()] for item in self.questions(settings)]
             data = content_hash({"questions": rows, "images": str(self._images)})
@@ -98,35 +132,18 @@ class Pope(VisionBenchmark):
         ]
 
     def _hub_items(self, settings: EvaluationSettings) -> Iterator[Item]:
-        rows = undecoded(SOURCE, "test", replace(settings, limit=None), COLUMNS)
-        known = rows.remove_columns([name for name in rows.column_names if name not in COLUMNS or name == "image"])
+        rows = undecoded(SOURCE, "test", replace(settings, limit=None), PopeRow)
+        known = rows.remove_columns([name for name in rows.column_names if name not in PopeRow.model_fields])
         for index, row in enumerate(known):
-            label = str(row["answer"]).lower()
-            if row["category"] not in CATEGORIES or label not in ("yes", "no"):
-                raise DataError(
-                    f"{SOURCE.described('test')}, row {index}, has category {row['category']!r} and answer "
-                    f"{row['answer']!r}; allowed are {', '.join(CATEGORIES)}, and yes and no: fetch it again with "
-                    "`prunelab fetch --benchmark pope --to DIR`"
-                )
+            label = row["answer"].lower()
             picture = column_picture(str(row["image_source"]), rows, index)
             yield Item(f"{row['category']}/{row['question_id']}", row["category"], row["question"], label, picture)
 
     def _file_items(self, folder: Path) -> Iterator[Item]:
         for category in CATEGORIES:
-            for where, row in _official_rows(folder, category):
-                try:
-                    number, image, text, label = (row[key] for key in ("question_id", "image", "text", "label"))
-                except (KeyError, TypeError):
-                    raise DataError(
-                        f"{where} lacks question_id, image, text or label: fetch the official question files again"
-                    ) from None
-                if label not in ("yes", "no") or not isinstance(image, str) or not isinstance(text, str):
-                    raise DataError(
-                        f"{where} has image {image!r}, text {text!r} and label {label!r}; allowed are two texts, and "
-                        "yes or no: fetch the official question files again"
-                    )
-                picture = file_picture((self._images or folder) / image)
-                yield Item(f"{category}/{number}", category, text, label, picture)
+            for row in _official_rows(folder, category):
+                picture = file_picture((self._images or folder) / row.image)
+                yield Item(f"{category}/{row.question_id}", category, row.text, row.label, picture)
 
     def question(self, item: Item) -> PictureQuestion:
         """With the wording that asks for a word."""
@@ -156,18 +173,18 @@ class Pope(VisionBenchmark):
         return found
 
 
-def _official_rows(folder: Path, category: str) -> Iterator[tuple[str, Any]]:
-    """The lines of an official question file, whichever images it is about, and what messages call them."""
+def _official_rows(folder: Path, category: str) -> Iterator[OfficialRow]:
+    """The rows of an official question file, whichever images it is about."""
     paths = sorted(folder.glob(f"*pope_{category}.json"))
     if not paths:
         raise DataError(
             f"{folder} has no file like coco_pope_{category}.json: give the folder of POPE's official question files"
         )
-    empty = True
+    seen: dict[tuple[Any, ...], str] = {}
     for row in read_rows(paths[0]):
-        empty = False
-        yield f"{row.where},", row.value
-    if empty:
+        yield checked_row(OfficialRow, row.value, row.where, _OFFICIAL_REMEDY)
+        refuse_repeated(OfficialRow, row.value, row.where, _OFFICIAL_REMEDY, seen, row.where)
+    if not seen:
         raise DataError(f"{paths[0]} is empty: fetch the official file again")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prunelab.errors import DataError, InvalidRequest
+from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.evaluation.metrics.stereoset import (
-    DOMAINS,
     OVERALL,
     POOLED,
     SPLITS,
@@ -28,7 +28,8 @@ from prunelab.evaluation.metrics.stereoset import (
 )
 from prunelab.inference import Scorer, ScoringRequest
 from prunelab.inference.make_scorer import scorer_of
-from prunelab.io.datasets import Source, documents_hash, require_documents
+from prunelab.io.data_rows import Row, Words, require_rows
+from prunelab.io.datasets import Source, documents_hash
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
@@ -37,9 +38,36 @@ from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_e
 SOURCES: dict[Split, Source] = {
     split: Source("McGill-NLP/stereoset", split, wanted_by="--benchmark stereoset") for split in SPLITS
 }
-COLUMNS = ("id", "target", "bias_type", "context", "sentences")
 LABELS = ("anti_stereotype", "stereotype", "unrelated")
 """The sentences of an example, in the order of the hub's `gold_label`."""
+
+
+class StereoSetSentences(BaseModel):
+    """Three sentences, and which is which: 0 anti-stereotype, 1 stereotype, 2 unrelated."""
+
+    model_config = ConfigDict(strict=True)
+
+    sentence: list[Words] = Field(min_length=3, max_length=3)
+    gold_label: list[int]
+
+    @field_validator("gold_label")
+    @classmethod
+    def _one_of_each(cls, labels: list[int]) -> list[int]:
+        if sorted(labels) != [0, 1, 2]:
+            raise ValueError("one each of 0 (anti-stereotype), 1 (stereotype) and 2 (unrelated) is needed")
+        return labels
+
+
+class StereoSetRow(Row):
+    """An example as the hub has it."""
+
+    unique: ClassVar[tuple[str, ...]] = ("id",)
+
+    id: Words
+    target: Words
+    bias_type: Literal["gender", "profession", "race", "religion"]
+    context: str
+    sentences: StereoSetSentences
 
 
 @dataclass(frozen=True)
@@ -154,12 +182,12 @@ def _read(root: Path | None, limit: int | None) -> list[Example]:
     """The examples, so many of each split.
 
     Raises:
-        DataError: a split or a column is missing, or an example is not three sentences, one of each label.
+        DataError: a split or a column is missing, or a row is not a `StereoSetRow`.
     """
     examples: list[Example] = []
     for split, source in SOURCES.items():
         documents = source.load("validation", root)
-        require_documents(source, "validation", documents, COLUMNS)
+        require_rows(source, "validation", documents, StereoSetRow)
         chosen = documents if limit is None else documents.select(range(min(limit, len(documents))))
         examples += [_example(split, row) for row in chosen]
     return examples
@@ -167,13 +195,6 @@ def _read(root: Path | None, limit: int | None) -> list[Example]:
 
 def _example(split: Split, row: dict[str, Any]) -> Example:
     labels, sentences = row["sentences"]["gold_label"], row["sentences"]["sentence"]
-    found = f"domain {row['bias_type']!r} and {len(sentences)} sentences labelled {labels}"
-    if row["bias_type"] not in DOMAINS or sorted(labels) != [0, 1, 2] or len(sentences) != 3 or not all(sentences):
-        raise DataError(
-            f"{SOURCES[split].described('validation')}, example {row['id']!r} has {found}, and allowed are "
-            f"{', '.join(DOMAINS)} and one sentence each of 0 (anti-stereotype), 1 (stereotype) and 2 (unrelated): "
-            "fetch it again with `prunelab fetch --benchmark stereoset --to DIR`"
-        )
     ordered = tuple(sentences[labels.index(label)] for label in range(3))
     context = row["context"] if split == "intersentence" else ""
     return Example(row["id"], split, row["bias_type"], row["target"], context, ordered)

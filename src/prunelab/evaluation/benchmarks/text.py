@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +12,21 @@ import torch
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks import register_with_argument
-from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
+from prunelab.evaluation.benchmarks.base import (
+    Benchmark,
+    Evaluation,
+    EvaluationSettings,
+    Progress,
+    Score,
+    resampled_perplexity,
+    without_infinite,
+)
 from prunelab.inference.losses import token_losses
 from prunelab.io.datasets import read_documents
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
-from prunelab.stats.paired_tests import Comparison, perplexity
+from prunelab.stats.paired_tests import Comparison, exponential
 
 
 @register_with_argument("text")
@@ -28,7 +35,7 @@ class TextPerplexity(Benchmark):
 
     Every document is scored by itself behind the tokenizer's own start token. One that is longer than the window is cut
     into windows that do not overlap, each behind a start token. Without a start token a window's first token is not
-    scored.
+    scored. One by word or byte that no float holds, as in a text without spaces, is left out.
     """
 
     title: ClassVar[str] = "perplexity of a text or JSONL file, each document on its own"
@@ -49,9 +56,9 @@ class TextPerplexity(Benchmark):
         """The file must hold documents."""
         read_documents(self.path)
 
-    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
-        """Documents are resampled."""
-        return resampled(dense, pruned, ("loss_sum", "tokens"), perplexity)
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
+        """Documents are resampled; None where a perplexity is too large."""
+        return resampled_perplexity(dense, pruned)
 
     def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
         """The windows' tokens."""
@@ -87,12 +94,13 @@ class TextPerplexity(Benchmark):
         total = {key: sum(sample[key] for sample in samples) for key in ("loss_sum", "tokens", "words", "bytes")}
         if not total["tokens"]:
             raise DataError(f"{self.path} has no token to predict: give longer documents")
-        scores = [
-            Score("token_perplexity", math.exp(total["loss_sum"] / total["tokens"]), len(samples)),
-            Score("word_perplexity", math.exp(total["loss_sum"] / max(total["words"], 1)), len(samples)),
-            Score("byte_perplexity", math.exp(total["loss_sum"] / max(total["bytes"], 1)), len(samples)),
-        ]
-        return Evaluation(scores, samples, {"window": window, "split": "file"})
+        scores, infinite = without_infinite(
+            [
+                Score(f"{unit}_perplexity", exponential(total["loss_sum"] / max(total[f"{unit}s"], 1)), len(samples))
+                for unit in ("token", "word", "byte")
+            ]
+        )
+        return Evaluation(scores, samples, {"window": window, "split": "file", **infinite})
 
 
 def _windows(tokenizer: Any, document: str, window: int) -> Iterator[torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from prunelab.calibration.image_text import TEXTVQA
+from prunelab.calibration.image_text import TEXTVQA, TextVqaTrainRow
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score, resampled
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, average, images_hash, undecoded
@@ -20,7 +20,13 @@ from prunelab.models.vision.images import Picture, column_picture
 from prunelab.models.vision.prompts import BRIEFLY
 from prunelab.stats.paired_tests import Comparison, mean
 
-COLUMNS = ("question_id", "question", "image", "answers")
+
+class TextVqaRow(TextVqaTrainRow):
+    """A question of the validation split, with its number."""
+
+    unique: ClassVar[tuple[str, ...]] = ("question_id",)
+
+    question_id: str | int
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class TextVqa(VisionBenchmark):
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
         """The data, the limit and the batch."""
-        data = images_hash(undecoded(TEXTVQA, "validation", settings, COLUMNS))
+        data = images_hash(undecoded(TEXTVQA, "validation", settings, TextVqaRow))
         return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
@@ -60,7 +66,7 @@ class TextVqa(VisionBenchmark):
 
     def questions(self, settings: EvaluationSettings) -> Sequence[Item]:
         """Every question of the validation split."""
-        rows = undecoded(TEXTVQA, "validation", settings, COLUMNS)
+        rows = undecoded(TEXTVQA, "validation", settings, TextVqaRow)
         known = rows.select_columns(["question_id", "question", "answers"])
         return [
             Item(

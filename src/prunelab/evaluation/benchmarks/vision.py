@@ -13,7 +13,8 @@ import xxhash
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.inference.vision_answers import ROWS, ImageReport, PictureQuestion, answers
-from prunelab.io.datasets import Source, require_documents
+from prunelab.io.data_rows import Row, require_rows
+from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 
@@ -96,14 +97,14 @@ class VisionBenchmark(Benchmark):
         return {}
 
 
-def undecoded(source: Source, split: str, settings: EvaluationSettings, columns: Sequence[str]) -> datasets.Dataset:
+def undecoded(source: Source, split: str, settings: EvaluationSettings, row: type[Row]) -> datasets.Dataset:
     """A split whose images are left as the bytes of their files.
 
     Raises:
-        DataError: the split or a column is missing.
+        DataError: the split or a column is missing, or a row cannot be used.
     """
     documents = source.load(split, settings.datasets_root)
-    require_documents(source, split, documents, columns)
+    require_rows(source, split, documents, row)
     for name, feature in documents.features.items():
         if isinstance(feature, datasets.Image):
             documents = documents.cast_column(name, datasets.Image(decode=False))

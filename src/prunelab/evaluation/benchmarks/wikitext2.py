@@ -14,17 +14,33 @@ import torch
 from prunelab.calibration.corpus import WIKITEXT2, start_tokens
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
-from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
+from prunelab.evaluation.benchmarks.base import (
+    Benchmark,
+    Evaluation,
+    EvaluationSettings,
+    Progress,
+    Score,
+    resampled_perplexity,
+    without_infinite,
+)
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, PreparedTask, prepare
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, task_scores
 from prunelab.inference.losses import TOKENS_A_BATCH, token_losses
-from prunelab.io.datasets import Source, require_documents
+from prunelab.io.data_rows import Row, TextRow, Words, require_rows
+from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
-from prunelab.stats.paired_tests import Comparison, perplexity
+from prunelab.stats.paired_tests import Comparison, exponential
 
-PAGES = Definition("wikitext/wikitext.yaml", ("page",), "--benchmark wikitext2")
+
+class PageRow(Row):
+    """A page."""
+
+    page: Words
+
+
+PAGES = Definition("wikitext/wikitext.yaml", PageRow, "--benchmark wikitext2")
 PAGE_METRICS = (
     Metric("word_perplexity", "word_perplexity,none", "perplexity"),
     Metric("byte_perplexity", "byte_perplexity,none", "perplexity"),
@@ -43,7 +59,7 @@ class WikiText2(Benchmark):
 
     `word_perplexity` and `byte_perplexity`, lm-eval's `wikitext`: every page's log-likelihood in windows as long as the
     context, each conditioned on the token before it, over the words or bytes of the page before detokenisation.
-    Comparable between models of different vocabularies, as the first is not.
+    Comparable between models of different vocabularies, as the first is not. One that no float holds is left out.
     """
 
     name = "wikitext2"
@@ -64,17 +80,15 @@ class WikiText2(Benchmark):
 
     def _text(self, root: Path | None) -> str:
         lines = WIKITEXT2.load("test", root)
-        require_documents(WIKITEXT2, "test", lines, ("text",))
+        require_rows(WIKITEXT2, "test", lines, TextRow)
         return "\n\n".join(lines["text"][:])  # a list: by itself the column is read line by line
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
 
-    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
-        """Windows are resampled."""
-        return resampled(
-            dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"], ("loss_sum", "tokens"), perplexity
-        )
+    def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
+        """Windows are resampled; None where a perplexity is too large."""
+        return resampled_perplexity(dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"])
 
     def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
         """The text's tokens in windows, and the pages'."""
@@ -103,7 +117,8 @@ class WikiText2(Benchmark):
         """Score every window, then every page; a limit is on windows and on pages."""
         score, windows, window = self._score_windows(model, settings)
         scores, pages, conditions = self._score_pages(model, settings, progress)
-        return Evaluation([score, *scores], windows + pages, {"window": window, "split": "test", **conditions})
+        kept, infinite = without_infinite([score, *scores])
+        return Evaluation(kept, windows + pages, {"window": window, "split": "test", **conditions, **infinite})
 
     def _score_windows(self, model: LanguageModel, settings: EvaluationSettings) -> tuple[Score, list[Record], int]:
         window = min(settings.window, model.context_length)
@@ -116,9 +131,9 @@ class WikiText2(Benchmark):
         windows = torch.tensor(ids[: count * length]).reshape(count, length)
         windows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), windows], dim=1)
         losses = token_losses(model, windows, settings.tokens_a_batch or TOKENS_A_BATCH).double().mean(dim=1)
-        value = math.exp(losses.mean().item())
+        value = exponential(losses.mean().item())
         # The delta method: the error of the mean loss, times the derivative of its exponential.
-        error = losses.std().item() / math.sqrt(count) * value if count > 1 else None
+        error = losses.std().item() / math.sqrt(count) * value if count > 1 and math.isfinite(value) else None
         samples: list[Record] = [
             {"sample": f"window-{index}", "unit": "window", "loss_sum": loss * (window - 1), "tokens": window - 1}
             for index, loss in enumerate(losses.tolist())

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
 
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
+from prunelab.io.data_rows import Row, Words
+
+
+class WinoGrandeRow(Row):
+    """A sentence whose blank is an underscore, and what may fill it."""
+
+    sentence: Words
+    option1: Words
+    option2: Words
+    answer: Literal["1", "2"]
+
+    @field_validator("sentence")
+    @classmethod
+    def _has_a_blank(cls, sentence: str) -> str:
+        if sentence.count("_") != 1:
+            raise ValueError("a sentence with one blank, written _, is needed")
+        return sentence
 
 
 @register
@@ -23,5 +42,5 @@ class WinoGrande(LmEvalBenchmark):
     shots: ClassVar[int | None] = 0
     scores_likelihoods: ClassVar[bool] = True
     definition: ClassVar[str] = "winogrande/default.yaml"
-    columns: ClassVar[tuple[str, ...]] = ("sentence", "option1", "option2", "answer")
+    row: ClassVar[type[Row]] = WinoGrandeRow
     metrics: ClassVar[tuple[Metric, ...]] = (Metric("acc", "acc,none"),)

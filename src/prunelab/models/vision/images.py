@@ -13,9 +13,12 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from prunelab.errors import DataError
+from prunelab.io.reading import read_bytes
 
 MOST_PIXELS = 80_000_000
 """An image of more is not decoded: Pillow itself takes such files for attacks."""
+LARGEST_FILE = 1 << 29
+"""Bytes of an image's file at most."""
 LARGE_SIDE = 4096
 """A larger image is scaled down to this; the largest size that Idefics3's image processor makes is below it."""
 _BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
@@ -40,7 +43,7 @@ class Picture:
 
     Attributes:
         name: what messages call it.
-        read: gives the file's bytes; raises OSError where there is none.
+        read: gives the file's bytes; raises OSError or DataError where there is none.
         size: gives their number without reading them, None where there is no file; for images in a folder.
     """
 
@@ -71,7 +74,7 @@ def file_picture(path: Path) -> Picture:
         except OSError:
             return None
 
-    return Picture(path.name, path.read_bytes, size)
+    return Picture(path.name, lambda: read_bytes(path, limit=LARGEST_FILE), size)
 
 
 def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Picture:
@@ -87,7 +90,7 @@ def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Pictu
         if entry.get("bytes"):
             return bytes(entry["bytes"])
         if entry.get("path"):
-            return Path(entry["path"]).read_bytes()
+            return read_bytes(entry["path"], limit=LARGEST_FILE)
         raise FileNotFoundError(name)
 
     return Picture(name, read)
@@ -106,7 +109,7 @@ def open_picture(picture: Picture) -> Opened:
     """
     try:
         data = picture.read()
-    except (OSError, ValueError):  # no such file, or no name that a file could have
+    except (OSError, ValueError, DataError):  # no such file, no regular file, or no name that a file could have
         raise UnusableImage("missing") from None
     try:
         image = Image.open(io.BytesIO(data))

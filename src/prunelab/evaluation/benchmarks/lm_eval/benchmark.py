@@ -14,6 +14,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, PreparedTask, prepare
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, chance_of, records, task_scores, with_groups
+from prunelab.io.data_rows import Row
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
@@ -31,21 +32,21 @@ class LmEvalBenchmark(Benchmark):
 
     Attributes:
         definition: lm-eval's YAML file, below its folder of tasks.
-        columns: what the documents must have.
+        row: what the documents are, checked before anything is computed.
         metrics: what is reported, the primary first.
         shots: examples in the prompt by default; None where the definition allows none.
         instructs: whether prompts are instructions, which belong in a chat template where there is one.
     """
 
     definition: ClassVar[str]
-    columns: ClassVar[tuple[str, ...]]
+    row: ClassVar[type[Row]]
     metrics: ClassVar[tuple[Metric, ...]]
     instructs: ClassVar[bool] = False
 
     @cached_property
     def definitions(self) -> Mapping[str, Definition]:
         """Its tasks, under `category/task`, or under nothing where there is one."""
-        return {"": Definition(self.definition, self.columns, f"--benchmark {self.name}")}
+        return {"": Definition(self.definition, self.row, f"--benchmark {self.name}")}
 
     def sources(self) -> Sequence[Source]:
         """The definitions' data sets."""
@@ -59,7 +60,7 @@ class LmEvalBenchmark(Benchmark):
         """Its tasks with their data, loaded once in a process.
 
         Raises:
-            DataError: a data set, a split or a column is missing, or a split is empty.
+            DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
         """
         with self.surroundings(settings):
             return {group: prepare(one, settings.datasets_root) for group, one in self.definitions.items()}

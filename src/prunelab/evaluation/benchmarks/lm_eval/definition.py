@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Callable, Container, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import datasets
 
 from prunelab.errors import DataError, InvalidRequest
-from prunelab.io.datasets import Source, documents_hash, require_documents
+from prunelab.io.data_rows import Row, require_rows
+from prunelab.io.datasets import Source, documents_hash
 
 LM_EVAL_SEED = 1234
 """With this one lm-eval draws its shots unless told otherwise."""
@@ -33,12 +35,12 @@ class Definition:
 
     Attributes:
         path: of its YAML file, below lm-eval's folder of tasks.
-        columns: what its documents must have.
+        row: what its documents are.
         wanted_by: the option of `prunelab fetch` that brings its data.
     """
 
     path: str
-    columns: tuple[str, ...]
+    row: type[Row]
     wanted_by: str
 
     def fields(self, resolve: bool) -> dict[str, Any]:
@@ -119,6 +121,9 @@ class PreparedTask:
             fields["generation_kwargs"]["max_gen_toks"] = self.new_tokens(context)
         task = ConfigurableTask(config=fields)
         task.set_fewshot_seed(LM_EVAL_SEED + seed)
+        # What it aggregates by, under each metric's name; its perplexities raise where no float holds them.
+        aggregations = task.aggregation()
+        aggregations.update({metric: _or_infinite(aggregate) for metric, aggregate in aggregations.items()})
         return task
 
     def new_tokens(self, context: int) -> int:
@@ -127,12 +132,25 @@ class PreparedTask:
         return wanted if wanted < context else context // 2
 
 
+def _or_infinite(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An aggregation that is infinite where its exponential overflows."""
+
+    @wraps(aggregate)
+    def aggregated(items: Any) -> Any:
+        try:
+            return aggregate(items)
+        except OverflowError:
+            return math.inf
+
+    return aggregated
+
+
 @cache
 def prepare(definition: Definition, root: Path | None) -> PreparedTask:
     """Load a definition and its data; once in a process.
 
     Raises:
-        DataError: a data set, a split or a column is missing, or a split is empty.
+        DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
     """
     source = definition.source
     data = source.load_splits(root)
@@ -147,7 +165,7 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
     shots = fields.get("fewshot_split") or fields.get("training_split") or fields.get("validation_split")
     used = list(dict.fromkeys(split for split in (scored, shots) if split))
     for split in used:
-        require_documents(source, split, data[split], definition.columns)
+        require_rows(source, split, data[split], definition.row)
     return PreparedTask(
         name=stock["task"],
         version=str(stock["metadata"]["version"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from prunelab.evaluation.benchmarks.base import Score
+from prunelab.evaluation.benchmarks.base import LARGEST_LOSS, Score
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.stats.paired_tests import perplexity, ratio, standard_error
 
@@ -62,7 +62,9 @@ def _score(metric: Metric, value: float, values: Sequence[Any], group: str) -> S
     if metric.kind == "share_of_parts":
         error = standard_error([(sum(parts), len(parts)) for parts in values], ratio)
         return Score(metric.name, value, sum(map(len, values)), error, group)
-    error = standard_error([(-log_likelihood, count) for log_likelihood, count in values], perplexity)
+    small = all(-log_likelihood <= LARGEST_LOSS * count for log_likelihood, count in values)
+    units = [(-log_likelihood, count) for log_likelihood, count in values]
+    error = standard_error(units, perplexity) if small else None
     return Score(metric.name, value, len(values), error, group)
 
 
