@@ -85,10 +85,10 @@ def check_study(config: StudyConfig) -> None:
     for entry in config.models:
         if config.engine == "local":  # a worker may have devices that this machine has not
             parse_device(entry.device or config.device)
-        if Path(str(checkpoint_of(entry.path) or entry.path)).is_dir():
-            inspected(entry.path)
         own = model_runs(config, entry)
         check_sight(own, entry.path)
+        if Path(str(checkpoint_of(entry.path) or entry.path)).is_dir():
+            inspected(entry.path)
         checked += [run for run in own if run not in checked]
     check_all(checked)
 
