@@ -89,9 +89,9 @@ class HumanEval(Benchmark):
     own, and in float32 does not depend on its batch.
 
     Programs run in a sandbox (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running
-    are separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored records
-    records again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall time
-    (3 s), and tampered programs do not pass.
+    are separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored
+    records again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall
+    time (3 s), and tampered programs do not pass.
     """
 
     name = "humaneval"
