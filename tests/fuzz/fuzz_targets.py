@@ -25,6 +25,7 @@ from prunelab.calibration import ActivationStatistics
 from prunelab.calibration.corpus import draw_calibration_set
 from prunelab.calibration.image_text import is_pairs
 from prunelab.calibration.statistics import _content
+from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.evaluation.runner import checked_model, dense_cell, evaluate, runs_of
 from prunelab.inference.lm_eval_adapter import PrunelabLM
@@ -296,6 +297,8 @@ def _command(words: list[str]) -> object:
     lines = [line for line in err.getvalue().splitlines() if not line.startswith(("warning:", "note:"))]
     if code not in (0, None) and (code != 2 or len(lines) != 1):
         raise ManyLines(f"code {code}: {lines[-1:]}")
+    if code == 2:
+        raise InvalidRequest(lines[0])
     return code
 
 

@@ -150,7 +150,7 @@ def _one(materials: Materials, folder: Path, kind: str, number: int, seed: int) 
         after = snapshot(folder)
         changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
         if changed and outcome in GOOD:
-            return "files changed", ", ".join(changed[:3])
+            return "files changed", f"{kind}: {', '.join(changed[:3])}"
         return outcome, detail
     finally:
         os.chdir(folder)
