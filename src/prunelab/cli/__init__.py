@@ -18,6 +18,8 @@ from typing import Any
 
 STOPPED = 130
 """The exit code after Ctrl-C: 128 and the signal's number."""
+LONGEST = 2000
+"""Characters of an error; of a longer one, which repeats what was given, the middle is left out."""
 MESSAGE = "stopped; what was finished is kept"
 
 
@@ -81,12 +83,13 @@ def _code_of(application: Any) -> int:
     from prunelab.cli.terminal import err
     from prunelab.errors import PrunelabError
     from prunelab.io.terminal import labelled
+    from prunelab.io.text import one_line
 
     try:
         # Typer gives back what a command stopped with.
         return int(application(standalone_mode=False) or 0)
     except PrunelabError as error:
-        err.print(labelled("error:", "red", error))
+        err.print(labelled("error:", "red", one_line(error, LONGEST)))
         return 2
     except typer.Exit as stop:
         return int(stop.exit_code)
@@ -96,7 +99,7 @@ def _code_of(application: Any) -> int:
         # Typer raises click's usage errors; its copy of click has no public name to catch them by.
         if not hasattr(error, "format_message"):
             raise
-        err.print(labelled("error:", "red", f"{error.format_message()} (see --help)"))
+        err.print(labelled("error:", "red", f"{one_line(error.format_message(), LONGEST)} (see --help)"))
         return 2
 
 

@@ -1,1 +1,1 @@
-"""What is asked of a model before anything is computed with it."""
+"""A model's folder inspected before anything is computed: files, tensors, tying, number format."""
