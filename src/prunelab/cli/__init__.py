@@ -18,8 +18,6 @@ from typing import Any
 
 STOPPED = 130
 """The exit code after Ctrl-C: 128 and the signal's number."""
-LONGEST = 2000
-"""Characters of an error; of a longer one, which repeats what was given, the middle is left out."""
 MESSAGE = "stopped; what was finished is kept"
 
 
@@ -81,7 +79,7 @@ def _code_of(application: Any) -> int:
     import typer
 
     from prunelab.cli.terminal import err
-    from prunelab.errors import PrunelabError
+    from prunelab.errors import LONGEST, PrunelabError
     from prunelab.io.terminal import labelled
     from prunelab.io.text import one_line
 
@@ -89,7 +87,7 @@ def _code_of(application: Any) -> int:
         # Typer gives back what a command stopped with.
         return int(application(standalone_mode=False) or 0)
     except PrunelabError as error:
-        err.print(labelled("error:", "red", one_line(error, LONGEST)))
+        err.print(labelled("error:", "red", error))
         return 2
     except typer.Exit as stop:
         return int(stop.exit_code)
