@@ -14,6 +14,7 @@ from made_up_study import MadeUpStudy
 from markdown_it import MarkdownIt
 from rich.table import Table
 
+from prunelab.errors import InvalidRequest
 from prunelab.io.markup import fenced, indented, markdown, markdown_paragraph
 from prunelab.io.terminal import Terminal, labelled, plain
 from prunelab.io.text import one_line
@@ -165,3 +166,11 @@ def test_a_study_of_a_model_with_any_name_is_reported(name: str, tmp_path: Path)
         assert not kinds & {"html_inline", "link_open"}, token.content
     assert "\x1b" not in text
     assert "<b>" not in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_an_error_is_one_line_whatever_stands_in_it(text: str) -> None:
+    message = str(InvalidRequest(f"{text} is not possible: give another"))
+    assert len(message.splitlines()) == 1
+    assert len(message) <= 2000
+    assert message.endswith(" is not possible: give another")

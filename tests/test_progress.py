@@ -57,7 +57,7 @@ def test_a_line_a_cell_with_state_figures_and_time_left() -> None:
     view.benchmark_progress(first, arc, 3, 4)
     # 70 for the last cell, 10 and a quarter of 60 for this one
     assert view.summary() == "1 of 3 cells, about 95 s left"
-    view.failed([first], arc, "m flap 1%: arc_easy", DataError("no such split\nmore"))
+    view.failed([first], arc, "m flap 1%: arc_easy", RuntimeError("no such split\nmore"))
     view.cell_done(first)
     assert view.summary() == "2 of 3 cells, 1 failed, about 70 s left"
     lines = drawn(view)

@@ -158,16 +158,16 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"ratios": 0.2}, "ratios: 0.2 is not a list: give one, such as"),
         ({"models": [{"path": "a", "name": "m"}, {"path": "b", "name": "m"}]}, "two models are called 'm'"),
         ({"suites": 5}, "suites: 5 is not a list of names"),
-        ({"limit": 0}, "limit: .*greater than or equal to 1"),
+        ({"limit": 0}, "limit: 0 is not possible"),
         ({"pruning": {"unifrom": True}}, "pruning.unifrom: no such key; known are protect_first"),
         ({"trackers": ["mlfow"]}, "trackers: .*did you mean 'mlflow'"),
         ({"dtype": "int8"}, "dtype: dtype 'int8' is not possible: float32, bfloat16, float16"),
         ({"models": [{"path": "a", "ratios": [2]}]}, "models.0.ratios: ratio 2 is not possible"),
         ({"models": [{"path": "a", "benchmarks": ["bolq"]}]}, "models.0.benchmarks: .*did you mean 'boolq'"),
-        ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: .*greater than or equal to 0"),
+        ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: -1 is not possible"),
         ({"models": [{"path": "a", "benchmark_ratios": {"bolq": [0.1]}}]}, "did you mean 'boolq'"),
         ({"models": [{"path": "a", "batch": 2}]}, "models.0.batch: no such key; known are path, name, dtype, device"),
-        ({"calibration": {"samples": 0}}, "calibration.samples: .*greater than or equal to 1"),
+        ({"calibration": {"samples": 0}}, "calibration.samples: 0 is not possible: give a whole number from 1"),
     ],
 )
 def test_bad_configurations(change: dict[str, object], match: str) -> None:
@@ -198,7 +198,7 @@ def test_a_study_from_a_file_with_options_over_it(
         "bad.yaml, line 2: ratio: no such key; known are models, methods" in command("study", tmp_path / "bad.yaml").err
     )
     (tmp_path / "worse.yaml").write_text("models: [x\n")
-    assert "is not YAML" in command("study", tmp_path / "worse.yaml").err
+    assert "line 2: not YAML" in command("study", tmp_path / "worse.yaml").err
 
 
 @pytest.mark.parametrize(

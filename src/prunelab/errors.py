@@ -21,9 +21,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from prunelab.io.text import one_line
+
+LONGEST = 2000
+"""Characters of a message; of a longer one, which repeats what was given, the middle is left out."""
+
 
 class PrunelabError(Exception):
     """Base of all errors that the user of prunelab can mend."""
+
+    def __str__(self) -> str:
+        """The message on one line, whatever names and values from outside stand in it."""
+        return one_line(super().__str__(), LONGEST)
 
 
 class InvalidRequest(PrunelabError):

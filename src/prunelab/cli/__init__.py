@@ -79,8 +79,9 @@ def _code_of(application: Any) -> int:
     import typer
 
     from prunelab.cli.terminal import err
-    from prunelab.errors import PrunelabError
+    from prunelab.errors import LONGEST, PrunelabError
     from prunelab.io.terminal import labelled
+    from prunelab.io.text import one_line
 
     try:
         # Typer gives back what a command stopped with.
@@ -96,7 +97,7 @@ def _code_of(application: Any) -> int:
         # Typer raises click's usage errors; its copy of click has no public name to catch them by.
         if not hasattr(error, "format_message"):
             raise
-        err.print(labelled("error:", "red", f"{error.format_message()} (see --help)"))
+        err.print(labelled("error:", "red", f"{one_line(error.format_message(), LONGEST)} (see --help)"))
         return 2
 
 

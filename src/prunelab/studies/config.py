@@ -17,6 +17,7 @@ from prunelab.inference.runtimes import Runtime
 from prunelab.io import bounds, yaml_text
 from prunelab.io.atomic_write import write_text
 from prunelab.io.structured import read_yaml_mapping
+from prunelab.io.text import one_line
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
 from prunelab.pruning.apply import CalibrationOptions, PruningOptions
@@ -254,7 +255,7 @@ def study_config(fields: dict[str, Any], source: str = "the study", file: Path |
         key = ".".join(str(part) for part in place)
         text = f"{key}: {message}" if key else message
         where = _line(file, place or (text.split(":")[0],), fields) if file is not None else ""
-        raise InvalidRequest(f"{source}{where}: {text}") from None
+        raise InvalidRequest(f"{source}{where}: {one_line(text, 1000)}") from None
 
 
 def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> str:
