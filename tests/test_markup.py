@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 from rich.table import Table
 
 from prunelab.errors import InvalidRequest
+from prunelab.errors.text import one_line
 from prunelab.io.markup import fenced, indented, markdown, markdown_paragraph
 from prunelab.io.terminal import Terminal, labelled, plain
-from prunelab.io.text import one_line
 from prunelab.reports import write_report
 from prunelab.reports.chart import AnyPanel, Chart, HeatMap, Panel, Point, Radar, Series
 from prunelab.reports.figures.files import write_chart

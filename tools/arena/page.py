@@ -18,8 +18,8 @@ from statistics import mean
 from matplotlib import rc_context
 
 from prunelab.errors import InvalidRequest, PrunelabError
+from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text, written_file
-from prunelab.io.text import one_line
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import marker_of, strategy_of
 from prunelab.reports.figures.files import draw

@@ -18,9 +18,9 @@ import transformers
 
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
+from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
-from prunelab.io.text import one_line
 from prunelab.models.loading import LanguageModel, load_model
 
 AT_ONCE = 64

@@ -80,8 +80,8 @@ def _code_of(application: Any) -> int:
 
     from prunelab.cli.terminal import err
     from prunelab.errors import LONGEST, PrunelabError
+    from prunelab.errors.text import one_line
     from prunelab.io.terminal import labelled
-    from prunelab.io.text import one_line
 
     try:
         # Typer gives back what a command stopped with.

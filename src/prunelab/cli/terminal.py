@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from prunelab.errors.text import one_line
 from prunelab.io.terminal import Terminal, accept_any_character, labelled
-from prunelab.io.text import one_line
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from prunelab.errors import DataError
+from prunelab.errors.text import one_line
 from prunelab.io.limits import Limits
 from prunelab.io.structured import parse_json
-from prunelab.io.text import one_line
 
 _NAMES = (".jsonl", ".ndjson", ".json")
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}

@@ -15,8 +15,8 @@ from datasets.exceptions import DatasetsError
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from prunelab.errors import DataError, first_line
+from prunelab.errors.text import one_line
 from prunelab.io.datasets import Source, require_documents
-from prunelab.io.text import one_line
 
 _AT_ONCE = 1000
 _SHOWN = 80

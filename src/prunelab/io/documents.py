@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.errors import DataError
+from prunelab.errors.text import one_line
 from prunelab.io.limits import Limits
 from prunelab.io.reading import read_text
 from prunelab.io.structured import parse_json
-from prunelab.io.text import one_line
 
 DOCUMENT_MARK = "<|endoftext|>"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")

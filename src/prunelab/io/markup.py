@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from prunelab.io.text import one_line
+from prunelab.errors.text import one_line
 
 _REPLACED = re.compile(
     r"(?P<backslash>\\(?=[!-/:-@\[-`{-~]|$))"

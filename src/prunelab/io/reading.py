@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from prunelab.errors import DataError, PrunelabError
-from prunelab.io.text import one_line
+from prunelab.errors.text import one_line
 
 MIB = 1 << 20
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.errors import DataError, PrunelabError
+from prunelab.errors.text import one_line
 from prunelab.io import json_text, yaml_text
 from prunelab.io.limits import JSON, YAML, Limits, Malformed
 from prunelab.io.reading import decoded, read_bytes, read_text
-from prunelab.io.text import one_line
 
 __all__ = [
     "JSON",

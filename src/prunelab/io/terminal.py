@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from prunelab.io.text import one_line
+from prunelab.errors.text import one_line
 
 
 class Terminal(Console):

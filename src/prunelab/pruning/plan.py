@@ -21,11 +21,11 @@ from pydantic import (
 )
 
 from prunelab.errors import PlanError, PlanMismatch
+from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.html import html_table
 from prunelab.io.structured import read_json_object
-from prunelab.io.text import one_line
 from prunelab.models.families import BlockShape, Decoder
 from prunelab.pruning.allocation import Kept, achieved_ratio
 from prunelab.pruning.compensation import Compensation

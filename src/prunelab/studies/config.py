@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from prunelab.errors import InvalidRequest, UnknownName
+from prunelab.errors.text import one_line
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.evaluation.benchmarks.base import ChatTemplate
 from prunelab.evaluation.benchmarks.suites import expand
@@ -17,7 +18,6 @@ from prunelab.inference.runtimes import Runtime
 from prunelab.io import bounds, yaml_text
 from prunelab.io.atomic_write import write_text
 from prunelab.io.structured import read_yaml_mapping
-from prunelab.io.text import one_line
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
 from prunelab.pruning.apply import CalibrationOptions, PruningOptions

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from matplotlib import rc_context
 
-from prunelab.io.text import one_line
+from prunelab.errors.text import one_line
 
 MOST = 80
 """Characters of a label; a longer one is cut in the middle, since a figure is as wide as its names."""

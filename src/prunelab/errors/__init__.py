@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from prunelab.io.text import one_line
+from prunelab.errors.text import one_line
 
 LONGEST = 2000
 """Characters of a message; of a longer one, which repeats what was given, the middle is left out."""
