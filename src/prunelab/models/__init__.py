@@ -1,1 +1,1 @@
-"""Models: families, loading, streaming and offloading."""
+"""Inspection of what a model's folder holds, before anything is computed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.errors import CheckpointError, InvalidRequest, UnsupportedModel, first_line
 from prunelab.io.fingerprint import model_fingerprint
@@ -21,6 +20,7 @@ from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
+from prunelab.models.config_validation import check_buildable, read_config
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
 
@@ -186,7 +186,7 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
     """What a checkpoint is called in tables, where it is, its config and its family.
 
     Raises:
-        CheckpointError: the config is missing, gated, or damaged.
+        CheckpointError: the config is missing, gated, damaged, or no model can be built from it.
         UnsupportedModel: no family describes it, or its weights are quantised.
     """
     called, name = short_name(name), str(checkpoint_of(name) or name)
@@ -194,6 +194,7 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
     family = find_family(config, name)
     if getattr(config, "quantization_config", None) is not None:
         raise UnsupportedModel(f"{name} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
+    check_buildable(name, class_for(config, family), config)
     return called, name, config, family
 
 
@@ -241,7 +242,8 @@ def load_config(name: str) -> Any:
     """The config of a checkpoint in a folder or on the hub.
 
     Raises:
-        CheckpointError: missing, gated, or damaged.
+        CheckpointError: missing, gated, damaged, or with a value that is not possible; names the field.
+        UnsupportedModel: transformers knows no such model type.
     """
     name = str(checkpoint_of(name) or name)
     path = Path(name)
@@ -252,8 +254,8 @@ def load_config(name: str) -> Any:
     if not path.exists():
         look_for_hub()
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:
+        return read_config(name)
+    except (OSError, ValueError, HfHubHTTPError) as error:
         raise explained(name, error) from error
 
 
