@@ -21,6 +21,7 @@ from prunelab.inference.runner import Progress, ScoringStatistics
 from prunelab.inference.sampler import Prompt, Sampler
 from prunelab.inference.sampling import SamplingSettings
 from prunelab.inference.tokenization import Encoder
+from prunelab.models.tokenizer_validation import require_start
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +79,13 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         self.sampler = Sampler(model, tokenizer, max_length=self._max_length, batch_tokens=batch_tokens, seed=seed)
 
     @property
-    def eot_token_id(self) -> int:
-        """The tokenizer's end-of-text token."""
-        token: int = self.tokenizer.eos_token_id
+    def eot_token_id(self) -> int | None:
+        """The tokenizer's end-of-text token; None where it has none."""
+        token: int | None = self.tokenizer.eos_token_id
         return token
 
     @property
-    def prefix_token_id(self) -> int:
+    def prefix_token_id(self) -> int | None:
         """What a text without context is conditioned on: the beginning-of-text token, else the end-of-text one."""
         return self.encoder.prefix_token_id
 
@@ -143,6 +144,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of each whole text, in windows as long as the context, every token scored once."""
+        require_start(self.tokenizer_name, self.tokenizer, "whole texts are scored behind one")
         texts = [request.args[0] for request in requests]
         encoded = self.encoder.encode(texts)
         owners: list[int] = []
@@ -197,7 +199,8 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             raise InvalidRequest(
                 "do_sample is true without a temperature; allowed is one above 0: add temperature to the task"
             )
-        eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        end = self.eot_token_id
+        eos = None if end is None else self.tokenizer.decode(end, skip_special_tokens=False)
         return SamplingSettings(
             max_new_tokens=known["max_gen_toks"],
             temperature=known["temperature"] if known["do_sample"] else 0.0,

@@ -13,6 +13,7 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
 from prunelab.inference.batch_planning import Group, plan_groups
+from prunelab.inference.continuation import ANCHOR, continuation_text
 from prunelab.inference.decoding import Decoder, DecodingRow, FinishReason, Waiting
 from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import chain, make_batch, pack_row
@@ -128,8 +129,8 @@ class Sampler:
         root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
         for prefix, group in self._runner.walk(tree, root):
             for row, reason in self._complete(tree, group, prefix, prompts, settings):
-                text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
-                text = cut_at_stops(text, settings.stop)
+                before = prompts[row.owners[0][0]].ids
+                text = cut_at_stops(continuation_text(self._tokenizer, before, row.tokens), settings.stop)
                 for index, number in row.owners:
                     document = prompts[index].document
                     yield index, Completion(document, number, text, len(row.tokens), reason)
@@ -174,7 +175,11 @@ class Sampler:
             for index in inputs:
                 owned = [o for o in _owners(tree, index, prompts, settings) if o[0] not in done]
                 length = int(tree.lengths[index])
-                rows = [DecodingRow(owners, prompts[owners[0][0]].document, length) for owners in owned]
+                asked = [prompts[owners[0][0]] for owners in owned]
+                rows = [
+                    DecodingRow(owners, prompt.document, length, tuple(prompt.ids[-ANCHOR:]))
+                    for owners, prompt in zip(owned, asked, strict=True)
+                ]
                 if rows:
                     yield Waiting(pack_row(tree, [(index, index + 1)], prefix.length), rows)
 

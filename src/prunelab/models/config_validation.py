@@ -84,8 +84,8 @@ def config_of(fields: Fields, name: str) -> PreTrainedConfig:
         raise _refusal(name, fields, error) from error
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()) and getattr(text, "sliding_window", 0) is None:
         raise CheckpointError(
-            f"{name}: config.json's layer_types names sliding_attention, and there is no sliding_window: write its length, "
-            "or full_attention for every block"
+            f"{name}: config.json's layer_types names sliding_attention, and there is no sliding_window: write its "
+            "length, or full_attention for every block"
         )
     return config
 

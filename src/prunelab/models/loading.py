@@ -22,7 +22,9 @@ from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.config_validation import check_buildable, read_config
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
+from prunelab.models.processor_validation import complete_processor
 from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
+from prunelab.models.tokenizer_validation import check_tokenizer
 
 if TYPE_CHECKING:
     from prunelab.inference.shared_scoring import Siblings
@@ -151,9 +153,10 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
     """
     where, number_format = parse_device(device), parse_dtype(dtype)
     called, name, config, family = supported(name)
+    # Before the weights, which take long: what cannot be used is refused at once.
+    tokenizer, processor = load_tokenizer(name, config), load_processor(name, config) if family.sees else None
     model = weights_of(name, config, family, number_format)
-    processor = load_processor(name) if family.sees else None
-    return LanguageModel(called, model.to(where).eval(), load_tokenizer(name), processor)
+    return LanguageModel(called, model.to(where).eval(), tokenizer, processor)
 
 
 def weights_of(
@@ -198,22 +201,30 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
     return called, name, config, family
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint.
 
+    Args:
+        name: a folder or an id on the hub.
+        config: the model's, whose embedding must have a row for each token; None not to look.
+
     Raises:
-        CheckpointError: it has none that can be read.
+        CheckpointError: it has none that can be read, or one of another model.
     """
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
         ) from error
+    check_tokenizer(name, tokenizer, None if config is None else int(config.get_text_config().vocab_size))
+    return tokenizer
 
 
-def load_processor(name: str) -> Any:
+def load_processor(name: str, config: Any = None) -> Any:
     """What makes inputs of images and text, with the image processor that Pillow suffices for.
+
+    What its files lack and the config says is filled in; see `complete_processor`.
 
     None, with a warning, where it wants a package that is not there (SmolVLM2's for videos): the language model inside
     can be pruned all the same.
@@ -222,7 +233,7 @@ def load_processor(name: str) -> Any:
         CheckpointError: its files are missing or damaged.
     """
     try:
-        return AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(
@@ -231,11 +242,14 @@ def load_processor(name: str) -> Any:
             stacklevel=3,
         )
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, HfHubHTTPError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"{name} has no image processor that can be read ({first_line(error)}): put preprocessor_config.json and "
             "processor_config.json beside the weights"
         ) from error
+    if config is not None:
+        complete_processor(processor, config)
+    return processor
 
 
 def load_config(name: str) -> Any:

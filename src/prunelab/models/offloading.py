@@ -67,6 +67,7 @@ def open_to_run(
     if weight_bytes_of(name, dtype) <= room:
         return load_model(name, device=device, dtype=dtype)
     called, path, config, family = supported(name)
+    tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.sees else None
     place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
     model = weights_of(
         path, config, family, parse_dtype(dtype), device_map="auto", max_memory=_rooms(where, room, device),
@@ -75,8 +76,7 @@ def open_to_run(
     weakref.finalize(model, place.cleanup)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
-    processor = load_processor(path) if family.sees else None
-    return SpreadModel(called, model.eval(), load_tokenizer(path), processor, path=path, number_format=dtype)
+    return SpreadModel(called, model.eval(), tokenizer, processor, path=path, number_format=dtype)
 
 
 def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from prunelab.errors import DataError, InvalidRequest
+from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.evaluation.metrics.stereoset import (
@@ -32,6 +32,7 @@ from prunelab.io.datasets import Source, documents_hash, require_documents
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
+from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_error
 
 SOURCES: dict[Split, Source] = {
@@ -101,11 +102,7 @@ class StereoSet(Benchmark):
 
     def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
         """There must be a token to stand in front of a sentence."""
-        if model.tokenizer.bos_token_id is None and model.tokenizer.eos_token_id is None:
-            raise InvalidRequest(
-                f"{model.name}'s tokenizer has neither a beginning-of-text nor an end-of-text token, and StereoSet "
-                "scores sentences behind one: set bos_token in its tokenizer_config.json"
-            )
+        require_start(model.name, model.tokenizer, "StereoSet scores sentences behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Target terms of both splits and all domains are resampled."""
@@ -200,6 +197,7 @@ def _requests(tokenizer: Any, examples: Sequence[Example]) -> Iterator[ScoringRe
 
     encoder = Encoder(tokenizer, add_bos_token=False)
     start = encoder.prefix_token_id
+    assert start is not None, "check_model asks for one"
     pairs = [
         (example.context, f" {sentence}" if example.context else sentence)
         for example in examples

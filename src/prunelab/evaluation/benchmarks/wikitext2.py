@@ -22,6 +22,7 @@ from prunelab.io.datasets import Source, require_documents
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
+from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, perplexity
 
 PAGES = Definition("wikitext/wikitext.yaml", ("page",), "--benchmark wikitext2")
@@ -69,6 +70,10 @@ class WikiText2(Benchmark):
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
+
+    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+        """There must be a token to stand in front of a page."""
+        require_start(model.name, model.tokenizer, "WikiText-2's pages are scored behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Windows are resampled."""

@@ -134,6 +134,7 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
             "with --memory a budget, that it fits into"
         )
     folder = Path(name) if Path(name).is_dir() else _fetched(name)
+    tokenizer, processor = load_tokenizer(name, config), load_processor(name, config) if family.sees else None
     files = TensorFiles.open(folder)
     if isinstance(number_format, str):
         number_format = getattr(config, "dtype", None) or torch.float32
@@ -143,8 +144,7 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
     with suppress(OSError):  # where there is none, the one made from the config stays
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.name_or_path = name
-    processor = load_processor(name) if family.sees else None
-    return StreamedModel(called, model.eval(), load_tokenizer(name), processor, files=files, family=family, where=where)
+    return StreamedModel(called, model.eval(), tokenizer, processor, files=files, family=family, where=where)
 
 
 def _fetched(name: str) -> Path:
