@@ -18,6 +18,7 @@ from prunelab.calibration.regression import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.models.families import Decoder
+from prunelab.models.rotary import RotaryLengths
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
@@ -195,6 +196,10 @@ def calibrate(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
     """
+    if calibration.pairs is not None:
+        RotaryLengths([decoder.model]).require_one_class(
+            "the model", calibration.sequence_length, "questions with images are padded to one length"
+        )
     collector = Collector(decoder, moments)
     device = next(decoder.body.parameters()).device
     samples = max(1, tokens_a_batch // calibration.sequence_length)

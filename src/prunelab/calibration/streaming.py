@@ -22,6 +22,7 @@ from prunelab.errors import DataError
 from prunelab.io.atomic_write import named_when_it_fails, require_space, write_text
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.folder_lock import locked
+from prunelab.models.rotary import RotaryLengths
 from prunelab.models.streaming.decoder import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
@@ -133,6 +134,10 @@ def calibrate_streaming(
         DiskFull: no room for the hidden states, found before anything is computed where possible.
         InvalidRequest: another process is at the same calibration.
     """
+    if calibration.pairs is not None:
+        RotaryLengths([decoder.model]).require_one_class(
+            "the model", calibration.sequence_length, "questions with images are padded to one length"
+        )
     samples, tokens = calibration.token_ids.shape
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)

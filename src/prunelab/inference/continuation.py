@@ -42,6 +42,13 @@ def continuation_text(
     return whole[next((i for i, (a, b) in enumerate(zip(ahead, whole, strict=False)) if a != b), len(whole)) :]
 
 
+def takes_first_space(tokenizer: Any) -> bool:
+    """Whether a tokenizer takes the first space of what it decodes away; told from a short text."""
+    ids: list[int] = tokenizer("a b", add_special_tokens=False, verbose=False)["input_ids"]
+    cuts = range(1, len(ids))
+    return any(continuation_text(tokenizer, ids[:cut], ids[cut:]) == f" {tokenizer.decode(ids[cut:])}" for cut in cuts)
+
+
 def last_text(tokenizer: Any, before: Sequence[int], ids: Sequence[int], tokens: int) -> str:
     """The text of the last `tokens` generated ids, special tokens included, in which stop strings are looked for.
 

@@ -17,6 +17,7 @@ from prunelab.inference.shared_blocks import Together
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel
+from prunelab.models.rotary import RotaryLengths
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
@@ -78,7 +79,9 @@ def _losses_together(model: LanguageModel, token_ids: Tensor, tokens_a_batch: in
 
 def _hidden(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Final hidden states, shape `(windows, tokens, hidden)`."""
-    hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
+    rotary = RotaryLengths([model])
+    with rotary.fixed(rotary.key(ids.shape[1])):
+        hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
     return hidden
 
 

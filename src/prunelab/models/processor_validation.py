@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from prunelab.errors import InvalidRequest, first_line
+from prunelab.models.chat_templates import WORD, check_template
 
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "pixtral": 0}
 """By type of vision encoder: embeddings that it makes of a picture besides those of patches."""
@@ -57,6 +58,8 @@ def try_processor(name: str, processor: Any, config: Any) -> None:
     from prunelab.models.vision.dialogue import model_inputs, prompt_text
 
     picture = Image.new("RGB", PICTURE, (90, 120, 150))
+    if getattr(processor, "chat_template", None):
+        check_template(name, processor, [{"type": "image"}, {"type": "text", "text": WORD}])
     try:
         texts = [prompt_text(processor, "What is this?", 1), prompt_text(processor, "What is in this picture?", 1)]
         inputs = model_inputs(processor, texts, [[picture], [picture]], "left")

@@ -100,9 +100,9 @@ class StereoSet(Benchmark):
         """The data must be there, with three labelled sentences an example."""
         _read(settings.datasets_root, settings.limit)
 
-    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
         """There must be a token to stand in front of a sentence."""
-        require_start(model.name, model.tokenizer, "StereoSet scores sentences behind one")
+        require_start(name, tokenizer, "StereoSet scores sentences behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Target terms of both splits and all domains are resampled."""

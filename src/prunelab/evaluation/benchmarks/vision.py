@@ -16,6 +16,8 @@ from prunelab.inference.vision_answers import ROWS, ImageReport, PictureQuestion
 from prunelab.io.datasets import Source, require_documents
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
+from prunelab.models.processor_validation import try_processor
+from prunelab.models.rotary import RotaryLengths
 
 
 class VisionBenchmark(Benchmark):
@@ -59,6 +61,9 @@ class VisionBenchmark(Benchmark):
                 f"{model.name} was loaded without a processor for images, and {self.name} shows some: put "
                 "processor_config.json and preprocessor_config.json beside the weights"
             )
+        rotary = RotaryLengths([model.model])
+        rotary.require_one_class(model.name, model.context_length, f"{self.name}'s questions share batches")
+        try_processor(model.name, model.processor, model.model.config)
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None

@@ -71,9 +71,9 @@ class WikiText2(Benchmark):
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
 
-    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
         """There must be a token to stand in front of a page."""
-        require_start(model.name, model.tokenizer, "WikiText-2's pages are scored behind one")
+        require_start(name, tokenizer, "WikiText-2's pages are scored behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Windows are resampled."""

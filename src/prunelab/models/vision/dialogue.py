@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from prunelab.models.chat_templates import render
 from prunelab.models.tokenizer_validation import added_tokens
 
 
@@ -23,8 +24,7 @@ def prompt_text(processor: Any, question: str, images: int) -> str:
     if not getattr(processor, "chat_template", None):
         return f"{processor.image_token * images}{question}\n"
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
-    text: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    return text
+    return render(processor, [{"role": "user", "content": content}], add_generation_prompt=True)
 
 
 def without_marks(processor: Any, text: str) -> str:
