@@ -19,6 +19,7 @@ from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.models.families import Decoder
 from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
@@ -196,6 +197,7 @@ def calibrate(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
     """
+    check_ids(decoder.model, int(calibration.token_ids.max()), "the calibration text")
     if calibration.pairs is not None:
         RotaryLengths([decoder.model]).require_one_class(
             "the model", calibration.sequence_length, "questions with images are padded to one length"

@@ -17,6 +17,7 @@ from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest,
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
 from prunelab.inference.shared_blocks import Together
 from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
@@ -108,6 +109,8 @@ class Scorer:
 
         Requests share nothing with those whose rotary frequencies are others.
         """
+        for request in requests:
+            check_ids(self._models[0], max((*request.context, *request.continuation), default=0), request.name)
         rotary = RotaryLengths(self._models)
         lengths = [min(len(r.context) + len(r.continuation) - 1, self.max_length) for r in requests]
         classes = rotary.classes(lengths)

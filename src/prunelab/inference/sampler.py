@@ -21,6 +21,7 @@ from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tre
 from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.inference.sampling import SamplingSettings
 from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 ROWS = defaultdict(lambda: 256, cpu=32)
 """By type of device: completions generated together at most."""
@@ -140,6 +141,7 @@ class Sampler:
         room = self._room(settings)
         lengths = [min(len(prompt.ids), room) for prompt in prompts]
         for prompt, length in zip(prompts, lengths, strict=True):
+            check_ids(self._runner.model, max(prompt.ids, default=0), prompt.document)
             last = length + settings.max_new_tokens - 1
             if self._rotary.key(length) != self._rotary.key(last):
                 raise InvalidRequest(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 from prunelab.errors import InvalidRequest, first_line
 
-SECONDS = 5.0
+SECONDS = 3.0
 """Within which a template must render a short conversation; real ones take milliseconds."""
 MEMORY = 1 << 30
 """Bytes that rendering may take."""
@@ -99,11 +101,12 @@ def _within_limits(attempt: Callable[[], str]) -> tuple[str, str]:
 
 def _limited(attempt: Callable[[], str], answer: Connection) -> None:
     """In the child: limits, then the attempt."""
-    seconds = int(SECONDS) + 1
-    with open("/proc/self/statm", encoding="ascii") as numbers:
-        used = int(numbers.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    import resource  # where processes are forked there is one
+
+    used, seconds = psutil.Process().memory_info().vms, int(SECONDS) + 1
+    for kind, most in ((resource.RLIMIT_AS, used + MEMORY), (resource.RLIMIT_CPU, seconds)):
+        with suppress(ValueError, OSError):  # macOS limits no address space: the time is limited all the same
+            resource.setrlimit(kind, (most, most))
     answer.send(_attempted(attempt))
 
 

@@ -197,11 +197,12 @@ def _rope(path: str, part: Fields) -> str | None:
             )
         where = f"{path}{name}."
         kind = value.get("rope_type", value.get("type", "default"))
-        if not isinstance(kind, str):
-            return f'{where}rope_type is {shown(kind)}: write a text such as "default"'
+        if not isinstance(kind, str) or kind not in ROPE_TYPES:
+            return f"{where}rope_type is {shown(kind)}: write one of {', '.join(sorted(ROPE_TYPES))}"
         for key in ROPE_POSITIVE:
             number = value.get(key)
-            if number is not None and not (is_number(number) and math.isfinite(number) and number > 0):
+            optional = number is None and (key not in value or key in ROPE_OPTIONAL)
+            if not optional and not (is_number(number) and math.isfinite(number) and number > 0):
                 return f"{where}{key} is {shown(number)}: write a number above 0"
         for key in ROPE_LENGTHS:
             number = value.get(key)

@@ -38,7 +38,8 @@ def complete_processor(processor: Any, config: Any) -> None:
     if extra is not None and not getattr(processor, "num_additional_image_tokens", extra):
         processor.num_additional_image_tokens = extra
     tokenizer = getattr(processor, "tokenizer", None)
-    if tokenizer is not None and tokenizer.pad_token_id is None:
+    rows = int(config.get_text_config().vocab_size)
+    if tokenizer is not None and (tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows):
         others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token)
         tokenizer.pad_token = next((token for token in others if token is not None), None)
 

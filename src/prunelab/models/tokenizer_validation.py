@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunelab.errors import CheckpointError, InvalidRequest, first_line
+from prunelab.errors import CheckpointError, DataError, InvalidRequest, first_line
 
 PROBES = ("a", "the", "0", "text")
 """Texts whose tokens are looked for among those of the same text with special tokens."""
@@ -67,13 +67,42 @@ def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
         raise CheckpointError(
             f"{name}'s tokenizer has no tokens: put the model's own tokenizer files beside the weights"
         )
-    beyond = sorted((id_, token) for token, id_ in vocabulary.items() if rows is not None and id_ >= rows)
-    if beyond:
-        id_, token = beyond[-1]
-        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+    if rows is None:
+        return
+    beyond = sorted((id_, token) for token, id_ in vocabulary.items() if id_ >= rows)
+    # Tokenizer classes add special tokens of their own, which no text gives; `check_ids` finds one that a text spells.
+    used = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    unusable = [(id_, token) for id_, token in beyond if id_ in used or not _is_special(tokenizer, id_)]
+    if unusable:
+        id_, token = unusable[-1]
+        more = f" and {len(unusable) - 1} more" if len(unusable) > 1 else ""
         raise CheckpointError(
             f"{name}'s tokenizer has token {token[:40]!r} with id {id_}{more}, and the model's embedding has {rows} "
             "rows: put the model's own tokenizer beside the weights, or take the added tokens out of its files"
+        )
+
+
+def _is_special(tokenizer: Any, id_: int) -> bool:
+    added = tokenizer.added_tokens_decoder.get(id_)
+    return id_ in tokenizer.all_special_ids or bool(added is not None and added.special)
+
+
+def check_ids(model: Any, largest: int, name: str) -> None:
+    """Refuse token ids for which a model has no embedding.
+
+    Args:
+        model: of transformers.
+        largest: the largest id.
+        name: what messages call the text.
+
+    Raises:
+        DataError: the id is beyond the embedding's rows.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if largest >= rows:
+        raise DataError(
+            f"{name} has token id {largest}, and the model's embedding has {rows} rows: put the model's own tokenizer "
+            "beside the weights, or take the special token out of the text"
         )
 
 
