@@ -19,9 +19,10 @@ from prunelab.inference import Prompt, Sampler, SamplingSettings, Scorer, Scorin
 from prunelab.inference.loglikelihood import TogetherScorer
 from prunelab.inference.losses import token_losses
 from prunelab.inference.shared_blocks import Together
+from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.rotary import RotaryLengths
-from prunelab.models.streaming.model import open_streamed
+from prunelab.models.streaming.model import StreamedModel, open_streamed
 
 LIMIT = 24
 LONGROPE = {
@@ -51,7 +52,7 @@ def models() -> dict[str, PreTrainedModel]:
 def alone(name: str, tokens: list[int], scored: int) -> float:
     """What transformers gives a text that a fresh model sees before all others."""
     logits = model_of(name)(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0].log_softmax(-1)
-    return sum(logits[i - 1, tokens[i]].item() for i in range(len(tokens) - scored, len(tokens)))
+    return sum(float(logits[i - 1, tokens[i]]) for i in range(len(tokens) - scored, len(tokens)))
 
 
 def ids(count: int, seed: int = 0) -> list[int]:
@@ -126,11 +127,10 @@ def test_calibration_streamed_and_in_memory(length: int, tmp_path: Path) -> None
     calibration = tiny_calibration(tokens=length)
     whole, streamed = (read(str(tmp_path / "m"), dtype="float32") for read in (load_model, open_streamed))
     expected = calibrate(whole.decoder, calibration)
-    found = calibrate_streaming(streamed.decoder, calibration, tmp_path / "work", "k")  # type: ignore[arg-type]
+    assert isinstance(streamed, StreamedModel)
+    found = calibrate_streaming(streamed.decoder, calibration, tmp_path / "work", "k")
     assert torch.equal(found.cosine_sum, expected.cosine_sum)
-    other = calibrate(
-        tiny_model("llama").eval() and LanguageModel("plain", tiny_model("llama"), None).decoder, calibration
-    )  # type: ignore[arg-type]
+    other = calibrate(decoder_of(tiny_model("llama")), calibration)
     assert not torch.equal(other.cosine_sum, expected.cosine_sum)
 
 

@@ -89,7 +89,11 @@ def metaspace() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
-TOKENIZERS = {"bytes": byte_tokenizer, "sentencepiece": sentencepiece, "metaspace": metaspace}
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "bytes": byte_tokenizer,
+    "sentencepiece": sentencepiece,
+    "metaspace": metaspace,
+}
 
 
 # What stands behind a text.
@@ -233,7 +237,7 @@ def test_tokens_without_an_embedding_are_refused_by_every_reader(kind: str, tmp_
     beyond(kind).save_pretrained(tmp_path)
     for read in (load_model, open_streamed, lambda name: open_to_run(name, memory=1), load_outline):
         with pytest.raises(PrunelabError, match=r"tokenizer has token .* embedding has 258 rows"):
-            read(str(tmp_path))  # type: ignore[operator]
+            read(str(tmp_path))
 
 
 def test_a_special_token_that_a_text_spells_is_refused_before_computing(tmp_path: Path) -> None:
