@@ -209,3 +209,23 @@ def test_a_good_checkpoint_is_as_it_was(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     assert load_model(str(tmp_path), dtype="float32").model.config.to_diff_dict() == model.config.to_diff_dict()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "null",
+        "{",
+        '{"eos_token_id": "x"}',
+        '{"eos_token_id": [1, null, "a"]}',
+        '{"cache_implementation": "none"}',
+    ],
+)
+def test_a_generation_config_that_cannot_be_read(text: str, tmp_path: Path, fields_of: Callable[[str], Change]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(fields_of("llama")))
+    (tmp_path / "generation_config.json").write_text(text)
+    for read in (load_model, open_streamed, lambda name: open_to_run(name, memory=1)):
+        with pytest.raises(PrunelabError, match=r"generation_config\.json") as caught:
+            read(str(tmp_path))
+        assert "\n" not in str(caught.value)

@@ -232,9 +232,18 @@ class Sampler:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a text: the tokenizer's, and those of the model's generation configuration."""
+    """The tokens that end a text: the tokenizer's, and those of the model's generation configuration.
+
+    Raises:
+        InvalidRequest: the generation configuration names what is no token id.
+    """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
+    wrong = [token for token in listed if token is not None and (isinstance(token, bool) or not isinstance(token, int))]
+    if wrong:
+        raise InvalidRequest(
+            f"generation_config.json's eos_token_id holds {wrong[0]!r}: write a token id, a list of ids, or null"
+        )
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 

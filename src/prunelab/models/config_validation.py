@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.hub import cached_file
@@ -106,6 +106,28 @@ def check_buildable(name: str, model_class: Any, config: PreTrainedConfig) -> No
             model_class(copy.deepcopy(config))
     except LIBRARY_ERRORS as error:
         raise _refusal(name, config.to_dict(), error) from error
+
+
+def check_generation_config(name: str) -> None:
+    """Refuse a folder's generation_config.json that transformers cannot read; without one there is nothing to refuse.
+
+    Raises:
+        CheckpointError: it is no JSON object, or a value in it is not possible.
+    """
+    path = Path(name) / "generation_config.json"
+    if not path.is_file():
+        return
+    remedy = "mend the file, or delete it"
+    fields = read_json_object(path, error=CheckpointError, nonfinite=True, remedy=remedy)
+    ends = fields.get("eos_token_id")
+    listed = ends if isinstance(ends, list) else [ends]
+    wrong = [end for end in listed if end is not None and (isinstance(end, bool) or not isinstance(end, int))]
+    if wrong:
+        raise CheckpointError(f"{path}: eos_token_id holds {shown(wrong[0])}: write a token id, a list of ids, or null")
+    try:
+        GenerationConfig.from_dict(fields)
+    except LIBRARY_ERRORS as error:
+        raise CheckpointError(f"{path} cannot be read ({first_line(error)[:300]}): {remedy}") from error
 
 
 def _class_of(fields: Fields, name: str) -> Any:

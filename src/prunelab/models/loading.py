@@ -20,7 +20,7 @@ from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
-from prunelab.models.config_validation import check_buildable, read_config
+from prunelab.models.config_validation import check_buildable, check_generation_config, read_config
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.models.processor_validation import complete_processor
 from prunelab.models.tensor_files import INDEX, SINGLE, TensorFiles
@@ -198,6 +198,7 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
     if getattr(config, "quantization_config", None) is not None:
         raise UnsupportedModel(f"{name} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
     check_buildable(name, class_for(config, family), config)
+    check_generation_config(name)
     return called, name, config, family
 
 

@@ -71,6 +71,12 @@ def try_processor(name: str, processor: Any, config: Any) -> None:
             f"{name}'s processor fails at a small picture ({first_line(error)}): put the model's own "
             "processor_config.json, preprocessor_config.json and tokenizer files beside the weights"
         ) from error
+    rows, largest = int(config.get_text_config().vocab_size), int(inputs["input_ids"].max())
+    if largest >= rows:
+        raise InvalidRequest(
+            f"{name}'s processor gives token id {largest}, and the model's embedding has {rows} rows: put the model's "
+            "own tokenizer beside the weights"
+        )
     token = getattr(config, "image_token_id", None)
     places = None if token is None else int((inputs["input_ids"][0] == token).sum())
     features = _features(config, inputs["pixel_values"]) if "pixel_values" in inputs else 0
