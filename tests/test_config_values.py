@@ -218,7 +218,7 @@ def test_a_good_checkpoint_is_as_it_was(tmp_path: Path) -> None:
         "null",
         "{",
         '{"eos_token_id": "x"}',
-        '{"eos_token_id": [1, null, "a"]}',
+        '{"eos_token_id": [1, "a"]}',
         '{"cache_implementation": "none"}',
     ],
 )
