@@ -18,6 +18,8 @@ from prunelab.calibration.joint_moments import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
 from prunelab.models.families import Decoder
+from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
@@ -195,6 +197,11 @@ def calibrate(
     Raises:
         NonFiniteValue: naming the module in which NaN or infinity arose.
     """
+    check_ids(decoder.model, int(calibration.token_ids.max()), "the calibration text")
+    if calibration.pairs is not None:
+        RotaryLengths([decoder.model]).require_one_class(
+            "the model", calibration.sequence_length, "questions with images are padded to one length"
+        )
     collector = Collector(decoder, moments)
     device = next(decoder.body.parameters()).device
     samples = max(1, tokens_a_batch // calibration.sequence_length)

@@ -18,6 +18,7 @@ from prunelab.errors import DataError, InvalidRequest, UnknownName
 from prunelab.io.data_rows import TextRow, require_rows
 from prunelab.io.datasets import Source, read_documents
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.models.tokenizer_validation import added_tokens
 
 WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")
 C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")
@@ -168,8 +169,7 @@ def draw_calibration_set(
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What the tokenizer puts in front of every text by itself: its start token, or nothing."""
-    ids: list[int] = tokenizer("").input_ids
-    return [token for token in ids if token == tokenizer.bos_token_id][:1]
+    return [token for token in added_tokens(tokenizer).before if token == tokenizer.bos_token_id][:1]
 
 
 def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool]:

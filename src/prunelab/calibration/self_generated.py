@@ -22,6 +22,7 @@ from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
 from prunelab.models.loading import LanguageModel, load_model
+from prunelab.models.rotary import RotaryLengths
 
 AT_ONCE = 64
 """Documents that are written side by side."""
@@ -46,6 +47,7 @@ def own_text(model: LanguageModel, documents: int, tokens: int, seed: int = 0) -
     if not start:
         raise InvalidRequest(f"{model.name} has no start token to begin a text with: calibrate on real text")
     ends = model.tokenizer.eos_token_id
+    limit = RotaryLengths([model.model]).limit or tokens  # beyond it the cached keys would have other frequencies
     texts: list[str] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,7 +55,7 @@ def own_text(model: LanguageModel, documents: int, tokens: int, seed: int = 0) -
             begun = torch.tensor([start] * min(AT_ONCE, documents - len(texts)), device=model.device)
             written = model.model.generate(
                 begun, attention_mask=torch.ones_like(begun), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-                max_length=min(tokens, model.context_length), pad_token_id=start[0] if ends is None else ends,
+                max_length=min(tokens, model.context_length, limit), pad_token_id=start[0] if ends is None else ends,
             )  # fmt: skip
             texts += model.tokenizer.batch_decode(written, skip_special_tokens=True)
     return texts

@@ -23,7 +23,9 @@ from prunelab.io.atomic_write import named_when_it_fails, require_space, write_t
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.folder_lock import locked
 from prunelab.io.structured import read_json_object
+from prunelab.models.rotary import RotaryLengths
 from prunelab.models.streaming.decoder import StreamedDecoder
+from prunelab.models.tokenizer_validation import check_ids
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
 
@@ -134,6 +136,11 @@ def calibrate_streaming(
         DiskFull: no room for the hidden states, found before anything is computed where possible.
         InvalidRequest: another process is at the same calibration.
     """
+    check_ids(decoder.model, int(calibration.token_ids.max()), "the calibration text")
+    if calibration.pairs is not None:
+        RotaryLengths([decoder.model]).require_one_class(
+            "the model", calibration.sequence_length, "questions with images are padded to one length"
+        )
     samples, tokens = calibration.token_ids.shape
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)

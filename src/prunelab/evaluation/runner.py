@@ -16,7 +16,8 @@ from prunelab.evaluation.benchmarks.base import Progress
 from prunelab.evaluation.records import Cell, Measurement, Scalar, measurements_of
 from prunelab.io.versions import versions
 from prunelab.models.families import families, find_family
-from prunelab.models.loading import LanguageModel, load_config
+from prunelab.models.loading import LanguageModel, load_config, load_processor, load_tokenizer, supported
+from prunelab.models.processor_validation import try_processor
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,22 @@ def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
         )
 
 
+def check_without_weights(runs: Sequence[Run], model: str) -> None:
+    """Try a checkpoint's tokenizer, and its processor where images are shown, before its weights are loaded.
+
+    Raises:
+        PrunelabError: what the benchmarks need cannot be had from it.
+    """
+    called, name, config, family = supported(model)
+    tokenizer = load_tokenizer(name, config)
+    for benchmark, settings in runs:
+        benchmark.check_tokenizer(called, tokenizer, settings)
+    if family.sees and any(benchmark.sees for benchmark, _ in runs):
+        processor = load_processor(name, config)
+        if processor is not None:
+            try_processor(called, processor, config)
+
+
 def checked_model(
     runs: Sequence[Run], model: str | LanguageModel, load: Callable[[str], LanguageModel]
 ) -> LanguageModel:
@@ -99,6 +116,8 @@ def checked_model(
     """
     check_sight(runs, model)
     check_all(runs)
+    if isinstance(model, str):
+        check_without_weights(runs, model)
     loaded = load(model) if isinstance(model, str) else model
     check_all(runs, loaded)
     return loaded

@@ -11,6 +11,7 @@ import torch
 
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION
+from prunelab.inference.continuation import last_text
 from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import PackedRow, make_batch
 from prunelab.inference.runner import TreeRunner
@@ -30,12 +31,14 @@ class DecodingRow:
         owners: who gets it, as (prompt, completion) numbers: in greedy decoding, all completions of a prompt.
         document: names it in errors and in the keys of its random numbers.
         length: tokens of its prompt.
+        before: the prompt's last token ids, with which what is written is decoded.
         tokens: written so far.
     """
 
     owners: list[tuple[int, int]]
     document: str
     length: int
+    before: tuple[int, ...] = ()
     tokens: list[int] = field(default_factory=list)
 
 
@@ -140,7 +143,8 @@ class Decoder:
         if stops:
             # A token is at least a byte; the two before it may join with it when decoded.
             tail = max(len(stop.encode()) for stop in stops) + 2
-            for i, text in enumerate(self.tokenizer.batch_decode([row.tokens[-tail:] for row in rows])):
+            for i, row in enumerate(rows):
+                text = last_text(self.tokenizer, row.before, row.tokens, tail)
                 stopped[i] |= any(stop in text for stop in stops)
         full = [len(row.tokens) == settings.max_new_tokens for row in rows]
         return ["stop" if stop else "length" if end else None for stop, end in zip(stopped, full, strict=True)]

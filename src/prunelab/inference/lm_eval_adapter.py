@@ -8,19 +8,21 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import jinja2
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from prunelab.errors import InvalidRequest
+from prunelab.inference.continuation import takes_first_space
 from prunelab.inference.loglikelihood import Scorer
 from prunelab.inference.prefix_tree import ScoringRequest
 from prunelab.inference.runner import Progress, ScoringStatistics
 from prunelab.inference.sampler import Prompt, Sampler
 from prunelab.inference.sampling import SamplingSettings
 from prunelab.inference.tokenization import Encoder
+from prunelab.models.chat_templates import render
+from prunelab.models.tokenizer_validation import require_start
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +76,18 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         self._max_length = max_length or resolve_max_length(model.config, tokenizer)
         self.progress = progress
         self.encoder = Encoder(tokenizer, add_bos_token)
+        self._takes_first_space = takes_first_space(tokenizer)
         self.scorer = scorer or Scorer(model, max_length=self._max_length, batch_tokens=batch_tokens)
         self.sampler = Sampler(model, tokenizer, max_length=self._max_length, batch_tokens=batch_tokens, seed=seed)
 
     @property
-    def eot_token_id(self) -> int:
-        """The tokenizer's end-of-text token."""
-        token: int = self.tokenizer.eos_token_id
+    def eot_token_id(self) -> int | None:
+        """The tokenizer's end-of-text token; None where it has none."""
+        token: int | None = self.tokenizer.eos_token_id
         return token
 
     @property
-    def prefix_token_id(self) -> int:
+    def prefix_token_id(self) -> int | None:
         """What a text without context is conditioned on: the beginning-of-text token, else the end-of-text one."""
         return self.encoder.prefix_token_id
 
@@ -143,6 +146,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of each whole text, in windows as long as the context, every token scored once."""
+        require_start(self.tokenizer_name, self.tokenizer, "whole texts are scored behind one")
         texts = [request.args[0] for request in requests]
         encoded = self.encoder.encode(texts)
         owners: list[int] = []
@@ -181,7 +185,8 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             completions = self.sampler.generate([prompt for _, prompt in numbered], settings, report)
             done += len(numbered)
             for (i, _), [completion] in zip(numbered, completions, strict=True):
-                texts[i] = completion.text
+                # HFLM decodes what was written by itself, and lm-eval's rules read that.
+                texts[i] = completion.text.removeprefix(" ") if self._takes_first_space else completion.text
         self._report_truncated(self.sampler.statistics.truncated - before, len(requests))
         return texts
 
@@ -197,7 +202,8 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             raise InvalidRequest(
                 "do_sample is true without a temperature; allowed is one above 0: add temperature to the task"
             )
-        eos = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        end = self.eot_token_id
+        eos = None if end is None else self.tokenizer.decode(end, skip_special_tokens=False)
         return SamplingSettings(
             max_new_tokens=known["max_gen_toks"],
             temperature=known["temperature"] if known["do_sample"] else 0.0,
@@ -218,16 +224,17 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Messages as one prompt; a template that refuses system messages gets none, as in HFLM."""
         options = {
-            "tokenize": False,
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": not add_generation_prompt,
         }
         try:
-            prompt: str = self.tokenizer.apply_chat_template(chat_history, **options)
-        except jinja2.exceptions.TemplateError:
+            prompt = render(self.tokenizer, chat_history, **options)
+        except InvalidRequest:
+            if all(message["role"] != "system" for message in chat_history):
+                raise
             logger.warning("the chat template failed: trying again without the system message")
             rest = [message for message in chat_history if message["role"] != "system"]
-            prompt = self.tokenizer.apply_chat_template(rest, **options)
+            prompt = render(self.tokenizer, rest, **options)
         return prompt
 
 

@@ -16,6 +16,8 @@ from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
 from prunelab.inference.shared_blocks import Together
+from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
@@ -79,23 +81,19 @@ class Scorer:
         self, requests: Sequence[ScoringRequest], progress: Progress | None
     ) -> list[list[Score] | NonFiniteValue]:
         """Every model's scores, or what is wrong with it."""
-        tree = build_tree(requests, self.max_length)
-        self.statistics.requests += len(requests)
-        self.statistics.truncated += tree.truncated
-        self.statistics.distinct_tokens += tree.distinct_tokens
         shape = (len(self._models), len(requests))
         sums, greedy = np.zeros(shape), np.ones(shape, dtype=np.bool_)
         unscored = np.tile([len(request.continuation) for request in requests], (shape[0], 1))
         faults: dict[int, NonFiniteValue] = {}
-        for batch, index, log_probabilities, best in self._run(tree):
+        for owners, index, log_probabilities, best in self._run_classes(requests):
             values = log_probabilities.cpu().double().numpy()
             if index not in faults and not np.isfinite(values).all():
-                faults[index] = self._non_finite(index, requests, batch.requests[~np.isfinite(values)])
+                faults[index] = self._non_finite(index, requests, owners[~np.isfinite(values)])
                 if len(faults) == len(self._models):
                     break
-            np.add.at(sums[index], batch.requests, values)
-            np.logical_and.at(greedy[index], batch.requests, best.cpu().numpy())
-            np.subtract.at(unscored[index], batch.requests, 1)
+            np.add.at(sums[index], owners, values)
+            np.logical_and.at(greedy[index], owners, best.cpu().numpy())
+            np.subtract.at(unscored[index], owners, 1)
             if progress is not None:
                 progress(int((unscored == 0).all(axis=0).sum()), len(requests))
         return [
@@ -103,6 +101,29 @@ class Scorer:
             or [Score(float(total), bool(flag)) for total, flag in zip(sums[index], greedy[index], strict=True)]
             for index in range(len(self._models))
         ]
+
+    def _run_classes(
+        self, requests: Sequence[ScoringRequest]
+    ) -> Iterator[tuple[IntArray, int, torch.Tensor, torch.Tensor]]:
+        """Each pair's request, the model's index, log-probabilities and greedy flags, a batch at a time.
+
+        Requests share nothing with those whose rotary frequencies are others.
+        """
+        for request in requests:
+            check_ids(self._models[0], max((*request.context, *request.continuation), default=0), request.name)
+        rotary = RotaryLengths(self._models)
+        lengths = [min(len(r.context) + len(r.continuation) - 1, self.max_length) for r in requests]
+        classes = rotary.classes(lengths)
+        trees = {key: build_tree([requests[i] for i in own], self.max_length) for key, own in classes.items()}
+        self.statistics.requests += len(requests)
+        for tree in trees.values():
+            self.statistics.truncated += tree.truncated
+            self.statistics.distinct_tokens += tree.distinct_tokens
+        for key, own in classes.items():
+            owners = np.array(own, dtype=np.int64)
+            with rotary.fixed(key):
+                for batch, index, log_probabilities, best in self._run(trees[key]):
+                    yield owners[batch.requests], index, log_probabilities, best
 
     def _run(self, tree: PrefixTree) -> Iterator[Answers]:
         """The answers of every batch; one batch is on its way through the model while another is read."""

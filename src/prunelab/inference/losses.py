@@ -17,6 +17,8 @@ from prunelab.inference.shared_blocks import Together
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel
+from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
@@ -44,6 +46,7 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
     Raises:
         NonFiniteValue: naming the first window with a NaN or infinite loss.
     """
+    check_ids(model.model, int(token_ids.max()), "the text")
     if model.siblings is None:
         batches = token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1]))
         result = torch.cat([_losses(model, ids, _hidden(model.model, ids)) for ids in batches])
@@ -78,7 +81,9 @@ def _losses_together(model: LanguageModel, token_ids: Tensor, tokens_a_batch: in
 
 def _hidden(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Final hidden states, shape `(windows, tokens, hidden)`."""
-    hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
+    rotary = RotaryLengths([model])
+    with rotary.fixed(rotary.key(ids.shape[1])):
+        hidden: Tensor = decoder_of(model).body(input_ids=ids, use_cache=False).last_hidden_state
     return hidden
 
 

@@ -13,12 +13,15 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
 from prunelab.inference.batch_planning import Group, plan_groups
+from prunelab.inference.continuation import ANCHOR, continuation_text
 from prunelab.inference.decoding import Decoder, DecodingRow, FinishReason, Waiting
 from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import chain, make_batch, pack_row
 from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.inference.sampling import SamplingSettings
+from prunelab.models.rotary import RotaryLengths
+from prunelab.models.tokenizer_validation import check_ids
 
 ROWS = defaultdict(lambda: 256, cpu=32)
 """By type of device: completions generated together at most."""
@@ -92,6 +95,7 @@ class Sampler:
         self.eos_token_ids = frozenset(end_tokens(model, tokenizer) if eos_token_ids is None else eos_token_ids)
         self._tokenizer = tokenizer
         self._runner = TreeRunner(model)
+        self._rotary = RotaryLengths([model])
         self._decoder = Decoder(self._runner, tokenizer, self.eos_token_ids, seed)
 
     @property
@@ -123,25 +127,56 @@ class Sampler:
 
     @torch.inference_mode()
     def _stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
+        for key, own in self._classes(prompts, settings).items():
+            with self._rotary.fixed(key):
+                for index, completion in self._stream_class([prompts[i] for i in own], settings):
+                    yield own[index], completion
+
+    def _classes(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> dict[int, list[int]]:
+        """The prompts by their rotary frequencies, which must be the same from the first new token to the last.
+
+        Raises:
+            InvalidRequest: `max_new_tokens` leaves no room for a prompt, or frequencies change within a completion.
+        """
+        room = self._room(settings)
+        lengths = [min(len(prompt.ids), room) for prompt in prompts]
+        for prompt, length in zip(prompts, lengths, strict=True):
+            check_ids(self._runner.model, max(prompt.ids, default=0), prompt.document)
+            last = length + settings.max_new_tokens - 1
+            if self._rotary.key(length) != self._rotary.key(last):
+                raise InvalidRequest(
+                    f"{prompt.document}: rotary frequencies change beyond {self._rotary.limit} tokens, within a "
+                    f"completion of {settings.max_new_tokens} tokens behind a prompt of {length}: set "
+                    f"max_position_embeddings to {self._rotary.limit} in a copy of the model's config.json"
+                )
+        return self._rotary.classes(lengths)
+
+    def _stream_class(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
+        """The completions of prompts of one class."""
         tree = self._tree(prompts, settings)
         # A row costs a prefill and each further token of a completion a forward.
         root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
         for prefix, group in self._runner.walk(tree, root):
             for row, reason in self._complete(tree, group, prefix, prompts, settings):
-                text = self._tokenizer.decode(row.tokens, skip_special_tokens=True)
-                text = cut_at_stops(text, settings.stop)
+                before = prompts[row.owners[0][0]].ids
+                text = cut_at_stops(continuation_text(self._tokenizer, before, row.tokens), settings.stop)
                 for index, number in row.owners:
                     document = prompts[index].document
                     yield index, Completion(document, number, text, len(row.tokens), reason)
 
-    def _tree(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> PrefixTree:
-        """The prompts as a tree, truncated on the left to leave room for the completion, as lm-eval does."""
+    def _room(self, settings: SamplingSettings) -> int:
+        """Tokens of a prompt that leave room for the completion."""
         room = self.max_length - settings.max_new_tokens
         if room < 1:
             raise InvalidRequest(
                 f"max_new_tokens is {settings.max_new_tokens}; allowed is at most {self.max_length - 1} in a context "
                 f"of {self.max_length} tokens: lower max_new_tokens"
             )
+        return room
+
+    def _tree(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> PrefixTree:
+        """The prompts as a tree, truncated on the left to leave room for the completion, as lm-eval does."""
+        room = self._room(settings)
         # A prompt is the whole input of a request whose one continuation token, any, is never looked at.
         tree = build_tree([ScoringRequest(p.ids[-room:], (0,), p.document) for p in prompts], room)
         self.statistics.requests += sum(len(prompt.completions) for prompt in prompts)
@@ -174,7 +209,11 @@ class Sampler:
             for index in inputs:
                 owned = [o for o in _owners(tree, index, prompts, settings) if o[0] not in done]
                 length = int(tree.lengths[index])
-                rows = [DecodingRow(owners, prompts[owners[0][0]].document, length) for owners in owned]
+                asked = [prompts[owners[0][0]] for owners in owned]
+                rows = [
+                    DecodingRow(owners, prompt.document, length, tuple(prompt.ids[-ANCHOR:]))
+                    for owners, prompt in zip(owned, asked, strict=True)
+                ]
                 if rows:
                     yield Waiting(pack_row(tree, [(index, index + 1)], prefix.length), rows)
 
@@ -193,9 +232,18 @@ class Sampler:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a text: the tokenizer's, and those of the model's generation configuration."""
+    """The tokens that end a text: the tokenizer's, and those of the model's generation configuration.
+
+    Raises:
+        InvalidRequest: the generation configuration names what is no token id.
+    """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
+    wrong = [token for token in listed if token is not None and (isinstance(token, bool) or not isinstance(token, int))]
+    if wrong:
+        raise InvalidRequest(
+            f"generation_config.json's eos_token_id holds {wrong[0]!r}: write a token id, a list of ids, or null"
+        )
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 

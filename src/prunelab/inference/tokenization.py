@@ -7,6 +7,9 @@ from typing import Any
 
 from lm_eval.models.utils import has_bos_prefix
 
+from prunelab.errors import InvalidRequest
+from prunelab.models.tokenizer_validation import added_tokens, without_behind
+
 CHUNK = 1024
 """Strings given to the tokenizer at once: it runs them in parallel, and holds more than their ids."""
 
@@ -17,7 +20,10 @@ class Encoder:
     Attributes:
         tokenizer: of transformers.
         add_bos_token: whether a text begins with the tokenizer's special tokens; None leaves that to the tokenizer.
-        prefix_token_id: what a text without context is conditioned on.
+        prefix_token_id: what a text without context is conditioned on; None where the tokenizer has neither a
+            beginning-of-text nor an end-of-text token.
+        behind: what the tokenizer puts behind every text by itself. It is taken off again: a prompt or a context that
+            ends with an end-of-text token would ask the model what follows the end of the text.
     """
 
     def __init__(self, tokenizer: Any, add_bos_token: bool | None = None) -> None:
@@ -25,7 +31,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.add_bos_token = add_bos_token
         bos = tokenizer.bos_token_id
-        self.prefix_token_id: int = tokenizer.eos_token_id if bos is None else bos
+        self.prefix_token_id: int | None = tokenizer.eos_token_id if bos is None else bos
+        self.behind = added_tokens(tokenizer).behind
 
     def encode(self, strings: Iterable[str], *, special: bool | None = None) -> dict[str, list[int]]:
         """Token ids of each distinct string.
@@ -35,7 +42,8 @@ class Encoder:
             special: whether to add special tokens; None follows `add_bos_token`, and adds none to a text that
                 already begins with the token that prefixes texts.
         """
-        return self._encode(strings, special, self.tokenizer.decode(self.prefix_token_id))
+        prefix = self.prefix_token_id
+        return self._encode(strings, special, None if prefix is None else self.tokenizer.decode(prefix))
 
     def encode_prompts(self, prompts: Iterable[str]) -> dict[str, list[int]]:
         """Token ids of each distinct prompt to complete; only a beginning-of-text token counts as one there."""
@@ -53,6 +61,8 @@ class Encoder:
             for first in range(0, len(some), CHUNK):
                 chunk = some[first : first + CHUNK]
                 ids = self.tokenizer(chunk, return_attention_mask=False, verbose=False, **options)["input_ids"]
+                if self.behind and rule is not False:
+                    ids = [without_behind(row, self.behind) for row in ids]
                 encoded.update(zip(chunk, ids, strict=True))
         return encoded
 
@@ -61,6 +71,9 @@ class Encoder:
 
         The pair is encoded whole and split where the context's own ids end; spaces that end the context go to the
         continuation; an empty context becomes the prefix token.
+
+        Raises:
+            InvalidRequest: a context is empty, and the tokenizer has no token to put in its place.
         """
         moved = []
         for context, continuation in pairs:
@@ -69,13 +82,18 @@ class Encoder:
         texts = (text for context, rest, empty in moved if not empty for text in (context, context + rest))
         encoded = self.encode(texts)
         alone = self.encode((rest for _, rest, empty in moved if empty), special=False)
-        split = []
+        if alone and self.prefix_token_id is None:
+            raise InvalidRequest(
+                "the tokenizer has neither a beginning-of-text nor an end-of-text token to score a text behind that "
+                "has nothing before it: set bos_token in its tokenizer_config.json"
+            )
+        split: list[tuple[list[int], list[int]]] = []
         for context, rest, empty in moved:
             if not empty:
                 ids = encoded[context]
                 split.append((ids, encoded[context + rest][len(ids) :]))
             elif alone[rest][:1] == [self.prefix_token_id]:
                 split.append((alone[rest][:1], alone[rest][1:]))
-            else:
+            elif self.prefix_token_id is not None:
                 split.append(([self.prefix_token_id], alone[rest]))
         return split

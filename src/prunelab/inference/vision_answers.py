@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from prunelab.errors import NonFiniteValue
+from prunelab.inference.continuation import continuation_text
 from prunelab.inference.sampler import end_tokens
 from prunelab.models.loading import LanguageModel
 from prunelab.models.vision.dialogue import model_inputs, prompt_text
@@ -163,7 +164,7 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
 @torch.inference_mode()
 def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: int, name: str) -> list[str]:
     """The likeliest token again and again; nothing is taken from the model's own generation settings but its ends."""
-    ends = torch.tensor(sorted(_ends(model)), device=model.device)
+    ends = torch.tensor(sorted(_ends(model)), dtype=torch.long, device=model.device)
     moved = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     mask = moved["attention_mask"]
     places = (mask.cumsum(dim=1) - 1).clamp_min(0)
@@ -179,21 +180,23 @@ def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: i
                 "the dtype too narrow (try --dtype float32)"
             )
         token = logits.argmax(dim=-1)
-        written.append(token.masked_fill(over, int(ends[0])))
+        written.append(token.masked_fill(over, int(ends[0])) if len(ends) else token)
         over |= torch.isin(token, ends)
         if bool(over.all()):
             break
         places = places[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         fed = {"input_ids": token[:, None], "attention_mask": mask, "position_ids": places}
-    return [_text(model, row, ends) for row in torch.stack(written, dim=1)]
+    prompts = [ids[seen.bool()].tolist() for ids, seen in zip(moved["input_ids"], moved["attention_mask"], strict=True)]
+    rows = torch.stack(written, dim=1)
+    return [_text(model, prompt, row, ends) for prompt, row in zip(prompts, rows, strict=True)]
 
 
-def _text(model: LanguageModel, row: Tensor, ends: Tensor) -> str:
+def _text(model: LanguageModel, prompt: list[int], row: Tensor, ends: Tensor) -> str:
     """What stands before the first token that ends an answer."""
     stops = torch.isin(row, ends).nonzero()
     kept = row[: int(stops[0])] if len(stops) else row
-    return str(model.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+    return continuation_text(model.tokenizer, prompt, kept.tolist()).strip()
 
 
 def _ends(model: LanguageModel) -> set[int]:

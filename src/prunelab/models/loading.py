@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
@@ -22,11 +21,14 @@ from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
+from prunelab.models.config_validation import check_buildable, check_generation_config, read_config
 from prunelab.models.documents import check_documents
 from prunelab.models.families import Decoder, ModelFamily, decoder_of, find_family
 from prunelab.models.fetching import fetched
 from prunelab.models.inspection import Inspection, inspect_folder
 from prunelab.models.names import is_harmless, listed
+from prunelab.models.processor_validation import complete_processor
+from prunelab.models.tokenizer_validation import check_tokenizer
 from prunelab.models.weight_files import refuse_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -161,12 +163,12 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
 def load_inspected(inspection: Inspection, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
     """Load an inspected checkpoint into memory; see `load_model`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
+    path, config = inspection.path, inspection.config
+    # Before the weights, which take long: what cannot be used is refused at once.
+    tokenizer = load_tokenizer(path, config)
+    processor = load_processor(path, config) if inspection.family.sees else None
     model = weights_of(inspection, number_format)
-    path = inspection.path
-    processor = load_processor(path) if inspection.family.sees else None
-    return LanguageModel(
-        inspection.name, model.to(where).eval(), load_tokenizer(path), processor, inspection=inspection
-    )
+    return LanguageModel(inspection.name, model.to(where).eval(), tokenizer, processor, inspection=inspection)
 
 
 def inspected(name: str) -> Inspection:
@@ -233,31 +235,41 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
     """What a checkpoint is called in tables, where it is, its config and its family.
 
     Raises:
-        CheckpointError: the config is missing, gated, or damaged.
+        CheckpointError: the config is missing, gated, damaged, or no model can be built from it.
         UnsupportedModel: no family describes it.
     """
     called, name = short_name(name), str(checkpoint_of(name) or name)
     config = load_config(name)
     family = find_family(config, name)
+    check_buildable(name, class_for(config, family), config)
+    check_generation_config(name)
     return called, name, config, family
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint.
 
+    Args:
+        name: a folder or an id on the hub.
+        config: the model's, whose embedding must have a row for each token; None not to look.
+
     Raises:
-        CheckpointError: it has none that can be read.
+        CheckpointError: it has none that can be read, or one of another model.
     """
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
         ) from error
+    check_tokenizer(name, tokenizer, None if config is None else int(config.get_text_config().vocab_size))
+    return tokenizer
 
 
-def load_processor(name: str) -> Any:
+def load_processor(name: str, config: Any = None) -> Any:
     """What makes inputs of images and text, with the image processor that Pillow suffices for.
+
+    What its files lack and the config says is filled in; see `complete_processor`.
 
     None, with a warning, where it wants a package that is not there (SmolVLM2's for videos): the language model inside
     can be pruned all the same.
@@ -266,7 +278,7 @@ def load_processor(name: str) -> Any:
         CheckpointError: its files are missing or damaged.
     """
     try:
-        return AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(
@@ -275,18 +287,22 @@ def load_processor(name: str) -> Any:
             stacklevel=3,
         )
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, HfHubHTTPError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"{name} has no image processor that can be read ({first_line(error)}): put preprocessor_config.json and "
             "processor_config.json beside the weights"
         ) from error
+    if config is not None:
+        complete_processor(processor, config)
+    return processor
 
 
 def load_config(name: str) -> Any:
     """The config of a checkpoint in a folder or on the hub.
 
     Raises:
-        CheckpointError: missing, gated, or damaged.
+        CheckpointError: missing, gated, damaged, or with a value that is not possible; names the field.
+        UnsupportedModel: transformers knows no such model type.
     """
     name = str(checkpoint_of(name) or name)
     path = Path(name)
@@ -300,8 +316,8 @@ def load_config(name: str) -> Any:
         look_for_hub()
     check_documents(path)
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError, HfHubHTTPError) as error:
+        return read_config(name)
+    except (OSError, ValueError, HfHubHTTPError) as error:
         raise explained(name, error) from error
 
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import HfHubHTTPError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from prunelab.errors import CheckpointError, first_line
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.families import Decoder, decoder_of, find_family
-from prunelab.models.loading import DTYPES, load_config
+from prunelab.models.loading import DTYPES, load_config, load_tokenizer
 from prunelab.models.number_format import number_format_of
 from prunelab.models.tensor_files import TensorFiles
 
@@ -78,10 +76,4 @@ def load_outline(path: str) -> ModelOutline:
     config = load_config(path)
     find_family(config, path)
     where = str(checkpoint_of(path) or Path(path))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError) as error:
-        raise CheckpointError(
-            f"{path} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
-        ) from error
-    return ModelOutline(path, config, tokenizer)
+    return ModelOutline(path, config, load_tokenizer(where, config))

@@ -67,6 +67,9 @@ def open_to_run(
     inspection = inspected(name)
     if inspection.weight_bytes(number_format if isinstance(number_format, torch.dtype) else None) <= room:
         return load_inspected(inspection, device=device, dtype=dtype)
+    path, config = inspection.path, inspection.config
+    tokenizer = load_tokenizer(path, config)
+    processor = load_processor(path, config) if inspection.family.sees else None
     place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
     model = weights_of(
         inspection, number_format, device_map="auto", max_memory=_rooms(where, room, device),
@@ -75,11 +78,7 @@ def open_to_run(
     weakref.finalize(model, place.cleanup)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
-    path = inspection.path
-    processor = load_processor(path) if inspection.family.sees else None
-    return SpreadModel(
-        inspection.name, model.eval(), load_tokenizer(path), processor, inspection=inspection, number_format=dtype
-    )
+    return SpreadModel(inspection.name, model.eval(), tokenizer, processor, inspection=inspection, number_format=dtype)
 
 
 def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:

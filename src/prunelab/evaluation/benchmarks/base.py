@@ -159,7 +159,11 @@ class Benchmark(ABC):
         return
 
     def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
-        """Find out, before the first token is computed, what the model lacks; by default it can lack nothing."""
+        """Find out, before the first token is computed, what the model lacks; by default what its tokenizer lacks."""
+        self.check_tokenizer(model.name, model.tokenizer, settings)
+
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
+        """Find out, before weights are loaded, what a model's tokenizer lacks; by default it can lack nothing."""
         return
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:

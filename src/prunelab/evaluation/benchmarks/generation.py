@@ -84,6 +84,7 @@ def _path(
             "prompts": [asdict(prompt) for prompt in prompts],
             "sampling": asdict(sampling),
             "end_tokens": sorted(sampler.eos_token_ids),
+            "decoded": "behind the prompt",  # completions kept before that may lack a space
             "seed": settings.seed,
             "tokens_a_batch": settings.tokens_a_batch,
         }

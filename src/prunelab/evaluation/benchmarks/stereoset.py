@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.evaluation.metrics.stereoset import (
@@ -33,6 +32,7 @@ from prunelab.io.datasets import Source, documents_hash
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
+from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_error
 
 SOURCES: dict[Split, Source] = {
@@ -127,13 +127,9 @@ class StereoSet(Benchmark):
         """The data must be there, with three labelled sentences an example."""
         _read(settings.datasets_root, settings.limit)
 
-    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
         """There must be a token to stand in front of a sentence."""
-        if model.tokenizer.bos_token_id is None and model.tokenizer.eos_token_id is None:
-            raise InvalidRequest(
-                f"{model.name}'s tokenizer has neither a beginning-of-text nor an end-of-text token, and StereoSet "
-                "scores sentences behind one: set bos_token in its tokenizer_config.json"
-            )
+        require_start(name, tokenizer, "StereoSet scores sentences behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
         """Target terms of both splits and all domains are resampled."""
@@ -221,6 +217,7 @@ def _requests(tokenizer: Any, examples: Sequence[Example]) -> Iterator[ScoringRe
 
     encoder = Encoder(tokenizer, add_bos_token=False)
     start = encoder.prefix_token_id
+    assert start is not None, "check_model asks for one"
     pairs = [
         (example.context, f" {sentence}" if example.context else sentence)
         for example in examples

@@ -17,6 +17,8 @@ from prunelab.io.data_rows import Row, require_rows
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
+from prunelab.models.processor_validation import try_processor
+from prunelab.models.rotary import RotaryLengths
 
 
 class VisionBenchmark(Benchmark):
@@ -60,6 +62,9 @@ class VisionBenchmark(Benchmark):
                 f"{model.name} was loaded without a processor for images, and {self.name} shows some: put "
                 "processor_config.json and preprocessor_config.json beside the weights"
             )
+        rotary = RotaryLengths([model.model])
+        rotary.require_one_class(model.name, model.context_length, f"{self.name}'s questions share batches")
+        try_processor(model.name, model.processor, model.model.config)
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None

@@ -31,6 +31,7 @@ from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
+from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, exponential
 
 
@@ -85,6 +86,10 @@ class WikiText2(Benchmark):
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
+
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
+        """There must be a token to stand in front of a page."""
+        require_start(name, tokenizer, "WikiText-2's pages are scored behind one")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
         """Windows are resampled; None where a perplexity is too large."""

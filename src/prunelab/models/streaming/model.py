@@ -123,15 +123,15 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
 def stream_inspected(inspection: Inspection, *, device: str | None = None, dtype: str | None = None) -> StreamedModel:
     """An inspected checkpoint, its weights left where they are; see `open_streamed`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
+    path, config, family = inspection.path, inspection.config, inspection.family
+    tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.sees else None
     model = inspection.empty(number_format if isinstance(number_format, torch.dtype) else None, where)
     with suppress(OSError):  # where there is none, the one made from the config stays
         model.generation_config = GenerationConfig.from_pretrained(inspection.folder)
     for line in inspection.corrections:
         warnings.warn(f"{inspection.name}: {line}", UserWarning, stacklevel=2)
-    path, family = inspection.path, inspection.family
     model.name_or_path = path
-    processor = load_processor(path) if family.sees else None
     return StreamedModel(
-        inspection.name, model.eval(), load_tokenizer(path), processor, inspection=inspection,
+        inspection.name, model.eval(), tokenizer, processor, inspection=inspection,
         files=inspection.files, family=family, where=where,
     )  # fmt: skip

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from prunelab.models.chat_templates import render
+from prunelab.models.tokenizer_validation import added_tokens
+
 
 def prompt_text(processor: Any, question: str, images: int) -> str:
     """The text that a model is given: the question behind its images, in the processor's own form of a dialogue.
@@ -21,8 +24,7 @@ def prompt_text(processor: Any, question: str, images: int) -> str:
     if not getattr(processor, "chat_template", None):
         return f"{processor.image_token * images}{question}\n"
     content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
-    text: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    return text
+    return render(processor, [{"role": "user", "content": content}], add_generation_prompt=True)
 
 
 def without_marks(processor: Any, text: str) -> str:
@@ -54,5 +56,16 @@ def model_inputs(
         return_tensors="pt",
         **shown,
     )
+    if special and (behind := added_tokens(processor.tokenizer).behind):
+        _take_off(batch, len(behind), padding_side)
     kept = ("input_ids", "attention_mask", "pixel_values", "pixel_attention_mask")
     return {name: batch[name] for name in kept if name in batch}
+
+
+def _take_off(batch: Any, count: int, padding_side: str) -> None:
+    """Take the last tokens of every text out of a padded batch: what the tokenizer put behind it."""
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    if padding_side == "right":
+        lengths = mask.sum(dim=1, keepdim=True)
+        mask = mask * (torch.arange(mask.shape[1]) < lengths - count)
+    batch["input_ids"], batch["attention_mask"] = ids[:, :-count], mask[:, :-count]

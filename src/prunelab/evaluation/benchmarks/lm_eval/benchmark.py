@@ -17,6 +17,7 @@ from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, chance
 from prunelab.io.data_rows import Row
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
+from prunelab.models.chat_templates import check_template
 from prunelab.models.loading import LanguageModel
 from prunelab.models.metadata import ModelOutline
 from prunelab.stats.paired_tests import Comparison, ratio
@@ -76,18 +77,23 @@ class LmEvalBenchmark(Benchmark):
         for task in self.tasks(settings).values():
             task.require_shots(self.shots_of(settings))
 
-    def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
-        """There must be a chat template where one is to be used."""
-        if settings.chat_template == "always" and not model.tokenizer.chat_template:
+    def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
+        """There must be a chat template where one is to be used, and it must render a message."""
+        if settings.chat_template == "always" and not tokenizer.chat_template:
             raise InvalidRequest(
-                f"{model.name}'s tokenizer has no chat template: give --chat-template auto or never, or a model that "
+                f"{name}'s tokenizer has no chat template: give --chat-template auto or never, or a model that "
                 "was tuned to follow instructions"
             )
+        if self._templated(tokenizer, settings):
+            check_template(name, tokenizer)
 
     def uses_chat_template(self, model: LanguageModel | ModelOutline, settings: EvaluationSettings) -> bool:
         """Whether prompts go through the tokenizer's chat template."""
+        return self._templated(model.tokenizer, settings)
+
+    def _templated(self, tokenizer: Any, settings: EvaluationSettings) -> bool:
         if settings.chat_template == "auto":
-            return self.instructs and bool(model.tokenizer.chat_template)
+            return self.instructs and bool(tokenizer.chat_template)
         return settings.chat_template == "always"
 
     def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:

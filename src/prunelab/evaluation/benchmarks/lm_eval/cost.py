@@ -9,6 +9,7 @@ from prunelab.evaluation.benchmarks.base import EvaluationSettings
 from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
 from prunelab.evaluation.benchmarks.lm_eval.run import quiet, templates_compiled_once
 from prunelab.inference.tokenization import Encoder
+from prunelab.models.chat_templates import check_template, render
 from prunelab.models.metadata import ModelOutline
 
 SAMPLED = 32
@@ -24,6 +25,8 @@ def tokens_of_tasks(
     which is more than is computed. An answer is expected to be as long as the data's own, or, where they have none, as
     long as it may be.
     """
+    if chat_template:
+        check_template(model.path, model.tokenizer)
     with quiet(), templates_compiled_once():
         return round(sum(_tokens_of(model, task, settings, shots, chat_template) for task in tasks))
 
@@ -52,13 +55,12 @@ def _tokens_of(
 
 def _template(tokenizer: Any) -> Any:
     def apply(chat: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        text: str = tokenizer.apply_chat_template(
+        return render(
+            tokenizer,
             chat,
-            tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
-        return text
 
     return apply
 

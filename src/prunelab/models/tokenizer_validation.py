@@ -1,0 +1,124 @@
+"""What a tokenizer does besides splitting a text, and whether the model has a row for each of its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunelab.errors import CheckpointError, DataError, InvalidRequest, first_line
+
+PROBES = ("a", "the", "0", "text")
+"""Texts whose tokens are looked for among those of the same text with special tokens."""
+
+
+@dataclass(frozen=True)
+class AddedTokens:
+    """The special tokens that a tokenizer puts around every text by itself.
+
+    Attributes:
+        before: ids in front of the text, such as a start token.
+        behind: ids behind the text, such as an end token of a tokenizer that was saved after fine-tuning.
+    """
+
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+
+
+def added_tokens(tokenizer: Any) -> AddedTokens:
+    """The special tokens that a tokenizer puts around every text, told from a short text with and without them."""
+    for probe in PROBES:
+        plain: list[int] = tokenizer(probe, add_special_tokens=False, verbose=False)["input_ids"]
+        full: list[int] = tokenizer(probe, verbose=False)["input_ids"]
+        if not plain:
+            continue
+        for start in range(len(full) - len(plain) + 1):
+            if full[start : start + len(plain)] == plain:
+                return AddedTokens(tuple(full[:start]), tuple(full[start + len(plain) :]))
+    return AddedTokens()
+
+
+def without_behind(ids: list[int], behind: Sequence[int]) -> list[int]:
+    """A text's ids without what the tokenizer put behind it."""
+    if behind and tuple(ids[-len(behind) :]) == tuple(behind):
+        return ids[: -len(behind)]
+    return ids
+
+
+def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
+    """Refuse a tokenizer that cannot be used, or that gives ids for which the model has no embedding.
+
+    Args:
+        name: what messages call the checkpoint.
+        tokenizer: of transformers.
+        rows: rows of the model's embedding; None where they are not known.
+
+    Raises:
+        CheckpointError: naming the token of the largest id, or what the tokenizer says of a short text.
+    """
+    try:
+        vocabulary: dict[str, int] = tokenizer.get_vocab()
+        added_tokens(tokenizer)
+    except Exception as error:
+        raise CheckpointError(
+            f"{name}'s tokenizer fails at a short text ({first_line(error)}): fetch its files again"
+        ) from error
+    if not vocabulary:
+        raise CheckpointError(
+            f"{name}'s tokenizer has no tokens: put the model's own tokenizer files beside the weights"
+        )
+    if rows is None:
+        return
+    beyond = sorted((id_, token) for token, id_ in vocabulary.items() if id_ >= rows)
+    # Tokenizer classes add special tokens of their own, which no text gives; `check_ids` finds one that a text spells.
+    used = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    unusable = [(id_, token) for id_, token in beyond if id_ in used or not _is_special(tokenizer, id_)]
+    if unusable:
+        id_, token = unusable[-1]
+        more = f" and {len(unusable) - 1} more" if len(unusable) > 1 else ""
+        raise CheckpointError(
+            f"{name}'s tokenizer has token {token[:40]!r} with id {id_}{more}, and the model's embedding has {rows} "
+            "rows: put the model's own tokenizer beside the weights, or take the added tokens out of its files"
+        )
+
+
+def _is_special(tokenizer: Any, id_: int) -> bool:
+    added = tokenizer.added_tokens_decoder.get(id_)
+    return id_ in tokenizer.all_special_ids or bool(added is not None and added.special)
+
+
+def check_ids(model: Any, largest: int, name: str) -> None:
+    """Refuse token ids for which a model has no embedding.
+
+    Args:
+        model: of transformers.
+        largest: the largest id.
+        name: what messages call the text.
+
+    Raises:
+        DataError: the id is beyond the embedding's rows.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if largest >= rows:
+        raise DataError(
+            f"{name} has token id {largest}, and the model's embedding has {rows} rows: put the model's own tokenizer "
+            "beside the weights, or take the special token out of the text"
+        )
+
+
+def require_start(name: str, tokenizer: Any, why: str) -> None:
+    """Refuse a tokenizer with neither a beginning-of-text nor an end-of-text token.
+
+    Args:
+        name: what messages call the model.
+        tokenizer: of transformers.
+        why: what the token is needed for, as the end of a sentence.
+
+    Raises:
+        InvalidRequest: it has neither.
+    """
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise InvalidRequest(
+            f"{name}'s tokenizer has neither a beginning-of-text nor an end-of-text token, and {why}: set bos_token in "
+            "its tokenizer_config.json"
+        )
