@@ -1,1 +1,4 @@
-"""Input and output: files, locks, data sets, hashes, the hub."""
+"""Files and terminals: reading JSON and YAML within limits, and printing what came from outside.
+
+Nothing here knows models; no module here imports torch or transformers.
+"""
