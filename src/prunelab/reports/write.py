@@ -12,6 +12,7 @@ from prunelab.reports.figures.files import write_chart
 from prunelab.reports.render_html import page
 from prunelab.reports.render_markdown import report_text
 from prunelab.reports.tables import csv_of, table_of
+from prunelab.run_folder import require_own_paths
 from prunelab.studies.run import Run
 
 
@@ -20,7 +21,11 @@ def write_report(run: Run) -> None:
 
     `index.html` is the whole report in one file; `report.md` the same as Markdown; `tables/` every table as CSV and
     Markdown, `figures/` every figure as SVG and PNG.
+
+    Raises:
+        OutputExists: a file or folder of the run is a link or of another kind.
     """
+    require_own_paths(run.folder)
     with _nothing_collected():
         _write(run)
 

@@ -16,6 +16,7 @@ from prunelab.evaluation.benchmarks.base import ChatTemplate
 from prunelab.evaluation.benchmarks.suites import expand
 from prunelab.inference.runtimes import Runtime
 from prunelab.io.atomic_write import write_text
+from prunelab.io.paths import LocalPath
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
 from prunelab.pruning.apply import CalibrationOptions, PruningOptions
@@ -147,8 +148,8 @@ class StudyConfig(Frozen):
     device: str | None = None
     dtype: str | None = None
     memory: str | None = None
-    datasets_root: Path | None = None
-    out: Path = Path("runs/study")
+    datasets_root: LocalPath | None = None
+    out: LocalPath = Path("runs/study")
     engine: Literal["local", "ray"] = "local"
     ray: RayConfig = RayConfig()
     trackers: tuple[str, ...] = ()

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Sequence
 
 from prunelab.evaluation.runner import check_all, check_sight
-from prunelab.io.atomic_write import require_place
 from prunelab.io.folder_lock import locked
 from prunelab.models.loading import parse_device
 from prunelab.pocket.data import data_root
 from prunelab.reports import write_report
+from prunelab.run_folder import STUDY, require_run_folder, sweep_run
 from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.engines.address import check_ray
 from prunelab.studies.engines.local import run_local
@@ -47,7 +47,8 @@ def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = No
 
 def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str) -> Run:
     """The study in a folder that is held."""
-    write_config(config.out / "study.yaml", config)
+    sweep_run(config.out)
+    write_config(config.out / STUDY, config)
     found = Found(view)
     shutil.rmtree(config.out / MADE, ignore_errors=True)  # what a study that was killed had no time to remove
     view.begin(grid_of(resolved))
@@ -75,7 +76,7 @@ def with_data(config: StudyConfig) -> StudyConfig:
 
 def check_study(config: StudyConfig) -> None:
     """Find out what is missing before anything is computed; raises what mends it."""
-    require_place(config.out / "study.yaml")
+    require_run_folder(config.out)
     for name in config.trackers:
         trackers[name].check()
     checked = []
