@@ -10,6 +10,7 @@ import typer
 
 from prunelab.cli.terminal import app, err, escaped, quieten
 from prunelab.errors import PrunelabError
+from prunelab.io.paths import path_fault, require_utf8
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name != "__main__":
@@ -21,12 +22,19 @@ def main() -> None:
     quieten()
     code = 0
     try:
+        require_utf8(sys.argv)
         code = app(standalone_mode=False) or 0  # Typer gives back what a command stopped with
     except PrunelabError as error:
         err.print(f"[red]error:[/red] {escaped(str(error))}")
         code = 2
     except typer.Exit as stop:
         code = stop.exit_code
+    except OSError as error:
+        reason = path_fault(error)
+        if reason is None:
+            raise
+        err.print(f"[red]error:[/red] {escaped(reason)}")
+        code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:

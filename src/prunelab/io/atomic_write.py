@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from prunelab.errors import DiskFull, InvalidRequest
 from prunelab.io.outputs import foreign_to_checkpoint
-from prunelab.io.paths import require_output_file, require_output_folder, require_place
+from prunelab.io.paths import UNUSABLE, require_output_file, require_output_folder, require_place
 from prunelab.io.unfinished import replace_folder, unfinished_file, unfinished_folder
 from prunelab.io.unfinished import sweep as remove_unfinished
 
@@ -30,11 +30,6 @@ __all__ = [
     "written_folder",
 ]
 
-_UNUSABLE = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
-    errno.ENXIO, errno.EINVAL, errno.EFBIG, errno.EILSEQ,
-)  # fmt: skip
-
 
 def _is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -44,7 +39,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _is_unusable(error: BaseException) -> TypeGuard[OSError]:
-    return isinstance(error, OSError) and error.errno in _UNUSABLE
+    return isinstance(error, OSError) and error.errno in UNUSABLE
 
 
 def _unwritable(path: Path, error: OSError) -> InvalidRequest:
@@ -91,6 +86,7 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         InvalidRequest: its place cannot come to be.
     """
     if folder:
+        remove_unfinished(path)
         require_output_folder(path, overwrite, foreign_to_checkpoint, "a checkpoint")
     else:
         require_output_file(path, overwrite)
@@ -133,6 +129,7 @@ def written_folder(
         DiskFull: the disk filled up; nothing is left behind.
         InvalidRequest: the place cannot be written.
     """
+    remove_unfinished(path)
     require_output_folder(path, overwrite, foreign, "a checkpoint")
     with named_when_it_fails(path), ExitStack() as held:
         with _begun(path):

@@ -16,6 +16,7 @@ from huggingface_hub import metadata_load
 from prunelab.errors import DataError, DiskFull, first_line
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import look_for_hub
+from prunelab.io.paths import require_output_folder
 
 DOCUMENT_MARK = "<|endoftext|>"
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
@@ -169,10 +170,13 @@ def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
     Raises:
         DataError: the hub does not give it, or not whole.
         DiskFull: no room.
+        OutputExists: a repository's folder holds something else.
     """
     by_repository: dict[str, list[Source]] = {}
     for source in sources:
         by_repository.setdefault(source.repository, []).append(source)
+    for repository in by_repository:
+        require_output_folder(to / repository, True, _not_fetched, f"what was fetched of {repository}")
     for repository, wanted in by_repository.items():
         folder = to / repository
         _download(repository, folder, ["README.md"])
@@ -180,6 +184,11 @@ def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
         for source in wanted:
             source.load_splits(to)
         yield folder
+
+
+def _not_fetched(folder: Path) -> str | None:
+    """Says so where the hub's client has not filled a folder: it leaves a mark."""
+    return None if (folder / ".cache" / "huggingface").is_dir() else "it was not fetched from the hub"
 
 
 def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:

@@ -10,13 +10,13 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from prunelab.errors import InvalidRequest, OutputExists
+from prunelab.errors import CheckpointError, InvalidRequest, OutputExists
 from prunelab.io.text import one_line
 
 NAME_BYTES = 255
@@ -28,12 +28,22 @@ PATH_BYTES = 4095
 SPARE_BYTES = 24
 """What temporary names add to the name of a file or folder that is written."""
 
+UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+    errno.ENXIO, errno.EINVAL, errno.EFBIG, errno.EILSEQ,
+)  # fmt: skip
+"""What the system answers where a path itself cannot be used."""
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """`pathlib` makes one slash of two."""
 
 
-def local_path(path: str | os.PathLike[str]) -> Path:
+def local_path(path: str | os.PathLike[str], use: str = "used") -> Path:
     """A path that can be one of this machine's.
+
+    Args:
+        path: the path.
+        use: what cannot be done with a bad one, such as `written`, for the message.
 
     Raises:
         InvalidRequest: a URL, an empty text, NUL or another control character, bytes that are not UTF-8, or names too
@@ -54,7 +64,8 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     longest = max(len(part) for part in encoded.split(b"/"))
     if longest > NAME_BYTES or len(encoded) > PATH_BYTES:
         raise InvalidRequest(
-            f"{shown} is too long: a name has at most {NAME_BYTES} bytes and a path {PATH_BYTES}; choose a shorter one"
+            f"{shown} cannot be {use} (File name too long): a name has at most {NAME_BYTES} bytes and a path "
+            f"{PATH_BYTES}; choose a shorter one"
         )
     return Path(text)
 
@@ -66,6 +77,40 @@ LocalPath = Annotated[Path, AfterValidator(local_path)]
 def shortened(path: str | os.PathLike[str]) -> str:
     """A path for a message: escaped where it cannot be printed, its middle left out where it is long."""
     return one_line(os.fspath(path), 200)
+
+
+def model_name(name: str) -> str:
+    """A name that can be a checkpoint's folder or an id on the hub.
+
+    Raises:
+        CheckpointError: it is neither; see `local_path`.
+    """
+    try:
+        local_path(name)
+    except InvalidRequest as error:
+        raise CheckpointError(f"no model can be called so: {error}; give a folder, or an id such as ORG/NAME") from None
+    return name
+
+
+def require_utf8(arguments: Sequence[str]) -> None:
+    """Refuse arguments of a command that are not UTF-8.
+
+    Raises:
+        InvalidRequest: naming the first one.
+    """
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{shortened(argument)} is not UTF-8: rename it") from None
+
+
+def path_fault(error: OSError) -> str | None:
+    """What is wrong with a path that the system refused, in words; None where the error is about something else."""
+    if error.errno not in UNUSABLE or not isinstance(error.filename, str | bytes):
+        return None
+    path = os.fsdecode(error.filename)
+    return f"{shortened(path)} cannot be used ({os.strerror(error.errno)}): give another path, or mend its permissions"
 
 
 def kind_of(path: Path) -> str | None:
@@ -101,12 +146,12 @@ def require_place(path: Path) -> None:
     Raises:
         InvalidRequest: naming what is in the way.
     """
-    local_path(path)
+    local_path(path, "written")
     shown = shortened(path)
     if len(os.fsencode(path.name)) > NAME_BYTES - SPARE_BYTES:
         raise InvalidRequest(
-            f"{shown} is too long: the name of an output has at most {NAME_BYTES - SPARE_BYTES} bytes; choose a "
-            "shorter one"
+            f"{shown} cannot be written (File name too long): the name of an output has at most "
+            f"{NAME_BYTES - SPARE_BYTES} bytes; choose a shorter one"
         )
     if path.name in ("", ".."):
         raise InvalidRequest(f"{shown} names no file or folder to write: give one")

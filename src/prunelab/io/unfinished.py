@@ -96,6 +96,8 @@ def replace_folder(aside: Path, path: Path) -> None:
 def sweep(path: Path) -> None:
     """Remove what killed processes left of writing a file or folder; a folder moved away for another comes back."""
     name = glob.escape(path.name)
+    if not os.path.isdir(path.parent):
+        return
     for left in path.parent.glob(f".{name}{OLD}*"):
         if _abandoned(left, young=not (left / "old").exists()):
             if (left / "old").exists() and not os.path.lexists(path):
