@@ -99,7 +99,7 @@ def total_bytes(device: torch.device) -> int:
 
 def memory_class(total: int) -> int:
     """A device's memory rounded down to three binary digits, so that devices of one kind have the same."""
-    step = max(1, 1 << max(total, 1).bit_length() - 3)
+    step = 1 << max(total.bit_length() - 3, 0)
     return total // step * step
 
 

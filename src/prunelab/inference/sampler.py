@@ -157,7 +157,8 @@ class Sampler:
         inputs = [index for [(index, _)] in group.rows]
         if self.batch_tokens is None:
             model, device = self._runner.model, self._runner.device
-            size = batch_size(model, device, 2 * cache_bytes(model) + forward_bytes(model, 1), 1 << 30)
+            most = ROWS[device.type] * self.max_length  # more is never held
+            size = batch_size(model, device, 2 * cache_bytes(model) + forward_bytes(model, 1), most)
             self.batch_tokens, self.shrunk_from = size.tokens, size.shrunk_from
         done: set[tuple[int, int]] = set()
 

@@ -171,7 +171,9 @@ def _in_order(measured: Sequence[Measured], config: StudyConfig, folder: Path) -
             "study again, it keeps what is whole"
         )
     names = [entry.title for entry in config.models]
-    orders = (names, ["dense", *config.methods], [0.0, *config.ratios], [*config.benchmarks])
+    benchmarks = [*config.benchmarks, *(name for entry in config.models for name in entry.benchmarks or ())]
+    titles = list(dict.fromkeys(find_benchmark(name).name for name in benchmarks))
+    orders = (names, ["dense", *config.methods], [0.0, *config.ratios], titles)
 
     def place(one: Measured) -> tuple[object, ...]:
         m = one.primary
