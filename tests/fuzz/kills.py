@@ -162,12 +162,12 @@ def kill(study: Study, after: float) -> bool:
 
 
 def check_resumable(study: Study) -> None:
-    """What was finished before a kill stays as it was."""
-    now = files(study.folder)
+    """What was finished before a kill stays as it was; the hidden states of a streamed calibration do not."""
+    now = {path: then for path, then in files(study.folder).items() if ".streaming" not in path}
     again = [path for path, then in study.finished.items() if now.get(path) != then]
     if again:
         raise AssertionError(f"{study.name}: made again after a kill: {again} in {study.folder}")
-    study.finished = {path: then for path, then in now.items() if "-unfinished-" not in path}
+    study.finished = now
 
 
 def check_finished(study: Study) -> None:
@@ -242,7 +242,7 @@ def kill_all(
 ) -> int:
     """Kill studies in turn until there were so many kills; how many runs came to their end."""
     torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    place.mkdir(exist_ok=True)
     chance = random.Random(seed)
     chosen = studies(place, names)
     with temporary_files_in(place / "tmp"):
@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--study", action="append", default=[], help="repeatable; all by default")
     given = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     place = Path(tempfile.mkdtemp(prefix="prunelab-kills-"))
     start = time.monotonic()
     ended = kill_all(place, given.kills, given.seed, tuple(given.study), lambda line: print(line, flush=True))

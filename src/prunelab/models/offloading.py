@@ -7,8 +7,8 @@ left on the disk; several GPUs, and one GPU with memory behind it, are untested.
 
 from __future__ import annotations
 
-import tempfile
 import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from prunelab.errors import InvalidRequest
+from prunelab.io.unfinished import temporary_folder
 from prunelab.models.loading import (
     LanguageModel,
     load_model,
@@ -67,12 +68,13 @@ def open_to_run(
     if weight_bytes_of(name, dtype) <= room:
         return load_model(name, device=device, dtype=dtype)
     called, path, config, family = supported(name)
-    place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
-    model = weights_of(
-        path, config, family, parse_dtype(dtype), device_map="auto", max_memory=_rooms(where, room, device),
-        offload_folder=place.name,
-    )  # fmt: skip
-    weakref.finalize(model, place.cleanup)
+    with ExitStack() as held:
+        place = held.enter_context(temporary_folder("offload"))
+        model = weights_of(
+            path, config, family, parse_dtype(dtype), device_map="auto", max_memory=_rooms(where, room, device),
+            offload_folder=str(place),
+        )  # fmt: skip
+        weakref.finalize(model, held.pop_all().close)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
     processor = load_processor(path) if family.sees else None

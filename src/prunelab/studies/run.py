@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -141,7 +141,35 @@ def load_run(folder: Path) -> Run:
         measured = _in_order([_believed(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
     else:
         measured = [_believed(path) for path in paths]
-    return Run(folder, config, measured, compared_to_dense(measured), _failures(folder / FAILURES))
+    failures = _failures(folder / FAILURES)
+    return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
+
+
+class Compared(Sequence[Difference]):
+    """Comparisons that are made when they are first looked at: of a large run they take minutes.
+
+    Args:
+        compare: makes them.
+    """
+
+    def __init__(self, compare: Callable[[], Sequence[Difference]]) -> None:
+        self._compare = compare
+
+    @cached_property
+    def _made(self) -> Sequence[Difference]:
+        return self._compare()
+
+    @overload
+    def __getitem__(self, index: int) -> Difference: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Difference]: ...
+
+    def __getitem__(self, index: int | slice) -> Difference | Sequence[Difference]:
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 def _believed(path: Path) -> Measured:
