@@ -168,7 +168,8 @@ def check_resumable(study: Study) -> None:
     again = [path for path, then in study.finished.items() if now.get(path) != then]
     if again:
         raise AssertionError(f"{study.name}: made again after a kill: {again} in {study.folder}")
-    study.finished = now
+    # Sample records are written before the measurements that name them, and count with these.
+    study.finished = {path: then for path, then in now.items() if path.replace(".samples.parquet", ".json") in now}
 
 
 def check_finished(study: Study) -> None:

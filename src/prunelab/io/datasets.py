@@ -187,8 +187,9 @@ def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
 
 
 def _not_fetched(folder: Path) -> str | None:
-    """Says so where the hub's client has not filled a folder: it leaves a mark."""
-    return None if (folder / ".cache" / "huggingface").is_dir() else "it was not fetched from the hub"
+    """Says so where a folder was not filled from the hub: its client leaves a mark, and a README comes first."""
+    fetched = (folder / ".cache" / "huggingface").is_dir() or (folder / "README.md").is_file()
+    return None if fetched else "it was not fetched from the hub"
 
 
 def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:

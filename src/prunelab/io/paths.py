@@ -34,6 +34,8 @@ UNUSABLE = (
 )  # fmt: skip
 """What the system answers where a path itself cannot be used."""
 
+_NEITHER = "neither a file nor a folder"
+_OTHER = {"link": "not a file or folder itself"}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """`pathlib` makes one slash of two."""
 
@@ -206,7 +208,9 @@ def require_output_file(
     if kind == "folder":
         raise OutputExists(f"{shown} is a folder, and a file is to be written: choose another place")
     if kind != "file":
-        raise OutputExists(f"{shown} is a {kind}, not a regular file, and is not replaced: choose another place")
+        raise OutputExists(
+            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another place"
+        )
     if not overwrite:
         raise OutputExists(f"{shown} exists: choose another place, or give --overwrite")
     try:
@@ -239,7 +243,9 @@ def require_output_folder(
     if kind == "file":
         raise OutputExists(f"{shown} is a file, and a folder is to be written: choose another place")
     if kind != "folder":
-        raise OutputExists(f"{shown} is a {kind}, not a folder, and is not replaced: choose another place")
+        raise OutputExists(
+            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another place"
+        )
     if not overwrite:
         raise OutputExists(f"{shown} exists: choose another place, or give --overwrite")
     try:
