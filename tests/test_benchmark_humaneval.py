@@ -56,6 +56,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str]
         class Parrot:
             eos_token_ids = frozenset({257})
             batch_tokens = 1
+            shrunk_from = None
 
             def __init__(self, *_: Any, **__: Any) -> None:
                 pass

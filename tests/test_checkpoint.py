@@ -83,8 +83,11 @@ def test_an_output_that_exists_stays_unless_it_may_go(tiny: TinyOf, tmp_path: Pa
         save_checkpoint(pruned, plan, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "precious"
     (out / "config.json").write_text("{}")
+    with pytest.raises(OutputExists, match=r"something else than a checkpoint \(such as mine.txt\)"):
+        save_checkpoint(pruned, plan, out, overwrite=True)
+    assert (out / "mine.txt").read_text() == "precious"
+    (out / "mine.txt").unlink()
     save_checkpoint(pruned, plan, out, overwrite=True)
-    assert not (out / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

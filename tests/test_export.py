@@ -79,7 +79,7 @@ def test_places_that_cannot_be_written(
     def forbidden(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("prunelab.io.atomic_write.tempfile.mkstemp", forbidden)
+    monkeypatch.setattr("prunelab.io.unfinished.tempfile.mkstemp", forbidden)
     refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another place")
 
 

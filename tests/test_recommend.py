@@ -323,13 +323,17 @@ def test_needs_that_the_run_cannot_answer(tmp_path: Path) -> None:
 
 def written(run: Run) -> Path:
     """The run's folder as a study leaves it."""
-    store = ResultsStore(run.folder)
+    store, measured = ResultsStore(run.folder), []
     for one in run.measured:
         m = one.primary
-        cell = Cell(model=m.model, fingerprint="0", dtype="float32", method=m.method, ratio=m.ratio, seed=m.seed)
-        store.write(one.path, cell, one.measurements)
+        common = m.model_dump(include={"model", "method", "ratio", "achieved_ratio", "seed", "plan"})
+        cell, identity = Cell(fingerprint="0", dtype="float32", **common), {"shots": m.shots}
+        path = store.path(cell, m.benchmark, identity)
+        records = [] if one.samples is None else one.samples.to_dict("records")
+        store.write(path, cell, one.measurements, records, identity)
+        measured.append(Measured(path, one.measurements))
     write_config(run.folder / "study.yaml", run.config)
-    run.write()
+    Run(run.folder, run.config, measured, run.differences).write()
     return run.folder
 
 

@@ -14,7 +14,14 @@ from transformers import PreTrainedModel
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, UnsupportedModel
 from prunelab.inference import Score, Scorer, ScoringRequest
 from prunelab.inference import loglikelihood as module
-from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
+from prunelab.inference.batch_memory import (
+    batch_size,
+    cache_bytes,
+    forward_bytes,
+    measured_peak,
+    memory_class,
+    tokens_that_fit,
+)
 from prunelab.inference.batch_planning import Group
 from prunelab.models.families import decoder_of
 from prunelab.pruning.allocation import Kept
@@ -188,7 +195,9 @@ def test_nothing_to_score(tiny: Callable[[str], Tiny]) -> None:
     assert Scorer(tiny("llama").model.model, max_length=256).score([]) == []
 
 
-def test_batch_tokens_are_measured_once_and_kept(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_tokens_follow_from_model_and_device_and_are_kept(
+    tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
     scorer = Scorer(tiny("llama").model.model, max_length=256)
     monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 40)
     scorer.score(documents())
@@ -196,10 +205,32 @@ def test_batch_tokens_are_measured_once_and_kept(tiny: Callable[[str], Tiny], mo
     monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 20)
     scorer.score(documents())
     assert scorer.batch_tokens == 512
+    for free in (1 << 30, 1 << 26, 1 << 24):  # far from empty: not what is free decides
+        monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _, free=free: free)
+        other = Scorer(tiny("llama").model.model, max_length=256)
+        other.score(documents())
+        assert (other.batch_tokens, other.shrunk_from) == (512, None)
+    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 20)
     small = Scorer(tiny("llama").model.model, max_length=256)
-    small.score(documents())
+    with pytest.warns(UserWarning, match="too little memory is free for 512 tokens a batch"):
+        small.score(documents())
     assert small.batch_tokens is not None
     assert 1 <= small.batch_tokens < 512
+    assert small.shrunk_from == 512
+
+
+def test_a_device_of_less_memory_has_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [memory_class(total) for total in (0, 1, 7, 9, 1000)] == [0, 1, 7, 8, 896]
+    assert memory_class(int(139.7 * 2**30)) == memory_class(int(141.2 * 2**30)) == 128 * 2**30
+    model, device = tiny_model("llama"), torch.device("cpu")
+    found = []
+    for total in (1 << 30, (1 << 30) + (1 << 26), 1 << 21, 1 << 19):
+        monkeypatch.setattr("prunelab.inference.batch_memory.total_bytes", lambda _, total=total: total)
+        found.append(batch_size(model, device, forward_bytes(model, 64), 512).tokens)
+    assert found[0] == found[1] == 512
+    assert 512 > found[2] > found[3] >= 1
+    assert forward_bytes(tiny_model("gemma2"), 64) > forward_bytes(model, 64), "eager attention holds its weights"
+    assert cache_bytes(model) == 2 * 4 * 4 * 4 * 4
 
 
 def test_measured_memory_is_what_a_forward_holds() -> None:
@@ -226,9 +257,11 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
     expected = one_at_a_time(model, documents())
     monkeypatch.setattr(type(model), "forward", limited)
     scorer = Scorer(model, max_length=256, batch_tokens=4096)
-    assert_same(scorer.score(documents()), expected)
+    with pytest.warns(UserWarning, match="too little memory is free for 4,096 tokens a batch"):
+        assert_same(scorer.score(documents()), expected)
     assert max(sizes) > 100
     assert scorer.batch_tokens is not None
+    assert scorer.shrunk_from == 4096
     assert scorer.batch_tokens < 4096
 
 

@@ -298,21 +298,35 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
         return forward(self, input_ids=input_ids, **arguments)
 
     monkeypatch.setattr(type(model), "forward", limited)
-    assert drawn(model, prompts, batch_tokens=100_000) == expected
+    with pytest.warns(UserWarning, match="too little memory is free for 100,000 tokens a batch"):
+        assert drawn(model, prompts, batch_tokens=100_000) == expected
     assert calls > 20
     # Rows that had finished before memory ran out are not written twice.
     calls, mine = 0, sampler(model, batch_tokens=100_000)
     settings = SamplingSettings(max_new_tokens=12, temperature=1.5, top_p=0.95, top_k=100, stop=("e",))
-    streamed = [(completion.document, completion.completion) for completion in mine.stream(prompts, settings)]
+    with pytest.warns(UserWarning, match="too little memory"):
+        streamed = [(completion.document, completion.completion) for completion in mine.stream(prompts, settings)]
     assert sorted(streamed) == sorted(expected)
 
 
-def test_batch_tokens_are_measured(tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_tokens_follow_from_model_and_device(
+    tiny: Callable[[str], Tiny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunelab.inference.batch_memory.total_bytes", lambda _: 1 << 30)
+    found = []
+    for free in (1 << 30, 1 << 31):
+        monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _, free=free: free)
+        mine = sampler(tiny("llama").model.model)
+        mine.generate(PROMPTS, SamplingSettings(max_new_tokens=2))
+        found.append((mine.batch_tokens, mine.shrunk_from))
+    assert found[0] == found[1] == (32 * 256, None), "as many rows as are ever written together, each as long as can be"
+    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 23)
     mine = sampler(tiny("llama").model.model)
-    monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 24)
-    mine.generate(PROMPTS, SamplingSettings(max_new_tokens=2))
+    with pytest.warns(UserWarning, match="too little memory is free"):
+        mine.generate(PROMPTS, SamplingSettings(max_new_tokens=2))
     assert mine.batch_tokens is not None
-    assert 64 < mine.batch_tokens < 1 << 14
+    assert mine.shrunk_from is not None
+    assert 64 < mine.batch_tokens < mine.shrunk_from == 32 * 256
 
 
 def test_a_trained_model_tells_its_story(shared: Path) -> None:

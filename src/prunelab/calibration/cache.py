@@ -19,10 +19,12 @@ from prunelab.calibration import (
     is_pairs,
 )
 from prunelab.calibration.collect import TOKENS_A_BATCH
-from prunelab.calibration.streaming import calibrate_streaming
-from prunelab.errors import DataError
+from prunelab.calibration.streaming import calibrate_streaming, require_streaming_folder
+from prunelab.errors import DataError, InvalidRequest
 from prunelab.io.bounds import CALIBRATION, check_all
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.outputs import is_statistics
+from prunelab.io.paths import require_output_file
 from prunelab.models.loading import LanguageModel
 from prunelab.models.memory import MOMENTS_SHARE, Eyes, free_memory, held, in_words, moments_bytes, plan_streaming
 from prunelab.models.streaming.model import StreamedModel
@@ -76,6 +78,30 @@ def statistics_path(model: LanguageModel, calibration: CalibrationSet) -> Path:
     return cache_folder() / "statistics" / f"{statistics_key(model, calibration)}.safetensors"
 
 
+def require_statistics_place(path: Path) -> None:
+    """Refuse a file for statistics that cannot be written, or that exists and does not hold statistics.
+
+    Raises:
+        InvalidRequest: naming what is in the way.
+    """
+    kept = path.is_relative_to(cache_folder())
+    try:
+        require_output_file(path, True, None if kept else is_statistics, "calibration statistics of prunelab")
+        require_streaming_folder(_streaming_folder(path))
+    except InvalidRequest as error:
+        if not kept:
+            raise
+        raise InvalidRequest(
+            f"the cache of calibration statistics cannot be used: {error}; or set PRUNELAB_CACHE to a folder that can "
+            "be written"
+        ) from error
+
+
+def _streaming_folder(path: Path) -> Path:
+    """Where the hidden states of a pass are kept whose statistics are written to a file."""
+    return path.with_name(f"{path.name}.streaming")
+
+
 def calibrated(
     model: LanguageModel,
     calibration: CalibrationSet,
@@ -99,7 +125,11 @@ def calibrated(
         memory: bytes that the process may hold; what is free if not given.
         note: told where a pass that was stopped is gone on with, and how second moments are come by.
         moments: second moments are of use.
+
+    Raises:
+        InvalidRequest: `path` cannot be written, or holds something else than statistics.
     """
+    require_statistics_place(path)
     key = statistics_key(model, calibration)
     found = _kept(path, key)
     moments = moments and _hold_moments(model, memory, found is not None, note or (lambda line: None))
@@ -177,7 +207,7 @@ def _calibrate_streamed(
     return calibrate_streaming(
         model.decoder,
         calibration,
-        path.with_name(f"{path.name}.streaming"),
+        _streaming_folder(path),
         key,
         in_memory=way.in_memory,
         tokens_a_batch=way.tokens_a_batch,

@@ -137,6 +137,8 @@ class ActivationStatistics:
         Raises:
             DataError: the file is damaged or something else.
         """
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is not a regular file, and statistics are kept in one: give another file")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -21,7 +21,8 @@ from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError
 from prunelab.io.atomic_write import named_when_it_fails, require_space, write_text
 from prunelab.io.fingerprint import tensor_bytes
-from prunelab.io.folder_lock import locked
+from prunelab.io.folder_lock import LOCK, locked
+from prunelab.io.paths import require_output_folder
 from prunelab.io.structured import read_json_object
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.streaming.decoder import StreamedDecoder
@@ -172,6 +173,26 @@ def calibrate_streaming(
             write_text(folder / STATE, json.dumps(state) + "\n")
         shutil.rmtree(folder)
     return found
+
+
+def require_streaming_folder(folder: Path) -> None:
+    """Refuse a folder for hidden states that holds something else: it is removed when the pass is done.
+
+    Raises:
+        OutputExists: naming what it holds.
+        InvalidRequest: its place cannot come to be.
+    """
+    require_output_folder(folder, True, _foreign, "the hidden states of a calibration that was stopped")
+
+
+def _foreign(folder: Path) -> str | None:
+    """Names what in a folder no pass has written; None where there is nothing."""
+    known = (LOCK, STATE, STATISTICS, "hidden-0.bin", "hidden-1.bin")
+    for path in sorted(folder.iterdir()):
+        temporary = path.name.startswith((f".{STATE}-", f".{STATISTICS}-"))
+        if not (path.name in known or temporary) or path.is_symlink() or not path.is_file():
+            return f"such as {path.name}"
+    return None
 
 
 def _samples_a_batch(calibration: CalibrationSet, tokens_a_batch: int) -> int:

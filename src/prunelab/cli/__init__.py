@@ -81,13 +81,21 @@ def _code_of(application: Any) -> int:
     from prunelab.cli.terminal import err
     from prunelab.errors import LONGEST, PrunelabError
     from prunelab.errors.text import one_line
+    from prunelab.io.paths import path_fault, require_utf8
     from prunelab.io.terminal import labelled
 
     try:
+        require_utf8(sys.argv)
         # Typer gives back what a command stopped with.
         return int(application(standalone_mode=False) or 0)
     except PrunelabError as error:
         err.print(labelled("error:", "red", error))
+        return 2
+    except OSError as error:
+        reason = path_fault(error)
+        if reason is None:
+            raise
+        err.print(labelled("error:", "red", reason))
         return 2
     except typer.Exit as stop:
         return int(stop.exit_code)

@@ -112,12 +112,13 @@ def _evaluate(
 ) -> None:
     from prunelab.evaluation.runner import checked_model, dense_cell
     from prunelab.evaluation.runner import evaluate as run
-    from prunelab.io.atomic_write import refuse_existing
+    from prunelab.io.outputs import is_measurements
+    from prunelab.io.paths import require_output_file
     from prunelab.models.memory import parse_memory
     from prunelab.models.offloading import SpreadModel, open_to_run
 
     if out_file is not None:
-        refuse_existing(out_file, overwrite)
+        require_output_file(out_file, overwrite, is_measurements, "a file of measurements")
     device, dtype, memory = placement
     model = checked_model(runs, name, partial(open_to_run, device=device, dtype=dtype, memory=parse_memory(memory)))
     if isinstance(model, SpreadModel):

@@ -31,11 +31,12 @@ def export(
 ) -> None:
     """Write a model, whole or pruned, in another program's format."""
     from prunelab.checkpoint.gguf.export import export_gguf, require_gguf
-    from prunelab.io.atomic_write import refuse_existing
+    from prunelab.io.outputs import is_gguf
+    from prunelab.io.paths import require_output_file
     from prunelab.models.loading import load_model
 
     require_gguf()
-    refuse_existing(out_file, overwrite)
+    require_output_file(out_file, overwrite, is_gguf, "a GGUF file")
     loaded = load_model(model, device="cpu")
     with bar("writing", 1) as progress:
         done = export_gguf(

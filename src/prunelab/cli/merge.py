@@ -21,9 +21,11 @@ def merge(
     ] = None,
 ) -> None:
     """Write a folder that holds two runs; they must not contradict each other."""
+    from prunelab.io.atomic_write import refuse_existing
     from prunelab.studies.merge import merge_runs
     from prunelab.studies.run import load_run
 
+    refuse_existing(out_folder, False, folder=True)
     a, b = load_run(run_a), load_run(run_b)
     run = merge_runs(a, b, out_folder, {"a": a, "b": b, None: None}[prefer])
     cells = len({m.plan or m.model for m in run.measurements})

@@ -73,8 +73,8 @@ def prune(
     _ = methods[method]
     refuse_existing(out_folder, overwrite, folder=True)
     refuse_own(out_folder, [model])
-    if statistics is not None and statistics.is_dir():
-        raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
+    if statistics is not None:
+        _require_statistics(statistics, out_folder)
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
     constraints = Constraints(protect_first, protect_last, channel_multiple, drop_sublayers, competition)
     options = PruningOptions(constraints, uniform, compensation, seed)
@@ -106,6 +106,24 @@ def prune(
     text = "--benchmark text:FILE" if own_text else "--benchmark wikitext2"
     measured = "--suite vision" if base.decoder.family.sees else text
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} {measured}")
+
+
+def _require_statistics(statistics: Path, out_folder: Path) -> None:
+    """Refuse a file for statistics that cannot be written, holds something else, or lies in the output folder."""
+    from prunelab.calibration.cache import require_statistics_place
+    from prunelab.io.paths import kind_of
+
+    if kind_of(statistics) == "folder":
+        raise InvalidRequest(f"--statistics {statistics} is a folder: give a file")
+    try:
+        require_statistics_place(statistics)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"--statistics: {error}") from error
+    if statistics.absolute().is_relative_to(out_folder.absolute()):
+        raise InvalidRequest(
+            f"--statistics {statistics} lies in the output folder {out_folder}, which is written as a whole: give a "
+            "file elsewhere"
+        )
 
 
 def _refuse_options(options: Any) -> None:

@@ -95,7 +95,7 @@ class Cell(BaseModel):
         """What people read, and the key."""
         seed = "" if self.seed is None else f"-s{self.seed}"
         ratio = "" if self.method == "dense" else f"-{100 * self.ratio:g}{seed}"
-        return slug(f"{self.model}-{self.method}{ratio}-{self.key}")
+        return slug(f"{self.model[:200]}-{self.method}{ratio}-{self.key}")
 
     @property
     def label(self) -> str:

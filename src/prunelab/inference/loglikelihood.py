@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from prunelab.errors import NonFiniteValue
-from prunelab.inference.batch_memory import SATURATION, measured_peak, tokens_that_fit
+from prunelab.inference.batch_memory import SATURATION, batch_size, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
@@ -41,8 +41,9 @@ class Scorer:
     rounding moves log-probabilities by a few hundredths, so keep `batch_tokens` beside such results.
 
     Attributes:
-        batch_tokens: padded tokens a batch. If None at first, measured on the heaviest row of the first run and
-            kept. Halved where the device's memory does not suffice after all.
+        batch_tokens: padded tokens a batch. If None at first, found for the heaviest row of the first run (see
+            `batch_size`) and kept. Halved where the device's memory does not suffice after all.
+        shrunk_from: what `batch_tokens` would be with enough memory; None where it is that.
     """
 
     def __init__(self, model: Any, *, max_length: int, batch_tokens: int | None = None) -> None:
@@ -53,6 +54,7 @@ class Scorer:
         """
         self.max_length = max_length
         self.batch_tokens = batch_tokens
+        self.shrunk_from: int | None = None
         self._runner = TreeRunner(model)
         self._models = [model]
         self._costs = costs_of(model)
@@ -158,18 +160,19 @@ class Scorer:
         """Run rows as one batch, or as two where they do not fit after all."""
         device = self._runner.device
         batch = make_batch(rows, prefix.length, device)
+        if self.batch_tokens is None:
+            needed = forward_bytes(self._models[0], prefix.length + batch.ids.shape[1])
+            size = batch_size(self._models[0], device, needed, SATURATION[device.type])
+            self.batch_tokens, self.shrunk_from = size.tokens, size.shrunk_from
         try:
-            if self.batch_tokens is not None:
-                return self._read_each(batch, prefix)
-            with measured_peak(device) as peak:
-                answers = self._read_each(batch, prefix)
-            self.batch_tokens = tokens_that_fit(peak.bytes / batch.ids.numel(), device, SATURATION[device.type])
-            return answers
+            return self._read_each(batch, prefix)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
         # Not in the handler, where the exception's traceback keeps the failed forward's tensors alive.
+        self.shrunk_from = self.shrunk_from or self.batch_tokens
         self.batch_tokens = max(1, batch.ids.numel() // 2)
+        say_shrunk(self.shrunk_from, self.batch_tokens)
         half = (len(rows) + 1) // 2
         return self._answers(rows[:half], prefix) + self._answers(rows[half:], prefix)
 

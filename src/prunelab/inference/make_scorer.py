@@ -15,8 +15,8 @@ from prunelab.inference.shared_blocks import Together
 from prunelab.inference.shared_scoring import Siblings
 from prunelab.models.loading import LanguageModel
 
-_Answer = tuple[list[Score], ScoringStatistics, int | None]
-"""Scores, what was counted on the way to them, and the tokens a batch."""
+_Answer = tuple[list[Score], ScoringStatistics, int | None, int | None]
+"""Scores, what was counted on the way to them, the tokens a batch, and what they were shrunk from."""
 
 
 def scorer_of(model: LanguageModel, *, max_length: int, batch_tokens: int | None = None) -> Scorer:
@@ -42,12 +42,15 @@ class SiblingScorer(Scorer):
             scorer = TogetherScorer(together, max_length=self.max_length, batch_tokens=batch_tokens)
             found = scorer.score_each(requests, progress)
             return [
-                one if isinstance(one, NonFiniteValue) else (one, scorer.statistics, scorer.batch_tokens)
+                one
+                if isinstance(one, NonFiniteValue)
+                else (one, scorer.statistics, scorer.batch_tokens, scorer.shrunk_from)
                 for one in found
             ]
 
         question = ("score", self.max_length, batch_tokens, _hash(requests))
-        scores, counted, self.batch_tokens = self._siblings.answer(self._model, question, compute)
+        scores, counted, self.batch_tokens, shrunk = self._siblings.answer(self._model, question, compute)
+        self.shrunk_from = self.shrunk_from or shrunk
         for name, count in vars(counted).items():
             setattr(self.statistics, name, getattr(self.statistics, name) + count)
         if progress is not None:

@@ -7,16 +7,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from prunelab.errors import InvalidRequest
-from prunelab.inference.batch_memory import measured_peak, tokens_that_fit
+from prunelab.inference.batch_memory import batch_size, cache_bytes, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.continuation import ANCHOR, continuation_text
 from prunelab.inference.decoding import Decoder, DecodingRow, FinishReason, Waiting
 from prunelab.inference.kv_cache import PrefixCache
-from prunelab.inference.packing import chain, make_batch, pack_row
+from prunelab.inference.packing import pack_row
 from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
 from prunelab.inference.sampling import SamplingSettings
@@ -69,7 +68,8 @@ class Sampler:
 
     Attributes:
         batch_tokens: tokens whose keys and values are held at once, room for new ones included. If None at
-            first, measured on the first run and kept. Halved where memory does not suffice after all.
+            first, found in the first run (see `batch_size`) and kept. Halved where memory does not suffice after all.
+        shrunk_from: what `batch_tokens` would be with enough memory; None where it is that.
         eos_token_ids: tokens that end a completion.
     """
 
@@ -92,6 +92,7 @@ class Sampler:
         """
         self.max_length = max_length
         self.batch_tokens = batch_tokens
+        self.shrunk_from: int | None = None
         self.eos_token_ids = frozenset(end_tokens(model, tokenizer) if eos_token_ids is None else eos_token_ids)
         self._tokenizer = tokenizer
         self._runner = TreeRunner(model)
@@ -184,21 +185,16 @@ class Sampler:
         self.statistics.distinct_tokens += tree.distinct_tokens
         return tree
 
-    def _measure(self, tree: PrefixTree, index: int) -> int:
-        """Tokens that fit, from the peak of one short forward whose keys and values are kept."""
-        ids = tree.sequences[index][:64].astype(np.int64)
-        with measured_peak(self._runner.device) as peak:
-            recording = PrefixCache(record=True)
-            self._runner.forward(make_batch([chain(ids, 0)], 0, self._runner.device), recording)
-        return tokens_that_fit(peak.bytes / len(ids), self._runner.device, 1 << 30)
-
     def _complete(
         self, tree: PrefixTree, group: Group, prefix: PrefixCache, prompts: Sequence[Prompt], settings: SamplingSettings
     ) -> Iterator[tuple[DecodingRow, FinishReason]]:
         """Complete the inputs of a group, half as many at once where they do not fit after all."""
         inputs = [index for [(index, _)] in group.rows]
         if self.batch_tokens is None:
-            self.batch_tokens = self._measure(tree, inputs[0])
+            model, device = self._runner.model, self._runner.device
+            most = ROWS[device.type] * self.max_length  # more is never held
+            size = batch_size(model, device, 2 * cache_bytes(model) + forward_bytes(model, 1), most)
+            self.batch_tokens, self.shrunk_from = size.tokens, size.shrunk_from
         done: set[tuple[int, int]] = set()
 
         def places(length: int) -> int:
@@ -228,7 +224,9 @@ class Sampler:
                 if places(longest) == 1:
                     raise
             # What was written in part is written again to the letter: its random numbers do not depend on the batch.
+            self.shrunk_from = self.shrunk_from or self.batch_tokens
             self.batch_tokens = places(longest) * (longest + settings.max_new_tokens) // 2
+            say_shrunk(self.shrunk_from, self.batch_tokens)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import glob
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeGuard
 
 from safetensors import SafetensorError
 
-from prunelab.errors import DiskFull, InvalidRequest, OutputExists
+from prunelab.errors import DiskFull, InvalidRequest
+from prunelab.io.outputs import foreign_to_checkpoint
+from prunelab.io.paths import UNUSABLE, require_output_file, require_output_folder, require_place
+from prunelab.io.unfinished import replace_folder, unfinished_file, unfinished_folder
+from prunelab.io.unfinished import sweep as remove_unfinished
+
+__all__ = [
+    "named_when_it_fails",
+    "refuse_existing",
+    "refuse_own",
+    "remove_unfinished",
+    "require_place",
+    "require_space",
+    "write_text",
+    "written_file",
+    "written_folder",
+]
 
 
 def _is_full(error: BaseException) -> bool:
@@ -25,9 +38,8 @@ def _is_full(error: BaseException) -> bool:
     return isinstance(error, SafetensorError) and "No space left" in str(error)
 
 
-def _is_forbidden(error: BaseException) -> TypeGuard[OSError]:
-    forbidding = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
-    return isinstance(error, OSError) and error.errno in forbidding
+def _is_unusable(error: BaseException) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno in UNUSABLE
 
 
 def _unwritable(path: Path, error: OSError) -> InvalidRequest:
@@ -42,7 +54,7 @@ def named_when_it_fails(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if _is_forbidden(error):
+        if _is_unusable(error):
             raise _unwritable(path, error) from error
         if not _is_full(error):
             raise
@@ -64,23 +76,6 @@ def require_space(path: Path, needed: int) -> None:
         )
 
 
-def require_place(path: Path) -> None:
-    """Refuse a place that cannot come to be, because something above it is a file or may not be written to.
-
-    Raises:
-        InvalidRequest: naming what is above it.
-    """
-    with named_when_it_fails(path):
-        above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise InvalidRequest(f"{path} cannot be written: {above} is a file, not a folder; choose another place")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise InvalidRequest(
-            f"{path} cannot be written: nothing may be written to {above}; choose another place, or mend its "
-            "permissions"
-        )
-
-
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
     """Refuse an output that exists unless it may be overwritten, and one that is not of the kind to be written.
 
@@ -90,21 +85,11 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         OutputExists: it exists, and may not be overwritten.
         InvalidRequest: its place cannot come to be.
     """
-    require_place(path)
-    with named_when_it_fails(path):
-        if not path.exists():
-            return
-    if not (path.is_dir() or path.is_file()):
-        raise OutputExists(f"{path} is neither a file nor a folder, and is not replaced: choose another place")
-    if folder != path.is_dir():
-        kinds = ("file", "folder") if folder else ("folder", "file")
-        raise OutputExists(f"{path} is a {kinds[0]}, and a {kinds[1]} is to be written: choose another place")
-    if not overwrite:
-        raise OutputExists(f"{path} exists: choose another place, or give --overwrite")
-    if folder and any(path.iterdir()) and not (path / "config.json").exists():
-        raise OutputExists(
-            f"{path} holds something else than a checkpoint and is not overwritten: choose another place"
-        )
+    if folder:
+        remove_unfinished(path)
+        require_output_folder(path, overwrite, foreign_to_checkpoint, "a checkpoint")
+    else:
+        require_output_file(path, overwrite)
 
 
 def refuse_own(path: Path, models: Iterable[str]) -> None:
@@ -114,7 +99,7 @@ def refuse_own(path: Path, models: Iterable[str]) -> None:
         InvalidRequest: it is one of them.
     """
     for model in models:
-        if path.exists() and Path(model).exists() and path.samefile(model):
+        if path.exists() and os.path.exists(model) and path.samefile(model):
             raise InvalidRequest(f"{path} is the model itself: choose another place")
 
 
@@ -129,88 +114,43 @@ def _begun(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+def written_folder(
+    path: Path, overwrite: bool = False, foreign: Callable[[Path], str | None] = foreign_to_checkpoint
+) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the folder to write.
+        overwrite: it may be replaced.
+        foreign: names what in it may not be replaced; None where there is nothing.
 
     Raises:
         OutputExists: `path` exists and `overwrite` is false.
         DiskFull: the disk filled up; nothing is left behind.
         InvalidRequest: the place cannot be written.
     """
-    refuse_existing(path, overwrite, folder=True)
-    with named_when_it_fails(path):
+    remove_unfinished(path)
+    require_output_folder(path, overwrite, foreign, "a checkpoint")
+    with named_when_it_fails(path), ExitStack() as held:
         with _begun(path):
-            remove_unfinished(path)
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        with _held(aside):
-            # Only now, since one by this name that nobody holds is removed.
-            aside = aside.rename(aside.with_name(f"{_unfinished(path)}{aside.name[-8:]}"))
-            try:
-                yield aside
-                aside.chmod(0o777 & ~_umask())
-                for file in aside.rglob("*"):
-                    if file.is_file():  # safetensors makes them the writer's alone
-                        file.chmod(0o666 & ~_umask())
-                _replace(aside, path)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-
-
-def remove_unfinished(path: Path) -> None:
-    """Remove what a process that was killed has left of writing a folder."""
-    for left in path.parent.glob(f"{glob.escape(_unfinished(path))}*"):
-        with _held(left) as ours:
-            if ours:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _unfinished(path: Path) -> str:
-    return f".{path.name}-unfinished-"
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold a folder as long as the block lasts; false where another process does, or where the disk cannot tell."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = True
-    except OSError:
-        ours = False
-    try:
-        yield ours
-    finally:
-        os.close(handle)
-
-
-def _replace(aside: Path, path: Path) -> None:
-    if not path.exists():
-        aside.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent)) / "old"
-    path.rename(old)
-    aside.rename(path)
-    shutil.rmtree(old.parent)
+            aside = held.enter_context(unfinished_folder(path))
+        yield aside
+        aside.chmod(0o777 & ~_umask())
+        for file in aside.rglob("*"):
+            if file.is_file():  # safetensors makes them the writer's alone
+                file.chmod(0o666 & ~_umask())
+        replace_folder(aside, path)
 
 
 @contextmanager
 def written_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    with named_when_it_fails(path):
+    with named_when_it_fails(path), ExitStack() as held:
         with _begun(path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        aside = Path(name)
-        try:
-            yield aside
-            aside.chmod(0o666 & ~_umask())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+            aside = held.enter_context(unfinished_file(path))
+        yield aside
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from prunelab.io.data_files import check_json_files
 from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import look_for_hub
+from prunelab.io.paths import require_output_folder
 
 __all__ = [
     "DOCUMENT_MARK",
@@ -198,10 +199,13 @@ def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
     Raises:
         DataError: the hub does not give it, or not whole.
         DiskFull: no room.
+        OutputExists: a repository's folder holds something else.
     """
     by_repository: dict[str, list[Source]] = {}
     for source in sources:
         by_repository.setdefault(source.repository, []).append(source)
+    for repository in by_repository:
+        require_output_folder(to / repository, True, _not_fetched, f"what was fetched of {repository}")
     for repository, wanted in by_repository.items():
         folder = to / repository
         _download(repository, folder, ["README.md"])
@@ -209,6 +213,12 @@ def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
         for source in wanted:
             source.load_splits(to)
         yield folder
+
+
+def _not_fetched(folder: Path) -> str | None:
+    """Says so where a folder was not filled from the hub: its client leaves a mark, and a README comes first."""
+    fetched = (folder / ".cache" / "huggingface").is_dir() or (folder / "README.md").is_file()
+    return None if fetched else "it was not fetched from the hub"
 
 
 def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
 from prunelab.io.html import html_table
 from prunelab.io.hub import look_for_hub
+from prunelab.io.paths import model_name
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.config_validation import check_buildable, check_generation_config, read_config
@@ -330,6 +331,7 @@ def class_for(config: Any, family: ModelFamily) -> Any:
 
 def short_name(name: str) -> str:
     """What a model is called in tables: its folder's name, or its id on the hub."""
+    model_name(name)
     return Path(name).resolve().name if Path(name).is_dir() else name
 
 

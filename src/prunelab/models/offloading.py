@@ -7,8 +7,8 @@ CPU and weights left on the disk; several GPUs, and one GPU with memory behind i
 
 from __future__ import annotations
 
-import tempfile
 import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from prunelab.errors import InvalidRequest
+from prunelab.io.unfinished import temporary_folder
 from prunelab.models.loading import (
     LanguageModel,
     inspected,
@@ -70,12 +71,13 @@ def open_to_run(
     path, config = inspection.path, inspection.config
     tokenizer = load_tokenizer(path, config)
     processor = load_processor(path, config) if inspection.family.sees else None
-    place = tempfile.TemporaryDirectory(prefix="prunelab-offload-")
-    model = weights_of(
-        inspection, number_format, device_map="auto", max_memory=_rooms(where, room, device),
-        offload_folder=place.name,
-    )  # fmt: skip
-    weakref.finalize(model, place.cleanup)
+    with ExitStack() as held:
+        place = held.enter_context(temporary_folder("offload"))
+        model = weights_of(
+            inspection, number_format, device_map="auto", max_memory=_rooms(where, room, device),
+            offload_folder=str(place),
+        )  # fmt: skip
+        weakref.finalize(model, held.pop_all().close)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
     return SpreadModel(inspection.name, model.eval(), tokenizer, processor, inspection=inspection, number_format=dtype)

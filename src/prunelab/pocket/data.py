@@ -39,8 +39,7 @@ def pocket_data() -> Path:
     """
     folder = cache_folder() / f"pocket-{version_of(Path(__file__).parent):016x}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with written_folder(folder, overwrite=True) as aside:
+        with written_folder(folder, overwrite=True, foreign=lambda _: None) as aside:
             _write(aside)
     return folder
 

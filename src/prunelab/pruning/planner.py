@@ -152,7 +152,7 @@ def make_pruning_plan(
             "calibration": dict(statistics.provenance["calibration"]) if statistics is not None else None,
             "dtype": model.dtype,
             "seed": options.seed if method.is_random else None,
-            "options": _options_record(options),
+            "options": options_record(options),
             **decision.details,
             "versions": versions(),
         },
@@ -164,7 +164,8 @@ def _base_notes(model: LanguageModel) -> tuple[str, ...]:
     return model.inspection.corrections if model.inspection is not None else ()
 
 
-def _options_record(options: PruningOptions) -> dict[str, Any]:
+def options_record(options: PruningOptions) -> dict[str, Any]:
+    """What a plan's provenance says of the options that it was made with."""
     constraints = options.constraints
     return {
         "protect_first": constraints.protect_first,

@@ -14,6 +14,7 @@ from prunelab.reports.render_html import page
 from prunelab.reports.render_markdown import report_text
 from prunelab.reports.tables import csv_of, table_of
 from prunelab.studies.run import Run
+from prunelab.studies.run_folder import require_own_paths
 
 
 def write_report(run: Run) -> None:
@@ -21,7 +22,11 @@ def write_report(run: Run) -> None:
 
     `index.html` is the whole report in one file; `report.md` the same as Markdown; `tables/` every table as CSV and
     Markdown, `figures/` every figure as SVG and PNG.
+
+    Raises:
+        OutputExists: a file or folder of the run is a link or of another kind.
     """
+    require_own_paths(run.folder)
     with _nothing_collected():
         _write(run)
 

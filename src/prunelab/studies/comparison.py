@@ -11,7 +11,7 @@ import pandas as pd
 from prunelab.evaluation.benchmarks import Benchmark
 from prunelab.io.atomic_write import written_file
 from prunelab.stats.paired_tests import Comparison, with_holm
-from prunelab.studies.store import Measurement, samples_beside
+from prunelab.studies.store import Measurement
 
 SCALES = {"acc": 100.0, "acc_norm": 100.0, "exact_match": 100.0, "pass@1": 100.0, "inst_level_strict_acc": 100.0}
 
@@ -58,12 +58,19 @@ class Difference:
         }
 
 
-def difference(benchmark: Benchmark, pruned: Measurement, dense_file: Path, pruned_file: Path) -> Difference | None:
-    """The paired comparison of two measurement files; None where the benchmark has none, or no records."""
-    records = [samples_beside(path) for path in (dense_file, pruned_file)]
-    if not all(path.exists() for path in records):
+def difference(
+    benchmark: Benchmark, pruned: Measurement, before: pd.DataFrame | None, after: pd.DataFrame | None
+) -> Difference | None:
+    """The paired comparison of two models' sample records; None where the benchmark has none, or there are no records.
+
+    Args:
+        benchmark: what was measured.
+        pruned: the pruned model's figure.
+        before: the dense model's records, one row a sample.
+        after: the pruned model's.
+    """
+    if before is None or after is None:
         return None
-    before, after = (pd.read_parquet(path) for path in records)
     comparison = benchmark.compare(before, after)
     return Difference(pruned, benchmark.higher_is_better, comparison) if comparison is not None else None
 
@@ -77,4 +84,4 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
 def write_comparisons(path: Path, differences: Iterable[Difference]) -> None:
     """Write `comparisons.csv`, whole or not at all."""
     with written_file(path) as aside:
-        pd.DataFrame([d.row() for d in differences]).to_csv(aside, index=False)
+        aside.write_text(pd.DataFrame([d.row() for d in differences]).to_csv(index=False), encoding="utf-8")

@@ -17,6 +17,7 @@ from prunelab.evaluation.benchmarks.suites import expand
 from prunelab.inference.runtimes import Runtime
 from prunelab.io import bounds, yaml_text
 from prunelab.io.atomic_write import write_text
+from prunelab.io.paths import LocalPath
 from prunelab.io.structured import read_yaml_mapping
 from prunelab.io.yaml_lines import line_of
 from prunelab.pruning.allocation import Competition, Constraints
@@ -149,8 +150,8 @@ class StudyConfig(Frozen):
     device: str | None = None
     dtype: str | None = None
     memory: str | None = None
-    datasets_root: Path | None = None
-    out: Path = Path("runs/study")
+    datasets_root: LocalPath | None = None
+    out: LocalPath = Path("runs/study")
     engine: Literal["local", "ray"] = "local"
     ray: RayConfig = RayConfig()
     trackers: tuple[str, ...] = ()

@@ -97,7 +97,7 @@ class _Look:
         """Every whole measurement file of this model in the run's folder."""
         paths = sorted((self.config.out / "cells").glob("*/*.json"))
         found = [(path, kept) for path in paths if isinstance(kept := read_kept(path), Kept)]
-        return [(path, kept) for path, kept in found if kept.cell and kept.cell.model == self.entry.title]
+        return [(path, kept) for path, kept in found if kept.cell.model == self.entry.title]
 
     @cached_property
     def plans(self) -> dict[str, PruningPlan]:
@@ -152,12 +152,10 @@ class _Look:
         return identity is not None and any(
             self._is_cell(kept, cell) and path == store.path(kept.cell, run[0].name, identity)
             for path, kept in self.kept
-            if kept.cell is not None
         )
 
     def _is_cell(self, kept: Kept, cell: GridCell) -> bool:
         found = kept.cell
-        assert found is not None, "files without a cell were left out"
         dtype = self.entry.dtype or self.config.dtype
         if dtype not in (None, "auto", found.dtype):
             return False

@@ -100,6 +100,7 @@ def parcel_of(
             f"{folder} is no checkpoint that prunelab wrote: give the folder of `prunelab prune --out`"
         )
     _check_complete(folder)
+    _check_links(folder)
     plan = PruningPlan.load(plan_file)
     named = base or plan.base.name
     found = Licence(licence.strip().lower()) if licence else licence_beside(folder) or _licence_of_base(named, api)
@@ -190,6 +191,13 @@ def _check_complete(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} lacks {', '.join(lost)}, which its config.json names and nothing loads it without: prune again"
         )
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links: what they lead to is not the checkpoint's, and would be sent."""
+    link = next((path for path in sorted(folder.rglob("*")) if path.is_symlink()), None)
+    if link is not None:
+        raise CheckpointError(f"{link} is a link, and what it leads to is not sent: remove it, or put the file there")
 
 
 def _explained(to: str, error: HfHubHTTPError) -> InvalidRequest:

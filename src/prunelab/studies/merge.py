@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prunelab.errors import InvalidRequest
+from prunelab.errors import InvalidRequest, PlanError
 from prunelab.evaluation.records import Cell, Measurement
 from prunelab.io.atomic_write import written_folder
+from prunelab.io.outputs import is_statistics
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.compare import differing_settings, key_of, label_of
 from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.run import Failure, Measured, Run, compared_to_dense, load_run
-from prunelab.studies.store import samples_beside
+from prunelab.studies.store import Kept, read_kept, samples_beside
 
 T = TypeVar("T")
 
@@ -151,16 +153,25 @@ def _figures(one: Measured) -> list[dict[str, Any]]:
 
 
 def _copy(run: Run, to: Path, left_out: Collection[Path]) -> None:
-    """Copy measurements, plans and statistics; what is there already is the same."""
+    """Copy measurements, plans and statistics; what is there already is the same, what is not believed stays."""
     for path in sorted(set(run.folder.glob("cells/*/*.json")) - set(left_out)):
+        kept = read_kept(path)
+        if not isinstance(kept, Kept):
+            warnings.warn(f"{path} {kept}: it is not copied", UserWarning, stacklevel=3)
+            continue
         records = samples_beside(path)
         for file in [path, *([records] if records.exists() else [])]:
             _copy_once(file, to / file.relative_to(run.folder))
     for path in sorted(run.folder.glob("statistics/*.safetensors")):
-        _copy_once(path, to / path.relative_to(run.folder))
+        if path.is_file() and is_statistics(path):
+            _copy_once(path, to / path.relative_to(run.folder))
     for path in sorted(run.folder.glob("plans/*.json")):
         target = to / path.relative_to(run.folder)
-        fingerprint = PruningPlan.load(path).fingerprint
+        try:
+            fingerprint = PruningPlan.load(path).fingerprint
+        except PlanError as error:
+            warnings.warn(f"{error}: it is not copied", UserWarning, stacklevel=3)
+            continue
         if target.exists() and PruningPlan.load(target).fingerprint != fingerprint:
             target = target.with_name(f"{target.stem}-{fingerprint[:8]}.json")
         _copy_once(path, target)

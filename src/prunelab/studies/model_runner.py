@@ -114,7 +114,7 @@ class ModelStudy:
 
     def _read(self, run: BenchmarkRun, subject: Subject) -> list[Measurement] | None:
         """A benchmark's figures of a cell, where they are there."""
-        return self.store.read(self.store.path(subject.cell, run[0].name, self._identities[run]))
+        return self.store.read(self.store.path(subject.cell, run[0].name, self._identities[run]), subject.cell)
 
     def _measure(self, cell: GridCell, subject: Subject) -> list[Measured]:
         """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
@@ -123,7 +123,7 @@ class ModelStudy:
         for run in cell.runs:
             with self.found.recorded(f"{subject.cell.label}: {run[0].name}", [cell], run):
                 path = self.store.path(subject.cell, run[0].name, self._identities[run])
-                found = self.store.read(path)
+                found = self.store.read(path, subject.cell)
                 if found is None:
                     found = self._taken_over(path, subject)
                 if found is None:
@@ -157,7 +157,7 @@ class ModelStudy:
     def _taken_over(self, path: Path, subject: Subject) -> list[Measurement] | None:
         """A benchmark's figures of another cell that is the same model, where there is one."""
         kept = self.store.take_over(path, subject.cell)
-        if kept is None or kept.cell is None:
+        if kept is None:
             return None
         line = f"{subject.cell.label}: the same model as {kept.cell.label}, measured once"
         if line not in self._told:

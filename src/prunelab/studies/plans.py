@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from prunelab.pruning.planner import make_pruning_plan, needs_calibration, needs
 from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import Cut
 from prunelab.studies.model_entry import ModelEntry
+from prunelab.studies.plan_checks import Asked, is_proven, with_content
 from prunelab.studies.store import ResultsStore, set_aside, slug
 
 
@@ -93,8 +95,8 @@ class ModelPlans:
         calibration = self.calibration(seed)
         key = statistics_key(self.model, calibration)
         if (key, moments) not in self._statistics:
-            path = self.store.run / "statistics" / f"{slug(self.model.name)}-{key[:8]}.safetensors"
-            _set_aside_if_damaged(path)
+            path = self.store.run / "statistics" / f"{slug(self.model.name[:150])}-{key[:8]}.safetensors"
+            _set_aside_if_damaged(path, key)
             collect = moments
             if not path.exists():
                 self.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
@@ -120,13 +122,12 @@ class ModelPlans:
                 "held_out": self.config.calibration.held_out if methods[cut.method].needs_loss else None,
             }
         )
-        name = slug(f"{self.model.name}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
+        name = slug(f"{self.model.name[:150]}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
         path = self.store.run / "plans" / f"{name}.json"
-        if path.exists():
-            try:
-                return PruningPlan.load(path)
-            except PlanError:
-                set_aside(path, "is damaged", "made anew")
+        fingerprint = None if calibration is None else calibration.fingerprint
+        kept = _kept(path, Asked(self.model, cut.method, target, options, fingerprint, request))
+        if kept is not None and is_proven(kept, self.store):
+            return kept
         plan = make_pruning_plan(
             self.model,
             cut.method,
@@ -136,6 +137,9 @@ class ModelPlans:
             options=options,
             shared=self._shared.setdefault(calibration.fingerprint, Shared()) if calibration else None,
         )
+        plan = with_content(plan, request)
+        if kept is not None and kept.fingerprint != plan.fingerprint:
+            set_aside(path, "is not the plan that is made for this cut", "made anew")
         plan.save(path)
         return plan
 
@@ -150,9 +154,29 @@ class ModelPlans:
             return cut.ratio
 
 
-def _set_aside_if_damaged(path: Path) -> None:
-    if path.exists():
-        try:
-            ActivationStatistics.load(path)
-        except DataError:
-            set_aside(path, "is damaged", "collected anew")
+def _kept(path: Path, asked: Asked) -> PruningPlan | None:
+    """The plan in a file, where it is the one asked for; any other is set aside."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        plan = PruningPlan.load(path)
+    except PlanError:
+        set_aside(path, "is damaged", "made anew")
+        return None
+    fault = asked.fault(plan)
+    if fault is not None:
+        set_aside(path, f"is not believed, {fault}", "made anew")
+        return None
+    return plan
+
+
+def _set_aside_if_damaged(path: Path, key: str) -> None:
+    if not os.path.lexists(path):
+        return
+    try:
+        found = ActivationStatistics.load(path)
+    except DataError:
+        set_aside(path, "is damaged", "collected anew")
+        return
+    if found.provenance.get("key") != key:
+        set_aside(path, "is of another model or other tokens", "collected anew")

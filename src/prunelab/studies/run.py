@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
-from prunelab.errors import InvalidRequest
+from prunelab.errors import DataError, InvalidRequest
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.io.atomic_write import write_text
 from prunelab.io.html import html_table
+from prunelab.io.paths import local_path
+from prunelab.io.structured import read_json
 from prunelab.pruning.plan_summary import PlannedCut, planned_cuts
-from prunelab.stats.paired_tests import Comparison
 from prunelab.studies.comparison import Difference, adjusted, difference, write_comparisons
 from prunelab.studies.config import StudyConfig, read_config, study_config
 from prunelab.studies.duplicates import Twins
-from prunelab.studies.store import Measurement, ResultsStore, samples_beside, write_csv, write_parquet
-
-INDEX = "index.json"
+from prunelab.studies.run_folder import FAILURES, INDEX, STUDY, files_of, index_text
+from prunelab.studies.store import Kept, Measurement, read_kept, samples_beside, write_csv, write_parquet
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Measured:
     @cached_property
     def samples(self) -> pd.DataFrame | None:
         """One row a sample, where records were kept."""
+        return self.read_samples()
+
+    def read_samples(self) -> pd.DataFrame | None:
+        """As `samples`, read anew."""
         records = samples_beside(self.path)
         return pd.read_parquet(records) if records.exists() else None
 
@@ -121,34 +126,121 @@ class Run:
         write_parquet(self.folder / "results.parquet", self.measurements)
         write_comparisons(self.folder / "comparisons.csv", self.differences)
         write_text(self.folder / "failures.json", json.dumps([asdict(f) for f in self.failures], indent=1) + "\n")
-        files = [str(one.path.relative_to(self.folder)) for one in self.measured]
-        write_text(self.folder / INDEX, json.dumps({"files": files}, indent=1) + "\n")
+        write_text(self.folder / INDEX, index_text([str(one.path.relative_to(self.folder)) for one in self.measured]))
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run's folder.
+    """Read a run's folder; nothing in it is changed.
+
+    What follows from the measurement files, such as comparisons, is computed from them and not read.
 
     Raises:
-        InvalidRequest: no run is there, or a file of it is missing or damaged.
+        InvalidRequest: no finished run is there, or a file of it is missing, damaged or not believed.
     """
+    if not (local_path(folder) / INDEX).is_file():
+        raise InvalidRequest(f"{folder} is no finished run: give the folder that `prunelab study --out` wrote")
+    config = study_config(read_config(folder / STUDY), str(folder / STUDY))
     try:
-        files = json.loads((folder / INDEX).read_text(encoding="utf-8"))["files"]
-        failures = [Failure(**one) for one in json.loads((folder / "failures.json").read_text(encoding="utf-8"))]
-    except FileNotFoundError:
+        paths = files_of(folder, read_json(folder / INDEX))
+    except DataError:
+        paths = None
+    if paths is None:
+        warnings.warn(
+            f"{folder / INDEX} is damaged: the run is read from its measurement files; run its study again, which "
+            "makes the index anew",
+            UserWarning,
+            stacklevel=2,
+        )
+        measured = _in_order([_believed(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
+    else:
+        measured = [_believed(path) for path in paths]
+    failures = _failures(folder / FAILURES)
+    return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
+
+
+class Compared(Sequence[Difference]):
+    """Comparisons that are made when they are first looked at: of a large run they take minutes.
+
+    Args:
+        compare: makes them.
+    """
+
+    def __init__(self, compare: Callable[[], Sequence[Difference]]) -> None:
+        self._compare = compare
+
+    @cached_property
+    def _made(self) -> Sequence[Difference]:
+        return self._compare()
+
+    @overload
+    def __getitem__(self, index: int) -> Difference: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Difference]: ...
+
+    def __getitem__(self, index: int | slice) -> Difference | Sequence[Difference]:
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+def _believed(path: Path) -> Measured:
+    """A measurement file of a run.
+
+    Raises:
+        InvalidRequest: it is missing, damaged or not believed.
+    """
+    kept = read_kept(path)
+    if isinstance(kept, Kept):
+        return Measured(path, list(kept.measurements))
+    why = "is missing" if kept is None else kept
+    raise InvalidRequest(f"{path} {why}: it is left as it is; run the study again, which measures it anew")
+
+
+def _in_order(measured: Sequence[Measured], config: StudyConfig, folder: Path) -> list[Measured]:
+    """Measurement files in the order of the grid.
+
+    Raises:
+        InvalidRequest: two are of the same benchmark of the same cell, so that only the study can tell which counts.
+    """
+    keys = [_key(one.primary.row()) for one in measured]
+    twice = next((one.path for one, key in zip(measured, keys, strict=True) if keys.count(key) > 1), None)
+    if twice is not None:
         raise InvalidRequest(
-            f"{folder} is no finished run: give the folder that `prunelab study --out` wrote"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"{folder} is damaged ({error}): run its study again, it keeps what is whole") from None
-    store = ResultsStore(folder)
-    measured = []
-    for name in files:
-        found = store.read(folder / name)
-        if not found:
-            raise InvalidRequest(f"{folder / name} is missing or damaged: run the study again, which measures it anew")
-        measured.append(Measured(folder / name, found))
-    config = study_config(read_config(folder / "study.yaml"), str(folder / "study.yaml"))
-    return Run(folder, config, measured, _differences(folder / "comparisons.csv", measured), failures)
+            f"{folder / INDEX} is damaged, and {twice.name} is not the only file of its benchmark and cell: run the "
+            "study again, it keeps what is whole"
+        )
+    names = [entry.title for entry in config.models]
+    benchmarks = [*config.benchmarks, *(name for entry in config.models for name in entry.benchmarks or ())]
+    titles = list(dict.fromkeys(find_benchmark(name).name for name in benchmarks))
+    orders = (names, ["dense", *config.methods], [0.0, *config.ratios], titles)
+
+    def place(one: Measured) -> tuple[object, ...]:
+        m = one.primary
+        values: tuple[tuple[Any, Sequence[Any]], ...] = tuple(
+            zip((m.model, m.method, m.ratio, m.benchmark), orders, strict=True)
+        )
+        order = [known.index(value) if value in known else len(known) for value, known in values]
+        return (*order[:3], m.seed or 0, order[3], m.shots or 0, str(one.path))
+
+    return sorted(measured, key=place)
+
+
+def _failures(path: Path) -> list[Failure]:
+    """The cells that could not be measured.
+
+    Raises:
+        InvalidRequest: the file is missing or damaged.
+    """
+    remedy = "run its study again, it keeps what is whole"
+    fields = read_json(path, error=InvalidRequest, remedy=remedy)
+    try:
+        return TypeAdapter(list[Failure]).validate_python(fields, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{path} is damaged ({where}: {first['msg']}): {remedy}") from None
 
 
 def compared_to_dense(measured: Iterable[Measured]) -> list[Difference]:
@@ -165,35 +257,11 @@ def compared_to_dense(measured: Iterable[Measured]) -> list[Difference]:
     for own in cells.values():
         pairs = [(one, dense.get((one.primary.model, one.primary.benchmark, one.primary.shots))) for one in own]
         compared = [
-            difference(find_benchmark(one.primary.benchmark), one.primary, base.path, one.path)
+            difference(find_benchmark(one.primary.benchmark), one.primary, base.samples, one.read_samples())
             for one, base in pairs
             if base is not None
         ]
         found += adjusted([one for one in compared if one is not None])
-    return found
-
-
-def _differences(path: Path, measured: Sequence[Measured]) -> list[Difference]:
-    """The comparisons in `comparisons.csv`, each with its measurement."""
-    if not path.exists():
-        return []
-    of = {_key(one.primary.row()): one.primary for one in measured}
-    found = []
-    # Not by pandas, whose default takes the last digit of a number lightly.
-    for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
-        measurement = of.get(_key(row))
-        if measurement is not None:
-            comparison = Comparison(
-                dense=float(row["dense"]),
-                pruned=float(row["pruned"]),
-                difference=float(row["difference"]),
-                interval=(float(row["low"]), float(row["high"])),
-                p=float(row["p"]),
-                n=int(row["n"]),
-                test=row["test"],
-                p_adjusted=_number(row["p_holm"]),
-            )
-            found.append(Difference(measurement, find_benchmark(measurement.benchmark).higher_is_better, comparison))
     return found
 
 

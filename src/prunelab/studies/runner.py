@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prunelab.evaluation.runner import check_all, check_sight
-from prunelab.io.atomic_write import require_place
 from prunelab.io.folder_lock import locked
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.loading import inspected, parse_device
@@ -24,6 +23,7 @@ from prunelab.studies.grid import grid_of, model_runs
 from prunelab.studies.model_runner import MADE, Found
 from prunelab.studies.progress import PlainView, Say, StudyView
 from prunelab.studies.run import Run, compared_to_dense
+from prunelab.studies.run_folder import STUDY, require_run_folder, sweep_run
 from prunelab.studies.trackers import trackers
 from prunelab.studies.tracking import tracked_cells
 
@@ -49,7 +49,8 @@ def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = No
 
 def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str) -> Run:
     """The study in a folder that is held."""
-    write_config(config.out / "study.yaml", config)
+    sweep_run(config.out)
+    write_config(config.out / STUDY, config)
     found = Found(view)
     shutil.rmtree(config.out / MADE, ignore_errors=True)  # what a study that was killed had no time to remove
     view.begin(grid_of(resolved))
@@ -76,7 +77,7 @@ def with_data(config: StudyConfig) -> StudyConfig:
 
 def check_study(config: StudyConfig) -> None:
     """Find out what is missing before anything is computed; raises what mends it."""
-    require_place(config.out / "study.yaml")
+    require_run_folder(config.out)
     for name in config.trackers:
         trackers[name].check()
     checked = []

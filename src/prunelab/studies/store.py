@@ -7,10 +7,12 @@ killed at any moment loses at most the benchmark in flight, and figures of diffe
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ import pandas as pd
 import xxhash
 from pydantic import ValidationError
 
-from prunelab.errors import InvalidRequest
+from prunelab.errors import DataError
 from prunelab.evaluation.records import Cell, Measurement, Scalar, measurements_of, slug
 from prunelab.io.atomic_write import write_text, written_file
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.paths import inside
+from prunelab.io.structured import read_json_object
 
 __all__ = [
     "Cell",
@@ -30,6 +34,7 @@ __all__ = [
     "ResultsStore",
     "Scalar",
     "measurements_of",
+    "place_of",
     "read_kept",
     "samples_beside",
     "set_aside",
@@ -38,6 +43,10 @@ __all__ = [
     "write_csv",
     "write_parquet",
 ]
+
+FORMAT = "prunelab/measurements/2"
+NAME_LENGTH = 200
+"""Characters of a benchmark's name in the name of a file: with what is added it stays below 255."""
 
 
 def samples_beside(path: Path) -> Path:
@@ -57,15 +66,21 @@ class ResultsStore:
 
     def path(self, cell: Cell, benchmark: str, identity: Mapping[str, Any]) -> Path:
         """Where a benchmark's measurements of a cell are kept."""
-        key = content_hash({"cell": cell.key, "benchmark": benchmark, **identity})[:8]
-        return self.run / "cells" / cell.name / f"{slug(benchmark)}-{key}.json"
+        return self.run / "cells" / place_of(cell, benchmark, identity)
 
-    def read(self, path: Path) -> list[Measurement] | None:
+    def read(self, path: Path, cell: Cell | None = None) -> list[Measurement] | None:
         """The measurements in a file; None where there is none.
 
-        A file that is damaged, or whose sample records are, is named, set aside and counts as absent.
+        A file that is damaged, that belongs to another cell, benchmark or setting than its place says, or whose sample
+        records are damaged, is named, set aside and counts as absent.
+
+        Args:
+            path: from `path`.
+            cell: the model that the file must be of.
         """
         kept = read_kept(path)
+        if isinstance(kept, Kept) and cell is not None and kept.cell != cell:
+            kept = f"is not believed, it is of {kept.cell.label} and not of {cell.label} as it is now"
         if isinstance(kept, str):
             set_aside(path, kept, "measured anew")
             return None
@@ -88,7 +103,7 @@ class ResultsStore:
         called["seconds"] = 0.0
         for other in sorted(self.run.glob(f"cells/*/{path.name}")):
             kept = read_kept(other)
-            if isinstance(kept, Kept) and kept.cell is not None:
+            if isinstance(kept, Kept):
                 found = [m.model_copy(update=called) for m in kept.measurements]
                 if kept.records is not None:
                     with written_file(samples_beside(path)) as aside:
@@ -130,15 +145,15 @@ class ResultsStore:
         identity: Mapping[str, Any],
     ) -> None:
         """Write the measurements; `records` is the hash of the sample records beside them."""
-        rows = [m.model_dump(mode="json") for m in measurements]
         fields = {
+            "format": FORMAT,
             "cell": cell.model_dump(mode="json"),
             "identity": dict(identity),
-            "hash": content_hash({"measurements": rows}),
             "samples": records,
-            "measurements": rows,
+            "measurements": [m.model_dump(mode="json") for m in measurements],
         }
-        write_text(path, json.dumps(fields, indent=1, default=str) + "\n")
+        fields = json.loads(json.dumps(fields, default=str))  # as they are read: lists for tuples, texts for the rest
+        write_text(path, json.dumps({**fields, "hash": content_hash(fields)}, indent=1) + "\n")
 
     def take(self, name: str, content: bytes) -> None:
         """Keep a file of the run that was written elsewhere, unless it is there.
@@ -147,9 +162,7 @@ class ResultsStore:
             name: its path below the run's folder.
             content: what it holds.
         """
-        path = self.run / name
-        if not path.resolve().is_relative_to(self.run.resolve()):
-            raise InvalidRequest(f"{name} lies outside the run's folder: it is not taken")
+        path = inside(self.run, name)
         if not path.exists():
             with written_file(path) as aside:
                 aside.write_bytes(content)
@@ -165,49 +178,94 @@ class Kept:
     """What a measurement file holds.
 
     Attributes:
-        cell: the model measured; None in a file that does not say.
-        identity: what decided the figures besides the model; empty in a file that does not say.
-        measurements: the figures.
+        cell: the model measured.
+        identity: what decided the figures besides the model.
+        measurements: the figures, all of one benchmark, one of them primary.
         records: hash of the sample records beside it; None where there are none.
     """
 
-    cell: Cell | None
+    cell: Cell
     identity: Mapping[str, Any]
     measurements: Sequence[Measurement]
     records: str | None
 
 
-def read_kept(path: Path) -> Kept | str | None:
-    """A measurement file's contents; None where there is no file; what is wrong with it where it is damaged.
+def place_of(cell: Cell, benchmark: str, identity: Mapping[str, Any]) -> Path:
+    """Where below `cells` the measurements belong: the names hold a hash of all that decides the figures."""
+    key = content_hash({"cell": cell.key, "benchmark": benchmark, **identity})[:8]
+    return Path(cell.name, f"{slug(benchmark)[:NAME_LENGTH]}-{key}.json")
 
-    Nothing is moved: that is for `ResultsStore.read`.
+
+def read_kept(path: Path) -> Kept | str | None:
+    """A measurement file's contents; None where there is no file; why it is not believed where it is not.
+
+    Believed is a file whose hash is that of its contents, that lies where its cell, benchmark and settings belong, and
+    whose sample records are those that were written with it. Nothing is moved: that is for `ResultsStore.read`.
     """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        rows = fields["measurements"]
-        cell = Cell.model_validate(fields["cell"]) if fields.get("cell") else None
-        measurements = [Measurement.model_validate(row) for row in rows]
-        kept = Kept(cell, fields.get("identity") or {}, measurements, fields.get("samples"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, ValidationError):
+    try:
+        fields = read_json_object(path, nonfinite=True)
+        kept = Kept(
+            Cell.model_validate(fields["cell"]),
+            fields.get("identity") or {},
+            [Measurement.model_validate(row) for row in fields["measurements"]],
+            fields.get("samples"),
+        )
+    except (DataError, KeyError, TypeError, ValidationError):
         return "is damaged"
-    if "hash" in fields and fields["hash"] != content_hash({"measurements": rows}):
+    return _hash_fault(fields) or _place_fault(path, kept) or _records_fault(samples_beside(path), kept.records) or kept
+
+
+def _hash_fault(fields: Mapping[str, Any]) -> str | None:
+    """What is wrong with a measurement file's hash."""
+    if "hash" not in fields:
+        return "is not believed, it has no hash of its figures"
+    # The first format's hash is of the figures alone.
+    names = [name for name in fields if name != "hash"] if fields.get("format") == FORMAT else ["measurements"]
+    if fields["hash"] != content_hash({name: fields[name] for name in names}):
         return "is damaged, its figures are not those that were written"
-    records = samples_beside(path)
-    if kept.records and not (records.exists() and _file_hash(records) == kept.records):
+    return None
+
+
+def _place_fault(path: Path, kept: Kept) -> str | None:
+    """Whether a measurement file is of one benchmark of one cell, and lies where these belong."""
+    benchmark = next((m.benchmark for m in kept.measurements if m.primary), None)
+    if benchmark is None or not isinstance(kept.identity, dict):
+        return "is damaged"
+    if any(_of(m) != _of(kept.cell) or m.benchmark != benchmark for m in kept.measurements):
+        return f"is not believed, its figures are not all {benchmark}'s of {kept.cell.label}"
+    if Path(path.parent.name, path.name) != place_of(kept.cell, benchmark, kept.identity):
+        return f"is not believed, it holds {benchmark} of {kept.cell.label} and lies where something else belongs"
+    return None
+
+
+def _records_fault(records: Path, recorded: object) -> str | None:
+    """Whether the sample records beside a measurement file are those that were written with it."""
+    if recorded is None and records.exists():
+        return f"is not believed, it does not know of the sample records beside it ({records.name})"
+    if recorded is not None and not (records.is_file() and _file_hash(records) == recorded):
         return f"is of no use, its sample records ({records.name}) are damaged or missing"
-    return kept
+    return None
+
+
+def _of(what: Cell | Measurement) -> tuple[object, ...]:
+    """What a cell and each of its figures have in common."""
+    return what.model, what.method, what.ratio, what.achieved_ratio, what.seed, what.plan
 
 
 def set_aside(path: Path, what: str, remedy: str) -> None:
-    """Rename a damaged file, and the sample records beside it, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
+    """Rename a file that is not believed, and the sample records beside it, and say so."""
+    number = next(number for number in count(1) if not os.path.lexists(_aside(path, number)))
+    path.rename(_aside(path, number))
     records = samples_beside(path)
     if path.suffix == ".json" and records.exists():
-        records.replace(records.with_name(f"{records.name}.damaged"))
-    warnings.warn(f"{path} {what}: set aside as {aside.name} and {remedy}", UserWarning, stacklevel=3)
+        records.replace(_aside(records, number))
+    warnings.warn(f"{path} {what}: set aside as {_aside(path, number).name} and {remedy}", UserWarning, stacklevel=3)
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}{'' if number == 1 else f'.{number}'}.damaged")
 
 
 def _file_hash(path: Path) -> str:
@@ -223,7 +281,7 @@ def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
 def write_csv(path: Path, measurements: Iterable[Measurement]) -> None:
     """Write `results.csv`, whole or not at all."""
     with written_file(path) as aside:
-        to_frame(measurements).to_csv(aside, index=False)
+        aside.write_text(to_frame(measurements).to_csv(index=False), encoding="utf-8")
 
 
 def write_parquet(path: Path, measurements: Iterable[Measurement]) -> None:

@@ -17,8 +17,10 @@ from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
 from prunelab.checkpoint.gguf.token_comparison import compared_tokens
 from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
 from prunelab.errors import InvalidRequest, MissingRequirement
-from prunelab.io.atomic_write import refuse_existing, require_space, written_file
+from prunelab.io.atomic_write import require_space, written_file
 from prunelab.io.html import html_table
+from prunelab.io.outputs import is_gguf
+from prunelab.io.paths import require_output_file
 from prunelab.models.loading import LanguageModel
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
@@ -85,7 +87,7 @@ def export_gguf(
     if number_format not in get_args(NumberFormat):
         raise InvalidRequest(f"type {number_format!r} is not possible: {', '.join(get_args(NumberFormat))}")
     require_gguf()
-    refuse_existing(out, overwrite)
+    require_output_file(out, overwrite, is_gguf, "a GGUF file")
     layout = layout_of(model, channel_multiple=1 if number_format == "f32" else Q8_0_BLOCK, pad_widths=pad_widths)
     vocabulary = vocabulary_of(model, allow_other_tokens=allow_other_tokens)
     tensors = list(named_tensors(model, layout))

@@ -24,10 +24,12 @@ class Generation:
     Attributes:
         completions: by prompt, then by number.
         tokens_a_batch: tokens that went through the model at once.
+        shrunk_from: what that would have been with enough memory; None where it was that.
     """
 
     completions: Sequence[Completion]
     tokens_a_batch: int | None
+    shrunk_from: int | None = None
 
 
 def generated(
@@ -60,7 +62,7 @@ def generated(
         found[completion.document, completion.completion] = completion
         progress(len(found), total)
     ordered = [found[prompt.document, number] for prompt in prompts for number in prompt.completions]
-    generation = Generation(ordered, sampler.batch_tokens)
+    generation = Generation(ordered, sampler.batch_tokens, sampler.shrunk_from)
     if path is not None:
         write_text(path, json.dumps(asdict(generation)) + "\n")
     return generation
@@ -98,7 +100,9 @@ def _kept(path: Path) -> Generation | None:
         if not path.exists():
             return None
         fields = read_json_object(path)
-        return Generation([Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"])
+        return Generation(
+            [Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"], fields.get("shrunk_from")
+        )
     except (DataError, KeyError, TypeError):
         warnings.warn(f"{path} is damaged: its completions are generated anew", UserWarning, stacklevel=3)
         return None

@@ -21,6 +21,7 @@ from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.evaluation.sandbox import Cage, Exercise, Verdict
 from prunelab.inference import Completion, Prompt, SamplingSettings
+from prunelab.inference.batch_memory import batch_conditions
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
 from prunelab.models.loading import LanguageModel
@@ -177,7 +178,7 @@ class HumanEval(Benchmark):
             "max_new_tokens": sampling.max_new_tokens,
             "cut_at_max_new_tokens": sum(record["finish_reason"] == "length" for record in records),
             "truncated": sum(len(prompt.ids) > room for prompt in prompts),
-            "tokens_a_batch": found.tokens_a_batch,
+            **batch_conditions(found.tokens_a_batch, found.shrunk_from),
             "cpu_seconds": self.cage.limits.cpu_seconds,
         }
         return Evaluation(_scores(records), records, conditions)

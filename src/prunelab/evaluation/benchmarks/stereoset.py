@@ -26,6 +26,7 @@ from prunelab.evaluation.metrics.stereoset import (
     terms_of,
 )
 from prunelab.inference import Scorer, ScoringRequest
+from prunelab.inference.batch_memory import batch_conditions
 from prunelab.inference.make_scorer import scorer_of
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
@@ -166,7 +167,7 @@ class StereoSet(Benchmark):
             "chat_template": False,
             "examples": len(items),
             "truncated": scorer.statistics.truncated,
-            "tokens_a_batch": scorer.batch_tokens,
+            **batch_conditions(scorer.batch_tokens, scorer.shrunk_from),
             "chance": self.chance,
             "intersentence": "by likelihood: it and what is pooled with it do not compare with published figures",
             "not_official": ", ".join(_group(cell) for cell in cells if not cell.official),

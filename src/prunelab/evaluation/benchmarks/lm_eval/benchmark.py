@@ -14,6 +14,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, PreparedTask, prepare
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, chance_of, records, task_scores, with_groups
+from prunelab.inference.batch_memory import batch_conditions
 from prunelab.io.data_rows import Row
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
@@ -155,7 +156,7 @@ class LmEvalBenchmark(Benchmark):
             **self._conditions(next(iter(tasks.values())), shots, model.context_length),
             "chat_template": chat,
             "truncated": results.truncated,
-            "tokens_a_batch": results.tokens_a_batch,
+            **batch_conditions(results.tokens_a_batch, results.shrunk_from),
         }
         if self.chance is not None:
             conditions["chance"] = chance_of(samples)

@@ -30,6 +30,7 @@ class Results:
         tasks: by task, lm-eval's task object.
         truncated: requests that were longer than the context and lost tokens on the left.
         tokens_a_batch: tokens that went through the model at once.
+        shrunk_from: what that would have been with enough memory; None where it was that.
         max_length: the context in tokens.
     """
 
@@ -38,6 +39,7 @@ class Results:
     tasks: Mapping[str, Any]
     truncated: int
     tokens_a_batch: int | None
+    shrunk_from: int | None
     max_length: int
 
 
@@ -77,12 +79,14 @@ def run_tasks(
             fewshot_as_multiturn=chat_template,
         )
     counts = lm.statistics.values()
+    worker = lm.sampler if tasks[0].generates else lm.scorer
     return Results(
         figures=found["results"],
         samples=found["samples"],
         tasks=built,
         truncated=sum(part.truncated for part in counts),
-        tokens_a_batch=lm.sampler.batch_tokens if tasks[0].generates else lm.scorer.batch_tokens,
+        tokens_a_batch=worker.batch_tokens,
+        shrunk_from=worker.shrunk_from,
         max_length=lm.max_length,
     )
 

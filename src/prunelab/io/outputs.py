@@ -1,0 +1,61 @@
+"""Which existing files and folders are outputs of prunelab's, and so may be replaced where overwriting is asked for."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+
+CHECKPOINT_FILES = (
+    "config.json", "generation_config.json", "pruning_plan.json", "README.md", "modeling_prunelab.py",
+    "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "*token*.json", "tokenizer.model",
+    "*.spm", "spiece.model", "sentencepiece*.model", "vocab.json", "vocab.txt", "merges.txt", "chat_template.*",
+    "*processor_config.json", "licen[cs]e*", "notice*", "use_policy*",
+)  # fmt: skip
+"""What a checkpoint's folder holds: prunelab's own files, those of the library, and the base's licence."""
+
+CHECKPOINT_FOLDERS = ("additional_chat_templates",)
+MOST_READ = 256 << 20
+
+
+def foreign_to_checkpoint(folder: Path) -> str | None:
+    """Names what in a folder was not written with a checkpoint; None where all of it was."""
+    if not (folder / "config.json").is_file():
+        return "it has no config.json"
+    for path in sorted(folder.iterdir()):
+        known = CHECKPOINT_FOLDERS if path.is_dir() else CHECKPOINT_FILES
+        if path.is_symlink() or not any(fnmatch(path.name.lower(), pattern.lower()) for pattern in known):
+            return f"such as {path.name}"
+    return None
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a regular file is a GGUF file."""
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def is_measurements(path: Path) -> bool:
+    """Whether a regular file holds measurements, as `prunelab evaluate --out` writes them."""
+    if path.stat().st_size > MOST_READ:
+        return False
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    wanted = {"model", "benchmark", "metric", "value"}
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and wanted <= set(row) for row in rows)
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a regular file begins as calibration statistics of prunelab do, whether or not the rest is whole."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MOST_READ:
+            return False
+        header = file.read(length)
+    try:
+        kind = json.loads(header)["__metadata__"]["format"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return False
+    return isinstance(kind, str) and kind.startswith("prunelab/statistics/")
