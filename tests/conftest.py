@@ -16,14 +16,14 @@ import torch
 import transformers
 from miniature_hub import write_hub
 from miniature_vision import write_vision_hub
-from seeing import llava_processor, seeing_config, seeing_processor, sees
+from seeing import is_multimodal, llava_processor, seeing_config, seeing_processor
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from prunelab import cli
 from prunelab.calibration import ActivationStatistics, CalibrationSet, calibrate
 from prunelab.errors import MissingRequirement
-from prunelab.evaluation.sandbox import Cage
+from prunelab.evaluation.sandbox import Sandbox
 from prunelab.models.families import families
 from prunelab.models.loading import LanguageModel
 from prunelab.pocket.data import pocket_data
@@ -56,7 +56,7 @@ LIKE_IDEFICS3: dict[str, tuple[str, dict[str, Any]]] = {
 VARIANTS |= {
     family.name: (family.stock_class.removesuffix("ForCausalLM"), {})
     for family in families.values()
-    if not family.sees and family.name not in VARIANTS
+    if not family.is_multimodal and family.name not in VARIANTS
 }
 """A family without a variant of its own is tried with the common configuration: its file is all that a family needs."""
 FAMILIES = tuple(families)
@@ -84,12 +84,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(variant: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A random model whose numbers are of the size that trained ones have."""
     name, fields = (VARIANTS | LIKE_IDEFICS3)[variant]
-    if sees(variant):
+    if is_multimodal(variant):
         config = seeing_config(name, {**_COMMON, **fields, **changes})
     else:
         config = getattr(transformers, f"{name}Config")(**{**_COMMON, **fields, **changes})
     torch.manual_seed(seed)
-    kind = "ConditionalGeneration" if sees(variant) else "CausalLM"
+    kind = "ConditionalGeneration" if is_multimodal(variant) else "CausalLM"
     model: PreTrainedModel = getattr(transformers, f"{name}For{kind}")(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -115,7 +115,7 @@ def tiny_calibration(seed: int = 0, samples: int = 6, tokens: int = 24) -> Calib
 def make_tiny(variant: str, **changes: Any) -> Tiny:
     tokenizer = byte_tokenizer()
     make_processor = llava_processor if variant.startswith("llava") else seeing_processor
-    processor = make_processor(tokenizer) if sees(variant) else None
+    processor = make_processor(tokenizer) if is_multimodal(variant) else None
     model = LanguageModel(f"tiny-{variant}", tiny_model(variant, **changes), tokenizer, processor)
     calibration = tiny_calibration()
     return Tiny(model, calibration, calibrate(model.decoder, calibration))
@@ -172,7 +172,7 @@ def pocket_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def can_cage() -> None:
     """For tests that run programs; why this machine has no cage, and that one holds, is for the cage's own tests."""
     try:
-        Cage().check()
+        Sandbox().check()
     except MissingRequirement as error:
         pytest.skip(str(error))
 
@@ -242,7 +242,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
             folder = tmp_path_factory.mktemp("checkpoints") / f"tiny-{variant}"
             tiny_model(variant).save_pretrained(folder)
             tokenizer = byte_tokenizer()
-            (seeing_processor(tokenizer) if sees(variant) else tokenizer).save_pretrained(folder)
+            (seeing_processor(tokenizer) if is_multimodal(variant) else tokenizer).save_pretrained(folder)
             made[variant] = folder
         return made[variant]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from made_up_runs import DENSE, Cut, MadeUpRun
 
 from prunelab.models.families import BlockShape
-from prunelab.pruning.allocation import Kept, achieved_ratio
+from prunelab.pruning.allocation import KeptUnits, achieved_ratio
 from prunelab.pruning.methods import methods
 from prunelab.pruning.plan import BaseModelRecord, PlannedBlock, PruningPlan
 from prunelab.reports.content import report_of
@@ -109,7 +109,9 @@ class MadeUpStudy:
             for block in range(self.blocks)
             if block not in gone
         ]
-        kept = Kept(*(tuple(getattr(b, name) for b in blocks) for name in ("block", "key_value_groups", "channels")))
+        kept = KeptUnits(
+            *(tuple(getattr(b, name) for b in blocks) for name in ("block", "key_value_groups", "channels"))
+        )
         shapes = (shape,) * self.blocks
         achieved = achieved_ratio(shapes, kept)
         weights = sum(one.cost for one in shapes)

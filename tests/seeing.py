@@ -22,7 +22,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def sees(variant: str) -> bool:
+def is_multimodal(variant: str) -> bool:
     """Whether a variant takes images."""
     return variant.startswith(("idefics3", "smolvlm", "llava"))
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from prunelab.models.layout import UnitLayout
-from prunelab.pruning.methods import Evidence, WidthMethod, register
+from prunelab.pruning.methods import MethodInputs, WidthMethod, register
 
 
 @register
@@ -40,7 +40,7 @@ class OutputNorm(WidthMethod):
     source: ClassVar[str] = "an example"
     needs_statistics: ClassVar[bool] = False
 
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The norm of each column."""
         return evidence.decoder.weight(block, layout.writer).float().norm(dim=0)
 '''

@@ -10,7 +10,7 @@ from prunelab.models.families import BlockShape
 from prunelab.pruning.allocation import (
     Competition,
     Constraints,
-    Kept,
+    KeptUnits,
     achieved_ratio,
     allocate_depth,
     allocate_uniform,
@@ -163,9 +163,9 @@ def test_standardise_by_hand_and_where_nothing_differs() -> None:
 def test_nothing_removed_keeps_everything() -> None:
     shapes = [SHAPE] * 2
     scores = random_scores(shapes, 0)
-    assert allocate_width(shapes, scores, 0.0) == Kept.everything(shapes)
+    assert allocate_width(shapes, scores, 0.0) == KeptUnits.everything(shapes)
     assert scores.blocks is not None
-    assert allocate_depth(shapes, scores.blocks, 0.0) == Kept.everything(shapes)
+    assert allocate_depth(shapes, scores.blocks, 0.0) == KeptUnits.everything(shapes)
 
 
 def test_units_compete_where_they_are_told_to() -> None:

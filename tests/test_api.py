@@ -16,7 +16,7 @@ import pytest
 import transformers
 
 import prunelab
-from prunelab.api.results import Pruned, Report, Scores
+from prunelab.api.results import EvaluationResult, PrunedModel, ReportResult
 from prunelab.checkpoint.gguf.export import Exported
 from prunelab.errors import DataError, InvalidRequest, MissingRequirement, UnknownName
 from prunelab.evaluation.records import Measurement
@@ -48,7 +48,8 @@ def test_the_names_are_frozen() -> None:
 
 def test_what_their_objects_offer_is_frozen() -> None:
     offered = {
-        kind: {f.name for f in fields(kind)} | set(vars(kind)) for kind in (Pruned, Scores, Report, Run, Exported)
+        kind: {f.name for f in fields(kind)} | set(vars(kind))
+        for kind in (PrunedModel, EvaluationResult, ReportResult, Run, Exported)
     }
     assert {kind.__name__: {name for name in names if name[0] != "_"} for kind, names in offered.items()} == {
         "Pruned": {"model", "plan", "call", "save", "to_gguf"},
@@ -119,7 +120,7 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("gguf", reason="needs pip install 'prunelab[gguf]'")
     model = assert_type(prunelab.load("pocket-llama", device="cpu"), LanguageModel)
     pruned = prunelab.prune(model, method="flap", ratio=0.2, calibration=str(corpus), samples=4, sequence_length=32)
-    assert_type(pruned, Pruned)
+    assert_type(pruned, PrunedModel)
     assert_type(pruned.plan, PruningPlan)
     assert repr(pruned) == "Pruned('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
     assert "MLP channels in all" in pruned._repr_html_()
@@ -129,7 +130,7 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     kept = len(pruned.plan.blocks[0].channels)
     assert f"<td style='text-align:left'>{kept} of 384</td>" in pruned.plan._repr_html_()
     assert "pocket-llama" in model._repr_html_()
-    found = assert_type(prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4), Scores)
+    found = assert_type(prunelab.evaluate(pruned, ["arc_easy", f"text:{corpus}"], limit=4), EvaluationResult)
     assert 0 <= assert_type(found["arc_easy"], float) <= 1
     assert_type(next(iter(found)), Measurement)
     assert_type(found.table, pd.DataFrame)
@@ -145,7 +146,9 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     assert call == f"prunelab.prune('pocket-llama', method='flap', ratio=0.2, {options})"
     names: dict[str, object] = {"prunelab": prunelab}
     exec(f"made = {call}", names)
-    assert cast(Pruned, names["made"]).plan.fingerprint == pruned.plan.fingerprint, "the card's call makes the same cut"
+    assert cast(PrunedModel, names["made"]).plan.fingerprint == pruned.plan.fingerprint, (
+        "the card's call makes the same cut"
+    )
     written = pruned.to_gguf(tmp_path / "pruned.gguf", "q8_0")
     assert f"<td style='text-align:right'>{written.path.stat().st_size:,}</td>" in written._repr_html_()
 
@@ -158,7 +161,7 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert "magnitude_depth" in run._repr_html_()
     assert_type(run, Run)
-    made = assert_type(prunelab.report(tmp_path / "run"), Report)
+    made = assert_type(prunelab.report(tmp_path / "run"), ReportResult)
     assert made.path.exists()
     assert made._repr_html_().startswith(run._repr_html_())
     assert f"<a href='{made.path}'>" in made._repr_html_()

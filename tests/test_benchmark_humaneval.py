@@ -18,7 +18,7 @@ from prunelab.evaluation.benchmarks import Evaluation, EvaluationSettings, bench
 from prunelab.evaluation.benchmarks.humaneval import execute, program_of
 from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 from prunelab.evaluation.metrics.repetition import repeats_itself
-from prunelab.evaluation.sandbox import Cage, Limits
+from prunelab.evaluation.sandbox import Limits, Sandbox
 from prunelab.inference import Completion, Prompt, SamplingSettings
 from prunelab.models.loading import LanguageModel, load_model
 
@@ -94,7 +94,7 @@ def test_solutions_pass_and_others_do_not(miniature: Path, tiny: TinyOf, says: A
 def test_figures_are_averages_over_problems(
     miniature: Path, tiny: TinyOf, says: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(benchmark.__dict__, "cage", Cage(Limits(cpu_seconds=1)))
+    monkeypatch.setitem(benchmark.__dict__, "cage", Sandbox(Limits(cpu_seconds=1)))
     texts = {
         "HumanEval/0": [SOLUTIONS["HumanEval/0"]] * 2 + [WRONG] * 3,
         "HumanEval/1": [BROKEN] * 4 + [ENDLESS],
@@ -145,7 +145,7 @@ def test_nothing_runs_without_permission(miniature: Path, tiny: TinyOf, monkeypa
     def touched(*_: Any) -> None:
         raise AssertionError("it looked further than the permission")
 
-    monkeypatch.setattr(Cage, "check", touched)
+    monkeypatch.setattr(Sandbox, "check", touched)
     monkeypatch.setattr(humaneval, "_problems", touched)
     for refused in (
         lambda: benchmark.check(EvaluationSettings(datasets_root=miniature)),
@@ -156,10 +156,10 @@ def test_nothing_runs_without_permission(miniature: Path, tiny: TinyOf, monkeypa
 
 
 def test_a_machine_without_a_cage_is_found_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_here(_: Cage) -> None:
+    def none_here(_: Sandbox) -> None:
         raise MissingRequirement("no seccomp")
 
-    monkeypatch.setattr(Cage, "check", none_here)
+    monkeypatch.setattr(Sandbox, "check", none_here)
     with pytest.raises(MissingRequirement, match="no seccomp"):
         benchmark.check(settings_for(Path("nowhere")))
 

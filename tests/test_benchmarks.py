@@ -44,8 +44,8 @@ def settings_for(root: Path, **more: Any) -> EvaluationSettings:
 def test_every_benchmark_keeps_the_contract(
     name: str, miniature: Path, tiny: TinyOf, request: pytest.FixtureRequest
 ) -> None:
-    benchmark, model = benchmarks[name], tiny("idefics3" if benchmarks[name].sees else "llama").model
-    if benchmark.sees:
+    benchmark, model = benchmarks[name], tiny("idefics3" if benchmarks[name].is_multimodal else "llama").model
+    if benchmark.is_multimodal:
         miniature = request.getfixturevalue("vision_hub")
     settings = settings_for(miniature)
     if name == "humaneval":

@@ -13,7 +13,7 @@ from conftest import Ran
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.evaluation.benchmarks.suites import expand, suites
-from prunelab.evaluation.runner import runs_of
+from prunelab.evaluation.runner import benchmark_tasks
 from prunelab.reports import write_report
 from prunelab.reports.tables import main_table
 from prunelab.studies.config import study_config
@@ -24,11 +24,11 @@ CheckpointOf = Callable[[str], Path]
 
 
 def test_a_benchmark_without_shots_is_run_once() -> None:
-    runs = runs_of(["arc_easy", "wikitext2", "ifeval"], EvaluationSettings(), [0, 5, 5])
+    runs = benchmark_tasks(["arc_easy", "wikitext2", "ifeval"], EvaluationSettings(), [0, 5, 5])
     assert [(benchmark.name, settings.shots) for benchmark, settings in runs] == [
         ("arc_easy", 0), ("arc_easy", 5), ("wikitext2", None), ("ifeval", None),
     ]  # fmt: skip
-    assert [settings.shots for _, settings in runs_of(["gsm8k"], EvaluationSettings())] == [None]
+    assert [settings.shots for _, settings in benchmark_tasks(["gsm8k"], EvaluationSettings())] == [None]
 
 
 def test_several_shots_are_each_measured_and_printed(

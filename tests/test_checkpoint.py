@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.errors import CheckpointError, DiskFull, InvalidRequest, OutputExists, UnsupportedModel
-from prunelab.io.atomic_write import require_space, write_text, written_folder
+from prunelab.io.atomic_write import atomic_folder, require_space, write_text
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.pruning.apply import make_pruning_plan, pruned_model
 from prunelab.pruning.plan import PruningPlan
@@ -139,7 +139,7 @@ def test_space_is_asked_for_before_writing(tmp_path: Path) -> None:
 
 def test_an_interrupted_folder_vanishes(tmp_path: Path) -> None:
     def write_half() -> None:
-        with written_folder(tmp_path / "out") as aside:
+        with atomic_folder(tmp_path / "out") as aside:
             (aside / "half").write_text("half")
             raise KeyboardInterrupt
 
@@ -155,7 +155,7 @@ def test_what_a_killed_process_left_half_written_is_removed_by_the_next(tmp_path
         child = os.fork()
         if child == 0:
             try:
-                with written_folder(tmp_path / "out") as aside:
+                with atomic_folder(tmp_path / "out") as aside:
                     (aside / "half").write_text("half")
                     os.write(write, b"!")
                     time.sleep(60)
@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_half_written_is_removed_by_the_next(tmp_path
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     (tmp_path / ".out-of-mine").mkdir()
-    with written_folder(tmp_path / "out") as aside:
+    with atomic_folder(tmp_path / "out") as aside:
         (aside / "whole").write_text("whole")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         ".out-of-mine",

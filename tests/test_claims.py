@@ -11,7 +11,7 @@ from made_up_runs import DENSE, MadeUpRun
 from prunelab.analysis.claims import Judgement, Verdict, claims, judge
 from prunelab.analysis.claims.base import combined
 from prunelab.analysis.claims.evidence import Evidence
-from prunelab.analysis.claims.trials import Trial, adjusted, difference_trial, mean_trial, normal_trial
+from prunelab.analysis.claims.trials import Effect, adjusted, difference_trial, mean_trial, normal_trial
 from prunelab.studies.run import Run
 
 S, C, I, N = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE, Verdict.NOT_MEASURED
@@ -343,7 +343,7 @@ def test_the_mean_over_seeds_and_the_default_shots_are_looked_at(tmp_path: Path)
 
 
 def test_the_statistics_of_trials() -> None:
-    one, two = Trial({}, 3.0, 3.0 - 1.96, 3.0 + 1.96, 0.01), Trial({}, 1.0, 1.0 - 1.96, 1.0 + 1.96, 0.3)
+    one, two = Effect({}, 3.0, 3.0 - 1.96, 3.0 + 1.96, 0.01), Effect({}, 1.0, 1.0 - 1.96, 1.0 + 1.96, 0.3)
     assert one.error == pytest.approx(1, abs=1e-4)
     mean = mean_trial({}, [one, two])
     assert mean.effect == 2

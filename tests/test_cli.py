@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import prunelab
-from prunelab.api.doctor import Finding
+from prunelab.api.doctor import Diagnosis
 from prunelab.errors import CheckpointError
 
 Command = Callable[..., Ran]
@@ -193,7 +193,7 @@ def test_the_doctor_examines(command: Command, shared: Path) -> None:
 
 def test_what_the_doctor_prescribes_is_printed_to_the_letter(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     remedy = "pip install '.[wandb]'"
-    monkeypatch.setattr("prunelab.api.doctor.examine", lambda _: [Finding("extra wandb", "not installed", remedy)])
+    monkeypatch.setattr("prunelab.api.doctor.examine", lambda _: [Diagnosis("extra wandb", "not installed", remedy)])
     assert remedy in command("doctor").out
 
 

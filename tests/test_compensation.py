@@ -19,13 +19,13 @@ from prunelab.errors import InvalidRequest, PlanMismatch, UnknownName
 from prunelab.inference.losses import mean_divergence, mean_loss
 from prunelab.models.families import Decoder
 from prunelab.models.loading import load_model
-from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.allocation import Constraints, KeptUnits
 from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.pruning.compensation import COMPENSATORS, least_squares, sequential
-from prunelab.pruning.compensation.projection import Repair, masked
+from prunelab.pruning.compensation.projection import CompensatedProjection, masked
 from prunelab.pruning.compensation.ridge import DEFICIENT_RIDGE, RIDGE, fit, ridge, solve
 from prunelab.pruning.methods import methods
-from prunelab.pruning.search.layerwise import Blockwise, exchanged
+from prunelab.pruning.search.layerwise import LayerwiseRunner, override_projections
 from prunelab.pruning.search.levels import elimination_order
 from prunelab.pruning.surgery import cut
 
@@ -35,12 +35,12 @@ FITTED = ("least_squares", "sequential")
 """Those that make up for what is removed in width."""
 
 
-def narrowed(decoder: Decoder) -> Kept:
+def narrowed(decoder: Decoder) -> KeptUnits:
     """Half of everything in block 1, some channels of block 2, block 3 gone."""
-    whole = Kept.everything(decoder.shapes)
+    whole = KeptUnits.everything(decoder.shapes)
     groups, channels = list(whole.key_value_groups), list(whole.channels)
     groups[1], channels[1], channels[2] = (0, 3), tuple(range(0, 40, 2)), tuple(range(30))
-    return Kept(whole.blocks, tuple(groups), tuple(channels)).without_blocks([3])
+    return KeptUnits(whole.blocks, tuple(groups), tuple(channels)).without_blocks([3])
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -90,7 +90,7 @@ def test_fewer_tokens_than_channels_stay_finite_and_small() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_removed_changes_nothing(variant: str, kind: str, tiny: TinyOf) -> None:
     t = tiny(variant)
-    assert COMPENSATORS[kind](t.model.decoder, Kept.everything(t.model.decoder.shapes), t.calibration, None) == {}
+    assert COMPENSATORS[kind](t.model.decoder, KeptUnits.everything(t.model.decoder.shapes), t.calibration, None) == {}
 
 
 @pytest.mark.parametrize("kind", FITTED)
@@ -103,9 +103,9 @@ def test_channels_that_others_can_say_are_not_missed(kind: str) -> None:
         gate, up = block.get_parameter("mlp.gate_proj.weight"), block.get_parameter("mlp.up_proj.weight")
         gate[20:] = gate[:20]
         up[20:] = scale * up[:20]
-    whole = Kept.everything(t.model.decoder.shapes)
+    whole = KeptUnits.everything(t.model.decoder.shapes)
     channels = (whole.channels[0], tuple(range(20)), *whole.channels[2:])
-    kept = Kept(whole.blocks, whole.key_value_groups, channels)
+    kept = KeptUnits(whole.blocks, whole.key_value_groups, channels)
     # More tokens than channels, as the ridge of a deficient rank is not meant to be exact.
     calibration = tiny_calibration(samples=20)
     ids = calibration.token_ids[:4]
@@ -125,19 +125,22 @@ def test_no_layer_is_further_off_than_with_a_bias(variant: str, tiny: TinyOf) ->
     decoder, kept = t.model.decoder, narrowed(t.model.decoder)
     repairs = least_squares(decoder, kept, t.calibration)
     assert set(repairs) == {(1, "self_attn.o_proj"), (1, "mlp.down_proj"), (2, "mlp.down_proj")}
-    walk = Blockwise.of(decoder, t.calibration)
+    walk = LayerwiseRunner.of(decoder, t.calibration)
     hidden = walk.start
     for block in range(3):
         for layout in decoder.family.layouts():
-            if (block, layout.writer) not in repairs:
+            if (block, layout.output_projection) not in repairs:
                 continue
-            inputs = [seen.inputs for seen in walk.watch(block, hidden, until=layout.writer)]
+            inputs = [seen.inputs for seen in walk.watch(block, hidden, until=layout.output_projection)]
             x = torch.cat([one.flatten(0, 1) for one in inputs if one is not None]).double()
-            weight, old = decoder.weight(block, layout.writer).double(), decoder.bias(block, layout.writer)
+            weight, old = (
+                decoder.weight(block, layout.output_projection).double(),
+                decoder.bias(block, layout.output_projection),
+            )
             wanted = x @ weight.T + (0 if old is None else old.double())
             units = (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[block]
             columns = layout.columns(decoder.shapes[block], units)
-            repair = repairs[block, layout.writer]
+            repair = repairs[block, layout.output_projection]
             assert repair.bias is not None
             least = ((x[:, columns] @ repair.weight.double().T + repair.bias.double() - wanted) ** 2).mean()
             left = wanted - x[:, columns] @ weight[:, columns].T
@@ -152,15 +155,15 @@ def test_the_cut_model_computes_what_the_masked_one_does(variant: str, kind: str
     kept = narrowed(t.model.decoder)
     repairs = COMPENSATORS[kind](t.model.decoder, kept, t.calibration, None)
     ids = t.calibration.token_ids[:2]
-    walk = Blockwise(t.model.decoder, ids)
+    walk = LayerwiseRunner(t.model.decoder, ids)
     hidden = walk.start
     for position, block in enumerate(kept.blocks):
         writers = {}
         for layout in t.model.decoder.family.layouts():
             units = (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[position]
-            repair = repairs.get((block, layout.writer))
+            repair = repairs.get((block, layout.output_projection))
             if repair is not None:
-                writers[layout.writer] = masked(t.model.decoder, block, layout, units, repair)
+                writers[layout.output_projection] = masked(t.model.decoder, block, layout, units, repair)
         hidden = walk.through(block, hidden, writers)
     pruned = cut(t.model.decoder, kept, kind, calibration=t.calibration)  # type: ignore[arg-type]
     assert walk.loss(hidden) == pytest.approx(mean_loss(t.model.with_model(pruned), ids), abs=1e-5)
@@ -177,7 +180,7 @@ def test_the_blocks_run_one_by_one_are_the_model(tiny: TinyOf) -> None:
     for variant in VARIANTS:
         t = tiny(variant)
         assert t.calibration.held_out is not None
-        walk = Blockwise(t.model.decoder, t.calibration.held_out)
+        walk = LayerwiseRunner(t.model.decoder, t.calibration.held_out)
         hidden = walk.start
         for block in range(4):
             hidden = walk.through(block, hidden)
@@ -189,21 +192,23 @@ def test_sequential_makes_up_for_a_block_that_went(variant: str, tiny: TinyOf) -
     """Behind the cut the residual stream is nearer to the whole model's on the calibration tokens."""
     t = tiny(variant)
     decoder = t.model.decoder
-    kept = Kept.everything(decoder.shapes).without_blocks([1])
+    kept = KeptUnits.everything(decoder.shapes).without_blocks([1])
     repairs = sequential(decoder, kept, t.calibration)
     assert {block for block, _ in repairs} == {2, 3}
-    walk = Blockwise.of(decoder, t.calibration)
+    walk = LayerwiseRunner.of(decoder, t.calibration)
     whole = walk.start
     for block in range(3):
         whole = walk.through(block, whole)
 
-    def distance(repairs: dict[tuple[int, str], Repair]) -> float:
+    def distance(repairs: dict[tuple[int, str], CompensatedProjection]) -> float:
         hidden = walk.through(0, walk.start)
         writers = {}
         for layout in decoder.family.layouts():
             if repairs:
                 units = tuple(range(decoder.shapes[2].units(layout.part)))
-                writers[layout.writer] = masked(decoder, 2, layout, units, repairs[2, layout.writer])
+                writers[layout.output_projection] = masked(
+                    decoder, 2, layout, units, repairs[2, layout.output_projection]
+                )
         hidden = walk.through(2, hidden, writers)
         return sum(((a - b) ** 2).sum().item() for a, b in zip(hidden, whole, strict=True))
 
@@ -218,7 +223,7 @@ def test_a_run_that_is_linear_in_the_mlp_before_it_is_replaced_exactly(variant: 
         for block in t.model.decoder.blocks:
             block.get_parameter("self_attn.o_proj.weight").zero_()
     kinds = torch.randint(12, (8, 24), generator=torch.Generator().manual_seed(0))
-    kept = Kept.everything(t.model.decoder.shapes).without_blocks([2, 3])
+    kept = KeptUnits.everything(t.model.decoder.shapes).without_blocks([2, 3])
     whole, plain = mean_loss(t.model, kinds), mean_loss(t.model.with_model(cut(t.model.decoder, kept)), kinds)
     replaced = t.model.with_model(cut(t.model.decoder, kept, "linear_map", calibration=CalibrationSet(kinds)))
     ids = kinds[:2]
@@ -231,11 +236,11 @@ def test_a_run_that_is_linear_in_the_mlp_before_it_is_replaced_exactly(variant: 
 def test_a_map_is_least_squares_by_another_way(tiny: TinyOf) -> None:
     t = tiny("llama")
     decoder = t.model.decoder
-    kept = Kept.everything(decoder.shapes).without_blocks([2])
+    kept = KeptUnits.everything(decoder.shapes).without_blocks([2])
     calibration = tiny_calibration(samples=20)
     repairs = COMPENSATORS["linear_map"](decoder, kept, calibration, None)
     assert set(repairs) == {(1, "mlp.down_proj")}
-    walk = Blockwise.of(decoder, calibration)
+    walk = LayerwiseRunner.of(decoder, calibration)
     hidden = walk.through(0, walk.start)
     seen = list(walk.watch(1, hidden))
     m = torch.cat([one.added["mlp.down_proj"].flatten(0, 1) for one in seen]).double()
@@ -261,7 +266,7 @@ def test_a_map_behind_gemmas_norm_is_pruned_and_mapped_again(tiny: TinyOf, tmp_p
     ids = t.calibration.token_ids[:2]
     with torch.no_grad():
         assert torch.equal(again.model(input_ids=ids).logits, small.model(input_ids=ids).logits)
-        kept = Kept.everything(again.decoder.shapes)
+        kept = KeptUnits.everything(again.decoder.shapes)
         same = cut(again.decoder, kept)(input_ids=ids).logits
         assert torch.equal(same, small.model(input_ids=ids).logits)
     twice = cut(again.decoder, kept.without_blocks([2]), "linear_map", calibration=t.calibration)
@@ -275,14 +280,14 @@ def test_a_map_behind_gemmas_norm_does_not_mislead_sequential() -> None:
     """Channels that say nothing are not missed, with a map from an earlier cut behind the norm."""
     t = make_tiny("gemma2")
     calibration = tiny_calibration(samples=40)
-    whole = Kept.everything(t.model.decoder.shapes)
+    whole = KeptUnits.everything(t.model.decoder.shapes)
     once = t.model.with_model(cut(t.model.decoder, whole.without_blocks([2]), "linear_map", None, calibration))
     decoder = once.decoder
-    assert decoder.map_behind(1, decoder.family.adder(decoder.family.mlp.writer)) is not None
+    assert decoder.map_behind(1, decoder.family.residual_output(decoder.family.mlp.output_projection)) is not None
     with torch.no_grad():
         for block in range(3):
-            decoder.weight(block, decoder.family.mlp.writer)[:, :8] = 0
-    left = Kept.everything(decoder.shapes)
+            decoder.weight(block, decoder.family.mlp.output_projection)[:, :8] = 0
+    left = KeptUnits.everything(decoder.shapes)
     left = replace(left, channels=tuple(tuple(range(8, 40)) for _ in left.blocks))
     twice = once.with_model(cut(decoder, left, "sequential", None, calibration))
     assert calibration.held_out is not None
@@ -304,10 +309,10 @@ def test_an_exchanged_projection_comes_back(tiny: TinyOf) -> None:
     t = tiny("llama")
     block = t.model.decoder.blocks[0]
     before = block.get_parameter("mlp.down_proj.weight")
-    repair = Repair(torch.zeros(32, 40), torch.ones(32))
+    repair = CompensatedProjection(torch.zeros(32, 40), torch.ones(32))
     layout = t.model.decoder.family.mlp
     written = masked(t.model.decoder, 0, layout, tuple(range(40)), repair)
-    with exchanged(block, {"mlp.down_proj": written}):
+    with override_projections(block, {"mlp.down_proj": written}):
         assert block.get_parameter("mlp.down_proj.weight") is not before
     assert block.get_parameter("mlp.down_proj.weight") is before
     assert block.get_submodule("mlp.down_proj").bias is None

@@ -19,7 +19,7 @@ from prunelab.errors import PrunelabError
 from prunelab.inference import Scorer, ScoringRequest
 from prunelab.models.config_validation import config_of
 from prunelab.models.loading import class_for, load_model, supported
-from prunelab.models.offloading import open_to_run
+from prunelab.models.offloading import load_offloaded
 from prunelab.models.streaming.model import open_streamed
 
 VARIANTS = ("llama", "qwen2_window", "gemma2", "mistral_window", "llava")
@@ -159,7 +159,7 @@ def test_a_changed_value_is_refused_in_one_line_or_the_model_runs(
 def test_all_readers_refuse_alike(field: str, value: Any, tmp_path: Path, fields_of: Callable[[str], Change]) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**fields_of("llama"), field: value}))
     said = set()
-    for read in (load_model, open_streamed, lambda name: open_to_run(name, memory=1)):
+    for read in (load_model, open_streamed, lambda name: load_offloaded(name, memory=1)):
         with pytest.raises(PrunelabError, match=f"config.json's {field} is") as caught:
             read(str(tmp_path))
         said.add(str(caught.value))
@@ -229,7 +229,7 @@ def test_a_good_checkpoint_is_as_it_was(tmp_path: Path) -> None:
 def test_a_generation_config_that_cannot_be_read(text: str, tmp_path: Path, fields_of: Callable[[str], Change]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(fields_of("llama")))
     (tmp_path / "generation_config.json").write_text(text)
-    for read in (load_model, open_streamed, lambda name: open_to_run(name, memory=1)):
+    for read in (load_model, open_streamed, lambda name: load_offloaded(name, memory=1)):
         with pytest.raises(PrunelabError, match=r"generation_config\.json") as caught:
             read(str(tmp_path))
         assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from prunelab.errors import CheckpointError
 from prunelab.studies.config import StudyConfig, read_config, study_config
 from prunelab.studies.dry_run import dry_run
-from prunelab.studies.grid import grid_of
+from prunelab.studies.grid import study_grid
 
 FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -21,7 +21,7 @@ def config(name: str) -> StudyConfig:
 
 
 def test_the_papers_grid() -> None:
-    cells = grid_of(config("paper"))
+    cells = study_grid(config("paper"))
     # A dense model each; three methods at three ratios, at two for the small instruction-tuned one.
     assert Counter(cell.model for cell in cells) == {
         "LLaMA-3-8B": 10, "Gemma-2-9B": 10, "Gemma-2-2B": 10, "Qwen2-1.5B": 10, "LLaMA-3-8B-Instruct": 10,
@@ -45,7 +45,7 @@ def test_the_papers_grid() -> None:
 
 
 def test_the_quick_grid() -> None:
-    cells = grid_of(config("one_gpu"))
+    cells = study_grid(config("one_gpu"))
     assert len(cells) == 1 + 3 * 2
     assert {run[1].limit for cell in cells for run in cell.runs} == {100}
 
@@ -66,7 +66,7 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_arena() -> None:
-    cells = grid_of(config("arena"))
+    cells = study_grid(config("arena"))
     # A dense model each; fifteen methods at three ratios with three draws of the calibration text.
     assert Counter(cell.model for cell in cells) == dict.fromkeys(
         ("pocket-llama", "pocket-qwen2", "pocket-gemma2"), 136

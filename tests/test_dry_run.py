@@ -12,7 +12,7 @@ from conftest import VARIANTS, Ran, byte_tokenizer, tiny_model
 from transformers import AutoConfig
 
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
-from prunelab.models.metadata import ModelOutline, load_outline
+from prunelab.models.metadata import ModelMetadata, load_outline
 from prunelab.studies.config import study_config
 from prunelab.studies.dry_run import dry_run
 from prunelab.studies.runner import run_study
@@ -97,14 +97,14 @@ def test_the_command(given: dict[str, Any], command: Callable[..., Ran], tmp_pat
 
 
 @pytest.fixture(scope="module")
-def outline() -> ModelOutline:
+def outline() -> ModelMetadata:
     name, _ = VARIANTS["llama"]
     assert name == "Llama"
     config = AutoConfig.for_model("llama", max_position_embeddings=4096)
-    return ModelOutline("tiny", config, byte_tokenizer())
+    return ModelMetadata("tiny", config, byte_tokenizer())
 
 
-def test_a_choices_prompt_is_counted_once(outline: ModelOutline, miniature: Path) -> None:
+def test_a_choices_prompt_is_counted_once(outline: ModelMetadata, miniature: Path) -> None:
     settings = EvaluationSettings(datasets_root=miniature)
     animals = ("fox", "bird", "frog", "horse", "mouse", "goose", "sheep", "tiger")
     prompts = [f"The {a} runs.\nQuestion: does the {a} run?\nAnswer:" for a in animals]
@@ -113,7 +113,7 @@ def test_a_choices_prompt_is_counted_once(outline: ModelOutline, miniature: Path
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "wikitext2", "stereoset", "humaneval", "mmlu"])
-def test_every_kind_of_benchmark_is_counted(name: str, outline: ModelOutline, miniature: Path) -> None:
+def test_every_kind_of_benchmark_is_counted(name: str, outline: ModelMetadata, miniature: Path) -> None:
     some, all_of_it = (
         benchmarks[name].expected_tokens(outline, EvaluationSettings(datasets_root=miniature, limit=limit, window=64))
         for limit in (1, None)

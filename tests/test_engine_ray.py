@@ -21,9 +21,9 @@ from small_study import figures, files, run, small_study
 from prunelab.errors import InvalidRequest
 from prunelab.io.folder_lock import holds, locked
 from prunelab.studies.config import StudyConfig, study_config
-from prunelab.studies.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
+from prunelab.studies.engines.cells import Event, SharedStep, Task, TaskResult, apply_event, run_task
 from prunelab.studies.engines.ray import _lacking
-from prunelab.studies.grid import grid_of, trunk_of
+from prunelab.studies.grid import study_grid, trunk_of
 from prunelab.studies.progress import PlainView
 
 CheckpointOf = Callable[[str], Path]
@@ -101,9 +101,9 @@ class AtOnce:
 
     exceptions = SimpleNamespace(RayError=Lost)
 
-    def __init__(self, lost: Collection[int | Ahead]) -> None:
+    def __init__(self, lost: Collection[int | SharedStep]) -> None:
         self.lost = lost
-        self.began: list[int | Ahead] = []
+        self.began: list[int | SharedStep] = []
 
     def remote(self, function: Any = None, **_: Any) -> Any:
         if function is None:
@@ -128,9 +128,9 @@ class AtOnce:
         return [{"Alive": True, "Resources": {"CPU": 2.0}}]
 
 
-@pytest.mark.parametrize(("share", "lost"), [(True, ()), (True, (Ahead.TRUNK,)), (False, ())])
+@pytest.mark.parametrize(("share", "lost"), [(True, ()), (True, (SharedStep.TRUNK,)), (False, ())])
 def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
-    share: bool, lost: tuple[Ahead, ...], given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: bool, lost: tuple[SharedStep, ...], given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run's folder is named as most are, from where the study is begun."""
     monkeypatch.chdir(tmp_path)
@@ -143,9 +143,9 @@ def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
     assert list(files(tmp_path / "ray")) == list(files(tmp_path / "run"))
     dense, depth, width = range(3)
     if share:
-        assert there.began == [Ahead.PLANS, Ahead.TRUNK, width, dense, depth]
+        assert there.began == [SharedStep.PLANS, SharedStep.TRUNK, width, dense, depth]
     else:
-        assert there.began == [Ahead.PLANS, dense, depth, width]
+        assert there.began == [SharedStep.PLANS, dense, depth, width]
     assert ("cells are scored one by one: the worker died" in said) == (share and bool(lost))
 
 
@@ -173,9 +173,9 @@ def test_a_worker_without_the_folder_sends_its_files(shared: bool, given: dict[s
     measured = [name for result in found for name in result.measured]
     assert measured == [str(one.path.relative_to(tmp_path / "run")) for one in local.measured]
     lines: list[str] = []
-    cells = {cell.label: cell for cell in grid_of(study_config(given))}
+    cells = {cell.label: cell for cell in study_grid(study_config(given))}
     for event in told:
-        replay(PlainView(lines.append), event, cells)
+        apply_event(PlainView(lines.append), event, cells)
     assert sum("token_perplexity" in line for line in lines) == 3
 
 
@@ -187,7 +187,7 @@ def test_paths_are_meant_from_where_the_study_was_begun(
     monkeypatch.chdir(elsewhere)
     with locked(folder) as token:
         config = study_config({**given, "models": [model.name], "out": str(folder)})
-        found = run_task(Task(config, token, 0, Ahead.PLANS, model.parent), lambda event: None)
+        found = run_task(Task(config, token, 0, SharedStep.PLANS, model.parent), lambda event: None)
     assert not found.failures
     assert len(list(folder.glob("plans/*.json"))) == 2
     assert Path.cwd() == elsewhere
@@ -196,10 +196,10 @@ def test_paths_are_meant_from_where_the_study_was_begun(
 def _done(config: StudyConfig, token: str, tell: Callable[[Event], None]) -> Iterator[TaskResult]:
     """The results of all tasks as the driver gives them out, each told what those before it have sent."""
     place = Path("/gone/where/the/driver/is")
-    plans = run_task(Task(config, token, 0, Ahead.PLANS, place), tell)
-    trunk = run_task(Task(config, token, 0, Ahead.TRUNK, place), tell, plans.files)
+    plans = run_task(Task(config, token, 0, SharedStep.PLANS, place), tell)
+    trunk = run_task(Task(config, token, 0, SharedStep.TRUNK, place), tell, plans.files)
     yield from (plans, trunk)
-    cells = grid_of(config)
+    cells = study_grid(config)
     for number in range(len(cells)):
         sent = trunk if number in trunk_of(cells) else plans
         yield run_task(Task(config, token, 0, number, place), tell, sent.files)

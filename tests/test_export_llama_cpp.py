@@ -22,7 +22,7 @@ from prunelab.checkpoint.vision_language import extract_language_model
 from prunelab.errors import UnsupportedModel
 from prunelab.models.bundled import POCKET_MODELS
 from prunelab.models.loading import LanguageModel, load_model
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.surgery import cut
@@ -70,7 +70,7 @@ def dense(tiny: Tiny) -> LanguageModel:
 
 def depth(tiny: Tiny) -> LanguageModel:
     """Without the third of four blocks: a Gemma-2's windows no longer alternate."""
-    everything = Kept.everything(tiny.model.decoder.shapes)
+    everything = KeptUnits.everything(tiny.model.decoder.shapes)
     return tiny.model.with_model(cut(tiny.model.decoder, everything.without_blocks([2])))
 
 
@@ -87,7 +87,7 @@ def dropped(block: int, compensation: Compensation = "bias", mlp: bool = False) 
     """Without one block's attention, or MLP, or with `mlp` and a block before it without both."""
 
     def make(tiny: Tiny) -> LanguageModel:
-        everything = Kept.everything(tiny.model.decoder.shapes)
+        everything = KeptUnits.everything(tiny.model.decoder.shapes)
         groups, channels = list(everything.key_value_groups), list(everything.channels)
         groups[block], channels[2] = (), (1, 2, 5, 7, 9, 11, 13)
         if mlp:

@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from prunelab.errors import UnknownName, UnsupportedModel
 from prunelab.io.registry import Registry
-from prunelab.models.families import BlockShape, Reader, UnitLayout, decoder_of, families, find_family
+from prunelab.models.families import BlockShape, InputProjection, UnitLayout, decoder_of, families, find_family
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_an_unsupported_architecture_is_named_with_the_supported_ones() -> None:
 def test_rows_of_a_fused_projection() -> None:
     """Two groups of two query heads of one channel each, fused as query, key, value."""
     shape = BlockShape(hidden=8, key_value_groups=2, queries_per_group=2, head_dim=1, channels=3)
-    fused = Reader("qkv", ("query", "key", "value"))
+    fused = InputProjection("qkv", ("query", "key", "value"))
     layout = UnitLayout("key_value_group", (fused,), "o", "query")
     assert layout.rows(fused, shape, [1]).tolist() == [2, 3, 5, 7]
     assert layout.columns(shape, [1]).tolist() == [2, 3]
-    gate_up = Reader("gate_up", ("channel", "channel"))
+    gate_up = InputProjection("gate_up", ("channel", "channel"))
     assert UnitLayout("channel", (gate_up,), "d", "channel").rows(gate_up, shape, [0, 2]).tolist() == [0, 2, 3, 5]
 
 

@@ -475,7 +475,7 @@ def test_the_command(command: Callable[..., Ran], tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[LanguageModel, LlamaCpp]]:
+def input_projections(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[LanguageModel, LlamaCpp]]:
     """Exported tokenizers of the kinds that people use, each with a llama.cpp that holds it."""
     folder, found = tmp_path_factory.mktemp("gguf"), []
     cores = [trained(from_patterns(patterns)) for patterns, name in PRE_TOKENIZERS.items()
@@ -496,6 +496,6 @@ PIECES = st.sampled_from(
 @needs_llama_cpp
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(LETTERS | PIECES, max_size=30).map("".join))
-def test_made_up_texts(readers: list[tuple[LanguageModel, LlamaCpp]], text: str) -> None:
-    for model, theirs in readers:
+def test_made_up_texts(input_projections: list[tuple[LanguageModel, LlamaCpp]], text: str) -> None:
+    for model, theirs in input_projections:
         assert theirs.tokens(text) == model.tokenizer(text).input_ids

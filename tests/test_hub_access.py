@@ -68,12 +68,12 @@ def test_a_hub_that_is_back_is_used_again(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(urllib.request, "urlopen", ask)
     monkeypatch.setattr("prunelab.io.hub.time.monotonic", lambda: now[0])
-    hub_access.look_for_hub()
-    hub_access.look_for_hub()
+    hub_access.require_hub()
+    hub_access.require_hub()
     assert constants.HF_HUB_OFFLINE
     assert len(answers) == 1, "asked once a minute"
     now[0] = hub_access.GOOD_FOR
-    hub_access.look_for_hub()
+    hub_access.require_hub()
     assert not constants.HF_HUB_OFFLINE
 
 
@@ -84,7 +84,7 @@ def test_who_is_offline_by_choice_stays_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(urllib.request, "urlopen", ask)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hub_access.look_for_hub()
+    hub_access.require_hub()
     assert constants.HF_HUB_OFFLINE
 
 

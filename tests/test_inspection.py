@@ -32,7 +32,7 @@ from prunelab.models.loading import LanguageModel, inspected, load_model
 from prunelab.models.mismatch import Mismatch
 from prunelab.models.streaming.model import open_streamed
 from prunelab.models.tying import config_of, is_tied, with_flag
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.apply import PruningOptions, calibrated, make_pruning_plan, pruned_model
 from prunelab.pruning.methods import methods
 from prunelab.pruning.plan import PruningPlan
@@ -181,14 +181,14 @@ def test_a_model_whose_flag_says_otherwise_is_cut_as_its_weights_are() -> None:
     assert config_of(model).tie_word_embeddings is False
     assert model.config.tie_word_embeddings is True, "the model given is left as it was"
     decoder = decoder_of(model)
-    pruned = cut(decoder, Kept.everything(decoder.shapes))
+    pruned = cut(decoder, KeptUnits.everything(decoder.shapes))
     assert torch.equal(pruned.lm_head.weight, model.lm_head.weight)
     ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(pruned(ids).logits, model(ids).logits)
     tied = tiny_model("qwen2")
     tied.config.tie_word_embeddings = False
     assert config_of(tied).tie_word_embeddings is True
-    assert is_tied(cut(decoder_of(tied), Kept.everything(decoder_of(tied).shapes)))
+    assert is_tied(cut(decoder_of(tied), KeptUnits.everything(decoder_of(tied).shapes)))
 
 
 @pytest.mark.parametrize("variant", ["idefics3", "llava"])
@@ -381,7 +381,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[list[str]]:
             f"prunelab.models.loading.{auto.__name__}.from_pretrained",
             lambda name, plain=plain, **more: plain(folder if name == "someone/model" else name, **more),
         )
-    monkeypatch.setattr("prunelab.models.loading.look_for_hub", lambda: None)
+    monkeypatch.setattr("prunelab.models.loading.require_hub", lambda: None)
     return asked
 
 

@@ -17,7 +17,7 @@ from inspected_folders import OPENING, REFUSED, Opens, Refused
 from prunelab.errors import PrunelabError
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.loading import LanguageModel, inspected, load_model
-from prunelab.models.offloading import SpreadModel, open_to_run
+from prunelab.models.offloading import OffloadedModel, load_offloaded
 from prunelab.models.streaming.model import StreamedModel, open_streamed
 from prunelab.models.tying import is_tied
 
@@ -43,7 +43,7 @@ def seen(model: LanguageModel) -> Read:
     names = sorted(model.model.state_dict())
     if isinstance(model, StreamedModel):
         state: dict[str, Any] = {name: model.decoder.tensor(name) for name in names}
-    elif isinstance(model, SpreadModel):
+    elif isinstance(model, OffloadedModel):
         state = get_state_dict_offloaded_model(model.model)
     else:
         state = model.model.state_dict()
@@ -66,8 +66,8 @@ def streamed(folder: str) -> LanguageModel:
 
 
 def spread(folder: str) -> LanguageModel:
-    model = open_to_run(folder, device="cpu", memory=int(ROOM * inspected(folder).weight_bytes()))
-    assert isinstance(model, SpreadModel)
+    model = load_offloaded(folder, device="cpu", memory=int(ROOM * inspected(folder).weight_bytes()))
+    assert isinstance(model, OffloadedModel)
     return model
 
 

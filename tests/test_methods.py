@@ -17,9 +17,9 @@ from prunelab.errors import InvalidRequest
 from prunelab.inference.losses import mean_divergence, mean_loss
 from prunelab.models.families import BlockShape, decoder_of, families
 from prunelab.models.loading import LanguageModel
-from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.allocation import Constraints, KeptUnits
 from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
-from prunelab.pruning.methods import Budget, Evidence, Shared, methods
+from prunelab.pruning.methods import Budget, MethodInputs, Shared, methods
 from prunelab.pruning.methods.activation_norm import activation_sizes
 from prunelab.pruning.methods.angular import angular_distances, last_states
 from prunelab.pruning.methods.flap import Flap
@@ -28,8 +28,8 @@ from prunelab.pruning.methods.shortgpt import block_influence
 from prunelab.pruning.methods.two_stage import attentions_to_drop
 from prunelab.pruning.methods.wanda_sp import WandaSp, column_sums
 from prunelab.pruning.search.level_search import LevelSearch
-from prunelab.pruning.search.levels import Level, Sublayer, elimination_order
-from prunelab.pruning.search.prefix_reuse import GONE, WHOLE, SharedTrunk
+from prunelab.pruning.search.levels import Level, SublayerLevels, elimination_order
+from prunelab.pruning.search.prefix_reuse import DROP, KEEP, PrefixCachedLoss
 from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
@@ -73,7 +73,7 @@ def test_flap_scores_by_hand(pencil: PreTrainedModel) -> None:
     # S = (0, 0, 1/2, 1/2): mean 1/4, sample deviation sqrt(1/12). MLP: S = (0, 1/2 * 4): mean 1, deviation sqrt 2.
     decoder = decoder_of(pencil)
     statistics = calibrate(decoder, CalibrationSet(torch.tensor([[0, 1]])))
-    scores = Flap().score(Evidence(decoder, statistics))
+    scores = Flap().score(MethodInputs(decoder, statistics))
     assert scores.key_value_groups is not None
     assert scores.channels is not None
     z = 0.25 / math.sqrt(1 / 12)
@@ -107,12 +107,12 @@ def test_the_plan_of_a_permuted_model_is_the_permuted_plan(method: str, family: 
     with torch.no_grad():
         for block, shape in zip(decoder.blocks, decoder.shapes, strict=True):
             for layout, order in zip(decoder.family.layouts(), (groups, channels), strict=True):
-                for reader in layout.readers:
+                for reader in layout.input_projections:
                     module = block.get_submodule(reader.path)
                     rows = layout.rows(reader, shape, order.tolist())
                     for parameter in module.parameters():
                         parameter.copy_(parameter[rows].clone())
-                weight = block.get_parameter(f"{layout.writer}.weight")
+                weight = block.get_parameter(f"{layout.output_projection}.weight")
                 weight.copy_(weight[:, layout.columns(shape, order.tolist())].clone())
     permuted = LanguageModel("permuted", model, t.model.tokenizer)
     statistics = calibrate(permuted.decoder, t.calibration)
@@ -128,8 +128,8 @@ def test_the_plan_of_a_permuted_model_is_the_permuted_plan(method: str, family: 
 def test_a_random_method_follows_its_seed(method: str, tiny: TinyOf) -> None:
     decoder = tiny("llama").model.decoder
 
-    def kept(seed: int) -> Kept:
-        return methods[method].decide(Evidence(decoder, seed=seed), Budget(0.25)).kept
+    def kept(seed: int) -> KeptUnits:
+        return methods[method].decide(MethodInputs(decoder, seed=seed), Budget(0.25)).kept
 
     assert kept(0) == kept(0)
     assert len({kept(seed) for seed in range(8)}) > 1
@@ -188,7 +188,7 @@ def test_greedy_depth_of_one_block_is_exhaustive_search(tiny: TinyOf) -> None:
         assert t.calibration.held_out is not None
         losses = []
         for block in range(4):
-            kept = Kept.everything(t.model.decoder.shapes).without_blocks([block])
+            kept = KeptUnits.everything(t.model.decoder.shapes).without_blocks([block])
             losses.append(mean_loss(t.model.with_model(cut(t.model.decoder, kept)), t.calibration.held_out))
         assert plan.removed_blocks == [min(range(4), key=losses.__getitem__)]
         assert plan.provenance["losses"] == [pytest.approx(min(losses), abs=1e-5)]
@@ -203,13 +203,13 @@ def test_the_first_sublayer_to_go_is_the_cheapest_by_weight(tiny: TinyOf) -> Non
     plan = make_pruning_plan(t.model, "sublayer", ratio, statistics=t.statistics, calibration=t.calibration)
     assert t.calibration.held_out is not None
     dense, rises = mean_loss(t.model, t.calibration.held_out), {}
-    whole = Kept.everything(t.model.decoder.shapes)
+    whole = KeptUnits.everything(t.model.decoder.shapes)
     for block in range(4):
         for path in ("self_attn.o_proj", "mlp.down_proj"):
             groups, channels = list(whole.key_value_groups), list(whole.channels)
             (groups if "attn" in path else channels)[block] = ()
             cost = shape.group_cost * 4 if "attn" in path else shape.channel_cost * 40
-            model = cut(t.model.decoder, Kept(whole.blocks, tuple(groups), tuple(channels)))
+            model = cut(t.model.decoder, KeptUnits(whole.blocks, tuple(groups), tuple(channels)))
             rises[block, path] = (mean_loss(t.model.with_model(model), t.calibration.held_out) - dense) / cost
     assert tuple(plan.provenance["removed_in_order"][0]) == min(rises, key=rises.__getitem__)
 
@@ -231,7 +231,7 @@ def test_activation_scores_by_hand(pencil: PreTrainedModel) -> None:
     assert sizes.tolist() == pytest.approx([1, 1, math.sqrt(0.5), math.sqrt(0.5)], abs=1e-6)
     # Columns of the MLP's output projection: (1, 0) and (0, 2); its channels are (1, 1) and (1, 0).
     assert column_sums(decoder, 0, decoder.family.mlp).tolist() == [1, 2]
-    scores = WandaSp().score(Evidence(decoder, statistics))
+    scores = WandaSp().score(MethodInputs(decoder, statistics))
     assert scores.channels is not None
     raw = torch.tensor([1.0, 2 * math.sqrt(0.5)])
     assert scores.channels[0].tolist() == pytest.approx(((raw - raw.mean()) / raw.std()).tolist(), abs=1e-5)
@@ -257,7 +257,7 @@ def test_what_ratios_share_changes_no_plan(method: str, tiny: TinyOf) -> None:
     t = tiny("llama")
     shared = Shared()
 
-    def plan(ratio: float, shared: Shared | None) -> tuple[Kept, float]:
+    def plan(ratio: float, shared: Shared | None) -> tuple[KeptUnits, float]:
         made = make_pruning_plan(
             t.model, method, ratio, statistics=t.statistics, calibration=t.calibration, shared=shared
         )
@@ -273,15 +273,17 @@ def test_divergence_by_hand_and_block_by_block(tiny: TinyOf) -> None:
     for family in ("llama", "gemma2"):
         t = tiny(family)
         assert t.calibration.held_out is not None
-        pruned = t.model.with_model(cut(t.model.decoder, Kept.everything(t.model.decoder.shapes).without_blocks([1])))
+        pruned = t.model.with_model(
+            cut(t.model.decoder, KeptUnits.everything(t.model.decoder.shapes).without_blocks([1]))
+        )
         with torch.no_grad():
             said = pruned.model(input_ids=t.calibration.held_out).logits.log_softmax(dim=-1)
             wanted = t.model.model(input_ids=t.calibration.held_out).logits.log_softmax(dim=-1)
         expected = (wanted.exp() * (wanted - said)).sum(dim=-1).mean().item()
         assert mean_divergence(pruned, t.model, t.calibration.held_out) == pytest.approx(expected, rel=1e-3)
         assert mean_divergence(t.model, t.model, t.calibration.held_out) == pytest.approx(0, abs=1e-6)
-        trunk = SharedTrunk(t.model.decoder, t.calibration.held_out, against_whole=True)
-        assert trunk.loss([WHOLE, GONE, WHOLE, WHOLE]) == pytest.approx(expected, rel=1e-3)
+        trunk = PrefixCachedLoss(t.model.decoder, t.calibration.held_out, against_whole=True)
+        assert trunk.loss([KEEP, DROP, KEEP, KEEP]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_units_that_others_can_say_go_first() -> None:
@@ -307,9 +309,9 @@ def test_angular_distances_by_hand() -> None:
 def test_the_last_token_that_counts_is_seen(pencil: PreTrainedModel) -> None:
     """Of (1, 1), (1, -1) with padding behind: the state is (1, -1), and behind the block (2, -1)."""
     mask = torch.tensor([[True, True, False]])
-    evidence = Evidence(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1, 0]]), mask))
+    evidence = MethodInputs(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1, 0]]), mask))
     assert last_states(evidence.walk).flatten().tolist() == pytest.approx([1, -1, 2, -1], abs=1e-5)
-    unpadded = Evidence(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1]])))
+    unpadded = MethodInputs(decoder_of(pencil), calibration=CalibrationSet(torch.tensor([[0, 1]])))
     assert last_states(unpadded.walk).flatten().tolist() == pytest.approx([1, -1, 2, -1], abs=1e-5)
 
 
@@ -319,7 +321,7 @@ def test_runs_are_as_far_apart_as_the_models_hidden_states(tiny: TinyOf) -> None
     with torch.no_grad():
         # All but the last entry, which is taken behind the final norm.
         states = torch.stack(t.model.model(input_ids=ids, output_hidden_states=True).hidden_states[:-1])
-    evidence = Evidence(t.model.decoder, calibration=t.calibration)
+    evidence = MethodInputs(t.model.decoder, calibration=t.calibration)
     cosines = torch.nn.functional.cosine_similarity(states[:-2], states[2:], dim=-1)
     assert cosine_distances(evidence.walk, 2)[:2].tolist() == pytest.approx(
         (1 - cosines.mean(dim=(1, 2))).tolist(), abs=1e-5
@@ -368,7 +370,7 @@ def test_attentions_of_the_second_stage_by_hand() -> None:
 def test_the_two_stages_narrow_alike_and_drop_the_cheapest_attention(tiny: TinyOf) -> None:
     t = tiny("llama")
     plan = make_pruning_plan(t.model, "two_stage", 0.3, statistics=t.statistics, calibration=t.calibration)
-    shape, whole = t.model.decoder.shapes[0], Kept.everything(t.model.decoder.shapes)
+    shape, whole = t.model.decoder.shapes[0], KeptUnits.everything(t.model.decoder.shapes)
     # 4 * 0.3^(3840 / 3072 / 1.5) = 1.47: one attention; the rest of the budget in channels, shared out.
     channels = round((0.3 * t.model.decoder.cost - 4 * shape.group_cost) / shape.channel_cost)
     assert sorted(40 - len(block.channels) for block in plan.blocks) == [
@@ -380,7 +382,7 @@ def test_the_two_stages_narrow_alike_and_drop_the_cheapest_attention(tiny: TinyO
     assert t.calibration.held_out is not None
     for block in range(4):
         groups = tuple(() if at == block else units for at, units in enumerate(whole.key_value_groups))
-        model = cut(t.model.decoder, Kept(whole.blocks, groups, tuple(b.channels for b in plan.blocks)))
+        model = cut(t.model.decoder, KeptUnits(whole.blocks, groups, tuple(b.channels for b in plan.blocks)))
         losses.append(mean_loss(t.model.with_model(model), t.calibration.held_out))
     assert [block.block for block in plan.blocks if not block.key_value_groups] == [losses.index(min(losses))]
 
@@ -430,7 +432,10 @@ def test_auto_sees_a_key_value_group_of_many_blocks() -> None:
     attention, mlp = families["llama"].layouts()
     sublayers, losses = [], []
     for block in range(32):
-        sublayers += [Sublayer(block, attention, tuple(attentions), ()), Sublayer(block, mlp, tuple(mlps), ())]
+        sublayers += [
+            SublayerLevels(block, attention, tuple(attentions), ()),
+            SublayerLevels(block, mlp, tuple(mlps), ()),
+        ]
         losses += [np.array([0, 0.001, *range(10, 17)]), np.arange(17.0)]
     evidence: Any = SimpleNamespace(decoder=SimpleNamespace(cost=32 * shape.cost, shapes=(shape,) * 32))
     trunk: Any = None

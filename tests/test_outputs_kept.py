@@ -19,9 +19,9 @@ from small_study import small_study
 
 from prunelab.calibration.cache import calibrated
 from prunelab.errors import InvalidRequest, OutputExists, PrunelabError
-from prunelab.io.atomic_write import refuse_existing, write_text, written_file, written_folder
+from prunelab.io.atomic_write import atomic_file, atomic_folder, refuse_existing, write_text
 from prunelab.io.outputs import foreign_to_checkpoint, is_gguf, is_measurements, is_statistics
-from prunelab.io.paths import inside, local_path, path_fault, require_output_file, require_place
+from prunelab.io.paths import ensure_writable, inside, local_path, path_fault, require_output_file
 from prunelab.io.unfinished import sweep_below, temporary_folder
 from prunelab.models.loading import load_model
 from prunelab.studies.config import study_config
@@ -114,7 +114,7 @@ def test_places_that_are_none(
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(codec=None), max_size=300))
 def test_any_text_is_a_path_or_refused(text: str) -> None:
-    for check in (local_path, lambda t: require_place(Path(t)), lambda t: inside(Path("/tmp"), t)):
+    for check in (local_path, lambda t: ensure_writable(Path(t)), lambda t: inside(Path("/tmp"), t)):
         message = ""
         try:
             check(text)
@@ -251,7 +251,7 @@ def test_a_checkpoint_is_overwritten_only_where_all_of_it_is_one(tiny_checkpoint
         (folder / name).mkdir() if name.startswith("checkpoint") else (folder / name).write_text("mine")
         with pytest.raises(OutputExists, match=f"such as {name}"):
             refuse_existing(folder, overwrite=True, folder=True)
-        with pytest.raises(OutputExists, match=f"such as {name}"), written_folder(folder, overwrite=True):
+        with pytest.raises(OutputExists, match=f"such as {name}"), atomic_folder(folder, overwrite=True):
             pytest.fail("it was begun")
 
 
@@ -297,12 +297,12 @@ def test_what_a_kill_leaves_is_swept_by_the_next_run(tmp_path: Path) -> None:
     file, folder, cut = tmp_path / "a.json", tmp_path / "b", tmp_path / "c" / "d.csv"
 
     def write(path: Path) -> None:
-        with written_file(path) as aside:
+        with atomic_file(path) as aside:
             aside.write_text("half")
             die()
 
     def write_folder() -> None:
-        with written_folder(folder) as aside:
+        with atomic_folder(folder) as aside:
             (aside / "half").write_text("half")
             die()
 
@@ -312,17 +312,17 @@ def test_what_a_kill_leaves_is_swept_by_the_next_run(tmp_path: Path) -> None:
     killed_while(lambda: write(cut))
     assert len(list(tmp_path.rglob(".*-unfinished-*"))) == 3, "the second swept what the first had left"
     write_text(file, "whole")
-    with written_folder(folder) as aside:
+    with atomic_folder(folder) as aside:
         (aside / "whole").touch()
     sweep_below(tmp_path / "c")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "b", "c", "whole"]
 
 
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
-    with written_file(tmp_path / "a.json") as aside:
+    with atomic_file(tmp_path / "a.json") as aside:
         aside.write_text("half")
         sweep_below(tmp_path)
-        with written_file(tmp_path / "a.json") as other:
+        with atomic_file(tmp_path / "a.json") as other:
             other.write_text("other")
         assert aside.read_text() == "half"
     assert (tmp_path / "a.json").read_text() == "half"
@@ -333,7 +333,7 @@ def test_a_kill_between_two_renames_loses_no_folder(tmp_path: Path) -> None:
     (tmp_path / ".out-old-abcdefgh").mkdir()
     (tmp_path / ".out-old-abcdefgh" / "old").mkdir()
     (tmp_path / ".out-old-abcdefgh" / "old" / "config.json").write_text("{}")
-    with pytest.raises(OutputExists), written_folder(tmp_path / "out") as _:
+    with pytest.raises(OutputExists), atomic_folder(tmp_path / "out") as _:
         pytest.fail("it was begun")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "config.json").read_text() == "{}"

@@ -27,7 +27,7 @@ from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.pruning.apply import make_pruning_plan, pruned_model
 from prunelab.pruning.methods import methods
 from prunelab.pruning.plan import PruningPlan
-from prunelab.pruning.search.prefix_reuse import GONE, WHOLE, SharedTrunk
+from prunelab.pruning.search.prefix_reuse import DROP, KEEP, PrefixCachedLoss
 from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
@@ -73,26 +73,26 @@ def test_block_by_block_measures_what_the_whole_model_does(name: str, tiny: Tiny
     assert held_out.attention_mask is not None
     assert not held_out.attention_mask.all()
     without = t.model.with_model(cut(t.model.decoder, _without_block(t, 1)))
-    choice = [WHOLE, GONE, WHOLE, WHOLE]
-    loss = SharedTrunk(t.model.decoder, held_out).loss(choice)
+    choice = [KEEP, DROP, KEEP, KEEP]
+    loss = PrefixCachedLoss(t.model.decoder, held_out).loss(choice)
     assert loss == pytest.approx(mean_loss(without, held_out), rel=1e-5)
-    divergence = SharedTrunk(t.model.decoder, held_out, against_whole=True).loss(choice)
+    divergence = PrefixCachedLoss(t.model.decoder, held_out, against_whole=True).loss(choice)
     assert divergence == pytest.approx(mean_divergence(without, t.model, held_out), rel=1e-4)
 
 
 def test_the_places_of_an_image_are_not_predicted(tiny: TinyOf) -> None:
     decoder = tiny("idefics3").model.decoder
     ids = torch.tensor([[5, IMAGE_TOKEN, IMAGE_TOKEN, 6, 7]])
-    assert decoder.predicting(ids).tolist() == [[False, False, True, True, True]]
+    assert decoder.loss_mask(ids).tolist() == [[False, False, True, True, True]]
     mask = torch.tensor([[True, True, True, True, False]])
-    assert decoder.predicting(ids, mask).tolist() == [[False, False, True, True, False]]
-    assert tiny("llama").model.decoder.predicting(ids).all()
+    assert decoder.loss_mask(ids, mask).tolist() == [[False, False, True, True, False]]
+    assert tiny("llama").model.decoder.loss_mask(ids).all()
 
 
 def _without_block(t: Tiny, block: int) -> Any:
-    from prunelab.pruning.allocation import Kept
+    from prunelab.pruning.allocation import KeptUnits
 
-    return Kept.everything(t.model.decoder.shapes).without_blocks([block])
+    return KeptUnits.everything(t.model.decoder.shapes).without_blocks([block])
 
 
 def test_marks_for_the_image_in_a_text_are_left_out(tiny: TinyOf, tmp_path: Path) -> None:

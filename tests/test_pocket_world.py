@@ -18,7 +18,7 @@ import pytest
 import prunelab.pocket.data
 from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.benchmarks.lm_eval.punkt import sentence_splitter
-from prunelab.evaluation.sandbox import Cage
+from prunelab.evaluation.sandbox import Sandbox
 from prunelab.pocket.data import data_root, data_sets, pocket_data, version_of
 from prunelab.pocket.held_out import digest, is_held_out
 from prunelab.pocket.subjects import SUBJECTS
@@ -293,11 +293,11 @@ def test_the_solutions_pass_their_tests_and_others_do_not() -> None:
     rows = sets()["openai/openai_humaneval"]["openai_humaneval"]["test"]
     assert len(rows) >= 100
     right = [f"{r['prompt']}{r['canonical_solution']}\n{r['test']}\ncheck({r['entry_point']})" for r in rows]
-    assert all(ended.passed for ended in Cage().run_all(right))
+    assert all(ended.passed for ended in Sandbox().run_all(right))
     wrong = [
         f"{r['prompt']}{o['canonical_solution']}\n{r['test']}\ncheck({r['entry_point']})" for r, o in pairwise(rows)
     ]
-    assert sum(ended.passed for ended in Cage().run_all(wrong[:40])) <= 2
+    assert sum(ended.passed for ended in Sandbox().run_all(wrong[:40])) <= 2
 
 
 def test_every_order_is_followed_by_its_response_and_not_by_another() -> None:

@@ -12,14 +12,14 @@ from prunelab.cli.terminal import bar
 from prunelab.errors import DataError
 from prunelab.evaluation.records import Measurement
 from prunelab.studies.config import study_config
-from prunelab.studies.grid import GridCell, grid_of
+from prunelab.studies.grid import GridCell, study_grid
 from prunelab.studies.progress import Pace, PlainView, TimeLeft
 from prunelab.studies.terminal_view import LiveView
 
 
 def cells(ratios: int = 2) -> list[GridCell]:
     given = {"models": ["m"], "methods": ["flap"], "benchmarks": ["boolq", "arc_easy"]}
-    return grid_of(study_config({**given, "ratios": [(i + 1) / 100 for i in range(ratios)]}))
+    return study_grid(study_config({**given, "ratios": [(i + 1) / 100 for i in range(ratios)]}))
 
 
 def row(benchmark: str, value: float, seconds: float) -> list[Measurement]:
@@ -113,7 +113,9 @@ def test_plain_lines_tell_what_is_new() -> None:
 
 
 def test_the_time_of_another_model_serves_where_there_is_no_own() -> None:
-    grid = grid_of(study_config({"models": ["a", "b"], "methods": ["flap"], "ratios": [0.1], "benchmarks": ["boolq"]}))
+    grid = study_grid(
+        study_config({"models": ["a", "b"], "methods": ["flap"], "ratios": [0.1], "benchmarks": ["boolq"]})
+    )
     pace = Pace()
     pace.add(grid[0], grid[0].runs[0], 10)
     assert pace.of(grid[3], grid[3].runs[0]) == 10

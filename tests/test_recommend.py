@@ -12,7 +12,7 @@ import pytest
 from conftest import Ran
 from made_up_runs import DENSE, MadeUpRun
 
-from prunelab.analysis.claims.evidence import Cut, over_seeds
+from prunelab.analysis.claims.evidence import MeasuredCut, over_seeds
 from prunelab.analysis.recommend import Candidate, Need, frontier, recommend
 from prunelab.analysis.recommend.command import prune_command
 from prunelab.cli.recommend import recommendation_lines
@@ -22,7 +22,7 @@ from prunelab.reports.tables import main_table
 from prunelab.stats.paired_tests import Comparison
 from prunelab.studies.config import write_config
 from prunelab.studies.run import Measured, Run
-from prunelab.studies.store import Cell, ResultsStore
+from prunelab.studies.store import CellId, ResultsStore
 
 Command = Callable[..., Ran]
 DEPTH10, DEPTH20, WIDTH10, WIDTH20 = ("shortgpt", 0.1), ("shortgpt", 0.2), ("flap", 0.1), ("flap", 0.2)
@@ -155,7 +155,7 @@ def test_a_test_that_cannot_tell_is_no_all_clear(tmp_path: Path) -> None:
 
 def test_the_frontier() -> None:
     def one(quality: float, speed: float) -> Candidate:
-        return Candidate(Cut("m", "flap", 0.1, 0.1, 0), {}, quality, speed, None)
+        return Candidate(MeasuredCut("m", "flap", 0.1, 0.1, 0), {}, quality, speed, None)
 
     best, fast, beaten, twin = one(0.9, 1.0), one(0.8, 1.3), one(0.8, 1.2), one(0.9, 1.0)
     assert frontier([fast, beaten, best, twin]) == [best, twin, fast]
@@ -272,7 +272,7 @@ def test_a_plan_stands_for_the_options_that_it_was_made_with(tmp_path: Path) -> 
     pruning = {"protect_first": 2, "uniform": True, "compensation": "none"}
     run = made(tmp_path, seeds=[3, 4], pruning=pruning, vary_calibration=False).run()
     plan = PlannedCut(tmp_path / "plan.json", "f", "m", "llama", 10, 0.1, 0.1, {}, (), ())
-    words = shlex.split(prune_command(run, Cut("m", "random_width", 0.1, 0.1, 4), plan))
+    words = shlex.split(prune_command(run, MeasuredCut("m", "random_width", 0.1, 0.1, 4), plan))
     assert words[3:5] == ["--plan", str(tmp_path / "plan.json")]
     assert not {"--method", "--ratio", "--protect-first", "--uniform", "--compensation"} & set(words)
 
@@ -327,7 +327,7 @@ def written(run: Run) -> Path:
     for one in run.measured:
         m = one.primary
         common = m.model_dump(include={"model", "method", "ratio", "achieved_ratio", "seed", "plan"})
-        cell, identity = Cell(fingerprint="0", dtype="float32", **common), {"shots": m.shots}
+        cell, identity = CellId(fingerprint="0", dtype="float32", **common), {"shots": m.shots}
         path = store.path(cell, m.benchmark, identity)
         records = [] if one.samples is None else one.samples.to_dict("records")
         store.write(path, cell, one.measurements, records, identity)
@@ -397,7 +397,7 @@ def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path
         for one in run.measured
     ]
     found = recommend(run.run(), Need(keep=0.8))
-    assert found.twins == ("hybrid at 10%, 20% is the same model as shortgpt",)
+    assert found.duplicates == ("hybrid at 10%, 20% is the same model as shortgpt",)
     assert "the 2 such cuts of its size" in found.why
     assert {one.cut.method for one, _ in found.runners_up} == {"shortgpt", "flap"}
     other = [
@@ -406,5 +406,5 @@ def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path
     ]
     run.measured = other
     found = recommend(run.run(), Need(keep=0.8))
-    assert not found.twins
+    assert not found.duplicates
     assert "the 3 such cuts of its size" in found.why

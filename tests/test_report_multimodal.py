@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from seeing import stripes
 
-from prunelab.reports.elements import Pair, Prose, Sheet
+from prunelab.reports.elements import AnswerComparison, Prose, TableData
 from prunelab.reports.grid import Study
 from prunelab.reports.pictures import with_pictures
 from prunelab.reports.sections import tables
@@ -41,7 +41,7 @@ def study(model: str, benchmark: str, tmp_path: Path) -> Study:
 def test_the_papers_figures_stand_beside_cuts_of_the_same_kind(tmp_path: Path) -> None:
     section = tables.section(study("Idefics3-8B", "textvqa", tmp_path))
     assert section is not None
-    (sheet,) = (part for part in section.parts if isinstance(part, Sheet))
+    (sheet,) = (part for part in section.parts if isinstance(part, TableData))
     assert sheet.columns == ("model", "cut", "achieved", "TextVQA, %", "paper: TextVQA, %")
     found = {row.cells[1].text: tuple(cell.text for cell in row.cells[3:]) for row in sheet.rows}
     assert found == {
@@ -68,7 +68,7 @@ def test_another_model_stands_alone(tmp_path: Path) -> None:
     section = tables.section(study("small", "textvqa", tmp_path))
     assert section is not None
     (sheet,) = section.parts
-    assert isinstance(sheet, Sheet)
+    assert isinstance(sheet, TableData)
     assert sheet.columns == ("model", "cut", "achieved", "TextVQA, %")
 
 
@@ -84,7 +84,7 @@ def test_pictures_of_questions_from_files_are_found(tmp_path: Path) -> None:
     stripes(20, 10).save(tmp_path / "x.png")
     config = study_config({"models": ["small"], "benchmarks": [f"pope:{tmp_path}"], "out": str(tmp_path)})
     found = Study.of(Run(tmp_path, config, [], [], []))
-    pair = Pair("small, pope, sample popular/1", "small", "1 of 1", "", ())
+    pair = AnswerComparison("small, pope, sample popular/1", "small", "1 of 1", "", ())
     (shown,) = with_pictures(found, "pope", [pair])
     picture = Image.open(io.BytesIO(base64.b64decode(shown.picture.partition(",")[2])))
     assert picture.size == (280, 140)  # enlarged by a whole number

@@ -17,9 +17,9 @@ from made_up_study import MadeUpStudy, golden_study, golden_tables
 from prunelab.analysis.recommend import Need, recommend
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.reports import write_report
-from prunelab.reports.content import Report, report_of
-from prunelab.reports.elements import Cell, Pair, Row, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.content import ReportContent, report_of
+from prunelab.reports.elements import AnswerComparison, Row, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.render_html import page
 from prunelab.reports.retention import mean_quality
 from prunelab.reports.rows import table_rows, text_columns
@@ -36,15 +36,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def report(run: Run) -> Report:
+def report(run: Run) -> ReportContent:
     return report_of(run)
 
 
-def sheet(report: Report, name: str) -> Sheet:
+def sheet(report: ReportContent, name: str) -> TableData:
     return next(one for one in report.sheets if one.name == name)
 
 
-def rows(sheet: Sheet) -> list[dict[str, str]]:
+def rows(sheet: TableData) -> list[dict[str, str]]:
     return [{name: cell.text for name, cell in zip(sheet.columns, row.cells, strict=True)} for row in sheet.rows]
 
 
@@ -85,7 +85,7 @@ def test_every_written_file(run: Run) -> None:
     assert page(report_of(run)) == (folder / "index.html").read_text(), "the same run, the same report"
 
 
-def test_depth_and_width_stand_at_the_ratio_that_was_achieved(report: Report, run: Run) -> None:
+def test_depth_and_width_stand_at_the_ratio_that_was_achieved(report: ReportContent, run: Run) -> None:
     table = {row["cut"]: row for row in rows(sheet(report, "main"))}
     measured = {f"{m.method} {m.ratio:.0%}": m for m in run.measurements if m.primary and m.method != "dense"}
     for cut, m in measured.items():
@@ -105,19 +105,19 @@ def test_what_is_kept(tmp_path: Path) -> None:
     # Guessing earns 0.25016 on ARC-Easy: 0.43984 of 0.54984 is left, then less than nothing.
     assert (led[0]["ARC-Easy"], led[1]["ARC-Easy"]) == ("80%", "-27%")
     assert led[0]["BoolQ"] == "–", "51 % of 1000 yes-or-no questions is guessing"
-    assert mean_quality(study.grid, Cut("m", "flap", 0.1)) == pytest.approx(0.43984 / 0.54984, abs=1e-4)
-    assert mean_quality(study.grid, Cut("m", "flap", 0.2)) == 0
+    assert mean_quality(study.grid, ReportCut("m", "flap", 0.1)) == pytest.approx(0.43984 / 0.54984, abs=1e-4)
+    assert mean_quality(study.grid, ReportCut("m", "flap", 0.2)) == 0
 
 
 def test_the_report_and_the_recommendation_mean_the_same_by_quality(run: Run) -> None:
     study = Study.of(run)
     found = recommend(run, Need(model="LLaMA-3-8B"))
     for one in (found.choice, *found.frontier, *(one for one, _ in found.runners_up)):
-        cut = Cut(one.cut.model, one.cut.method, one.cut.ratio)
+        cut = ReportCut(one.cut.model, one.cut.method, one.cut.ratio)
         assert mean_quality(study.grid, cut) == pytest.approx(one.quality)
 
 
-def test_the_papers_tables(report: Report) -> None:
+def test_the_papers_tables(report: ReportContent) -> None:
     first = {row["cut"]: row for row in rows(sheet(report, "paper_ifeval"))}
     assert [first[cut]["paper"] for cut in ("dense", "shortgpt 20%", "flap 20%", "hybrid 20%")] == [
         "0.41", "0.216", "0.258", "–",
@@ -170,9 +170,9 @@ def test_a_text_that_repeats_itself(text: str, loops: bool) -> None:
     assert repeats_itself(text) is loops
 
 
-def test_samples_stand_side_by_side_worst_first(report: Report) -> None:
+def test_samples_stand_side_by_side_worst_first(report: ReportContent) -> None:
     section = next(one for one in report.sections if one.name == "completions")
-    pairs = [part for part in section.parts if isinstance(part, Pair)]
+    pairs = [part for part in section.parts if isinstance(part, AnswerComparison)]
     lost = [int(pair.lost.split()[0]) for pair in pairs if "gsm8k" in pair.sample]
     assert lost == sorted(lost, reverse=True)
     first = pairs[0]
@@ -181,7 +181,7 @@ def test_samples_stand_side_by_side_worst_first(report: Report) -> None:
     assert all(not answer.right for answer in first.answers[1:])
 
 
-def test_what_models_wrote_is_no_markup(report: Report) -> None:
+def test_what_models_wrote_is_no_markup(report: ReportContent) -> None:
     html = page(report)
     assert "<b>whatever</b>" not in html
     assert "&lt;b&gt;whatever&lt;/b&gt; &amp; however" in html
@@ -192,21 +192,27 @@ def test_rows_say_nothing_twice() -> None:
     speeds = (("9.5x", 9.5), ("10.2x*", 10.2))
     rows_ = tuple(
         Row(
-            (Cell("m"), Cell(f"cut {i}"), Cell(p, value), Cell(speed, times, mark="worse"), Cell("–")),
+            (
+                TableCell("m"),
+                TableCell(f"cut {i}"),
+                TableCell(p, value),
+                TableCell(speed, times, mark="worse"),
+                TableCell("–"),
+            ),
             "m",
             i == 1,
             "depth",
         )
         for i, ((p, value), (speed, times)) in enumerate(zip(p_values, speeds, strict=True))
     )
-    one = Sheet("x", "x", ("model", "cut", "p", "speed", "left out"), rows_, heading=1)
+    one = TableData("x", "x", ("model", "cut", "p", "speed", "left out"), rows_, heading=1)
     first, second = str(table_rows(one)).splitlines()
     assert first == (
         "<tr><td>m<th scope=row class=s-depth>cut 0<td data-v=0.0002>&lt; 0.001<td class=worse>9.5x<td class=d>–"
     )
     assert second.startswith("<tr data-baseline><td>m<th")
     assert text_columns(one) == "t1 t2 t5"
-    elsewhere = Sheet("x", "x", ("cut", "share"), (Row((Cell("c"), Cell("40%", 0.4, heat=-0.62)), "m"),))
+    elsewhere = TableData("x", "x", ("cut", "share"), (Row((TableCell("c"), TableCell("40%", 0.4, heat=-0.62)), "m"),))
     assert str(table_rows(elsewhere)) == '<tr data-model="m"><th scope=row>c<td class=n12>40%\n'
 
 

@@ -16,9 +16,9 @@ from prunelab.calibration import calibrate
 from prunelab.calibration.streaming import calibrate_streaming
 from prunelab.errors import InvalidRequest
 from prunelab.inference import Prompt, Sampler, SamplingSettings, Scorer, ScoringRequest
-from prunelab.inference.loglikelihood import TogetherScorer
+from prunelab.inference.loglikelihood import SharedPrefixScorer
 from prunelab.inference.losses import token_losses
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.rotary import RotaryLengths
@@ -83,7 +83,7 @@ def test_any_lengths_together(name: str, lengths: list[int], models: dict[str, P
 def test_models_together(name: str) -> None:
     one, two = model_of(name), model_of(name)
     requests = [ScoringRequest(ids(n), ids(2, n), f"{n}") for n in (10, 23, 24, 40)]
-    both = TogetherScorer(Together([one, two]), max_length=64).score_each(requests)
+    both = SharedPrefixScorer(SharedPrefixModels([one, two]), max_length=64).score_each(requests)
     expected = Scorer(model_of(name), max_length=64).score(requests)
     assert both[0] == both[1] == expected
 

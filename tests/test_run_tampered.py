@@ -22,7 +22,7 @@ from prunelab.io.fingerprint import content_hash
 from prunelab.pruning.allocation import achieved_ratio
 from prunelab.pruning.plan import PlannedBlock, PruningPlan
 from prunelab.studies.run import load_run
-from prunelab.studies.store import Kept, read_kept, samples_beside
+from prunelab.studies.store import StoredResult, read_stored, samples_beside
 
 CheckpointOf = Callable[[str], Path]
 Command = Callable[..., Ran]
@@ -372,8 +372,8 @@ def test_a_run_of_an_earlier_version_is_read_and_goes_on(
     assert [m.method for m in before.measurements if m.primary] == ["dense", "shortgpt", "flap"]
     assert len(before.differences) == 2
     for one in before.measured:
-        kept = read_kept(one.path)
-        assert isinstance(kept, Kept)
+        kept = read_stored(one.path)
+        assert isinstance(kept, StoredResult)
         assert samples_beside(one.path).exists()
     fields = before.config.model_dump(mode="json")
     again = run_study(fields)

@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 
 from prunelab.errors import InvalidRequest
-from prunelab.evaluation.records import Cell, Measurement
+from prunelab.evaluation.records import CellId, Measurement
 from prunelab.studies.compare import compare_runs
 from prunelab.studies.config import study_config, write_config
 from prunelab.studies.merge import merge_runs
@@ -31,7 +31,7 @@ def made(folder: Path, answers: Answers, data: str = "d", seconds: float = 1.0, 
     measured = []
     for (method, benchmark), right in answers.items():
         cut = {} if method == "dense" else {"ratio": 0.2, "achieved_ratio": 0.2, "seed": 0, "plan": f"plan-{method}"}
-        cell = Cell(model="m", fingerprint="f", dtype="float32", method=method, **cut)
+        cell = CellId(model="m", fingerprint="f", dtype="float32", method=method, **cut)
         share = sum(right) / len(right)
         row = Measurement(
             model="m", method=method, benchmark=benchmark, metric="acc", value=share, n=len(right), primary=True,

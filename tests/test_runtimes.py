@@ -11,15 +11,15 @@ from conftest import Ran, Tiny, byte_tokenizer, tiny_model
 
 from prunelab.errors import MissingRequirement
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
-from prunelab.inference.runtimes import Generation, Runtime, bytes_a_second, bytes_a_token, check_runtime
+from prunelab.inference.runtimes import Runtime, TimedGeneration, bytes_a_second, bytes_a_token, check_runtime
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 
 @torch.inference_mode()
-def written(run: Generation, ids: torch.Tensor, count: int) -> list[int]:
+def written(run: TimedGeneration, ids: torch.Tensor, count: int) -> list[int]:
     run.begin()
     tokens = [run.read(ids)]
     for index in range(count - 1):
@@ -40,10 +40,10 @@ def has_compiler() -> bool:
 def test_compiled_writes_what_eager_writes() -> None:
     """Of a cut model, whose cache has other heads than its config says for all layers."""
     decoder = decoder_of(tiny_model("llama", num_hidden_layers=1))
-    kept = Kept((0,), ((1, 2),), (tuple(range(9)),))
+    kept = KeptUnits((0,), ((1, 2),), (tuple(range(9)),))
     model = LanguageModel("m", cut(decoder, kept), byte_tokenizer())
     ids = torch.tensor([[256, 5, 6, 7]])
-    found = {runtime: Generation(model, runtime, 16) for runtime in ("eager", "compiled")}
+    found = {runtime: TimedGeneration(model, runtime, 16) for runtime in ("eager", "compiled")}
     expected = written(found["eager"], ids, 6)
     assert len(set(expected)) > 1
     assert written(found["compiled"], ids, 6) == expected
@@ -83,7 +83,7 @@ def test_a_cut_is_run_in_turn_with_the_dense_model(
     whole, cut = tiny("llama").model, tiny("qwen2").model
     ran: list[str] = []
 
-    def generate(run: Generation, ids: torch.Tensor, new: int) -> tuple[float, float]:
+    def generate(run: TimedGeneration, ids: torch.Tensor, new: int) -> tuple[float, float]:
         ran.append(run.model.name)
         return 1.0, (1.0 if run.model is cut else 2.0) * 1.5 ** (ran.count(whole.name))
 
@@ -104,12 +104,12 @@ def test_what_a_model_takes_for_itself_counts_to_its_peak(
     """What others hold is found before its own cache is made, which a compiled one makes at once."""
     made: list[str] = []
 
-    class Made(Generation):
+    class Made(TimedGeneration):
         def __init__(self, model: LanguageModel, runtime: Runtime, length: int) -> None:
             super().__init__(model, runtime, length)
             made.append("cache")
 
-    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.Generation", Made)
+    monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.TimedGeneration", Made)
     monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.held_by_others", lambda _: 1000 if made else 1)
     monkeypatch.setattr("prunelab.evaluation.benchmarks.throughput.peak_memory", lambda _: 5000)
     settings = EvaluationSettings(prompt_tokens=8, new_tokens=4, repeats=1)

@@ -12,7 +12,7 @@ from conftest import VARIANTS, Tiny, tiny_model
 from transformers import PreTrainedModel
 
 from prunelab.errors import DataError, InvalidRequest, NonFiniteValue, UnsupportedModel
-from prunelab.inference import Score, Scorer, ScoringRequest
+from prunelab.inference import LogLikelihood, Scorer, ScoringRequest
 from prunelab.inference import loglikelihood as module
 from prunelab.inference.batch_memory import (
     batch_size,
@@ -24,7 +24,7 @@ from prunelab.inference.batch_memory import (
 )
 from prunelab.inference.batch_planning import Group
 from prunelab.models.families import decoder_of
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 
@@ -47,14 +47,14 @@ def documents(seed: int = 0) -> list[ScoringRequest]:
 
 
 @torch.inference_mode()
-def one_at_a_time(model: PreTrainedModel, requests: list[ScoringRequest], max_length: int = 256) -> list[Score]:
+def one_at_a_time(model: PreTrainedModel, requests: list[ScoringRequest], max_length: int = 256) -> list[LogLikelihood]:
     scores = []
     for request in requests:
         ids = [*request.context, *request.continuation][-(max_length + 1) :]
         logits = model(input_ids=torch.tensor([ids[:-1]]), use_cache=False).logits[0, -len(request.continuation) :]
         targets = torch.tensor(request.continuation)
         picked = logits.log_softmax(-1).gather(1, targets[:, None])
-        scores.append(Score(float(picked.double().sum()), bool((logits.argmax(-1) == targets).all())))
+        scores.append(LogLikelihood(float(picked.double().sum()), bool((logits.argmax(-1) == targets).all())))
     return scores
 
 
@@ -72,7 +72,7 @@ def greedy_requests(model: PreTrainedModel, requests: list[ScoringRequest]) -> l
     return made
 
 
-def assert_same(found: list[Score], expected: list[Score], tolerance: float = 1e-5) -> None:
+def assert_same(found: list[LogLikelihood], expected: list[LogLikelihood], tolerance: float = 1e-5) -> None:
     # Rounding grows with the size of a sum: the tolerance is for log-probabilities of some ten nats.
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.log_probability == pytest.approx(theirs.log_probability, abs=tolerance, rel=1e-6)
@@ -84,13 +84,13 @@ def mixed_widths(variant: str) -> PreTrainedModel:
     model = tiny_model(variant)
     groups = ((0, 1, 2, 3), (), (1, 3), (2,))
     channels = (tuple(range(40)), tuple(range(7)), (), tuple(range(11, 39)))
-    return cut(decoder_of(model), Kept((0, 1, 2, 3), groups, channels))
+    return cut(decoder_of(model), KeptUnits((0, 1, 2, 3), groups, channels))
 
 
 def dropped_first(variant: str) -> PreTrainedModel:
     model = tiny_model(variant)
     whole = (0, 1, 2, 3)
-    return cut(decoder_of(model), Kept(whole, ((), whole, (), (0,)), (tuple(range(40)),) * 4))
+    return cut(decoder_of(model), KeptUnits(whole, ((), whole, (), (0,)), (tuple(range(40)),) * 4))
 
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {

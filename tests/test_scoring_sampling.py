@@ -17,7 +17,7 @@ from prunelab.errors import InvalidRequest, NonFiniteValue
 from prunelab.inference import Completion, Prompt, Sampler, SamplingSettings
 from prunelab.inference.sampling import choose, distribution, uniform
 from prunelab.models.families import decoder_of
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 # Probabilities 0.1, 0.4, 0.2, 0.3.
@@ -102,7 +102,7 @@ def by_library(model: PreTrainedModel, prompt: Prompt, new: int) -> list[int]:
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     **{variant: lambda variant=variant: tiny_model(variant) for variant in VARIANTS},  # type: ignore[misc]
     "mixed": lambda: cut(
-        decoder_of(tiny_model("llama")), Kept((0, 1, 2, 3), ((), (0, 1), (3,), (0, 1, 2, 3)), ((0,),) * 4)
+        decoder_of(tiny_model("llama")), KeptUnits((0, 1, 2, 3), ((), (0, 1), (3,), (0, 1, 2, 3)), ((0,),) * 4)
     ),
 }
 

@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from prunelab.errors import NonFiniteValue
 from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
-from prunelab.inference.loglikelihood import Scorer, TogetherScorer
+from prunelab.inference.loglikelihood import Scorer, SharedPrefixScorer
 from prunelab.inference.losses import token_losses
-from prunelab.inference.make_scorer import scorer_of
-from prunelab.inference.shared_blocks import Together
-from prunelab.inference.shared_scoring import Siblings
+from prunelab.inference.make_scorer import make_scorer
+from prunelab.inference.shared_blocks import SharedPrefixModels
+from prunelab.inference.shared_scoring import SharedEvaluation
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 from prunelab.studies.config import study_config
 from prunelab.studies.run import Run
@@ -37,7 +37,7 @@ KEPT = [(0, 1, 2, 3), (0, 1, 2), (1, 2, 3), (0, 1, 3), (0, 3), (0, 1)]
 
 def cuts(model: PreTrainedModel, kept: list[tuple[int, ...]]) -> list[PreTrainedModel]:
     decoder = decoder_of(model)
-    whole = Kept.everything(decoder.shapes)
+    whole = KeptUnits.everything(decoder.shapes)
     return [
         model if len(blocks) == 4 else cut(decoder, whole.without_blocks([b for b in range(4) if b not in blocks]))
         for blocks in kept
@@ -60,11 +60,11 @@ def blocks_run(model: PreTrainedModel) -> list[int]:
 def test_together_is_one_by_one_to_the_bit(variant: str) -> None:
     models, requests, batch_tokens = cuts(tiny_model(variant), KEPT), documents(), 200
     alone = [Scorer(model, max_length=256, batch_tokens=batch_tokens).score(requests) for model in models]
-    together = TogetherScorer(Together(models), max_length=256, batch_tokens=batch_tokens)
+    together = SharedPrefixScorer(SharedPrefixModels(models), max_length=256, batch_tokens=batch_tokens)
     assert together.score_each(requests) == alone
-    without_dense = Together(models[1:][::-1])
+    without_dense = SharedPrefixModels(models[1:][::-1])
     assert (
-        TogetherScorer(without_dense, max_length=256, batch_tokens=batch_tokens).score_each(requests)
+        SharedPrefixScorer(without_dense, max_length=256, batch_tokens=batch_tokens).score_each(requests)
         == (alone[1:][::-1])
     )
     assert Scorer(models[0], max_length=256, batch_tokens=batch_tokens).score(requests) == alone[0], "left as it was"
@@ -72,7 +72,7 @@ def test_together_is_one_by_one_to_the_bit(variant: str) -> None:
 
 def test_what_is_shared_runs_once() -> None:
     models = cuts(tiny_model("llama"), KEPT)
-    together = Together(models)
+    together = SharedPrefixModels(models)
     # 17 blocks, of which (1, 2, 3) has three to itself, (0, 1, 3) and (0, 3) one, and the others are the dense four.
     assert together.shared_blocks == 17 - 9
     counts = blocks_run(models[0])
@@ -84,47 +84,53 @@ def test_what_is_shared_runs_once() -> None:
 
 def test_models_that_share_nothing_share_nothing() -> None:
     models = [tiny_model("llama", seed=seed) for seed in (0, 1)]
-    assert Together(models).shared_blocks == 0
+    assert SharedPrefixModels(models).shared_blocks == 0
     expected = [Scorer(model, max_length=256, batch_tokens=64).score(documents()) for model in models]
-    assert TogetherScorer(Together(models), max_length=256, batch_tokens=64).score_each(documents()) == expected
+    assert (
+        SharedPrefixScorer(SharedPrefixModels(models), max_length=256, batch_tokens=64).score_each(documents())
+        == expected
+    )
 
 
 def test_a_width_cut_shares_the_blocks_before_its_first_narrow_one(tiny: TinyOf) -> None:
     decoder = tiny("llama").model.decoder
-    whole = Kept.everything(decoder.shapes)
+    whole = KeptUnits.everything(decoder.shapes)
     narrow = replace(whole, channels=(*whole.channels[:2], (0, 1), *whole.channels[3:]))
     models = [decoder.model, cut(decoder, narrow)]
-    assert Together(models).shared_blocks == 2
+    assert SharedPrefixModels(models).shared_blocks == 2
     expected = [Scorer(model, max_length=256, batch_tokens=64).score(documents()) for model in models]
-    assert TogetherScorer(Together(models), max_length=256, batch_tokens=64).score_each(documents()) == expected
+    assert (
+        SharedPrefixScorer(SharedPrefixModels(models), max_length=256, batch_tokens=64).score_each(documents())
+        == expected
+    )
 
 
 def test_losses_of_windows_are_those_one_by_one() -> None:
     models = [LanguageModel("m", model, byte_tokenizer()) for model in cuts(tiny_model("gemma2"), KEPT)]
     ids = torch.randint(250, (5, 40), generator=torch.Generator().manual_seed(0))
     alone = [token_losses(model, ids, 100) for model in models]
-    siblings = Siblings([model.model for model in models])
+    shared = SharedEvaluation([model.model for model in models])
     for model, expected in zip(models, alone, strict=True):
-        assert torch.equal(token_losses(replace(model, siblings=siblings), ids, 100), expected)
+        assert torch.equal(token_losses(replace(model, shared=shared), ids, 100), expected)
 
 
 def test_the_first_one_asked_finds_the_others_answers() -> None:
     models = [LanguageModel("m", model, byte_tokenizer()) for model in cuts(tiny_model("llama"), KEPT[:3])]
-    siblings = Siblings([model.model for model in models])
+    shared = SharedEvaluation([model.model for model in models])
     counts = blocks_run(models[0].model)
     told: list[tuple[int, int]] = []
     for model in models:
         alone = Scorer(model.model, max_length=256)
         expected = alone.score(documents())
         before = list(counts)
-        scorer = scorer_of(replace(model, siblings=siblings), max_length=256)
+        scorer = make_scorer(replace(model, shared=shared), max_length=256)
         told.clear()
         assert scorer.score(documents(), lambda *done: told.append(done)) == expected
         assert told[-1] == (len(documents()), len(documents()))
         assert scorer.batch_tokens == alone.batch_tokens
         assert scorer.statistics.truncated == alone.statistics.truncated
         assert (counts == before) == (model is not models[0])
-    shares = [siblings.settled_seconds(model.model) for model in models]
+    shares = [shared.attributed_seconds(model.model) for model in models]
     assert sum(shares) == pytest.approx(0, abs=1e-9), "time is moved from the first to the others, and none is lost"
     assert shares[0] < 0 < shares[1] == shares[2]
 
@@ -135,12 +141,12 @@ def test_nan_in_one_leaves_the_others_their_scores() -> None:
     expected = [Scorer(one, max_length=256, batch_tokens=64).score(documents()) for one in models]
     with torch.no_grad():
         decoder_of(model).blocks[2].get_parameter("mlp.down_proj.weight")[3] = torch.nan
-    found = TogetherScorer(Together(models), max_length=256, batch_tokens=64).score_each(documents())
+    found = SharedPrefixScorer(SharedPrefixModels(models), max_length=256, batch_tokens=64).score_each(documents())
     assert [type(one) for one in found] == [NonFiniteValue, NonFiniteValue, list]
     assert found[2] == expected[2]
     with pytest.raises(NonFiniteValue, match="the model's logits hold NaN"):
-        scorer_of(
-            replace(LanguageModel("m", models[0], byte_tokenizer()), siblings=Siblings(models)), max_length=256
+        make_scorer(
+            replace(LanguageModel("m", models[0], byte_tokenizer()), shared=SharedEvaluation(models)), max_length=256
         ).score(documents())
 
 
@@ -176,13 +182,13 @@ def test_a_study_scores_depth_cells_with_the_dense_model_and_finds_the_same(
         return run
 
     passes: list[int] = []
-    plain = Together.run
+    plain = SharedPrefixModels.run
 
-    def counted(self: Together, forward: Callable[[PreTrainedModel], Any]) -> Iterator[tuple[int, Any]]:
+    def counted(self: SharedPrefixModels, forward: Callable[[PreTrainedModel], Any]) -> Iterator[tuple[int, Any]]:
         passes.append(len(self.models))
         return plain(self, forward)
 
-    monkeypatch.setattr(Together, "run", counted)
+    monkeypatch.setattr(SharedPrefixModels, "run", counted)
     together = study("together")
     plans = {one.primary.plan for one in together.measured if one.primary.method != "flap"}
     assert set(passes) == {len(plans)}, "the dense model and its cuts in depth, of which two may be the same"

@@ -22,13 +22,13 @@ from prunelab.models.layout import BlockShape
 from prunelab.models.memory import moments_bytes
 from prunelab.models.streaming.model import open_streamed
 from prunelab.pruning.compensation import least_squares
-from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.planner import PruningOptions, make_pruning_plan, needs_moments
-from prunelab.pruning.search.layerwise import Blockwise
+from prunelab.pruning.search.layerwise import LayerwiseRunner
 from prunelab.pruning.surgery import cut
 
 TinyOf = Callable[[str], Tiny]
-Repairs = dict[tuple[int, str], Repair]
+Repairs = dict[tuple[int, str], CompensatedProjection]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def no_other_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: Any) -> None:
         raise AssertionError("another pass was begun")
 
-    return lambda: monkeypatch.setattr(Blockwise, "of", refuse)
+    return lambda: monkeypatch.setattr(LayerwiseRunner, "of", refuse)
 
 
 def distance(found: Repairs, other: Repairs) -> float:
@@ -93,7 +93,7 @@ def test_the_moments_are_the_covariance(tiny: TinyOf) -> None:
         assert moments.count == own.count == held.tokens
         assert torch.allclose(moments.inputs.diagonal(), own.deviations, rtol=1e-4)
         assert torch.allclose(moments.input_mean, own.mean, atol=1e-5)
-    walk = Blockwise.of(t.model.decoder, t.calibration)
+    walk = LayerwiseRunner.of(t.model.decoder, t.calibration)
     seen = [one.inputs for one in walk.watch(0, walk.start, until="mlp.down_proj")]
     x = torch.cat([one.flatten(0, 1) for one in seen if one is not None]).double()
     assert torch.allclose(held.second[0, "channel"].inputs / (len(x) - 1), torch.cov(x.T), atol=1e-5)
@@ -192,7 +192,7 @@ def test_a_model_on_the_disk_never_holds_them(tiny_checkpoint: Callable[[str], P
 def test_what_they_take_of_llama_3_8b() -> None:
     """32 blocks of 14336^2 and 4096^2 numbers: more than three times the 16 GB of its weights."""
     assert moments_bytes([BlockShape(4096, 8, 4, 128, 14336)] * 32) == 32 * 8 * (14336**2 + 4096**2)
-    assert memory.in_words(moments_bytes([BlockShape(4096, 8, 4, 128, 14336)] * 32)) == "56.9 GB"
+    assert memory.format_bytes(moments_bytes([BlockShape(4096, 8, 4, 128, 14336)] * 32)) == "56.9 GB"
 
 
 @pytest.mark.parametrize(

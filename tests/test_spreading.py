@@ -12,7 +12,7 @@ from small_study import figures, files, run, small_study
 
 from prunelab.errors import InvalidRequest
 from prunelab.models.loading import load_model
-from prunelab.models.offloading import SpreadModel, open_to_run
+from prunelab.models.offloading import OffloadedModel, load_offloaded
 from prunelab.models.streaming.model import weight_bytes_of
 from prunelab.studies.config import study_config
 
@@ -23,10 +23,10 @@ CheckpointOf = Callable[[str], Path]
 def test_a_model_run_from_the_disk_says_the_same(variant: str, tiny_checkpoint: CheckpointOf) -> None:
     folder = str(tiny_checkpoint(variant))
     size = weight_bytes_of(folder)
-    whole = open_to_run(folder, device="cpu", memory=size)
-    assert not isinstance(whole, SpreadModel)
-    spread = open_to_run(folder, device="cpu", memory=int(0.6 * size))
-    assert isinstance(spread, SpreadModel)
+    whole = load_offloaded(folder, device="cpu", memory=size)
+    assert not isinstance(whole, OffloadedModel)
+    spread = load_offloaded(folder, device="cpu", memory=int(0.6 * size))
+    assert isinstance(spread, OffloadedModel)
     assert "disk" in spread.model.hf_device_map.values()
     assert any(p.is_meta for p in spread.model.parameters()), "parts have no place in memory"
     assert (spread.fingerprint, spread.dtype, spread.device) == (whole.fingerprint, whole.dtype, whole.device)
@@ -34,7 +34,7 @@ def test_a_model_run_from_the_disk_says_the_same(variant: str, tiny_checkpoint: 
     with torch.inference_mode():
         assert torch.equal(spread.model(ids).logits, load_model(folder).model(ids).logits)
     with pytest.raises(InvalidRequest, match=r"does not hold the embedding of .*: give more --memory"):
-        open_to_run(folder, device="cpu", memory=100)
+        load_offloaded(folder, device="cpu", memory=100)
 
 
 def test_a_study_of_what_does_not_fit_finds_the_same(

@@ -22,7 +22,7 @@ from prunelab.calibration import calibrate
 from prunelab.calibration.streaming import HiddenStates, calibrate_streaming
 from prunelab.errors import CheckpointError, InvalidRequest
 from prunelab.models.loading import load_model, parse_device
-from prunelab.models.memory import in_words, parse_memory
+from prunelab.models.memory import format_bytes, parse_memory
 from prunelab.models.streaming.model import open_streamed
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.studies.config import study_config
@@ -136,9 +136,9 @@ def test_what_takes_the_whole_model_is_refused_before_it_is_calibrated(
 
 def test_amounts_are_told_as_they_may_be_given() -> None:
     for size in (1e3, 999.4e6, 999.7e6, 1e9, 5.5e9, 999.6e9, 1.34e12):
-        again = parse_memory(in_words(size))
+        again = parse_memory(format_bytes(size))
         assert again is not None
-        assert abs(again / size - 1) < 0.006, in_words(size)
+        assert abs(again / size - 1) < 0.006, format_bytes(size)
     with pytest.raises(InvalidRequest, match=r"ray\.memory_a_cell: memory_a_cell much is no amount of memory"):
         study_config({"models": ["x"], "ray": {"memory_a_cell": "much"}})
     assert parse_device("cpu").type == "cpu"

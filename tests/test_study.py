@@ -18,7 +18,7 @@ from prunelab.reports.tables import main_table
 from prunelab.stats.paired_tests import Comparison
 from prunelab.studies.comparison import Difference, adjusted
 from prunelab.studies.config import read_config, study_config
-from prunelab.studies.grid import grid_of
+from prunelab.studies.grid import study_grid
 from prunelab.studies.run import Run, load_run
 from prunelab.studies.runner import run_study
 from prunelab.studies.store import Measurement, samples_beside
@@ -256,7 +256,7 @@ def test_a_models_own_chat_template_decides_its_prompts() -> None:
     config = study_config(
         {"models": ["x", {"path": "y", "chat_template": "always"}], "chat_template": "never", "benchmarks": ["boolq"]}
     )
-    assert [cell.runs[0][1].chat_template for cell in grid_of(config) if cell.cut is None] == ["never", "always"]
+    assert [cell.runs[0][1].chat_template for cell in study_grid(config) if cell.cut is None] == ["never", "always"]
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_is_computed(

@@ -19,7 +19,7 @@ from prunelab.checkpoint.save import save_checkpoint
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder, decoder_of
 from prunelab.models.loading import LanguageModel, load_model
-from prunelab.pruning.allocation import Constraints, Kept
+from prunelab.pruning.allocation import Constraints, KeptUnits
 from prunelab.pruning.apply import PruningOptions, make_pruning_plan, pruned_model
 from prunelab.pruning.compensation import COMPENSATORS
 from prunelab.pruning.compensation.projection import Repairs
@@ -43,7 +43,7 @@ def auto_class(t: Tiny) -> Any:
 
 
 def masked(
-    decoder: Decoder, kept: Kept, statistics: ActivationStatistics | None, repairs: Repairs | None = None
+    decoder: Decoder, kept: KeptUnits, statistics: ActivationStatistics | None, repairs: Repairs | None = None
 ) -> PreTrainedModel:
     """The whole model with removed units silenced, removed blocks passed by, biases added, projections repaired."""
     model = copy.deepcopy(decoder.model)
@@ -59,22 +59,24 @@ def masked(
             shape = decoder.shapes[index]
             gone = [u for u in range(shape.units(layout.part)) if u not in units]
             columns = layout.columns(shape, gone)
-            writer = block.get_submodule(layout.writer)
-            assert isinstance(writer, nn.Linear)
+            output_projection = block.get_submodule(layout.output_projection)
+            assert isinstance(output_projection, nn.Linear)
             bias = torch.zeros(shape.hidden)
             if statistics is not None and gone:
                 mean = statistics.of(layout.unit)[index].mean[columns]
-                bias = (writer.weight[:, columns].double() @ mean).float()
-            repair = (repairs or {}).get((index, layout.writer))
+                bias = (output_projection.weight[:, columns].double() @ mean).float()
+            repair = (repairs or {}).get((index, layout.output_projection))
             with torch.no_grad():
-                writer.weight[:, columns] = 0
+                output_projection.weight[:, columns] = 0
                 if repair is not None:
-                    writer.weight[:, layout.columns(shape, units)] = repair.weight
+                    output_projection.weight[:, layout.columns(shape, units)] = repair.weight
                     said = torch.zeros(shape.hidden) if repair.bias is None else repair.bias
-                    bias = said if writer.bias is None or repair.bias is None else said - writer.bias
-            writer.register_forward_hook(lambda m, i, o, bias=bias: o + bias)
+                    bias = (
+                        said if output_projection.bias is None or repair.bias is None else said - output_projection.bias
+                    )
+            output_projection.register_forward_hook(lambda m, i, o, bias=bias: o + bias)
             if repair is not None and repair.behind_norm is not None:
-                norm = block.get_submodule(decoder.family.adder(layout.writer))
+                norm = block.get_submodule(decoder.family.residual_output(layout.output_projection))
                 norm.register_forward_hook(lambda m, i, o, map_=repair.behind_norm: o @ map_.T)
     return model
 
@@ -140,7 +142,7 @@ def test_a_pruned_model_is_pruned_again(first: str, second: str, variant: str, t
 def test_whole_sublayers_can_go(case: str, variant: str, tiny: TinyOf, tmp_path: Path) -> None:
     t = tiny(variant)
     decoder = t.model.decoder
-    whole = Kept.everything(decoder.shapes)
+    whole = KeptUnits.everything(decoder.shapes)
     groups, channels = list(whole.key_value_groups), list(whole.channels)
     if case == "attention everywhere":
         groups = [() for _ in groups]
@@ -151,7 +153,7 @@ def test_whole_sublayers_can_go(case: str, variant: str, tiny: TinyOf, tmp_path:
     else:
         groups[0] = ()
         channels[0] = () if case.startswith("both") else channels[0]
-    kept = Kept(whole.blocks, tuple(groups), tuple(channels))
+    kept = KeptUnits(whole.blocks, tuple(groups), tuple(channels))
     pruned = cut(decoder, kept, "bias", t.statistics)
     assert (logits(pruned) - logits(masked(decoder, kept, t.statistics))).abs().max() <= 1e-5
     assert_generates_alike_with_and_without_cache(pruned)
@@ -162,7 +164,7 @@ def test_whole_sublayers_can_go(case: str, variant: str, tiny: TinyOf, tmp_path:
     assert_generates_alike_with_and_without_cache(reloaded)
 
 
-def _plan(model: LanguageModel, kept: Kept) -> PruningPlan:
+def _plan(model: LanguageModel, kept: KeptUnits) -> PruningPlan:
     return make_plan(
         model.decoder, kept, name=model.name, fingerprint=model.fingerprint, method="by hand", ratio=0.1,
         compensation="bias",
@@ -214,7 +216,7 @@ def test_a_mixed_checkpoint_loads_with_its_modelling_file(variant: str, tiny: Ti
 
 def test_layer_types_stay_with_their_blocks(tiny: TinyOf) -> None:
     t = tiny("gemma2")
-    kept = Kept.everything(t.model.decoder.shapes).without_blocks([0])
+    kept = KeptUnits.everything(t.model.decoder.shapes).without_blocks([0])
     pruned = cut(t.model.decoder, kept)
     assert t.model.model.config.layer_types == ["sliding_attention", "full_attention"] * 2
     assert pruned.config.layer_types == ["full_attention", "sliding_attention", "full_attention"]
@@ -223,14 +225,14 @@ def test_layer_types_stay_with_their_blocks(tiny: TinyOf) -> None:
 
 def test_untouched_weights_are_shared(tiny: TinyOf) -> None:
     t = tiny("llama")
-    kept = Kept.everything(t.model.decoder.shapes).without_blocks([1])
+    kept = KeptUnits.everything(t.model.decoder.shapes).without_blocks([1])
     pruned = cut(t.model.decoder, kept)
     assert pruned.lm_head.weight.data_ptr() == t.model.model.lm_head.weight.data_ptr()
 
 
 def test_tied_embeddings_stay_tied(tiny: TinyOf) -> None:
     t = tiny("qwen2")
-    pruned = cut(t.model.decoder, Kept.everything(t.model.decoder.shapes).without_blocks([1]))
+    pruned = cut(t.model.decoder, KeptUnits.everything(t.model.decoder.shapes).without_blocks([1]))
     assert pruned.lm_head.weight is pruned.model.embed_tokens.weight
 
 
@@ -252,4 +254,4 @@ def test_half_precision_is_kept(
 def test_compensation_without_statistics_is_refused(tiny: TinyOf) -> None:
     t = tiny("llama")
     with pytest.raises(InvalidRequest, match="needs calibration statistics"):
-        cut(t.model.decoder, Kept.everything(t.model.decoder.shapes), "bias")
+        cut(t.model.decoder, KeptUnits.everything(t.model.decoder.shapes), "bias")

@@ -29,7 +29,7 @@ from prunelab.inference.tokenization import Encoder
 from prunelab.models.chat_templates import check_template, render
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.metadata import load_outline
-from prunelab.models.offloading import open_to_run
+from prunelab.models.offloading import load_offloaded
 from prunelab.models.streaming.model import open_streamed
 from prunelab.models.tokenizer_validation import AddedTokens, added_tokens
 from prunelab.models.vision.dialogue import model_inputs
@@ -235,7 +235,7 @@ def beyond(kind: str) -> PreTrainedTokenizerFast:
 def test_tokens_without_an_embedding_are_refused_by_every_reader(kind: str, tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path)
     beyond(kind).save_pretrained(tmp_path)
-    for read in (load_model, open_streamed, lambda name: open_to_run(name, memory=1), load_outline):
+    for read in (load_model, open_streamed, lambda name: load_offloaded(name, memory=1), load_outline):
         with pytest.raises(PrunelabError, match=r"tokenizer has token .* embedding has 258 rows"):
             read(str(tmp_path))
 

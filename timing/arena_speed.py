@@ -22,7 +22,7 @@ from common import middle
 
 from prunelab.cli.terminal import quieten
 from prunelab.evaluation.benchmarks.throughput import generate
-from prunelab.inference.runtimes import Generation
+from prunelab.inference.runtimes import TimedGeneration
 from prunelab.io.atomic_write import write_text
 from prunelab.models.loading import LanguageModel
 from prunelab.pocket.data import data_root
@@ -32,7 +32,7 @@ from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.plans import ModelPlans
 from prunelab.studies.run import load_run
 from prunelab.studies.store import ResultsStore
-from prunelab.studies.targets import Subjects
+from prunelab.studies.targets import EvaluationTargets
 
 ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
 IN_LITTLE = {"models": ["pocket-llama"], "methods": ["shortgpt", "flap"], "ratios": [0.2]}
@@ -62,7 +62,7 @@ def main() -> None:
 
 def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds: int) -> list[str]:
     """A row a cut of one model."""
-    subjects = Subjects(ModelPlans(config, entry, store, print))
+    subjects = EvaluationTargets(ModelPlans(config, entry, store, print))
     dense, *cuts = cells_of(config, entry)
     whole = subjects.of(dense).make()
     measured: dict[str | None, tuple[float, float]] = {}
@@ -82,9 +82,9 @@ def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds
 def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
     """How many times as fast the cut decodes; the first round warms up and does not count."""
     ids = torch.zeros((1, PROMPT), dtype=torch.long)
-    runs = [Generation(model, "eager", PROMPT + NEW) for model in (whole, cut)]
+    runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (whole, cut)]
 
-    def seconds(run: Generation) -> float:
+    def seconds(run: TimedGeneration) -> float:
         start = process_time()
         generate(run, ids, NEW)
         return process_time() - start

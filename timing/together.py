@@ -14,11 +14,11 @@ from common import keep, random_llama, ratio, report
 from transformers import PreTrainedModel
 
 from prunelab.errors import NonFiniteValue
-from prunelab.inference.loglikelihood import Scorer, TogetherScorer
+from prunelab.inference.loglikelihood import Scorer, SharedPrefixScorer
 from prunelab.inference.prefix_tree import ScoringRequest
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.models.families import decoder_of
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 BLOCKS, ROUNDS, BATCH = 12, 3, 512
@@ -39,15 +39,15 @@ def main() -> None:
     kept = parser.parse_args().keep
     dense = random_llama()
     decoder, requests = decoder_of(dense), questions()
-    whole = Kept.everything(decoder.shapes)
+    whole = KeptUnits.everything(decoder.shapes)
     models = [dense, *(cut(decoder, whole.without_blocks(gone)) for gone in REMOVED)]
-    together = Together(models)
+    together = SharedPrefixModels(models)
     behind = [BLOCKS - min(gone) - len(gone) for gone in REMOVED]
     print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {behind} blocks behind the first one gone")
 
     def in_one_pass(*chosen: PreTrainedModel) -> Sequence[object]:
-        run = Together(chosen) if chosen else together
-        return TogetherScorer(run, max_length=2048, batch_tokens=BATCH).score_each(requests)
+        run = SharedPrefixModels(chosen) if chosen else together
+        return SharedPrefixScorer(run, max_length=2048, batch_tokens=BATCH).score_each(requests)
 
     def alone(model: PreTrainedModel) -> Sequence[object]:
         return Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests)
@@ -59,7 +59,7 @@ def main() -> None:
     report(f"one pass / its arithmetic ({least:.2f} dense models)", value / least, spread / least, target=1.15)
     gain, gain_spread = ratio(lambda: [alone(model) for model in models], in_one_pass, ROUNDS)
     print(f"one by one / one pass: {gain:.2f} (± {gain_spread:.2f})")
-    scored = TogetherScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
+    scored = SharedPrefixScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
     apart = max(
         abs(a.log_probability - b.log_probability)
         for model, found in zip(models, scored, strict=True)

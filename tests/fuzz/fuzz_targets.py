@@ -27,7 +27,7 @@ from prunelab.calibration.image_text import is_pairs
 from prunelab.calibration.statistics import _content
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
-from prunelab.evaluation.runner import checked_model, dense_cell, evaluate, runs_of
+from prunelab.evaluation.runner import benchmark_tasks, checked_model, dense_cell, evaluate
 from prunelab.inference.lm_eval_adapter import PrunelabLM
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import load_model
@@ -207,7 +207,7 @@ def data_set(materials: Materials, folder: Path, chance: random.Random) -> Read:
 
     def read() -> object:
         settings = EvaluationSettings(limit=2, datasets_root=folder, tokens_a_batch=1024)
-        runs = runs_of([name], settings, [0])
+        runs = benchmark_tasks([name], settings, [0])
         checked_model(runs, materials.model, lambda place: materials.model)
         if name == "gsm8k":  # generating takes longer than all the rest
             return None

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import prunelab.evaluation.sandbox
-from prunelab.evaluation.sandbox import Cage, Limits
+from prunelab.evaluation.sandbox import Limits, Sandbox
 
 AsOrdinaryUser = Callable[..., str]
 NOBODY = 65534
@@ -38,12 +38,12 @@ def _why_not_here() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def cage() -> Cage:
+def cage() -> Sandbox:
     """Skips where there cannot be a cage; where there can, a cage that does not hold fails the tests."""
     reason = _why_not_here()
     if reason is not None:
         pytest.skip(reason)
-    return Cage(Limits(cpu_seconds=1, wall_seconds=20, memory_bytes=256 * 2**20, file_bytes=2**20))
+    return Sandbox(Limits(cpu_seconds=1, wall_seconds=20, memory_bytes=256 * 2**20, file_bytes=2**20))
 
 
 def caged_children() -> list[int]:

@@ -16,7 +16,7 @@ import pytest
 
 import prunelab.evaluation.sandbox
 from prunelab.errors import DiskFull, MissingRequirement
-from prunelab.evaluation.sandbox import Cage, Isolation, Verdict, sealing, seccomp
+from prunelab.evaluation.sandbox import Isolation, ProgramVerdict, Sandbox, sealing, seccomp
 from prunelab.evaluation.sandbox.process import execute
 from prunelab.evaluation.sandbox.syscalls import DEADLY, HARMLESS
 
@@ -24,15 +24,15 @@ from .conftest import AsOrdinaryUser
 
 AS_ORDINARY_USER = """
 import dataclasses, os
-from prunelab.evaluation.sandbox import Cage, Isolation, Limits
+from prunelab.evaluation.sandbox import Sandbox, Isolation, Limits
 isolation = Isolation.of_this_machine()
 assert os.getuid() != 0 and isolation.unprivileged_user is None
-cage = Cage(Limits(), isolation)
+cage = Sandbox(Limits(), isolation)
 cage.check()
 for program in ("import os; os.fork()", "import os; os.kill(os.getppid(), 9)", "import socket; socket.socket()"):
     assert cage.run(program).detail.startswith("SIGSYS"), program
 assert cage.run("assert sorted([2, 1]) == [1, 2]").passed
-Cage(isolation=dataclasses.replace(isolation, own_files=False)).check()
+Sandbox(isolation=dataclasses.replace(isolation, own_files=False)).check()
 print("held")
 """
 
@@ -42,24 +42,24 @@ def test_it_holds_for_an_ordinary_user(as_ordinary_user: AsOrdinaryUser) -> None
     assert as_ordinary_user(AS_ORDINARY_USER) == "held\n"
 
 
-def test_it_holds_on_older_kernels(cage: Cage) -> None:
+def test_it_holds_on_older_kernels(cage: Sandbox) -> None:
     """The first Landlock lacks the later versions' rights, truncation among them."""
-    old = Cage(cage.limits, dataclasses.replace(cage.isolation, landlock_version=1))
+    old = Sandbox(cage.limits, dataclasses.replace(cage.isolation, landlock_version=1))
     old.check()
     assert old.run("open('x', 'w').write('x')").passed == cage.isolation.own_files
 
 
-def test_without_a_file_system_of_its_own_a_program_writes_nowhere(cage: Cage) -> None:
-    bare = Cage(cage.limits, dataclasses.replace(cage.isolation, own_files=False))
+def test_without_a_file_system_of_its_own_a_program_writes_nowhere(cage: Sandbox) -> None:
+    bare = Sandbox(cage.limits, dataclasses.replace(cage.isolation, own_files=False))
     bare.check()
     execution = bare.run("open('x', 'w').write('x')")
-    assert execution.verdict is Verdict.FAILED
+    assert execution.verdict is ProgramVerdict.FAILED
     assert execution.detail.startswith("PermissionError")
     assert "seccomp: nowhere" in bare.describe()
 
 
-def test_without_landlock_nothing_runs(cage: Cage) -> None:
-    bare = Cage(cage.limits, dataclasses.replace(cage.isolation, landlock_version=0))
+def test_without_landlock_nothing_runs(cage: Sandbox) -> None:
+    bare = Sandbox(cage.limits, dataclasses.replace(cage.isolation, landlock_version=0))
     for attempt in (bare.check, bare.describe, lambda: bare.run("x = 1")):
         with pytest.raises(MissingRequirement, match="Landlock"):
             attempt()
@@ -77,12 +77,12 @@ def test_without_landlock_nothing_runs(cage: Cage) -> None:
     ],
 )
 def test_a_filter_with_a_hole_is_noticed(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch, call: str, guarantee: str
+    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, call: str, guarantee: str
 ) -> None:
     monkeypatch.setattr(seccomp, "DEADLY", {name: each for name, each in DEADLY.items() if name != call})
     monkeypatch.setattr(seccomp, "HARMLESS", {**HARMLESS, call: DEADLY[call]})
     with pytest.raises(MissingRequirement, match=f"not held is '{guarantee}"):
-        Cage(cage.limits, cage.isolation).check()
+        Sandbox(cage.limits, cage.isolation).check()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_filter_with_a_hole_is_noticed(
     ],
 )
 def test_a_step_left_out_is_noticed(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, guarantee: str
+    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, guarantee: str
 ) -> None:
     if "FSIZE" in line and not cage.isolation.own_files:
         pytest.skip("a program writes nowhere here")
@@ -110,25 +110,25 @@ def test_a_step_left_out_is_noticed(
     weakened.write_text("\n".join(script))
     monkeypatch.setattr(sealing, "__file__", str(weakened))
     with pytest.raises(MissingRequirement, match=f"not held is '{guarantee}"):
-        Cage(cage.limits, cage.isolation).check()
+        Sandbox(cage.limits, cage.isolation).check()
 
 
 def test_no_program_runs_where_the_cage_does_not_hold(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(prunelab.evaluation.sandbox.sandbox, "execute", lambda *arguments: ran.append("ran"))
     monkeypatch.setattr(seccomp, "DEADLY", {})
-    broken = Cage(cage.limits, cage.isolation)
+    broken = Sandbox(cage.limits, cage.isolation)
     for attempt in (lambda: broken.run("x = 1"), lambda: broken.run_all(["x = 1"])):
         with pytest.raises(MissingRequirement):
             attempt()
     assert ran == []
 
 
-def test_root_that_cannot_become_another_user_is_refused(cage: Cage) -> None:
+def test_root_that_cannot_become_another_user_is_refused(cage: Sandbox) -> None:
     """As in a container that maps a single user."""
-    source = "from prunelab.evaluation.sandbox import Cage; Cage().check()"
+    source = "from prunelab.evaluation.sandbox import Sandbox; Sandbox().check()"
     result = subprocess.run(
         ["unshare", "--user", "--map-root-user", sys.executable, "-c", source], capture_output=True, text=True
     )
@@ -142,7 +142,7 @@ def test_root_that_cannot_become_another_user_is_refused(cage: Cage) -> None:
 
 def test_macos_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    for attempt in (Cage().check, Cage().describe, lambda: Cage().run("x = 1")):
+    for attempt in (Sandbox().check, Sandbox().describe, lambda: Sandbox().run("x = 1")):
         with pytest.raises(MissingRequirement, match=r"needs Linux, this is darwin: .* container"):
             attempt()
 
@@ -153,7 +153,7 @@ def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Isolation.of_this_machine()
 
 
-def test_a_full_disk_is_no_verdict(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_verdict(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -163,8 +163,8 @@ def test_a_full_disk_is_no_verdict(cage: Cage, monkeypatch: pytest.MonkeyPatch) 
         cage.run("x = 1")
 
 
-def test_an_interpreter_that_does_not_start_is_refused(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_does_not_start_is_refused(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for python in ("/nonexistent/python", shutil.which("false") or "/bin/false"):
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(MissingRequirement, match="cannot be run isolated here"):
-            Cage(cage.limits, cage.isolation).check()
+            Sandbox(cage.limits, cage.isolation).check()

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from prunelab.evaluation.sandbox import Cage
+from prunelab.evaluation.sandbox import Sandbox
 
 from .conftest import AsOrdinaryUser
 
@@ -42,28 +42,28 @@ def _written(detail: str) -> int:
 
 
 @pytest.mark.parametrize("how", [how for how in UNSEEN if "mapping" not in how])
-def test_no_more_is_written_than_the_limit_whatever_the_files_are_called(cage: Cage, how: str) -> None:
+def test_no_more_is_written_than_the_limit_whatever_the_files_are_called(cage: Sandbox, how: str) -> None:
     written = _written(cage.run(WRITES.replace("{make}", UNSEEN[how])).detail)
     assert written <= LIMIT
     if cage.isolation.own_files and how != "in memory":
         assert written >= LIMIT // 2, "what is allowed can be written"
 
 
-def test_a_mapping_fills_no_more_than_the_limit(cage: Cage) -> None:
+def test_a_mapping_fills_no_more_than_the_limit(cage: Sandbox) -> None:
     """The kernel kills at the first page that there is no room for."""
     execution = cage.run(WRITES.replace("{make}", UNSEEN["filled by a mapping"]))
     assert not execution.passed
     assert execution.detail.startswith("Bus error" if cage.isolation.own_files else "ValueError: (0")
 
 
-def test_two_programs_have_a_limit_each_and_nothing_stays(cage: Cage) -> None:
+def test_two_programs_have_a_limit_each_and_nothing_stays(cage: Sandbox) -> None:
     if not cage.isolation.own_files:
         pytest.skip("a program writes nowhere here")
     program = f"import os\nassert os.listdir() == []\nopen('x', 'wb').write(bytes({LIMIT // 2}))"
     assert all(each.passed for each in cage.run_all([program] * 4))
 
 
-def test_the_mount_is_seen_by_the_program_alone(cage: Cage) -> None:
+def test_the_mount_is_seen_by_the_program_alone(cage: Sandbox) -> None:
     with open("/proc/self/mountinfo") as file:
         before = file.read()
     cage.run("open('x', 'w').write('x')")

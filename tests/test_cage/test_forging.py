@@ -8,7 +8,7 @@ import pytest
 
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks.humaneval import execute
-from prunelab.evaluation.sandbox import Cage, Exercise, Limits, Verdict
+from prunelab.evaluation.sandbox import Exercise, Limits, ProgramVerdict, Sandbox
 from prunelab.evaluation.sandbox.examining import execute_apart
 
 from .conftest import AsOrdinaryUser
@@ -180,28 +180,28 @@ def exercise(completion: str, test: str = TEST) -> Exercise:
 
 
 @pytest.mark.parametrize("how", FORGES)
-def test_no_verdict_is_forged(cage: Cage, how: str) -> None:
+def test_no_verdict_is_forged(cage: Sandbox, how: str) -> None:
     (judged,) = execute([record(FORGES[how])], cage)
     assert judged["correct"] is False
     assert judged["verdict"] != "passed"
 
 
 @pytest.mark.parametrize("how", ["by frames", "by frames of an exception", "by frames, when it is loaded"])
-def test_what_is_told_in_the_programs_own_process_is_told_apart(cage: Cage, how: str) -> None:
+def test_what_is_told_in_the_programs_own_process_is_told_apart(cage: Sandbox, how: str) -> None:
     (judged,) = execute([record(FORGES[how])], cage)
     assert judged["verdict"] == "tampered"
     assert judged["detail"].startswith("apart from its test: ")
 
 
 @pytest.mark.parametrize("how", REDEFINES)
-def test_what_redefines_what_the_test_relies_on_is_tampered_with(cage: Cage, how: str) -> None:
+def test_what_redefines_what_the_test_relies_on_is_tampered_with(cage: Sandbox, how: str) -> None:
     assert cage.run(exercise(REDEFINES[how]).program).passed, "as in the reference harness"
     (judged,) = execute([record(REDEFINES[how])], cage)
     assert (judged["verdict"], judged["correct"]) == ("tampered", False)
 
 
 @pytest.mark.parametrize("completion", [*FORGES.values(), *REDEFINES.values()])
-def test_the_process_of_the_test_alone_decides(cage: Cage, completion: str) -> None:
+def test_the_process_of_the_test_alone_decides(cage: Sandbox, completion: str) -> None:
     """Whatever the shared process tells, a program that is asked from outside never passes."""
     assert not execute_apart(exercise(completion), cage.limits, cage.isolation).passed
 
@@ -239,8 +239,8 @@ HONEST = {
 
 
 @pytest.mark.parametrize("how", HONEST)
-def test_honest_programs_pass(cage: Cage, how: str) -> None:
-    assert cage.examine(exercise(HONEST[how])).verdict is Verdict.PASSED
+def test_honest_programs_pass(cage: Sandbox, how: str) -> None:
+    assert cage.examine(exercise(HONEST[how])).verdict is ProgramVerdict.PASSED
 
 
 @pytest.mark.parametrize(
@@ -269,24 +269,24 @@ def test_honest_programs_pass(cage: Cage, how: str) -> None:
         ("    return x\n", "assert candidate(list(range(100000))) == list(range(100000))"),
     ],
 )
-def test_calls_are_as_in_one_process(cage: Cage, completion: str, test: str) -> None:
+def test_calls_are_as_in_one_process(cage: Sandbox, completion: str, test: str) -> None:
     asked = exercise(completion, f"def check(candidate):\n    {test}\n")
     assert cage.run(asked.program).passed
-    assert cage.examine(asked).verdict is Verdict.PASSED
+    assert cage.examine(asked).verdict is ProgramVerdict.PASSED
 
 
 @pytest.mark.parametrize(
     ("completion", "verdict"),
     [
-        ("    return [x]\n", Verdict.FAILED),
-        ("    return (\n", Verdict.SYNTAX_ERROR),
-        ("    while True:\n        pass\n", Verdict.TIMED_OUT),
-        ("    raise ValueError(x)\n", Verdict.FAILED),
-        ("    import socket\n    socket.socket()\n", Verdict.KILLED),
-        ("    return [bytearray(10**12)]\n", Verdict.FAILED),
+        ("    return [x]\n", ProgramVerdict.FAILED),
+        ("    return (\n", ProgramVerdict.SYNTAX_ERROR),
+        ("    while True:\n        pass\n", ProgramVerdict.TIMED_OUT),
+        ("    raise ValueError(x)\n", ProgramVerdict.FAILED),
+        ("    import socket\n    socket.socket()\n", ProgramVerdict.KILLED),
+        ("    return [bytearray(10**12)]\n", ProgramVerdict.FAILED),
     ],
 )
-def test_other_programs_end_as_before(cage: Cage, completion: str, verdict: Verdict) -> None:
+def test_other_programs_end_as_before(cage: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
     ended = cage.examine(exercise(completion))
     assert ended.verdict is verdict
     assert ended.detail == cage.run(exercise(completion).program).detail
@@ -294,26 +294,29 @@ def test_other_programs_end_as_before(cage: Cage, completion: str, verdict: Verd
 
 @pytest.mark.parametrize(
     ("completion", "verdict"),
-    [("    while True:\n        pass\n", Verdict.TIMED_OUT), ("    return bytearray(10**8)\n", Verdict.FAILED)],
+    [
+        ("    while True:\n        pass\n", ProgramVerdict.TIMED_OUT),
+        ("    return bytearray(10**8)\n", ProgramVerdict.FAILED),
+    ],
 )
-def test_limits_hold_apart(cage: Cage, completion: str, verdict: Verdict) -> None:
+def test_limits_hold_apart(cage: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
     ended = execute_apart(exercise(completion), cage.limits, cage.isolation)
     assert ended.verdict is verdict
 
 
-def test_a_program_that_works_beside_its_test_alone_is_tampered_with(cage: Cage) -> None:
+def test_a_program_that_works_beside_its_test_alone_is_tampered_with(cage: Sandbox) -> None:
     endless = exercise("    while 'check' not in globals():\n        pass\n    return [x / 2]\n")
     ended = cage.examine(endless)
-    assert ended.verdict is Verdict.TAMPERED
+    assert ended.verdict is ProgramVerdict.TAMPERED
     assert ended.detail == "apart from its test: CPU time limit of 2 s"
 
 
-def test_a_program_that_never_answers_ends_with_the_wall_clock(cage: Cage) -> None:
+def test_a_program_that_never_answers_ends_with_the_wall_clock(cage: Sandbox) -> None:
     ended = execute_apart(exercise("    import time\n    time.sleep(99)\n"), Limits(wall_seconds=0.5), cage.isolation)
-    assert ended.verdict is Verdict.TIMED_OUT
+    assert ended.verdict is ProgramVerdict.TIMED_OUT
 
 
-def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Cage) -> None:
+def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Sandbox) -> None:
     passes_function = exercise("    return [x(4)]\n", "def check(candidate):\n    assert candidate(abs) == [4]\n")
     with pytest.raises(DataError, match=r"cannot be run apart.*builtin_function_or_method is no plain value"):
         cage.examine(passes_function)
@@ -326,12 +329,12 @@ def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Cage) -> N
 
 @pytest.mark.parametrize("word", ["unsupported", "unsealed", "sealed", "passed"])
 @pytest.mark.parametrize("ending", ["return x", "os._exit(0)"])
-def test_no_program_ends_the_evaluation_of_others(cage: Cage, word: str, ending: str) -> None:
+def test_no_program_ends_the_evaluation_of_others(cage: Sandbox, word: str, ending: str) -> None:
     told = LOOK.replace('tell("passed", "")', f'tell("{word}", "")').replace("os._exit(0)", ending)
-    assert cage.examine(exercise(told)).verdict in (Verdict.FAILED, Verdict.TAMPERED)
+    assert cage.examine(exercise(told)).verdict in (ProgramVerdict.FAILED, ProgramVerdict.TAMPERED)
 
 
 @pytest.mark.parametrize("returned", ["object()", "iter([x])", "(i for i in [x])", "range(3)", "abs", "Exception"])
-def test_what_a_program_returns_can_be_passed_to_it_again(cage: Cage, returned: str) -> None:
+def test_what_a_program_returns_can_be_passed_to_it_again(cage: Sandbox, returned: str) -> None:
     again = exercise(f"    return {returned}\n", "def check(candidate):\n    candidate(candidate([1]))\n")
-    assert cage.examine(again).verdict in (Verdict.PASSED, Verdict.FAILED)
+    assert cage.examine(again).verdict in (ProgramVerdict.PASSED, ProgramVerdict.FAILED)

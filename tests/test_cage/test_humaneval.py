@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.evaluation.sandbox import Cage, Exercise
+from prunelab.evaluation.sandbox import Exercise, Sandbox
 
 SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[3] / "shared"))
 HUMANEVAL = SHARED / "hub/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"
 
 
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="no HumanEval below PRUNELAB_SHARED")
-def test_every_canonical_solution_passes(cage: Cage) -> None:
+def test_every_canonical_solution_passes(cage: Sandbox) -> None:
     from pyarrow import parquet
 
     rows = parquet.read_table(HUMANEVAL).to_pylist()

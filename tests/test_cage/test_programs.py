@@ -21,7 +21,7 @@ from typing import TypeVar
 import pytest
 
 from prunelab.errors import InvalidRequest
-from prunelab.evaluation.sandbox import Cage, Isolation, Limits, Verdict
+from prunelab.evaluation.sandbox import Isolation, Limits, ProgramVerdict, Sandbox
 from prunelab.evaluation.sandbox.process import execute
 
 from .conftest import caged_children
@@ -32,95 +32,95 @@ GOOD = "def add(a, b):\n    return a + b\n\n\nassert add(1, 2) == 3\n"
 
 
 HOSTILE = {
-    "opens a socket": ("import socket\nsocket.create_connection(('127.0.0.1', 9), 1)", Verdict.KILLED),
+    "opens a socket": ("import socket\nsocket.create_connection(('127.0.0.1', 9), 1)", ProgramVerdict.KILLED),
     "opens a socket and hides it": (
         "import socket\ntry:\n    socket.socket()\nexcept BaseException:\n    pass",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
     ),
-    "asks for a name": ("import socket\nsocket.getaddrinfo('example.com', 80)", Verdict.KILLED),
+    "asks for a name": ("import socket\nsocket.getaddrinfo('example.com', 80)", ProgramVerdict.KILLED),
     "writes to the home folder": (
         "import pwd, os\nopen(os.path.join({home!r}, 'prunelab-was-here'), 'w').write('x')",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
-    "writes to the shared temporary folder": ("open('../prunelab-was-here', 'w').write('x')", Verdict.FAILED),
-    "forks without end": ("import os\nwhile True:\n    os.fork()", Verdict.KILLED),
+    "writes to the shared temporary folder": ("open('../prunelab-was-here', 'w').write('x')", ProgramVerdict.FAILED),
+    "forks without end": ("import os\nwhile True:\n    os.fork()", ProgramVerdict.KILLED),
     "starts threads without end": (
         "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(9,)).start()",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
     ),
-    "starts a shell": ("import os\nos.system('true')", Verdict.KILLED),
-    "starts a program": ("import subprocess\nsubprocess.run(['true'])", Verdict.FAILED),
-    "takes all memory": ("hoard = []\nwhile True:\n    hoard.append(bytearray(10**7))", Verdict.FAILED),
-    "takes all memory at once": ("x = 'x' * 10**12", Verdict.FAILED),
-    "sleeps for ever": ("import time\nwhile True:\n    time.sleep(1000)", Verdict.TIMED_OUT),
+    "starts a shell": ("import os\nos.system('true')", ProgramVerdict.KILLED),
+    "starts a program": ("import subprocess\nsubprocess.run(['true'])", ProgramVerdict.FAILED),
+    "takes all memory": ("hoard = []\nwhile True:\n    hoard.append(bytearray(10**7))", ProgramVerdict.FAILED),
+    "takes all memory at once": ("x = 'x' * 10**12", ProgramVerdict.FAILED),
+    "sleeps for ever": ("import time\nwhile True:\n    time.sleep(1000)", ProgramVerdict.TIMED_OUT),
     "sleeps with its pipes closed": (
         "import os, time\nos.closerange(0, 64)\ntime.sleep(1000)",
-        Verdict.TIMED_OUT,
+        ProgramVerdict.TIMED_OUT,
     ),
-    "loops for ever": ("while True:\n    pass", Verdict.TIMED_OUT),
-    "waits for input": ("input()", Verdict.FAILED),
-    "prints a gigabyte": ("for _ in range(1024):\n    print('x' * 2**20)", Verdict.KILLED),
+    "loops for ever": ("while True:\n    pass", ProgramVerdict.TIMED_OUT),
+    "waits for input": ("input()", ProgramVerdict.FAILED),
+    "prints a gigabyte": ("for _ in range(1024):\n    print('x' * 2**20)", ProgramVerdict.KILLED),
     "prints a gigabyte of errors": (
         "import sys\nfor _ in range(1024):\n    sys.stderr.write('x' * 2**20)",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
     ),
-    "kills its parent": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", Verdict.KILLED),
-    "kills everything": ("import os, signal\nos.kill(-1, signal.SIGKILL)", Verdict.KILLED),
+    "kills its parent": ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", ProgramVerdict.KILLED),
+    "kills everything": ("import os, signal\nos.kill(-1, signal.SIGKILL)", ProgramVerdict.KILLED),
     "has the kernel signal its parent": (
         "import fcntl, os\nfcntl.fcntl(1, fcntl.F_SETOWN, os.getppid())",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
     "lowers its parent's limits": (
         "import os, resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
     "raises its own limits": (
         "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
-    "becomes root": ("import os\nos.setuid(0)\nos.setgid(0)", Verdict.FAILED),
-    "writes one large file": ("open('large', 'wb').write(bytes(2**21))", Verdict.FAILED),
+    "becomes root": ("import os\nos.setuid(0)\nos.setgid(0)", ProgramVerdict.FAILED),
+    "writes one large file": ("open('large', 'wb').write(bytes(2**21))", ProgramVerdict.FAILED),
     "writes many files": (
         "import itertools\nfor i in itertools.count():\n    open(str(i), 'wb').write(bytes(2**19))",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
     "writes countless empty files": (
         "import itertools\nfor i in itertools.count():\n    open(str(i), 'wb').close()",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
-    "crashes the interpreter": ("import ctypes\nctypes.string_at(0)", Verdict.KILLED),
+    "crashes the interpreter": ("import ctypes\nctypes.string_at(0)", ProgramVerdict.KILLED),
     "overflows the stack": (
         "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(self):\n        return repr([self])\n"
         "repr(A())",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
     ),
-    "stops itself": ("import signal\nsignal.raise_signal(signal.SIGSTOP)", Verdict.KILLED),
-    "leaves as if all were well": ("import sys\nsys.exit(0)", Verdict.FAILED),
-    "leaves without a word": ("import os\nos._exit(0)", Verdict.FAILED),
-    "leaves by interrupt": ("raise KeyboardInterrupt", Verdict.FAILED),
+    "stops itself": ("import signal\nsignal.raise_signal(signal.SIGSTOP)", ProgramVerdict.KILLED),
+    "leaves as if all were well": ("import sys\nsys.exit(0)", ProgramVerdict.FAILED),
+    "leaves without a word": ("import os\nos._exit(0)", ProgramVerdict.FAILED),
+    "leaves by interrupt": ("raise KeyboardInterrupt", ProgramVerdict.FAILED),
     "writes verdicts to every descriptor": (
         "import os\nfor fd in range(64):\n    try:\n        os.write(fd, b'\\npassed\\n' * 9)\n"
         "    except OSError:\n        pass\nos._exit(0)",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
     "floods every descriptor": (
         "import os\nwhile True:\n    for fd in range(64):\n        try:\n"
         "            os.write(fd, b'x' * 4096)\n        except OSError:\n            pass",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
     ),
     "raises what cannot be printed": (
         "class E(Exception):\n    def __str__(self):\n        raise SystemExit(0)\nraise E",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
     "puts its own in place of the exits": (
         "import os, builtins\nos._exit = os.write = builtins.compile = None\nassert False",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
     ),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_program_is_stopped_and_never_passes(cage: Cage, what: str) -> None:
+def test_a_hostile_program_is_stopped_and_never_passes(cage: Sandbox, what: str) -> None:
     home = Path.home()
     program, verdict = HOSTILE[what]
     limits = replace(cage.limits, wall_seconds=0.5) if "sleeps" in what else cage.limits
@@ -133,7 +133,7 @@ def test_a_hostile_program_is_stopped_and_never_passes(cage: Cage, what: str) ->
     assert not (home / "prunelab-was-here").exists()
 
 
-def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(cage: Cage) -> None:
+def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(cage: Sandbox) -> None:
     kinds = [
         "opens a socket",
         "forks without end",
@@ -147,7 +147,7 @@ def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(cage: C
 
 
 def test_no_process_no_folder_and_no_descriptor_is_left_behind(
-    cage: Cage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cage: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     cage.check()
@@ -165,7 +165,7 @@ execute("import time; time.sleep(60)", Limits(wall_seconds=60), Isolation.of_thi
 """
 
 
-def test_a_caged_program_dies_with_the_run(cage: Cage, tmp_path: Path) -> None:
+def test_a_caged_program_dies_with_the_run(cage: Sandbox, tmp_path: Path) -> None:
     cage.check()
     run = subprocess.Popen([sys.executable, "-c", SLEEPS_FOR_A_MINUTE], env={**os.environ, "TMPDIR": str(tmp_path)})
     caged = _until(lambda: _sealed_child(run.pid))
@@ -196,9 +196,9 @@ def _until(happens: Callable[[], T]) -> T:
     return result
 
 
-def test_a_good_program_passes(cage: Cage) -> None:
+def test_a_good_program_passes(cage: Sandbox) -> None:
     execution = cage.run(GOOD)
-    assert execution.verdict is Verdict.PASSED
+    assert execution.verdict is ProgramVerdict.PASSED
     assert execution.passed
     assert execution.detail == ""
     assert execution.seconds > 0
@@ -207,27 +207,27 @@ def test_a_good_program_passes(cage: Cage) -> None:
 @pytest.mark.parametrize(
     ("program", "verdict", "detail"),
     [
-        ("assert 1 == 2", Verdict.FAILED, "AssertionError"),
-        ("assert 1 == 2, 'one\\n  \\x1b[31mtwo'", Verdict.FAILED, "AssertionError: one  [31mtwo"),
-        ("raise ValueError('für ' + chr(0xD800))", Verdict.FAILED, "ValueError: für \\ud800"),
-        ("{}['k']", Verdict.FAILED, "KeyError: 'k'"),
-        ("import numpy", Verdict.FAILED, "ModuleNotFoundError: No module named 'numpy'"),
-        ("def f(:\n", Verdict.SYNTAX_ERROR, "SyntaxError: invalid syntax (<completion>, line 1)"),
-        ("x = 1\n  y = 2", Verdict.SYNTAX_ERROR, "IndentationError: unexpected indent (<completion>, line 2)"),
-        ("eval('1 +')", Verdict.FAILED, "SyntaxError: invalid syntax (<string>, line 1)"),
-        ("import os; os._exit(0)", Verdict.FAILED, "left before its last line (exit code 0)"),
-        ("while True: pass", Verdict.TIMED_OUT, "CPU time limit of 1 s"),
+        ("assert 1 == 2", ProgramVerdict.FAILED, "AssertionError"),
+        ("assert 1 == 2, 'one\\n  \\x1b[31mtwo'", ProgramVerdict.FAILED, "AssertionError: one  [31mtwo"),
+        ("raise ValueError('für ' + chr(0xD800))", ProgramVerdict.FAILED, "ValueError: für \\ud800"),
+        ("{}['k']", ProgramVerdict.FAILED, "KeyError: 'k'"),
+        ("import numpy", ProgramVerdict.FAILED, "ModuleNotFoundError: No module named 'numpy'"),
+        ("def f(:\n", ProgramVerdict.SYNTAX_ERROR, "SyntaxError: invalid syntax (<completion>, line 1)"),
+        ("x = 1\n  y = 2", ProgramVerdict.SYNTAX_ERROR, "IndentationError: unexpected indent (<completion>, line 2)"),
+        ("eval('1 +')", ProgramVerdict.FAILED, "SyntaxError: invalid syntax (<string>, line 1)"),
+        ("import os; os._exit(0)", ProgramVerdict.FAILED, "left before its last line (exit code 0)"),
+        ("while True: pass", ProgramVerdict.TIMED_OUT, "CPU time limit of 1 s"),
     ],
 )
-def test_the_detail_says_how_it_ended(cage: Cage, program: str, verdict: Verdict, detail: str) -> None:
+def test_the_detail_says_how_it_ended(cage: Sandbox, program: str, verdict: ProgramVerdict, detail: str) -> None:
     execution = cage.run(program)
     assert (execution.verdict, execution.detail) == (verdict, detail)
 
 
-def test_the_wall_time_limit_is_told_from_the_processors(cage: Cage) -> None:
+def test_the_wall_time_limit_is_told_from_the_processors(cage: Sandbox) -> None:
     cage.check()
     execution = execute("import time; time.sleep(60)", Limits(wall_seconds=0.5), cage.isolation)
-    assert execution.verdict is Verdict.TIMED_OUT
+    assert execution.verdict is ProgramVerdict.TIMED_OUT
     assert execution.detail == "wall time limit of 0.5 s"
     assert 0.5 <= execution.seconds < 20
 
@@ -243,22 +243,24 @@ def test_the_wall_time_limit_is_told_from_the_processors(cage: Cage) -> None:
         "\x00\xff",
     ],
 )
-def test_what_the_compiler_chokes_on_is_broken_syntax_or_a_crash_but_no_error_of_ours(cage: Cage, program: str) -> None:
+def test_what_the_compiler_chokes_on_is_broken_syntax_or_a_crash_but_no_error_of_ours(
+    cage: Sandbox, program: str
+) -> None:
     assert cage.run(program).verdict in (
-        Verdict.SYNTAX_ERROR,
-        Verdict.KILLED,
-        Verdict.TIMED_OUT,
-        Verdict.FAILED,
+        ProgramVerdict.SYNTAX_ERROR,
+        ProgramVerdict.KILLED,
+        ProgramVerdict.TIMED_OUT,
+        ProgramVerdict.FAILED,
     )
 
 
-def test_runs_repeat(cage: Cage) -> None:
+def test_runs_repeat(cage: Sandbox) -> None:
     program = "raise ValueError(hash('prunelab'), sorted({'a', 'b', 'c'}, key=hash), __name__)"
     assert cage.run(program).detail == cage.run(program).detail
     assert "'completion'" in cage.run(program).detail
 
 
-def test_nothing_of_the_user_is_visible(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_user_is_visible(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert cage.run("import os\nassert 'HF_TOKEN' not in os.environ").passed
     assert cage.run("import sys\nsys.stdin.seek(0)\nassert not sys.stdin.read()").passed
@@ -266,13 +268,13 @@ def test_nothing_of_the_user_is_visible(cage: Cage, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/{parent}/environ", "/proc/self/mem", __file__, "~"])
-def test_files_of_the_user_and_the_system_cannot_be_read(cage: Cage, path: str) -> None:
+def test_files_of_the_user_and_the_system_cannot_be_read(cage: Sandbox, path: str) -> None:
     path = os.path.expanduser(path.replace("{parent}", str(os.getpid())))
     execution = cage.run(f"import os\nos.open({path!r}, os.O_RDONLY)")
     assert execution.detail.startswith("PermissionError")
 
 
-def test_privileges_are_gone_as_seen_from_outside(cage: Cage) -> None:
+def test_privileges_are_gone_as_seen_from_outside(cage: Sandbox) -> None:
     cage.check()
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(cage.run, "import time; time.sleep(0.7)")
@@ -289,7 +291,7 @@ def test_privileges_are_gone_as_seen_from_outside(cage: Cage) -> None:
     assert 0 not in users
 
 
-def test_two_cages_run_at_the_same_time_each_in_its_own_folder(cage: Cage) -> None:
+def test_two_cages_run_at_the_same_time_each_in_its_own_folder(cage: Sandbox) -> None:
     program = """
     import os, time
     began = time.monotonic()
@@ -318,7 +320,7 @@ X86_ONLY = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86_64 mac
         "b8 a9 01 00 00 0f 05 c3",  # mov eax, 425; syscall; ret: io_uring_setup
     ],
 )
-def test_machine_code_is_held_as_well(cage: Cage, code: str) -> None:
+def test_machine_code_is_held_as_well(cage: Sandbox, code: str) -> None:
     program = f"""
     import ctypes, mmap
     page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -326,11 +328,11 @@ def test_machine_code_is_held_as_well(cage: Cage, code: str) -> None:
     ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
     """
     execution = cage.run(textwrap.dedent(program))
-    assert execution.verdict is Verdict.KILLED
+    assert execution.verdict is ProgramVerdict.KILLED
     assert execution.detail.startswith("SIGSYS")
 
 
-def test_interrupting_a_run_kills_it(cage: Cage) -> None:
+def test_interrupting_a_run_kills_it(cage: Sandbox) -> None:
     """As Ctrl-C does: the exception passes through, the caged process is dead."""
 
     def interrupt(_number: int, _frame: object) -> None:
@@ -364,16 +366,16 @@ def test_limits_nobody_could_live_with_are_refused(limits: dict[str, float]) -> 
         Limits(**limits)  # type: ignore[arg-type]
 
 
-def test_no_worker_is_refused(cage: Cage) -> None:
+def test_no_worker_is_refused(cage: Sandbox) -> None:
     with pytest.raises(InvalidRequest, match="workers is 0"):
         cage.run_all([GOOD], workers=0)
 
 
-def test_no_program_is_no_work(cage: Cage) -> None:
+def test_no_program_is_no_work(cage: Sandbox) -> None:
     assert cage.run_all([]) == []
 
 
-def test_every_guarantee_is_described(cage: Cage) -> None:
+def test_every_guarantee_is_described(cage: Sandbox) -> None:
     lines = cage.describe().splitlines()
     assert [line.split(":")[0] for line in lines][:4] == ["network", "processes", "signals", "writing"]
     assert Isolation.of_this_machine() == cage.isolation

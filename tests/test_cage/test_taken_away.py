@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelab.evaluation.sandbox import Cage, Limits
+from prunelab.evaluation.sandbox import Limits, Sandbox
 from prunelab.evaluation.sandbox.probes import probe
 from prunelab.evaluation.sandbox.seccomp import ARCHITECTURES, REFUSE, build_filter
 
@@ -22,7 +22,7 @@ from .test_filter import answer
 # Refuses some system calls to the process and to all that it starts, then tries the cage, case by case in a fork.
 REFUSES = """
 import ctypes, errno, json, os, struct, sys
-from prunelab.evaluation.sandbox import Cage, Limits
+from prunelab.evaluation.sandbox import Sandbox, Limits
 machine = os.uname().machine
 numbers = {
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
@@ -45,7 +45,7 @@ def refuse(call, error, argument=None, value=0):
 for name, arguments in CASES.items():
     if os.fork() == 0:
         refuse(*arguments)
-        cage = Cage(Limits(file_bytes=2**20))
+        cage = Sandbox(Limits(file_bytes=2**20))
         try:
             cage.check()
             wrote = cage.run("open('x', 'w').write('x')").verdict.value
@@ -77,7 +77,7 @@ def _script(cases: dict[str, object]) -> str:
 
 
 @pytest.fixture(params=["as we are", "as an ordinary user"])
-def run(request: pytest.FixtureRequest, cage: Cage, package_for_all: Path) -> Callable[[str], dict[str, list[str]]]:
+def run(request: pytest.FixtureRequest, cage: Sandbox, package_for_all: Path) -> Callable[[str], dict[str, list[str]]]:
     def answers(script: str) -> dict[str, list[str]]:
         if request.param == "as an ordinary user":
             as_ordinary_user: AsOrdinaryUser = request.getfixturevalue("as_ordinary_user")
@@ -112,7 +112,7 @@ def test_without_a_mount_namespace_programs_write_nowhere(run: Callable[[str], d
         assert described.endswith("failed")
 
 
-def test_root_that_may_not_change_its_user_is_refused(cage: Cage, package_for_all: Path) -> None:
+def test_root_that_may_not_change_its_user_is_refused(cage: Sandbox, package_for_all: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not root")
     script = _script({"user": ("setresuid", EPERM)})
@@ -123,7 +123,7 @@ def test_root_that_may_not_change_its_user_is_refused(cage: Cage, package_for_al
     assert "root cannot become the unprivileged user" in message
 
 
-def test_a_busy_machine_is_not_refused(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_not_refused(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at a load of 25: a second of processor time takes 25 seconds, as the parent's clock sees it."""
     clock = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: 25 * clock())
@@ -131,12 +131,12 @@ def test_a_busy_machine_is_not_refused(cage: Cage, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_processors_time_decides_and_the_wall_clock_only_far_behind(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch
+    cage: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cage.check()
     clock = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: 13 * clock())
-    busy = Cage(Limits(cpu_seconds=1), cage.isolation)
+    busy = Sandbox(Limits(cpu_seconds=1), cage.isolation)
     monkeypatch.setattr(busy, "_probed", True)
     assert busy.run("import time\nwhile time.process_time() < 0.8:\n    pass").passed
     assert Limits().wall_seconds >= 20 * Limits().cpu_seconds

@@ -19,7 +19,7 @@ from matplotlib import rc_context
 
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.errors.text import one_line
-from prunelab.io.atomic_write import write_text, written_file
+from prunelab.io.atomic_write import atomic_file, write_text
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import marker_of, strategy_of
 from prunelab.reports.figures.files import draw
@@ -277,7 +277,7 @@ def write_arena(
     command = f"python -m tools.arena.page {' '.join(map(str, runs))}{said}"
     compared = [load_run(folder) for folder in sizes]
     write_text(out, page(found, method, benchmarks, command, out, costs, fast, others, _read(notes), compared))
-    with written_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
+    with atomic_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
         draw(frontier(found, method)).savefig(aside, format="svg", metadata={"Date": None})
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from prunelab.api.results import Pruned, Report, Scores
+    from prunelab.api.results import EvaluationResult, PrunedModel, ReportResult
     from prunelab.models.loading import LanguageModel
     from prunelab.studies.run import Run
 
@@ -71,7 +71,7 @@ def prune(
     uniform: bool = False,
     compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto",
     datasets_root: PathLike | None = None,
-) -> Pruned:
+) -> PrunedModel:
     """Prune a model; the one given is left as it was.
 
     Statistics of the calibration pass are kept, so that a second method or ratio costs no second pass.
@@ -98,7 +98,7 @@ def prune(
         InvalidRequest: the ratio is out of reach, or options contradict each other.
     """
     given = dict(locals())
-    from prunelab.api.results import Pruned
+    from prunelab.api.results import PrunedModel
     from prunelab.pruning.allocation import Constraints, check_ratio
     from prunelab.pruning.apply import (
         CalibrationOptions,
@@ -120,18 +120,18 @@ def prune(
     if needs_calibration(method, options):
         statistics, drawn = _calibrated(base, text, datasets_root, needs_moments(method, options))
     plan = make_pruning_plan(base, method, ratio, statistics=statistics, calibration=drawn, options=options)
-    return Pruned(pruned_model(base, plan, statistics, drawn), plan, _as_typed(base.name, given))
+    return PrunedModel(pruned_model(base, plan, statistics, drawn), plan, _as_typed(base.name, given))
 
 
 def evaluate(
-    model: PathLike | LanguageModel | Pruned,
+    model: PathLike | LanguageModel | PrunedModel,
     benchmarks: str | Sequence[str] = (),
     *,
     suites: str | Sequence[str] = (),
     shots: Sequence[int] = (),
     datasets_root: PathLike | None = None,
     **settings: Any,
-) -> Scores:
+) -> EvaluationResult:
     """Measure a model, whole or pruned.
 
     Args:
@@ -151,10 +151,10 @@ def evaluate(
     What is missing is said before a checkpoint's weights are loaded, and what the model lacks before anything is
     computed.
     """
-    from prunelab.api.results import Scores, settings_of
+    from prunelab.api.results import EvaluationResult, settings_of
     from prunelab.errors import InvalidRequest
     from prunelab.evaluation.benchmarks.suites import expand
-    from prunelab.evaluation.runner import checked_model, dense_cell, runs_of
+    from prunelab.evaluation.runner import benchmark_tasks, checked_model, dense_cell
     from prunelab.evaluation.runner import evaluate as run
 
     names, limit = expand(_listed(suites), _listed(benchmarks))
@@ -162,10 +162,10 @@ def evaluate(
         raise InvalidRequest("nothing to evaluate: name a benchmark or a suite (see `prunelab list benchmarks`)")
     given = _given(model)
     chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, given))
-    runs = runs_of(names, chosen, shots)
+    runs = benchmark_tasks(names, chosen, shots)
     loaded = checked_model(runs, given, load)
     cell = dense_cell(loaded)
-    return Scores([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
+    return EvaluationResult([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
 
 
 def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
@@ -201,7 +201,7 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
     return run
 
 
-def report(run: PathLike | Run) -> Report:
+def report(run: PathLike | Run) -> ReportResult:
     """Make a run's report again, and show it.
 
     Args:
@@ -210,13 +210,13 @@ def report(run: PathLike | Run) -> Report:
     Raises:
         InvalidRequest: no finished run is there.
     """
-    from prunelab.api.results import Report
+    from prunelab.api.results import ReportResult
     from prunelab.reports import write_report
     from prunelab.studies.run import Run, load_run
 
     found = run if isinstance(run, Run) else load_run(Path(run))
     write_report(found)
-    return Report(found)
+    return ReportResult(found)
 
 
 def _as_typed(model: str, given: Mapping[str, Any]) -> str:
@@ -233,16 +233,16 @@ def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else [os.fspath(name) for name in names]
 
 
-def _given(model: PathLike | LanguageModel | Pruned) -> str | LanguageModel:
+def _given(model: PathLike | LanguageModel | PrunedModel) -> str | LanguageModel:
     """A model, or where its checkpoint is."""
     if isinstance(model, str | os.PathLike):
         return os.fspath(model)
-    from prunelab.api.results import Pruned
+    from prunelab.api.results import PrunedModel
 
-    return model.model if isinstance(model, Pruned) else model
+    return model.model if isinstance(model, PrunedModel) else model
 
 
-def _loaded(model: PathLike | LanguageModel | Pruned) -> LanguageModel:
+def _loaded(model: PathLike | LanguageModel | PrunedModel) -> LanguageModel:
     given = _given(model)
     return load(given) if isinstance(given, str) else given
 

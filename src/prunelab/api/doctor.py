@@ -15,7 +15,7 @@ from huggingface_hub import constants, get_token
 from prunelab.calibration.corpus import C4, WIKITEXT2
 from prunelab.errors import MissingRequirement
 from prunelab.evaluation.benchmarks import benchmarks
-from prunelab.evaluation.sandbox import Cage
+from prunelab.evaluation.sandbox import Sandbox
 from prunelab.io.hub import hub_answers
 from prunelab.models.inspection import findings
 from prunelab.models.loading import best_device, inspected
@@ -27,7 +27,7 @@ EXTRAS = {"ifeval": "langdetect", "gguf": "gguf", "ray": "ray", "mlflow": "mlflo
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the doctor's report; the remedy is empty where nothing is wanting."""
 
     what: str
@@ -35,24 +35,24 @@ class Finding:
     remedy: str = ""
 
 
-def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
+def examine(datasets_root: Path | None = None) -> Iterator[Diagnosis]:
     """Look at everything that prunelab may need."""
     for package in PACKAGES:
         try:
-            yield Finding(package, version(package))
+            yield Diagnosis(package, version(package))
         except PackageNotFoundError:
-            yield Finding(package, "missing", f"pip install {package}")
+            yield Diagnosis(package, "missing", f"pip install {package}")
     for extra, package in EXTRAS.items():
         try:
-            yield Finding(f"extra {extra}", f"{package} {version(package)}")
+            yield Diagnosis(f"extra {extra}", f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Finding(f"extra {extra}", "not installed", f"pip install '.[{extra}]', where it is wanted")
+            yield Diagnosis(f"extra {extra}", "not installed", f"pip install '.[{extra}]', where it is wanted")
     memory = psutil.virtual_memory()
-    yield Finding("device", str(best_device()), "" if torch.cuda.is_available() else "a CPU works, slowly")
-    yield Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
-    yield Finding("disk here", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free")
+    yield Diagnosis("device", str(best_device()), "" if torch.cuda.is_available() else "a CPU works, slowly")
+    yield Diagnosis("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
+    yield Diagnosis("disk here", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB free")
     yield _hub()
-    yield Finding(
+    yield Diagnosis(
         "hub login", "yes" if get_token() else "no", "" if get_token() else "hf auth login (gated models only)"
     )
     sources = dict.fromkeys([WIKITEXT2, C4, *(s for benchmark in benchmarks.values() for s in benchmark.sources())])
@@ -60,12 +60,12 @@ def examine(datasets_root: Path | None = None) -> Iterator[Finding]:
     for repository, place in places.items():
         there = Path(place).is_dir()
         remedy = "" if there else "prunelab fetch --suite paper --to DIR, then --datasets-root DIR"
-        yield Finding(repository, f"in {place}" if there else "not in a folder, so from the hub", remedy)
+        yield Diagnosis(repository, f"in {place}" if there else "not in a folder, so from the hub", remedy)
     yield _cage()
-    yield Finding("statistics kept in", str(cache_folder()))
+    yield Diagnosis("statistics kept in", str(cache_folder()))
 
 
-def examine_model(name: str) -> Iterator[Finding]:
+def examine_model(name: str) -> Iterator[Diagnosis]:
     """Inspect a checkpoint as every command does before it computes anything.
 
     Args:
@@ -75,19 +75,19 @@ def examine_model(name: str) -> Iterator[Finding]:
         PrunelabError: with the line that every other command would refuse it with.
     """
     for what, value, remedy in findings(inspected(name)):
-        yield Finding(what, value, remedy)
+        yield Diagnosis(what, value, remedy)
 
 
-def _hub() -> Finding:
+def _hub() -> Diagnosis:
     if hub_answers():
-        return Finding("hub", f"{constants.ENDPOINT} answers")
-    return Finding("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
+        return Diagnosis("hub", f"{constants.ENDPOINT} answers")
+    return Diagnosis("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
 
 
-def _cage() -> Finding:
+def _cage() -> Diagnosis:
     """Whether generated programs can be run; every guarantee is tried."""
     try:
-        Cage().check()
+        Sandbox().check()
     except MissingRequirement as error:
-        return Finding("cage for generated code", "not to be had here", str(error))
-    return Finding("cage for generated code", "holds")
+        return Diagnosis("cage for generated code", "not to be had here", str(error))
+    return Diagnosis("cage for generated code", "holds")

@@ -24,7 +24,7 @@ from prunelab.studies.store import to_frame
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedModel:
     """A pruned model and the plan that made it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Scores:
+class EvaluationResult:
     """What benchmarks found on one model, one measurement a figure."""
 
     measurements: Sequence[Measurement]
@@ -106,7 +106,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportResult:
     """A run's report."""
 
     run: Run

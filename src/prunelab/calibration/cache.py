@@ -26,10 +26,10 @@ from prunelab.io.fingerprint import content_hash
 from prunelab.io.outputs import is_statistics
 from prunelab.io.paths import require_output_file
 from prunelab.models.loading import LanguageModel
-from prunelab.models.memory import MOMENTS_SHARE, Eyes, free_memory, held, in_words, moments_bytes, plan_streaming
+from prunelab.models.memory import MOMENTS_SHARE, Eyes, format_bytes, free_memory, held, moments_bytes, plan_streaming
 from prunelab.models.streaming.model import StreamedModel
 
-Progress = Callable[[int], None]
+CalibrationProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def calibrated(
     model: LanguageModel,
     calibration: CalibrationSet,
     path: Path,
-    progress: Progress | None = None,
+    progress: CalibrationProgress | None = None,
     memory: int | None = None,
     note: Callable[[str], None] | None = None,
     moments: bool = False,
@@ -171,12 +171,14 @@ def _hold_moments(model: LanguageModel, memory: int | None, again: bool, note: C
     room = room if memory is None else max(0, min(room, memory - held()))
     if not isinstance(model, StreamedModel) and size <= MOMENTS_SHARE * room:
         how = "in a pass of their own, as the statistics are kept" if again else "in the same pass"
-        note(f"second moments ({in_words(size)}) are collected {how}, and held: least squares costs no further pass")
+        note(
+            f"second moments ({format_bytes(size)}) are collected {how}, and held: least squares costs no further pass"
+        )
         return True
     why = (
         f"{model.name} is read block by block"
         if isinstance(model, StreamedModel)
-        else f"they take {in_words(size)}, more than a quarter of the {in_words(room)} that are left"
+        else f"they take {format_bytes(size)}, more than a quarter of the {format_bytes(room)} that are left"
     )
     note(f"second moments are not held, as {why}: each cut by least squares takes a pass of its own")
     return False
@@ -187,7 +189,7 @@ def _calibrate_streamed(
     calibration: CalibrationSet,
     path: Path,
     key: str,
-    progress: Progress | None,
+    progress: CalibrationProgress | None,
     memory: int | None,
     note: Callable[[str], None] | None,
 ) -> ActivationStatistics:

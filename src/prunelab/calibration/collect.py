@@ -134,7 +134,9 @@ class Collector:
                     mean, deviations = self._batch[block, layout.unit]
                     # To the CPU first: not every device knows float64.
                     batch = Moments(tokens, mean.cpu().double(), deviations.cpu().double())
-                    _require_finite(batch.deviations, f"the input of {self.decoder.prefix}{block}.{layout.writer}")
+                    _require_finite(
+                        batch.deviations, f"the input of {self.decoder.prefix}{block}.{layout.output_projection}"
+                    )
                     self.moments[block, layout.unit] = self.moments[block, layout.unit].merge(batch)
             _require_finite(cosine, f"the output of {self.decoder.prefix}{block}")
             self.cosine_sum[block] += cosine.cpu().double()

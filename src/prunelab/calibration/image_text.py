@@ -37,7 +37,7 @@ class TextVqaTrainRow(Row):
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageTextPair:
     """An image, a question about it and the answer."""
 
     picture: Picture
@@ -56,7 +56,7 @@ class PairInputs:
     """
 
     processor: Any
-    pairs: Sequence[Pair]
+    pairs: Sequence[ImageTextPair]
     length: int
 
     def of(self, start: int, stop: int) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ def draw_pairs(
     return _set(processor, found[:samples], name, split, sequence_length, seed, rest)
 
 
-Drawn = tuple[Pair, list[int], int]
+Drawn = tuple[ImageTextPair, list[int], int]
 
 
 def _set(
@@ -152,12 +152,12 @@ def _set(
     return CalibrationSet(ids, mask, None, name, split, digest.hexdigest(), seed, inputs, rest, asked)
 
 
-def _text(processor: Any, pair: Pair) -> str:
+def _text(processor: Any, pair: ImageTextPair) -> str:
     ending = getattr(processor, "end_of_utterance_token", "")
     return f"{prompt_text(processor, pair.question, 1)} {without_marks(processor, pair.answer)}{ending}"
 
 
-def _tokens(processor: Any, pair: Pair, most: int) -> tuple[list[int], int]:
+def _tokens(processor: Any, pair: ImageTextPair, most: int) -> tuple[list[int], int]:
     """A pair's token ids, and a hash of its image's file."""
     image = open_picture(pair.picture).image
     ids = model_inputs(processor, [_text(processor, pair)], [[image]], "right")["input_ids"][0].tolist()
@@ -166,13 +166,13 @@ def _tokens(processor: Any, pair: Pair, most: int) -> tuple[list[int], int]:
     return ids, xxhash.xxh3_64_intdigest(pair.picture.read())
 
 
-def _pairs(corpus: str, root: Path | None) -> Sequence[Pair]:
+def _pairs(corpus: str, root: Path | None) -> Sequence[ImageTextPair]:
     if corpus in PAIR_CORPORA:
         return _HubPairs(corpus, root)
     return list(_file_pairs(Path(corpus)))
 
 
-class _HubPairs(Sequence[Pair]):
+class _HubPairs(Sequence[ImageTextPair]):
     """TextVQA's train split, its rows read one by one; the answer is the one most people gave."""
 
     def __init__(self, corpus: str, root: Path | None) -> None:
@@ -189,10 +189,10 @@ class _HubPairs(Sequence[Pair]):
         row = self._rows[index]
         answer = Counter(row["answers"]).most_common(1)[0][0]
         picture = column_picture(f"row {index}", self._rows, index)
-        return Pair(picture, f"{row['question'].capitalize()}\n{BRIEFLY}", answer)
+        return ImageTextPair(picture, f"{row['question'].capitalize()}\n{BRIEFLY}", answer)
 
 
-def _file_pairs(path: Path) -> Iterator[Pair]:
+def _file_pairs(path: Path) -> Iterator[ImageTextPair]:
     for row in read_rows(path):
         fields = row.value if isinstance(row.value, dict) else {}
         image, question, answer = (fields.get(key) for key in ("image", "question", "answer"))
@@ -201,4 +201,4 @@ def _file_pairs(path: Path) -> Iterator[Pair]:
                 f'{row.where}, is not {{"image": "...", "question": "...", "answer": "..."}}: give one such object a '
                 "line, or a list of them"
             )
-        yield Pair(file_picture(path.parent / image), question, answer)
+        yield ImageTextPair(file_picture(path.parent / image), question, answer)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import DataError, first_line
-from prunelab.io.atomic_write import written_file
+from prunelab.io.atomic_write import atomic_file
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.structured import parse_json_object
 
@@ -127,7 +127,7 @@ class ActivationStatistics:
             "content": _content(tensors),
             "provenance": json.dumps(dict(self.provenance)),
         }
-        with written_file(path) as aside:
+        with atomic_file(path) as aside:
             save_file(tensors, aside, metadata)
 
     @classmethod

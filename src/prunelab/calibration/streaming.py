@@ -19,7 +19,7 @@ from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError
-from prunelab.io.atomic_write import named_when_it_fails, require_space, write_text
+from prunelab.io.atomic_write import report_os_errors, require_space, write_text
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.folder_lock import LOCK, locked
 from prunelab.io.paths import require_output_folder
@@ -146,7 +146,7 @@ def calibrate_streaming(
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)
     key = f"{key}-{tokens_a_batch}"
-    with named_when_it_fails(folder), locked(folder, "calibration", "wait until it is done; what it finds is kept"):
+    with report_os_errors(folder), locked(folder, "calibration", "wait until it is done; what it finds is kept"):
         done, found = _resumed(folder, key, states)
         if found is None:
             (folder / STATE).unlink(missing_ok=True)  # what it says is no longer true once hidden states are written

@@ -69,7 +69,7 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
     calibration = plan.provenance.get("calibration")
     family = pruned.decoder.family
     base = plan.base.name
-    task = "image-text-to-text" if family.sees else "text-generation"
+    task = "image-text-to-text" if family.is_multimodal else "text-generation"
     is_id = REPOSITORY.fullmatch(base) is not None  # a folder's name has no slash
     return CARD.format(
         base=markdown(base),
@@ -77,8 +77,8 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         origin=f"[{markdown(base)}](https://huggingface.co/{base})" if is_id else markdown(base),
         serving=serving("PATH", mixed, fit_of(pruned)).rstrip("\n"),
         auto_class=family.auto_class,
-        reader="processor" if family.sees else "tokenizer",
-        reader_class="AutoProcessor" if family.sees else "AutoTokenizer",
+        reader="processor" if family.is_multimodal else "tokenizer",
+        reader_class="AutoProcessor" if family.is_multimodal else "AutoTokenizer",
         method=plan.method,
         before=plan.base.parameters,
         after=pruned.decoder.parameters,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.license import copy_texts, folder_of
-from prunelab.io.atomic_write import require_space, written_folder
+from prunelab.io.atomic_write import atomic_folder, require_space
 from prunelab.models.loading import LanguageModel
 from prunelab.pruning.plan import PruningPlan
 
@@ -53,7 +53,7 @@ def save_model(model: LanguageModel, out: Path, overwrite: bool = False) -> Iter
     """
     tensors = model.model.state_dict().values()
     require_space(out, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
-    with written_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         model.model.save_pretrained(aside)
         model.tokenizer.save_pretrained(aside)
         save_processor(model, aside)
@@ -65,7 +65,7 @@ def save_processor(model: LanguageModel, folder: Path) -> None:
     """What a model that sees reads images with; where it could not be loaded, its files as they lie."""
     if model.processor is not None:
         model.processor.save_pretrained(folder)
-    elif model.decoder.family.sees and (base := folder_of(model.model)) is not None:
+    elif model.decoder.family.is_multimodal and (base := folder_of(model.model)) is not None:
         for name in PROCESSOR_FILES:
             path = base / name
             if path.is_file() and not (folder / name).exists():

@@ -15,18 +15,18 @@ from prunelab.checkpoint.license import copy_texts, folder_of
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
 from prunelab.checkpoint.writer import SHARD_BYTES, Announced, Content, Moved, write_tensors
 from prunelab.errors import InvalidRequest
-from prunelab.io.atomic_write import require_space, written_folder
+from prunelab.io.atomic_write import atomic_folder, require_space
 from prunelab.models.decoder import ROWS_AT_ONCE
 from prunelab.models.empty import empty_model
 from prunelab.models.loading import LanguageModel
 from prunelab.models.streaming.decoder import StreamedDecoder
 from prunelab.models.streaming.model import StreamedModel
 from prunelab.models.tensor_files import SINGLE, TensorFiles
-from prunelab.pruning.architecture import Form
+from prunelab.pruning.architecture import TargetArchitecture
 from prunelab.pruning.compensation import least_squares_by_block
-from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.plan import PruningPlan
-from prunelab.pruning.surgery import Remaining, form_of, new_biases, remaining
+from prunelab.pruning.surgery import Remaining, architecture_of, new_biases, remaining
 
 
 def save_streamed(
@@ -65,12 +65,12 @@ def save_streamed(
         if calibration is None:
             raise InvalidRequest("least_squares compensation needs the calibration tokens: calibrate first")
         repairs = least_squares_by_block(model.decoder, plan.kept, calibration)
-    form = form_of(model.decoder, plan.kept, biased=plan.compensation != "none")
+    form = architecture_of(model.decoder, plan.kept, biased=plan.compensation != "none")
     name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
     pruned = model.with_model(_outline(model, form), name)
     announced = _announced(pruned.model, model.decoder.prefix)
     require_space(out, sum(one.bytes for one in announced))
-    with written_folder(out, overwrite) as aside:
+    with atomic_folder(out, overwrite) as aside:
         # Config, generation config, and the modelling file where one is needed; a file without tensors is of no use.
         pruned.model.save_pretrained(aside, state_dict={})
         (aside / SINGLE).unlink(missing_ok=True)
@@ -93,12 +93,12 @@ def save_streamed(
 def _read_biases(pruned: LanguageModel, folder: Path) -> None:
     """Give the outline the biases that were written: the card depends on whether they are all zeros."""
     stored = TensorFiles.open(folder).tensors
-    outside = pruned.decoder.is_outside
+    outside = pruned.decoder.is_outside_blocks
     biases = {name: one.read() for name, one in stored.items() if name.endswith(".bias") and not outside(name)}
     pruned.model.load_state_dict(biases, strict=False, assign=True)
 
 
-def _outline(model: StreamedModel, form: Form) -> PreTrainedModel:
+def _outline(model: StreamedModel, form: TargetArchitecture) -> PreTrainedModel:
     """The pruned model without values but those that no checkpoint holds."""
     pruned = empty_model(form.model_class, form.config, model.model.dtype, model.device)
     pruned.generation_config = model.model.generation_config
@@ -125,16 +125,16 @@ def _block_of(name: str, prefix: str) -> int:
 def _tensors(
     model: StreamedModel,
     plan: PruningPlan,
-    form: Form,
+    form: TargetArchitecture,
     statistics: ActivationStatistics | None,
-    repairs: Iterator[dict[str, Repair]] | None,
+    repairs: Iterator[dict[str, CompensatedProjection]] | None,
     announced: list[Announced],
 ) -> Iterator[tuple[str, Content]]:
     """The values in the order announced."""
     decoder, position = model.decoder, -1
     made: dict[str, Tensor] = {}
     for one in announced:
-        if decoder.is_outside(one.name):
+        if decoder.is_outside_blocks(one.name):
             yield one.name, _what_stays(decoder, one.name, Remaining())
             continue
         if _block_of(one.name, decoder.prefix) != position:

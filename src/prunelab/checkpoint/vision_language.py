@@ -58,7 +58,7 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
     family = _seeing(whole)
     own = language_model.decoder.family
     if own.name != family.language_family:
-        remedy = "take its language model out first" if own.sees else "give one"
+        remedy = "take its language model out first" if own.is_multimodal else "give one"
         raise UnsupportedModel(
             f"{language_model.name} is of family {own.name}, and inside {whole.name} belongs a "
             f"{family.language_family}: {remedy}"
@@ -114,8 +114,8 @@ def plan_inside(plan: PruningPlan, whole: LanguageModel) -> PruningPlan | None:
 
 def _seeing(model: LanguageModel) -> ModelFamily:
     family = model.decoder.family
-    if not family.sees:
-        known = ", ".join(one.name for one in families.values() if one.sees)
+    if not family.is_multimodal:
+        known = ", ".join(one.name for one in families.values() if one.is_multimodal)
         raise UnsupportedModel(
             f"{model.name} is a {family.name}, a language model by itself: give one that sees ({known})"
         )

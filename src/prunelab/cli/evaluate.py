@@ -61,7 +61,7 @@ def evaluate(
     """Measure a model, whole or pruned."""
     from prunelab.evaluation.benchmarks import EvaluationSettings
     from prunelab.evaluation.benchmarks.suites import expand
-    from prunelab.evaluation.runner import runs_of
+    from prunelab.evaluation.runner import benchmark_tasks
     from prunelab.pocket.data import data_root
 
     names, suites_limit = expand(suite or [], benchmark or [])
@@ -79,7 +79,7 @@ def evaluate(
         tokens_a_batch=tokens_a_batch,
         datasets_root=data_root(datasets_root, [model]),
     )
-    _evaluate(model, runs_of(names, settings, counts(shots)), out_file, (device, dtype, memory), overwrite)
+    _evaluate(model, benchmark_tasks(names, settings, counts(shots)), out_file, (device, dtype, memory), overwrite)
 
 
 @app.command()
@@ -97,10 +97,10 @@ def throughput(
 ) -> None:
     """Measure speed and size at batch size 1."""
     from prunelab.evaluation.benchmarks import EvaluationSettings
-    from prunelab.evaluation.runner import runs_of
+    from prunelab.evaluation.runner import benchmark_tasks
 
     settings = EvaluationSettings(prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats, runtime=runtime)
-    _evaluate(model, runs_of(["throughput"], settings), out_file, (device, dtype, memory), overwrite)
+    _evaluate(model, benchmark_tasks(["throughput"], settings), out_file, (device, dtype, memory), overwrite)
 
 
 def _evaluate(
@@ -115,13 +115,13 @@ def _evaluate(
     from prunelab.io.outputs import is_measurements
     from prunelab.io.paths import require_output_file
     from prunelab.models.memory import parse_memory
-    from prunelab.models.offloading import SpreadModel, open_to_run
+    from prunelab.models.offloading import OffloadedModel, load_offloaded
 
     if out_file is not None:
         require_output_file(out_file, overwrite, is_measurements, "a file of measurements")
     device, dtype, memory = placement
-    model = checked_model(runs, name, partial(open_to_run, device=device, dtype=dtype, memory=parse_memory(memory)))
-    if isinstance(model, SpreadModel):
+    model = checked_model(runs, name, partial(load_offloaded, device=device, dtype=dtype, memory=parse_memory(memory)))
+    if isinstance(model, OffloadedModel):
         out.print(f"{model.name} does not fit {'--memory' if memory else 'what is free'}: parts of it stay on the disk")
     measurements = []
     for benchmark, settings in runs:

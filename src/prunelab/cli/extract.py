@@ -26,12 +26,12 @@ def extract_language_model(
     from prunelab.checkpoint import vision_language as reconnect
     from prunelab.checkpoint.card import model_card
     from prunelab.checkpoint.save import PLAN_FILE, save_model
-    from prunelab.io.atomic_write import refuse_existing, refuse_own
+    from prunelab.io.atomic_write import refuse_existing, refuse_input_path
     from prunelab.models.loading import load_model
     from prunelab.pruning.plan import PruningPlan
 
     refuse_existing(out_folder, overwrite, folder=True)
-    refuse_own(out_folder, [model, *([] if into is None else [into])])
+    refuse_input_path(out_folder, [model, *([] if into is None else [into])])
     plan_file = Path(model) / PLAN_FILE
     plan = PruningPlan.load(plan_file) if plan_file.is_file() else None
     given = load_model(model, device=device, dtype=dtype)

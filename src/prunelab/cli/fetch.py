@@ -24,9 +24,9 @@ def fetch(
     from prunelab.evaluation.benchmarks import find_benchmark
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.io.datasets import fetch_sources
-    from prunelab.io.paths import require_place
+    from prunelab.io.paths import ensure_writable
 
-    require_place(to / "README.md")
+    ensure_writable(to / "README.md")
     chosen = [find_benchmark(name) for name in expand(suite or [], benchmark or [])[0]]
     corpora = [find_corpus(name) for name in calibration or []]
     if not chosen and not corpora:

@@ -51,8 +51,8 @@ def prune(
     overwrite: Overwrite = False,
 ) -> None:
     """Prune a model and write a checkpoint that loads everywhere."""
-    from prunelab.io.atomic_write import refuse_existing, refuse_own, remove_unfinished, require_space
-    from prunelab.models.memory import in_words, parse_memory
+    from prunelab.io.atomic_write import refuse_existing, refuse_input_path, remove_unfinished, require_space
+    from prunelab.models.memory import format_bytes, parse_memory
     from prunelab.models.streaming.model import StreamedModel, open_model
     from prunelab.pocket.data import data_root
     from prunelab.pruning.allocation import Constraints, check_ratio
@@ -72,7 +72,7 @@ def prune(
     check_ratio(ratio)
     _ = methods[method]
     refuse_existing(out_folder, overwrite, folder=True)
-    refuse_own(out_folder, [model])
+    refuse_input_path(out_folder, [model])
     if statistics is not None:
         _require_statistics(statistics, out_folder)
     plan = PruningPlan.load(plan_file) if plan_file is not None else None
@@ -87,7 +87,7 @@ def prune(
     out.print(f"{base.name}: {base.decoder.parameters:,} parameters, {len(base.decoder.shapes)} blocks, {base.dtype}")
     if isinstance(base, StreamedModel):
         where = "--memory" if budget else "what is free"
-        out.print(f"its weights ({in_words(base.weight_bytes)}) are too large for {where}: read block by block")
+        out.print(f"its weights ({format_bytes(base.weight_bytes)}) are too large for {where}: read block by block")
     remove_unfinished(out_folder)
     require_space(out_folder, _least_bytes(base, plan.achieved_ratio if plan is not None else ratio))
     collected = calibrating = None
@@ -104,7 +104,7 @@ def prune(
     _print_plan(plan, parameters)
     own_text = collected is not None and Path(calibration).suffix
     text = "--benchmark text:FILE" if own_text else "--benchmark wikitext2"
-    measured = "--suite vision" if base.decoder.family.sees else text
+    measured = "--suite vision" if base.decoder.family.is_multimodal else text
     out.print(f"written to {out_folder}; next: prunelab evaluate {out_folder} {measured}")
 
 

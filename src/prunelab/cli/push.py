@@ -28,11 +28,11 @@ def push(
     ] = False,
 ) -> None:
     """Send a pruned checkpoint to the hub, with its card, plan and figures."""
-    from prunelab.studies.hub_upload import parcel_of, send
+    from prunelab.studies.hub_upload import prepare_upload, upload
     from prunelab.studies.run import load_run
 
     found = load_run(run) if run is not None else None
-    parcel = parcel_of(folder, to, run=found, base=base_model, licence=license_)
+    parcel = prepare_upload(folder, to, run=found, base=base_model, licence=license_)
     out.print(f"{to}: base {parcel.base}, licence {parcel.licence.title}")
     refused = parcel.demand and not accept_license
     if parcel.demand and (dry_run or not refused):
@@ -44,4 +44,4 @@ def push(
         return
     if refused:
         raise InvalidRequest(f"{parcel.demand}, then give --accept-license")
-    out.print(f"sent to {send(parcel, private=private, overwrite=overwrite)}")
+    out.print(f"sent to {upload(parcel, private=private, overwrite=overwrite)}")

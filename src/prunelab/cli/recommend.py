@@ -106,7 +106,7 @@ def recommendation_lines(found: Any) -> list[str]:
     weights = "" if not need.weights else f", weighted {', '.join(f'{n} {w:g}' for n, w in need.weights.items())}"
     lines.append(f"quality is the mean share kept above chance on {', '.join(need.benchmarks)}{weights}")
     lines += [f"of several: {what}" for what in found.taken]
-    lines += [f"once: {what}" for what in found.twins]
+    lines += [f"once: {what}" for what in found.duplicates]
     if choice.memory is not None and found.dense_memory is not None:
         lines.append(f"memory: {_gigabytes(choice.memory)} of {_gigabytes(found.dense_memory)} ({found.memory_is})")
     lines += [f"costs: {difference.sentence()}" for difference in (*choice.fell, *choice.untold)]

@@ -65,7 +65,7 @@ def times_as_fast(speed: Measurement, dense: float) -> float:
     return float(measured) if isinstance(measured, int | float) else speed.value / dense
 
 
-class Cell(BaseModel):
+class CellId(BaseModel):
     """One model as the study sees it: which dense model, cut how.
 
     Attributes:
@@ -112,7 +112,7 @@ def slug(text: str) -> str:
 
 
 def measurements_of(
-    cell: Cell, benchmark: Benchmark, evaluation: Evaluation, seconds: float, details: dict[str, Scalar]
+    cell: CellId, benchmark: Benchmark, evaluation: Evaluation, seconds: float, details: dict[str, Scalar]
 ) -> list[Measurement]:
     """A benchmark's scores as rows."""
     conditions = dict(evaluation.conditions)

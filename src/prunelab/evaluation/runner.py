@@ -13,7 +13,7 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import Benchmark, EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.base import Progress
-from prunelab.evaluation.records import Cell, Measurement, Scalar, measurements_of
+from prunelab.evaluation.records import CellId, Measurement, Scalar, measurements_of
 from prunelab.io.versions import versions
 from prunelab.models.families import families, find_family
 from prunelab.models.loading import LanguageModel, load_config, load_processor, load_tokenizer, supported
@@ -28,24 +28,26 @@ class Outcome:
     samples: Sequence[object]
 
 
-Run = tuple[Benchmark, EvaluationSettings]
+BenchmarkTask = tuple[Benchmark, EvaluationSettings]
 """A benchmark, and how to run it."""
 
 
-def runs_of(names: Iterable[str], settings: EvaluationSettings, shots: Sequence[int] = ()) -> list[Run]:
+def benchmark_tasks(
+    names: Iterable[str], settings: EvaluationSettings, shots: Sequence[int] = ()
+) -> list[BenchmarkTask]:
     """Every benchmark, once for each number of shots where it takes any.
 
     Raises:
         UnknownName: no benchmark is called so.
     """
-    runs: list[Run] = []
+    runs: list[BenchmarkTask] = []
     for benchmark in map(find_benchmark, names):
         counts: list[int | None] = list(dict.fromkeys(shots)) if benchmark.shots is not None else []
         runs += [(benchmark, replace(settings, shots=count)) for count in counts or [None]]
     return runs
 
 
-def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
+def check_all(runs: Iterable[BenchmarkTask], model: LanguageModel | None = None) -> None:
     """Find out what is missing before the first token is computed; raises the first remedy.
 
     Args:
@@ -59,7 +61,7 @@ def check_all(runs: Iterable[Run], model: LanguageModel | None = None) -> None:
             benchmark.check_model(model, settings)
 
 
-def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
+def check_modality(runs: Iterable[BenchmarkTask], model: str | LanguageModel) -> None:
     """Refuse a language model to benchmarks that show images.
 
     Args:
@@ -69,15 +71,15 @@ def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
     Raises:
         InvalidRequest: naming the benchmarks and the families that see.
     """
-    seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.sees))
+    seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.is_multimodal))
     if not seeing:
         return
     if isinstance(model, str):
         name, family = model, find_family(load_config(model), model)
     else:
         name, family = model.name, model.decoder.family
-    if not family.sees:
-        known = ", ".join(one.name for one in families.values() if one.sees)
+    if not family.is_multimodal:
+        known = ", ".join(one.name for one in families.values() if one.is_multimodal)
         show = f"{', '.join(seeing)} {'shows' if len(seeing) == 1 else 'show'} images"
         raise InvalidRequest(
             f"{name} is a {family.name}, a language model, and {show}: give a model that sees ({known}), or other "
@@ -85,7 +87,7 @@ def check_sight(runs: Iterable[Run], model: str | LanguageModel) -> None:
         )
 
 
-def check_without_weights(runs: Sequence[Run], model: str) -> None:
+def check_without_weights(runs: Sequence[BenchmarkTask], model: str) -> None:
     """Try a checkpoint's tokenizer, and its processor where images are shown, before its weights are loaded.
 
     Raises:
@@ -95,14 +97,14 @@ def check_without_weights(runs: Sequence[Run], model: str) -> None:
     tokenizer = load_tokenizer(name, config)
     for benchmark, settings in runs:
         benchmark.check_tokenizer(called, tokenizer, settings)
-    if family.sees and any(benchmark.sees for benchmark, _ in runs):
+    if family.is_multimodal and any(benchmark.is_multimodal for benchmark, _ in runs):
         processor = load_processor(name, config)
         if processor is not None:
             try_processor(called, processor, config)
 
 
 def checked_model(
-    runs: Sequence[Run], model: str | LanguageModel, load: Callable[[str], LanguageModel]
+    runs: Sequence[BenchmarkTask], model: str | LanguageModel, load: Callable[[str], LanguageModel]
 ) -> LanguageModel:
     """The model, once nothing is missing; what can be told without its weights is told before they are loaded.
 
@@ -114,7 +116,7 @@ def checked_model(
     Raises:
         PrunelabError: with the first remedy.
     """
-    check_sight(runs, model)
+    check_modality(runs, model)
     check_all(runs)
     if isinstance(model, str):
         check_without_weights(runs, model)
@@ -125,7 +127,7 @@ def checked_model(
 
 def evaluate(
     model: LanguageModel,
-    cell: Cell,
+    cell: CellId,
     benchmark: Benchmark,
     settings: EvaluationSettings,
     progress: Progress | None = None,
@@ -134,8 +136,8 @@ def evaluate(
     start = time.perf_counter()
     evaluation = benchmark.evaluate(model, settings, progress)
     seconds = time.perf_counter() - start
-    if model.siblings is not None:
-        seconds += model.siblings.settled_seconds(model.model)
+    if model.shared is not None:
+        seconds += model.shared.attributed_seconds(model.model)
     details: dict[str, Scalar] = {"limit": settings.limit, "hardware": hardware(model.device), **versions()}
     if model.inspection is not None and model.inspection.corrections:
         details["checkpoint"] = "; ".join(model.inspection.corrections)
@@ -149,6 +151,6 @@ def hardware(device: torch.device) -> str:
     return f"{platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
 
 
-def dense_cell(model: LanguageModel) -> Cell:
+def dense_cell(model: LanguageModel) -> CellId:
     """A model evaluated for itself."""
-    return Cell(model=model.name, fingerprint=model.fingerprint, dtype=model.dtype)
+    return CellId(model=model.name, fingerprint=model.fingerprint, dtype=model.dtype)

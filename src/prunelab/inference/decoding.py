@@ -55,7 +55,7 @@ class Waiting:
     rows: Sequence[DecodingRow]
 
 
-class Decoder:
+class BatchDecoder:
     """Completes prompts, as many at once as there are places."""
 
     def __init__(self, runner: TreeRunner, tokenizer: Any, eos_token_ids: frozenset[int], seed: int) -> None:

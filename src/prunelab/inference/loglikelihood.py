@@ -15,7 +15,7 @@ from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
@@ -26,7 +26,7 @@ Answers = tuple[Batch, int, torch.Tensor, torch.Tensor]
 """A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
 
 
-class Score(NamedTuple):
+class LogLikelihood(NamedTuple):
     """A continuation's log-probability in nats, and whether greedy decoding would have written it."""
 
     log_probability: float
@@ -65,7 +65,7 @@ class Scorer:
         return self._runner.statistics
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[Score]:
+    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
         """Score every request; the answers keep the requests' order.
 
         Give all requests at once: what they share is only computed once within a call.
@@ -81,7 +81,7 @@ class Scorer:
 
     def _score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None
-    ) -> list[list[Score] | NonFiniteValue]:
+    ) -> list[list[LogLikelihood] | NonFiniteValue]:
         """Every model's scores, or what is wrong with it."""
         shape = (len(self._models), len(requests))
         sums, greedy = np.zeros(shape), np.ones(shape, dtype=np.bool_)
@@ -100,7 +100,7 @@ class Scorer:
                 progress(int((unscored == 0).all(axis=0).sum()), len(requests))
         return [
             faults.get(index)
-            or [Score(float(total), bool(flag)) for total, flag in zip(sums[index], greedy[index], strict=True)]
+            or [LogLikelihood(float(total), bool(flag)) for total, flag in zip(sums[index], greedy[index], strict=True)]
             for index in range(len(self._models))
         ]
 
@@ -196,10 +196,10 @@ class Scorer:
         return bool(logits.float().logsumexp(-1).isfinite().all())
 
 
-class TogetherScorer(Scorer):
+class SharedPrefixScorer(Scorer):
     """Scores continuations on several models cut out of one, their common blocks run once."""
 
-    def __init__(self, together: Together, *, max_length: int, batch_tokens: int | None = None) -> None:
+    def __init__(self, together: SharedPrefixModels, *, max_length: int, batch_tokens: int | None = None) -> None:
         """Take the models; how the requests are batched follows from the first, and its cuts have the same costs."""
         super().__init__(together.models[0], max_length=max_length, batch_tokens=batch_tokens)
         self._runner = TogetherRunner(together)
@@ -208,7 +208,7 @@ class TogetherScorer(Scorer):
     @torch.inference_mode()
     def score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None = None
-    ) -> list[list[Score] | NonFiniteValue]:
+    ) -> list[list[LogLikelihood] | NonFiniteValue]:
         """Every model's scores in the order of the models, each in the requests' order.
 
         A model that computes NaN or infinity has the error that names the request in place of scores.

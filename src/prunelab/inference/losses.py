@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import NonFiniteValue
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.families import decoder_of
 from prunelab.models.loading import LanguageModel
@@ -47,7 +47,7 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
         NonFiniteValue: naming the first window with a NaN or infinite loss.
     """
     check_ids(model.model, int(token_ids.max()), "the text")
-    if model.siblings is None:
+    if model.shared is None:
         batches = token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1]))
         result = torch.cat([_losses(model, ids, _hidden(model.model, ids)) for ids in batches])
     else:
@@ -57,9 +57,7 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
             tuple(token_ids.shape),
             xxhash.xxh3_128_hexdigest(tensor_bytes(token_ids)),
         )
-        result = model.siblings.answer(
-            model.model, question, partial(_losses_together, model, token_ids, tokens_a_batch)
-        )
+        result = model.shared.answer(model.model, question, partial(_losses_together, model, token_ids, tokens_a_batch))
     bad = ~torch.isfinite(result).all(dim=1)
     if bad.any():
         raise NonFiniteValue(
@@ -69,13 +67,15 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
     return result
 
 
-def _losses_together(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int, together: Together) -> list[Tensor]:
+def _losses_together(
+    model: LanguageModel, token_ids: Tensor, tokens_a_batch: int, together: SharedPrefixModels
+) -> list[Tensor]:
     """The losses of every sibling of a model, each of shape `(windows, tokens - 1)`."""
-    siblings = [model.with_model(sibling) for sibling in together.models]
-    found: list[list[Tensor]] = [[] for _ in siblings]
+    shared = [model.with_model(sibling) for sibling in together.models]
+    found: list[list[Tensor]] = [[] for _ in shared]
     for ids in token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1])):
         for index, hidden in together.run(partial(_hidden, ids=ids)):
-            found[index].append(_losses(siblings[index], ids, hidden))
+            found[index].append(_losses(shared[index], ids, hidden))
     return [torch.cat(losses) for losses in found]
 
 
@@ -142,7 +142,7 @@ def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator
         mask = held_out.mask_of(index, index + 1)
         ids = row if mask is None else row[mask[0].to(row.device)]
         seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
-        yield model.decoder.run(ids[None], None, seen)[0][model.decoder.predicting(ids[None])[0]]
+        yield model.decoder.run(ids[None], None, seen)[0][model.decoder.loss_mask(ids[None])[0]]
 
 
 @torch.inference_mode()
@@ -154,7 +154,7 @@ def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float
         ids = row if mask is None else row[mask[0].to(row.device)]
         seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
         hidden = model.decoder.run(ids[None], None, seen)[0, :-1]
-        chosen = model.decoder.predicting(ids[None])[0, :-1]
+        chosen = model.decoder.loss_mask(ids[None])[0, :-1]
         losses = F.cross_entropy(logits_of(model, hidden[chosen]), ids[1:][chosen], reduction="none")
         total += float(losses.double().sum())
         count += int(chosen.sum())

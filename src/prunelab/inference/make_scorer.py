@@ -8,38 +8,40 @@ from typing import Any
 import xxhash
 
 from prunelab.errors import NonFiniteValue
-from prunelab.inference.loglikelihood import Score, Scorer, TogetherScorer
+from prunelab.inference.loglikelihood import LogLikelihood, Scorer, SharedPrefixScorer
 from prunelab.inference.prefix_tree import ScoringRequest
 from prunelab.inference.runner import Progress, ScoringStatistics
-from prunelab.inference.shared_blocks import Together
-from prunelab.inference.shared_scoring import Siblings
+from prunelab.inference.shared_blocks import SharedPrefixModels
+from prunelab.inference.shared_scoring import SharedEvaluation
 from prunelab.models.loading import LanguageModel
 
-_Answer = tuple[list[Score], ScoringStatistics, int | None, int | None]
+_Answer = tuple[list[LogLikelihood], ScoringStatistics, int | None, int | None]
 """Scores, what was counted on the way to them, the tokens a batch, and what they were shrunk from."""
 
 
-def scorer_of(model: LanguageModel, *, max_length: int, batch_tokens: int | None = None) -> Scorer:
+def make_scorer(model: LanguageModel, *, max_length: int, batch_tokens: int | None = None) -> Scorer:
     """What scores a model; see `Scorer`."""
-    if model.siblings is None:
+    if model.shared is None:
         return Scorer(model.model, max_length=max_length, batch_tokens=batch_tokens)
-    return SiblingScorer(model.model, model.siblings, max_length=max_length, batch_tokens=batch_tokens)
+    return SharedScorer(model.model, model.shared, max_length=max_length, batch_tokens=batch_tokens)
 
 
-class SiblingScorer(Scorer):
+class SharedScorer(Scorer):
     """Scores for one model what is scored for all its siblings in the same pass."""
 
-    def __init__(self, model: Any, siblings: Siblings, *, max_length: int, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self, model: Any, shared: SharedEvaluation, *, max_length: int, batch_tokens: int | None = None
+    ) -> None:
         super().__init__(model, max_length=max_length, batch_tokens=batch_tokens)
         self._model = model
-        self._siblings = siblings
+        self._siblings = shared
 
-    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[Score]:
+    def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
         """As `Scorer.score`; where a sibling was asked the same before, its pass has found the answer."""
         batch_tokens = self.batch_tokens
 
-        def compute(together: Together) -> list[_Answer | NonFiniteValue]:
-            scorer = TogetherScorer(together, max_length=self.max_length, batch_tokens=batch_tokens)
+        def compute(together: SharedPrefixModels) -> list[_Answer | NonFiniteValue]:
+            scorer = SharedPrefixScorer(together, max_length=self.max_length, batch_tokens=batch_tokens)
             found = scorer.score_each(requests, progress)
             return [
                 one

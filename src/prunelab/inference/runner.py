@@ -14,7 +14,7 @@ from prunelab.inference.batch_planning import Costs, Group
 from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import Batch, MaskStyle, chain, make_batch, tree_masks
 from prunelab.inference.prefix_tree import PrefixTree
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 
 Progress = Callable[[int, int], None]
 """Told how many requests are done, and of how many."""
@@ -138,7 +138,7 @@ class TreeRunner:
 class TogetherRunner(TreeRunner):
     """Runs batches on several models cut out of one, their common blocks once."""
 
-    def __init__(self, together: Together) -> None:
+    def __init__(self, together: SharedPrefixModels) -> None:
         """Take the models."""
         super().__init__(together.models[0])
         self.together = together

@@ -39,7 +39,7 @@ def check_runtime(runtime: Runtime) -> None:
         )
 
 
-class Generation:
+class TimedGeneration:
     """A model made ready to write token by token.
 
     Args:

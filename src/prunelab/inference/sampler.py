@@ -13,7 +13,7 @@ from prunelab.errors import InvalidRequest
 from prunelab.inference.batch_memory import batch_size, cache_bytes, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.continuation import ANCHOR, continuation_text
-from prunelab.inference.decoding import Decoder, DecodingRow, FinishReason, Waiting
+from prunelab.inference.decoding import BatchDecoder, DecodingRow, FinishReason, Waiting
 from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import pack_row
 from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
@@ -97,7 +97,7 @@ class Sampler:
         self._tokenizer = tokenizer
         self._runner = TreeRunner(model)
         self._rotary = RotaryLengths([model])
-        self._decoder = Decoder(self._runner, tokenizer, self.eos_token_ids, seed)
+        self._decoder = BatchDecoder(self._runner, tokenizer, self.eos_token_ids, seed)
 
     @property
     def statistics(self) -> ScoringStatistics:

@@ -25,7 +25,7 @@ Path = tuple[int, ...]
 """The blocks of a model from the first on, each numbered by what it and all before it are."""
 
 
-class Together:
+class SharedPrefixModels:
     """Runs models on the same inputs, what they share once.
 
     Attributes:
@@ -49,7 +49,7 @@ class Together:
         self._paths = paths
         self._places = [(decoder.body, decoder.family.blocks) for decoder in decoders]
         self._blocks = [
-            nn.ModuleList(_Remembering(block, node) for block, node in zip(decoder.blocks, path, strict=True))
+            nn.ModuleList(_CachedBlock(block, node) for block, node in zip(decoder.blocks, path, strict=True))
             for decoder, path in zip(decoders, paths, strict=True)
         ]
 
@@ -81,7 +81,7 @@ class Together:
         body, name = self._places[index]
         own = getattr(body, name)
         for position, block in enumerate(self._blocks[index]):
-            assert isinstance(block, _Remembering)
+            assert isinstance(block, _CachedBlock)
             block.skipped, block.kept, block.wanted = position < reused - 1, kept, wanted
         setattr(body, name, self._blocks[index])
         try:
@@ -90,7 +90,7 @@ class Together:
             setattr(body, name, own)
 
 
-class _Remembering(nn.Module):
+class _CachedBlock(nn.Module):
     """A block in one model's list.
 
     Attributes:
@@ -115,14 +115,14 @@ class _Remembering(nn.Module):
             return hidden_states
         if self.node in self.kept:
             return self.kept[self.node]
-        numbered = None if past_key_values is None else _Numbered(past_key_values, self.node)
+        numbered = None if past_key_values is None else _RemappedCache(past_key_values, self.node)
         output = self._block[0](hidden_states, past_key_values=numbered, **rest)
         if self.node in self.wanted:
             self.kept[self.node] = output
         return output
 
 
-class _Numbered:
+class _RemappedCache:
     """A cache in which a block's keys and values are kept under its node."""
 
     def __init__(self, cache: Cache, node: int) -> None:

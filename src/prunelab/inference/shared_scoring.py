@@ -9,12 +9,12 @@ from typing import TypeVar, cast
 from transformers import PreTrainedModel
 
 from prunelab.errors import PrunelabError
-from prunelab.inference.shared_blocks import Together
+from prunelab.inference.shared_blocks import SharedPrefixModels
 
 Answer = TypeVar("Answer")
 
 
-class Siblings:
+class SharedEvaluation:
     """The models, and the answers that one's pass has found for the others.
 
     A benchmark asks one model after the other and knows nothing of the rest; it asks each the same questions, so the
@@ -25,7 +25,7 @@ class Siblings:
     """
 
     def __init__(self, models: Sequence[PreTrainedModel]) -> None:
-        self.together = Together(models)
+        self.together = SharedPrefixModels(models)
         self._waiting: dict[tuple[int, Hashable], object] = {}
         self._seconds = [0.0] * len(models)
 
@@ -33,7 +33,7 @@ class Siblings:
         self,
         model: PreTrainedModel,
         question: Hashable,
-        compute: Callable[[Together], Sequence[Answer | PrunelabError]],
+        compute: Callable[[SharedPrefixModels], Sequence[Answer | PrunelabError]],
     ) -> Answer:
         """A model's answer to a question.
 
@@ -55,7 +55,7 @@ class Siblings:
             raise found
         return cast(Answer, found)
 
-    def settled_seconds(self, model: PreTrainedModel) -> float:
+    def attributed_seconds(self, model: PreTrainedModel) -> float:
         """What to add to the time that a benchmark took for a model: its share of others' passes, less their of its."""
         own = next(i for i, one in enumerate(self.together.models) if one is model)
         seconds, self._seconds[own] = self._seconds[own], 0.0

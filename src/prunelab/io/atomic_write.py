@@ -14,20 +14,20 @@ from safetensors import SafetensorError
 
 from prunelab.errors import DiskFull, InvalidRequest
 from prunelab.io.outputs import foreign_to_checkpoint
-from prunelab.io.paths import UNUSABLE, require_output_file, require_output_folder, require_place
+from prunelab.io.paths import UNUSABLE, ensure_writable, require_output_file, require_output_folder
 from prunelab.io.unfinished import replace_folder, unfinished_file, unfinished_folder
 from prunelab.io.unfinished import sweep as remove_unfinished
 
 __all__ = [
-    "named_when_it_fails",
+    "atomic_file",
+    "atomic_folder",
+    "ensure_writable",
     "refuse_existing",
-    "refuse_own",
+    "refuse_input_path",
     "remove_unfinished",
-    "require_place",
+    "report_os_errors",
     "require_space",
     "write_text",
-    "written_file",
-    "written_folder",
 ]
 
 
@@ -49,7 +49,7 @@ def _unwritable(path: Path, error: OSError) -> InvalidRequest:
 
 
 @contextmanager
-def named_when_it_fails(path: Path) -> Iterator[None]:
+def report_os_errors(path: Path) -> Iterator[None]:
     """A disk that is full, or a place that may not be written to, is an error that names the path."""
     try:
         yield
@@ -92,7 +92,7 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
         require_output_file(path, overwrite)
 
 
-def refuse_own(path: Path, models: Iterable[str]) -> None:
+def refuse_input_path(path: Path, models: Iterable[str]) -> None:
     """Refuse to write over a model that is read: even where overwriting is asked for, that one is not meant.
 
     Raises:
@@ -114,7 +114,7 @@ def _begun(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_folder(
+def atomic_folder(
     path: Path, overwrite: bool = False, foreign: Callable[[Path], str | None] = foreign_to_checkpoint
 ) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
@@ -131,7 +131,7 @@ def written_folder(
     """
     remove_unfinished(path)
     require_output_folder(path, overwrite, foreign, "a checkpoint")
-    with named_when_it_fails(path), ExitStack() as held:
+    with report_os_errors(path), ExitStack() as held:
         with _begun(path):
             aside = held.enter_context(unfinished_folder(path))
         yield aside
@@ -143,9 +143,9 @@ def written_folder(
 
 
 @contextmanager
-def written_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    with named_when_it_fails(path), ExitStack() as held:
+    with report_os_errors(path), ExitStack() as held:
         with _begun(path):
             aside = held.enter_context(unfinished_file(path))
         yield aside
@@ -155,7 +155,7 @@ def written_file(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with written_file(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

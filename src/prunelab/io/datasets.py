@@ -17,7 +17,7 @@ from prunelab.errors import DataError, DiskFull, first_line
 from prunelab.io.data_files import check_json_files
 from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
-from prunelab.io.hub import look_for_hub
+from prunelab.io.hub import require_hub
 from prunelab.io.paths import require_output_folder
 
 __all__ = [
@@ -64,7 +64,7 @@ class Source:
         """The same, to be read now."""
         place = self.place(root)
         if place == self.repository:
-            look_for_hub()
+            require_hub()
         else:
             check_json_files(Path(place), self.files(Path(place)))
         return place

@@ -32,7 +32,7 @@ def hub_answers() -> bool:
         return False
 
 
-def look_for_hub() -> None:
+def require_hub() -> None:
     """Put the hub's libraries offline while the hub does not answer; where they were set so, they stay so."""
     if not any(os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         _look(int(time.monotonic() // GOOD_FOR))

@@ -142,7 +142,7 @@ def unusable(path: Path, error: OSError | ValueError) -> InvalidRequest:
     )
 
 
-def require_place(path: Path) -> None:
+def ensure_writable(path: Path) -> None:
     """Refuse a place that cannot come to be: a bad path, below a file, in a loop of links, or where writing is denied.
 
     Raises:
@@ -201,7 +201,7 @@ def require_output_file(
         OutputExists: it exists and may not be replaced.
         InvalidRequest: its place cannot come to be.
     """
-    require_place(path)
+    ensure_writable(path)
     kind, shown = kind_of(path), shortened(path)
     if kind is None:
         return
@@ -236,7 +236,7 @@ def require_output_folder(
         OutputExists: it exists and may not be replaced.
         InvalidRequest: its place cannot come to be.
     """
-    require_place(path)
+    ensure_writable(path)
     kind, shown = kind_of(path), shortened(path)
     if kind is None:
         return

@@ -23,10 +23,10 @@ _SHAPE: dict[str, Any] = {
 }
 _GEMMA2: dict[str, Any] = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 256}
 
-SEEING_MODELS = ("pocket-idefics3",)
+VISION_LANGUAGE_MODELS = ("pocket-idefics3",)
 """Trained apart, by `tools.pocket_training.vision.train`."""
 POCKET_MODELS = ("pocket-llama", "pocket-qwen2", "pocket-gemma2")
-ALL_MODELS = (*POCKET_MODELS, *SEEING_MODELS)
+ALL_MODELS = (*POCKET_MODELS, *VISION_LANGUAGE_MODELS)
 
 
 def checkpoint_of(name: str) -> Path | None:

@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 256
 """Rows of a large model's projections that stay in a processor's cache while something is done with them."""
 
 
-class Recorder(nn.Module):
+class InputRecorder(nn.Module):
     """Stands in a block's place, passes the hidden states on and keeps what else the block would have been given."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Decoder:
         states: Tensor = body(input_ids=token_ids, attention_mask=mask, use_cache=False, **moved).last_hidden_state
         return states
 
-    def predicting(self, token_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss_mask(self, token_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens whose prediction means something, shape `(rows, tokens)`.
 
         All that count, but those before a place of an image's features: no model is taught to say anything there.
@@ -88,9 +88,9 @@ class Decoder:
         return recorders[0].hidden, [recorder.given for recorder in recorders]
 
     @contextmanager
-    def _recorded(self) -> Iterator[list[Recorder]]:
+    def _recorded(self) -> Iterator[list[InputRecorder]]:
         """Recorders in the blocks' places, for as long as the `with` lasts."""
-        own, recorders = self.blocks, [Recorder() for _ in self.shapes]
+        own, recorders = self.blocks, [InputRecorder() for _ in self.shapes]
         setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
         try:
             yield recorders
@@ -143,7 +143,7 @@ class Decoder:
         state: dict[str, Tensor] = self.blocks[block].state_dict()
         return state
 
-    def is_outside(self, name: str) -> bool:
+    def is_outside_blocks(self, name: str) -> bool:
         """Whether a tensor of the model so called belongs to no block."""
         return not name.startswith(self.prefix)
 
@@ -152,7 +152,7 @@ class Decoder:
         for index, (block, shape) in enumerate(zip(self.blocks, self.shapes, strict=True)):
             for layout in self.family.layouts():
                 if shape.units(layout.part):
-                    yield index, layout, block.get_submodule(layout.writer)
+                    yield index, layout, block.get_submodule(layout.output_projection)
 
     @property
     def parameters(self) -> int:

@@ -3,7 +3,7 @@
 A *unit* is what width pruning removes whole: a key-value group (one key-value head with all query heads that share
 it) or an MLP channel. A unit owns rows of the projections that read the residual stream and columns of the one that
 writes to it. A family declares those rows by part, so that a fused projection is one more line and no new code:
-`Reader("self_attn.qkv_proj", ("query", "key", "value"))`.
+`InputProjection("self_attn.qkv_proj", ("query", "key", "value"))`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-Part = Literal["query", "key", "value", "channel"]
+ProjectionPart = Literal["query", "key", "value", "channel"]
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,22 @@ class BlockShape:
         """Projection weights of the whole block; norms and biases are not counted."""
         return self.key_value_groups * self.group_cost + self.channels * self.channel_cost
 
-    def rows(self, part: Part) -> int:
+    def rows(self, part: ProjectionPart) -> int:
         """Rows that one unit owns in a projection's part."""
         sizes = {"query": self.queries_per_group * self.head_dim, "channel": 1}
         return sizes.get(part, self.head_dim)
 
-    def units(self, part: Part) -> int:
+    def units(self, part: ProjectionPart) -> int:
         """How many units the part is made of."""
         return self.channels if part == "channel" else self.key_value_groups
 
 
 @dataclass(frozen=True)
-class Reader:
+class InputProjection:
     """A projection from the residual stream; its rows are the parts' rows, one part after the other."""
 
     path: str
-    parts: tuple[Part, ...]
+    parts: tuple[ProjectionPart, ...]
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,19 @@ class UnitLayout:
     """
 
     unit: Literal["key_value_group", "channel"]
-    readers: tuple[Reader, ...]
-    writer: str
-    part: Part
+    input_projections: tuple[InputProjection, ...]
+    output_projection: str
+    part: ProjectionPart
 
     @property
     def module(self) -> str:
         """Path of the module in a block that holds the projections, such as `self_attn`."""
-        return self.writer.rpartition(".")[0]
+        return self.output_projection.rpartition(".")[0]
 
-    def rows(self, reader: Reader, shape: BlockShape, kept: Sequence[int]) -> Tensor:
+    def rows(self, projection: InputProjection, shape: BlockShape, kept: Sequence[int]) -> Tensor:
         """Indices of the kept units' rows in `reader`, shape `(rows,)`, in ascending order of part and unit."""
         offset, pieces = 0, []
-        for part in reader.parts:
+        for part in projection.parts:
             pieces.append(_expand(kept, shape.rows(part)) + offset)
             offset += shape.units(part) * shape.rows(part)
         return torch.cat(pieces)
@@ -111,18 +111,18 @@ def _expand(units: Sequence[int], size: int) -> Tensor:
 
 LLAMA_ATTENTION = UnitLayout(
     unit="key_value_group",
-    readers=(
-        Reader("self_attn.q_proj", ("query",)),
-        Reader("self_attn.k_proj", ("key",)),
-        Reader("self_attn.v_proj", ("value",)),
+    input_projections=(
+        InputProjection("self_attn.q_proj", ("query",)),
+        InputProjection("self_attn.k_proj", ("key",)),
+        InputProjection("self_attn.v_proj", ("value",)),
     ),
-    writer="self_attn.o_proj",
+    output_projection="self_attn.o_proj",
     part="query",
 )
 LLAMA_MLP = UnitLayout(
     unit="channel",
-    readers=(Reader("mlp.gate_proj", ("channel",)), Reader("mlp.up_proj", ("channel",))),
-    writer="mlp.down_proj",
+    input_projections=(InputProjection("mlp.gate_proj", ("channel",)), InputProjection("mlp.up_proj", ("channel",))),
+    output_projection="mlp.down_proj",
     part="channel",
 )
 
@@ -155,7 +155,7 @@ class ModelFamily:
     attention: UnitLayout = LLAMA_ATTENTION
     mlp: UnitLayout = LLAMA_MLP
     bias_switches: Mapping[str, str] | None = None
-    writer_norms: Mapping[str, str] | None = None
+    output_norms: Mapping[str, str] | None = None
     per_layer_lists: tuple[str, ...] = ("layer_types",)
     needs_start_token: bool = False
     llama_unless: str | None = None
@@ -173,7 +173,7 @@ class ModelFamily:
         return self.stock_class, self.mixed_class
 
     @property
-    def sees(self) -> bool:
+    def is_multimodal(self) -> bool:
         """Whether images are part of its input."""
         return self.language_family is not None
 
@@ -213,9 +213,9 @@ class ModelFamily:
             for layer in layers
         )
 
-    def adder(self, writer: str) -> str:
+    def residual_output(self, output_projection: str) -> str:
         """The module whose output joins the residual stream: the output projection, or the norm behind it."""
-        return (self.writer_norms or {}).get(writer, writer)
+        return (self.output_norms or {}).get(output_projection, output_projection)
 
     def layouts(self) -> tuple[UnitLayout, UnitLayout]:
         """The layouts of key-value groups and of channels."""

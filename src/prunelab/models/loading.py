@@ -18,7 +18,7 @@ from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrain
 from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
 from prunelab.io.html import html_table
-from prunelab.io.hub import look_for_hub
+from prunelab.io.hub import require_hub
 from prunelab.io.paths import model_name
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
@@ -53,7 +53,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     processor: Any = None
-    siblings: Any = None
+    shared: Any = None
     inspection: Inspection | None = None
 
     @cached_property
@@ -167,7 +167,7 @@ def load_inspected(inspection: Inspection, *, device: str | None = None, dtype: 
     path, config = inspection.path, inspection.config
     # Before the weights, which take long: what cannot be used is refused at once.
     tokenizer = load_tokenizer(path, config)
-    processor = load_processor(path, config) if inspection.family.sees else None
+    processor = load_processor(path, config) if inspection.family.is_multimodal else None
     model = weights_of(inspection, number_format)
     return LanguageModel(inspection.name, model.to(where).eval(), tokenizer, processor, inspection=inspection)
 
@@ -314,7 +314,7 @@ def load_config(name: str) -> Any:
     if not path.exists() and (path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1):
         raise CheckpointError(f"{name} does not exist: give a checkpoint's folder, or an id on the hub")
     if not path.exists():
-        look_for_hub()
+        require_hub()
     check_documents(path)
     try:
         return read_config(name)

@@ -34,7 +34,7 @@ def parse_memory(text: str | None, called: str = "--memory") -> int | None:
     return size
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people."""
     number, unit = (size / 1e9, "GB") if size >= 999.5e6 else (size / 1e6, "MB")
     return f"{number:.0f} {unit}" if number >= 999.5 else f"{number:.3g} {unit}"
@@ -141,6 +141,6 @@ def plan_streaming(
         if need <= budget:
             return StreamingPlan(in_memory, batch, need)
     raise InvalidRequest(
-        f"a memory of {in_words(budget)} does not hold one block and one sample: give --memory "
-        f"{in_words(need * 1.05).replace(' ', '')} or more, or a smaller --sequence-length"
+        f"a memory of {format_bytes(budget)} does not hold one block and one sample: give --memory "
+        f"{format_bytes(need * 1.05).replace(' ', '')} or more, or a smaller --sequence-length"
     )

@@ -19,7 +19,7 @@ from prunelab.models.tensor_files import TensorFiles
 
 
 @dataclass(frozen=True)
-class ModelOutline:
+class ModelMetadata:
     """A model of which only the configuration and the tokenizer are there.
 
     Attributes:
@@ -66,7 +66,7 @@ class ModelOutline:
         return round((self.decoder.parameters - ratio * self.decoder.cost) * size)
 
 
-def load_outline(path: str) -> ModelOutline:
+def load_outline(path: str) -> ModelMetadata:
     """Read a model's configuration and tokenizer.
 
     Raises:
@@ -76,4 +76,4 @@ def load_outline(path: str) -> ModelOutline:
     config = load_config(path)
     find_family(config, path)
     where = str(checkpoint_of(path) or Path(path))
-    return ModelOutline(path, config, load_tokenizer(where, config))
+    return ModelMetadata(path, config, load_tokenizer(where, config))

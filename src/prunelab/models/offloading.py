@@ -27,12 +27,12 @@ from prunelab.models.loading import (
     parse_dtype,
     weights_of,
 )
-from prunelab.models.memory import free_memory, in_words
+from prunelab.models.memory import format_bytes, free_memory
 from prunelab.models.streaming.model import stream_inspected
 
 
 @dataclass(frozen=True, repr=False)
-class SpreadModel(LanguageModel):
+class OffloadedModel(LanguageModel):
     """A model of which parts have no place but the disk.
 
     Attributes:
@@ -48,7 +48,7 @@ class SpreadModel(LanguageModel):
         return stream_inspected(self.inspection, device="cpu", dtype=self.number_format).fingerprint
 
 
-def open_to_run(
+def load_offloaded(
     name: str, *, device: str | None = None, dtype: str | None = None, memory: int | None = None
 ) -> LanguageModel:
     """A checkpoint loaded, or spread where it is larger than the device's free memory.
@@ -70,7 +70,7 @@ def open_to_run(
         return load_inspected(inspection, device=device, dtype=dtype)
     path, config = inspection.path, inspection.config
     tokenizer = load_tokenizer(path, config)
-    processor = load_processor(path, config) if inspection.family.sees else None
+    processor = load_processor(path, config) if inspection.family.is_multimodal else None
     with ExitStack() as held:
         place = held.enter_context(temporary_folder("offload"))
         model = weights_of(
@@ -79,8 +79,12 @@ def open_to_run(
         )  # fmt: skip
         weakref.finalize(model, held.pop_all().close)
     if model.get_input_embeddings().weight.is_meta:
-        raise InvalidRequest(f"a memory of {in_words(room)} does not hold the embedding of {name}: give more --memory")
-    return SpreadModel(inspection.name, model.eval(), tokenizer, processor, inspection=inspection, number_format=dtype)
+        raise InvalidRequest(
+            f"a memory of {format_bytes(room)} does not hold the embedding of {name}: give more --memory"
+        )
+    return OffloadedModel(
+        inspection.name, model.eval(), tokenizer, processor, inspection=inspection, number_format=dtype
+    )
 
 
 def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:

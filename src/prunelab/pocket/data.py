@@ -16,7 +16,7 @@ from prunelab.calibration.image_text import TEXTVQA
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks.mmmu import DISCIPLINES, REPOSITORY
 from prunelab.evaluation.benchmarks.pope import SOURCE as POPE
-from prunelab.io.atomic_write import written_folder
+from prunelab.io.atomic_write import atomic_folder
 from prunelab.models.bundled import is_pocket
 from prunelab.pocket.c4 import crawl
 from prunelab.pocket.held_out import digest
@@ -39,7 +39,7 @@ def pocket_data() -> Path:
     """
     folder = cache_folder() / f"pocket-{version_of(Path(__file__).parent):016x}"
     if not folder.is_dir():
-        with written_folder(folder, overwrite=True, foreign=lambda _: None) as aside:
+        with atomic_folder(folder, overwrite=True, foreign=lambda _: None) as aside:
             _write(aside)
     return folder
 

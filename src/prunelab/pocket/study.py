@@ -8,7 +8,7 @@ from typing import Any
 from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.suites import suites
-from prunelab.models.bundled import CONTEXT, SEEING_MODELS
+from prunelab.models.bundled import CONTEXT, VISION_LANGUAGE_MODELS
 from prunelab.pocket.data import pocket_data
 
 CALIBRATION_ROW = 512
@@ -29,7 +29,7 @@ def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict
     Returns:
         Fields of a study's configuration, and a line for each benchmark that is left out.
     """
-    seeing = [name for name in models if name in SEEING_MODELS]
+    seeing = [name for name in models if name in VISION_LANGUAGE_MODELS]
     if seeing and len(seeing) < len(models):
         raise InvalidRequest(f"{seeing[0]} is asked about pictures and the others are not: study it apart")
     suite = suites["vision" if seeing else "paper"]

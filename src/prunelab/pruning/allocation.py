@@ -70,7 +70,7 @@ class Constraints:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptUnits:
     """What stays, in indices of the model that is pruned.
 
     Attributes:
@@ -84,7 +84,7 @@ class Kept:
     channels: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def everything(cls, shapes: Sequence[BlockShape]) -> Kept:
+    def everything(cls, shapes: Sequence[BlockShape]) -> KeptUnits:
         """Nothing is removed."""
         return cls(
             blocks=tuple(range(len(shapes))),
@@ -97,17 +97,17 @@ class Kept:
         widths = zip(self.blocks, self.key_value_groups, self.channels, strict=True)
         return tuple(replace(shapes[b], key_value_groups=len(g), channels=len(c)) for b, g, c in widths)
 
-    def without_blocks(self, removed: Sequence[int]) -> Kept:
+    def without_blocks(self, removed: Sequence[int]) -> KeptUnits:
         """The same widths with some blocks gone."""
         stay = [i for i, block in enumerate(self.blocks) if block not in set(removed)]
-        return Kept(
+        return KeptUnits(
             blocks=tuple(self.blocks[i] for i in stay),
             key_value_groups=tuple(self.key_value_groups[i] for i in stay),
             channels=tuple(self.channels[i] for i in stay),
         )
 
 
-def achieved_ratio(shapes: Sequence[BlockShape], kept: Kept) -> float:
+def achieved_ratio(shapes: Sequence[BlockShape], kept: KeptUnits) -> float:
     """Share of the blocks' projection weights that the cut removes."""
     whole = sum(shape.cost for shape in shapes)
     return 1 - sum(shape.cost for shape in kept.shapes(shapes)) / whole
@@ -143,7 +143,7 @@ def _refuse_unreachable(costs: np.ndarray, budget: float, total: int, what: str)
 
 def allocate_depth(
     shapes: Sequence[BlockShape], scores: Tensor, ratio: float, constraints: Constraints | None = None
-) -> Kept:
+) -> KeptUnits:
     """Remove the blocks of lowest score.
 
     Args:
@@ -164,7 +164,7 @@ def allocate_depth(
     total = sum(shape.cost for shape in shapes)
     _refuse_unreachable(costs, ratio * total, total, "the blocks")
     count = cheapest_prefix(costs, ratio * total)
-    return Kept.everything(shapes).without_blocks(order[:count])
+    return KeptUnits.everything(shapes).without_blocks(order[:count])
 
 
 def depth_count(shapes: Sequence[BlockShape], ratio: float, constraints: Constraints) -> int:
@@ -216,7 +216,7 @@ def allocate_width(
     scores: ImportanceScores,
     ratio: float,
     constraints: Constraints | None = None,
-) -> Kept:
+) -> KeptUnits:
     """Remove key-value groups and MLP channels of lowest score, all blocks and both kinds in one ranking (FLAP), or
     apart, as the constraints' competition says.
 
@@ -246,7 +246,7 @@ def allocate_width(
         removed += costs[:count].sum()
         steps[places] = np.bincount(owner[:count], minlength=len(places))
     kept = [ladder.kept_after(count) for ladder, count in zip(ladders, steps.tolist(), strict=True)]
-    return Kept(tuple(range(len(shapes))), tuple(kept[: len(shapes)]), tuple(kept[len(shapes) :]))
+    return KeptUnits(tuple(range(len(shapes))), tuple(kept[: len(shapes)]), tuple(kept[len(shapes) :]))
 
 
 def _ranking(ladders: Sequence[_Ladder]) -> tuple[np.ndarray, np.ndarray]:
@@ -302,7 +302,7 @@ def allocate_uniform(
     ratio: float,
     group_counts: Sequence[int],
     constraints: Constraints | None = None,
-) -> Kept:
+) -> KeptUnits:
     """Give every block the same widths, as a stock class of transformers needs them.
 
     The number of key-value groups is the one in `group_counts` nearest to what the free ranking keeps on average and
@@ -330,7 +330,7 @@ def allocate_uniform(
     widths = _uniform_widths(shape, ratio, average, group_counts, constraints.channel_multiple)
     assert scores.key_value_groups is not None
     assert scores.channels is not None
-    return Kept(
+    return KeptUnits(
         blocks=tuple(range(len(shapes))),
         key_value_groups=tuple(_best(s, widths[0]) for s in scores.key_value_groups),
         channels=tuple(_best(s, widths[1]) for s in scores.channels),

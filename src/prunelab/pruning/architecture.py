@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 
 from prunelab.models import modeling_prunelab
 from prunelab.models.families import BlockShape, Decoder, ModelFamily, families
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 
 # What a Llama's config shares with those of the families that it can stand for.
 _LLAMA_FIELDS = (
@@ -32,7 +32,7 @@ _BIAS_SWITCH = {"self_attn.o_proj": "o_proj_bias", "mlp.down_proj": "down_proj_b
 
 
 @dataclass(frozen=True)
-class Form:
+class TargetArchitecture:
     """How a pruned model is held.
 
     Attributes:
@@ -47,7 +47,7 @@ class Form:
     family: ModelFamily
     stock: bool
 
-    def biases(self, decoder: Decoder, kept: Kept) -> Iterator[tuple[str, int]]:
+    def biases(self, decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[str, int]]:
         """Names and sizes of all projection biases that the form has; those the model lacked are zero."""
         shapes = kept.shapes(decoder.shapes)
         config = self.config.get_text_config()
@@ -55,23 +55,23 @@ class Form:
             own = config.per_layer_config[position]
             for layout in self.family.layouts():
                 name = f"{decoder.prefix}{position}."
-                switch = (self.family.bias_switches or {}).get(layout.writer)
+                switch = (self.family.bias_switches or {}).get(layout.output_projection)
                 everywhere = self.stock and switch is not None and getattr(config, switch)
-                if everywhere or getattr(own, _BIAS_SWITCH[layout.writer], False):
-                    yield f"{name}{layout.writer}.bias", shape.hidden
+                if everywhere or getattr(own, _BIAS_SWITCH[layout.output_projection], False):
+                    yield f"{name}{layout.output_projection}.bias", shape.hidden
                 if everywhere:
-                    for reader in layout.readers:
-                        rows = sum(shape.units(part) * shape.rows(part) for part in reader.parts)
-                        yield f"{name}{reader.path}.bias", rows
+                    for projection in layout.input_projections:
+                        rows = sum(shape.units(part) * shape.rows(part) for part in projection.parts)
+                        yield f"{name}{projection.path}.bias", rows
 
 
-def choose_form(
+def choose_architecture(
     config: PreTrainedConfig,
     family: ModelFamily,
-    kept: Kept,
+    kept: KeptUnits,
     biased: Sequence[frozenset[str]],
     mapped: frozenset[int] = frozenset(),
-) -> Form:
+) -> TargetArchitecture:
     """The simplest form that holds what is kept.
 
     Args:
@@ -99,10 +99,10 @@ def _around(config: PreTrainedConfig, text: PreTrainedConfig) -> PreTrainedConfi
 def _text_form(
     config: PreTrainedConfig,
     family: ModelFamily,
-    kept: Kept,
+    kept: KeptUnits,
     biased: Sequence[frozenset[str]],
     mapped: frozenset[int],
-) -> Form:
+) -> TargetArchitecture:
     """The form of a language model, or, by its own config, of the one inside a model that sees."""
     fields = _cut_fields(config, family, kept)
     had_biases = [_biases_of(config.per_layer_config[block]) for block in kept.blocks]
@@ -112,7 +112,7 @@ def _text_form(
     stock = None
     if not any(maps):
         stock = _stock_form(type(config), fields, family, shapes, needed) or _llama_form(fields, family, shapes, needed)
-    return stock or _mixed_form(type(config), fields, family, shapes, needed, maps)
+    return stock or _per_layer(type(config), fields, family, shapes, needed, maps)
 
 
 def _biases_of(layer: PreTrainedConfig) -> frozenset[str]:
@@ -120,7 +120,7 @@ def _biases_of(layer: PreTrainedConfig) -> frozenset[str]:
     return frozenset(path for path, switch in _BIAS_SWITCH.items() if getattr(layer, switch, False))
 
 
-def _cut_fields(config: PreTrainedConfig, family: ModelFamily, kept: Kept) -> dict[str, Any]:
+def _cut_fields(config: PreTrainedConfig, family: ModelFamily, kept: KeptUnits) -> dict[str, Any]:
     """The config as a dict, every per-layer list cut to the kept blocks and widths left out of it."""
     fields: dict[str, Any] = copy.deepcopy(config.to_dict())
     for name in ("per_layer_config", "auto_map", "architectures", "allow_global_per_layer_attribute_access"):
@@ -158,7 +158,7 @@ def _stock_form(
     family: ModelFamily,
     shapes: Sequence[BlockShape],
     needed: Sequence[frozenset[str]],
-) -> Form | None:
+) -> TargetArchitecture | None:
     if not accepts_uniform(shapes):
         return None
     fields = {key: value for key, value in fields.items() if key not in (*_BIAS_SWITCH.values(), "mlp_map")}
@@ -169,12 +169,12 @@ def _stock_form(
             return None
         fields[switch] = True
     config = _build(config_class, fields)
-    return config and Form(getattr(transformers, family.stock_class), config, family, stock=True)
+    return config and TargetArchitecture(getattr(transformers, family.stock_class), config, family, stock=True)
 
 
 def _llama_form(
     fields: dict[str, Any], family: ModelFamily, shapes: Sequence[BlockShape], needed: Sequence[frozenset[str]]
-) -> Form | None:
+) -> TargetArchitecture | None:
     if family.llama_unless is None or fields.get(family.llama_unless) or not any(needed):
         return None
     fields = {name: fields[name] for name in (*_LLAMA_FIELDS, "attn_implementation") if name in fields}
@@ -182,14 +182,14 @@ def _llama_form(
     return _stock_form(transformers.LlamaConfig, fields, families["llama"], shapes, needed)
 
 
-def _mixed_form(
+def _per_layer(
     config_class: Any,
     fields: dict[str, Any],
     family: ModelFamily,
     shapes: Sequence[BlockShape],
     needed: Sequence[frozenset[str]],
     maps: Sequence[bool],
-) -> Form:
+) -> TargetArchitecture:
     per_layer: dict[int, dict[str, Any]] = {
         position: {
             "num_attention_heads": shape.key_value_groups * shape.queries_per_group,
@@ -214,7 +214,7 @@ def _mixed_form(
         "per_layer_config": per_layer,
     }
     config = config_class.from_dict(fields)
-    return Form(getattr(modeling_prunelab, family.mixed_class), config, family, stock=False)
+    return TargetArchitecture(getattr(modeling_prunelab, family.mixed_class), config, family, stock=False)
 
 
 def accepts_uniform(shapes: Sequence[BlockShape]) -> bool:
@@ -232,12 +232,12 @@ def stock_group_counts(config: PreTrainedConfig, family: ModelFamily, biased: bo
             will come along and the numbers are those without.
     """
     shapes = family.shapes(config)
-    everything = Kept.everything(shapes)
-    writers = frozenset(layout.writer for layout in family.layouts()) if biased else frozenset()
+    everything = KeptUnits.everything(shapes)
+    writers = frozenset(layout.output_projection for layout in family.layouts()) if biased else frozenset()
     accepted = tuple(
         count
         for count in range(1, shapes[0].key_value_groups + 1)
-        if choose_form(
+        if choose_architecture(
             config,
             family,
             replace(everything, key_value_groups=(tuple(range(count)),) * len(shapes)),
@@ -251,4 +251,4 @@ def stock_holds_biases(config: PreTrainedConfig, family: ModelFamily) -> bool:
     """Whether a uniformly pruned model with a bias on every output projection fits a stock class."""
     if family.llama_unless is not None:
         return not getattr(config, family.llama_unless, None)
-    return all(layout.writer in (family.bias_switches or {}) for layout in family.layouts())
+    return all(layout.output_projection in (family.bias_switches or {}) for layout in family.layouts())

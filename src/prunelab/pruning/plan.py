@@ -27,7 +27,7 @@ from prunelab.io.fingerprint import content_hash
 from prunelab.io.html import html_table
 from prunelab.io.structured import read_json_object
 from prunelab.models.families import BlockShape, Decoder
-from prunelab.pruning.allocation import Kept, achieved_ratio
+from prunelab.pruning.allocation import KeptUnits, achieved_ratio
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.plan_records import BaseModelRecord, Frozen, PlanProvenance
 from prunelab.pruning.unit_ranges import count_in, from_ranges, to_ranges
@@ -145,9 +145,9 @@ class PruningPlan(Frozen):
         return html_table(("block", "key-value groups kept", "MLP channels kept"), rows, repr(self))
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptUnits:
         """What stays."""
-        return Kept(
+        return KeptUnits(
             blocks=tuple(b.block for b in self.blocks),
             key_value_groups=tuple(b.key_value_groups for b in self.blocks),
             channels=tuple(b.channels for b in self.blocks),
@@ -207,7 +207,7 @@ class PruningPlan(Frozen):
 
 def make_plan(
     decoder: Decoder,
-    kept: Kept,
+    kept: KeptUnits,
     *,
     name: str,
     fingerprint: str,

@@ -17,12 +17,12 @@ from prunelab.io.versions import versions
 from prunelab.models.families import Decoder, ModelFamily
 from prunelab.models.loading import LanguageModel
 from prunelab.models.streaming.model import StreamedModel
-from prunelab.pruning.allocation import Constraints, Kept, check_ratio
+from prunelab.pruning.allocation import Constraints, KeptUnits, check_ratio
 from prunelab.pruning.architecture import stock_group_counts, stock_holds_biases
 from prunelab.pruning.checks import refuse_streamed
 from prunelab.pruning.compensation import COMPENSATORS, FOR_BLOCKS, Compensation, most_inputs
 from prunelab.pruning.compensation.linear_map import removed_runs
-from prunelab.pruning.methods import Budget, Evidence, PruningMethod, Shared, methods
+from prunelab.pruning.methods import Budget, MethodInputs, PruningMethod, Shared, methods
 from prunelab.pruning.plan import PruningPlan, make_plan
 from prunelab.pruning.surgery import cut
 
@@ -123,11 +123,11 @@ def make_pruning_plan(
     if options.uniform and method.strategy != "depth":
         counts = stock_group_counts(model.model.config, decoder.family, biased=compensation != "none")
     budget = Budget(ratio, options.constraints, counts)
-    evidence = Evidence(
+    evidence = MethodInputs(
         decoder, statistics, options.seed, loss, divergence, calibration, compensation, shared or Shared()
     )
     decision = method.decide(evidence, budget)
-    if ratio > 0 and decision.kept == Kept.everything(decoder.shapes):
+    if ratio > 0 and decision.kept == KeptUnits.everything(decoder.shapes):
         raise InvalidRequest(
             f"ratio {ratio:g} removes nothing by {method_name}: ask for more, or use a method with finer units"
         )
@@ -177,7 +177,7 @@ def options_record(options: PruningOptions) -> dict[str, Any]:
     }
 
 
-def _nothing_to_make_up(decoder: Decoder, kept: Kept, compensation: Compensation) -> bool:
+def _nothing_to_make_up(decoder: Decoder, kept: KeptUnits, compensation: Compensation) -> bool:
     if compensation == "linear_map":
         return not any(removed_runs(decoder, kept))
     if compensation == "sequential" and len(kept.blocks) < len(decoder.shapes):
@@ -192,7 +192,7 @@ def _measure_of_cut(
     model: LanguageModel,
     statistics: ActivationStatistics | None,
     calibration: CalibrationSet,
-    kept: Kept,
+    kept: KeptUnits,
     compensation: Compensation,
 ) -> float:
     held_out = calibration.held_out_samples
@@ -229,7 +229,7 @@ def _compensation(
 
 def _norm_behind(family: ModelFamily) -> bool:
     """Whether a norm stands between an MLP and the stream, so that no linear map can be merged into it."""
-    return family.adder(family.mlp.writer) != family.mlp.writer
+    return family.residual_output(family.mlp.output_projection) != family.mlp.output_projection
 
 
 def _rank_note(inputs: int, statistics: ActivationStatistics | None) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
 from prunelab.models.tying import config_of
-from prunelab.pruning.allocation import Kept
-from prunelab.pruning.architecture import Form, choose_form
+from prunelab.pruning.allocation import KeptUnits
+from prunelab.pruning.architecture import TargetArchitecture, choose_architecture
 from prunelab.pruning.compensation import COMPENSATORS, Compensation
 from prunelab.pruning.compensation.projection import Repairs, units_of
 from prunelab.pruning.plan import PruningPlan
@@ -25,7 +25,7 @@ from prunelab.pruning.plan import PruningPlan
 
 def cut(
     decoder: Decoder,
-    kept: Kept,
+    kept: KeptUnits,
     compensation: Compensation = "none",
     statistics: ActivationStatistics | None = None,
     calibration: CalibrationSet | None = None,
@@ -57,7 +57,7 @@ def cut(
 
 
 def cut_repaired(
-    decoder: Decoder, kept: Kept, repairs: Repairs, statistics: ActivationStatistics | None = None
+    decoder: Decoder, kept: KeptUnits, repairs: Repairs, statistics: ActivationStatistics | None = None
 ) -> PreTrainedModel:
     """Remove what is not kept, with these output projections in place of the old ones, or with biases alone.
 
@@ -67,7 +67,7 @@ def cut_repaired(
         repairs: output projections after compensation.
         statistics: where given, what is removed leaves its mean behind as a bias.
     """
-    form = form_of(decoder, kept, biased=statistics is not None, repairs=repairs)
+    form = architecture_of(decoder, kept, biased=statistics is not None, repairs=repairs)
     tensors = _cut_tensors(decoder, kept, form, statistics)
     for (block, path), repair in repairs.items():
         place = f"{decoder.prefix}{kept.blocks.index(block)}."
@@ -76,7 +76,7 @@ def cut_repaired(
             mended[f"{place}{path}.bias"] = repair.bias
         assert set(mended) <= set(tensors), "the form has a place for every repair"
         if repair.behind_norm is not None:
-            mended[f"{place}{decoder.family.adder(path)}.map"] = repair.behind_norm
+            mended[f"{place}{decoder.family.residual_output(path)}.map"] = repair.behind_norm
         tensors |= mended
     with torch.device("meta"), no_init_weights():
         pruned: PreTrainedModel = form.model_class(form.config)
@@ -98,7 +98,9 @@ def apply(
     return cut(decoder, plan.kept, plan.compensation, statistics, calibration)
 
 
-def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | None = None) -> Form:
+def architecture_of(
+    decoder: Decoder, kept: KeptUnits, *, biased: bool, repairs: Repairs | None = None
+) -> TargetArchitecture:
     """How the model is held when all that is not kept is gone.
 
     Args:
@@ -109,7 +111,7 @@ def form_of(decoder: Decoder, kept: Kept, *, biased: bool, repairs: Repairs | No
     """
     biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
     mapped = frozenset(block for (block, _), repair in (repairs or {}).items() if repair.behind_norm is not None)
-    return choose_form(config_of(decoder.model), decoder.family, kept, biases, mapped)
+    return choose_architecture(config_of(decoder.model), decoder.family, kept, biases, mapped)
 
 
 def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
@@ -117,11 +119,11 @@ def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
     return [unit for unit in range(count) if unit not in stay]
 
 
-def _biased(decoder: Decoder, kept: Kept) -> tuple[frozenset[str], ...]:
+def _biased(decoder: Decoder, kept: KeptUnits) -> tuple[frozenset[str], ...]:
     """For each kept block, the output projections that lose something."""
     return tuple(
         frozenset(
-            layout.writer
+            layout.output_projection
             for layout in decoder.family.layouts()
             if len(units_of(kept, position, layout)) < decoder.shapes[block].units(layout.part)
         )
@@ -129,7 +131,7 @@ def _biased(decoder: Decoder, kept: Kept) -> tuple[frozenset[str], ...]:
     )
 
 
-def _repaired(kept: Kept, repairs: Repairs) -> tuple[frozenset[str], ...]:
+def _repaired(kept: KeptUnits, repairs: Repairs) -> tuple[frozenset[str], ...]:
     """For each kept block, the output projections whose repair has a bias."""
     return tuple(
         frozenset(path for (at, path), repair in repairs.items() if at == block and repair.bias is not None)
@@ -138,17 +140,17 @@ def _repaired(kept: Kept, repairs: Repairs) -> tuple[frozenset[str], ...]:
 
 
 def _cut_tensors(
-    decoder: Decoder, kept: Kept, form: Form, statistics: ActivationStatistics | None
+    decoder: Decoder, kept: KeptUnits, form: TargetArchitecture, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
     """The pruned model's state, by name."""
-    tensors = {name: tensor for name, tensor in decoder.model.state_dict().items() if decoder.is_outside(name)}
+    tensors = {name: tensor for name, tensor in decoder.model.state_dict().items() if decoder.is_outside_blocks(name)}
     for position in range(len(kept.blocks)):
         tensors |= cut_block(decoder, kept, position, form, statistics)
     return tensors
 
 
 def cut_block(
-    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+    decoder: Decoder, kept: KeptUnits, position: int, form: TargetArchitecture, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
     """The state of one block of the pruned model, by its names there.
 
@@ -189,7 +191,7 @@ class Remaining:
         return tensor[:, indices] if self.of_columns else tensor.index_select(0, indices)
 
 
-def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remaining | None:
+def remaining(decoder: Decoder, kept: KeptUnits, position: int, inner: str) -> Remaining | None:
     """What stays of one tensor of a kept block; None where its module is removed.
 
     An attention without key-value groups keeps the bias of its output projection and nothing else: norms of queries and
@@ -200,20 +202,20 @@ def remaining(decoder: Decoder, kept: Kept, position: int, inner: str) -> Remain
     for layout in decoder.family.layouts():
         units = units_of(kept, position, layout)
         whole = len(units) == shape.units(layout.part)
-        if path == layout.writer:
+        if path == layout.output_projection:
             if whole or kind == "bias":
                 return Remaining()
             return Remaining(layout.columns(shape, units), of_columns=True)
         if layout.unit == "key_value_group" and not units and path.startswith(f"{layout.module}."):
             return None
-        for reader in layout.readers:
-            if path == reader.path:
-                return Remaining() if whole else Remaining(layout.rows(reader, shape, units))
+        for projection in layout.input_projections:
+            if path == projection.path:
+                return Remaining() if whole else Remaining(layout.rows(projection, shape, units))
     return Remaining()
 
 
 def new_biases(
-    decoder: Decoder, kept: Kept, position: int, form: Form, statistics: ActivationStatistics | None
+    decoder: Decoder, kept: KeptUnits, position: int, form: TargetArchitecture, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
     """The biases that a kept block lacked or had otherwise, by their names in the pruned model; see `cut_block`."""
     prefix, block = f"{decoder.prefix}{position}.", kept.blocks[position]
@@ -230,7 +232,7 @@ def new_biases(
 
 
 def _compensation(
-    decoder: Decoder, kept: Kept, position: int, statistics: ActivationStatistics
+    decoder: Decoder, kept: KeptUnits, position: int, statistics: ActivationStatistics
 ) -> list[tuple[str, Tensor]]:
     """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3).
 
@@ -247,9 +249,10 @@ def _compensation(
         mean = statistics.of(layout.unit)[block].mean[columns].to(wide)
         # On the CPU: not every device knows float64.
         parts = [
-            rows[:, columns.to(rows.device)].cpu().to(wide) @ mean for rows in decoder.weight_rows(block, layout.writer)
+            rows[:, columns.to(rows.device)].cpu().to(wide) @ mean
+            for rows in decoder.weight_rows(block, layout.output_projection)
         ]
-        biases.append((layout.writer, torch.cat(parts).double()))
+        biases.append((layout.output_projection, torch.cat(parts).double()))
     return biases
 
 

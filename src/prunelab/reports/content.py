@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prunelab.reports.chart import Chart
-from prunelab.reports.elements import Figure, Finding, Section, Sheet
+from prunelab.reports.elements import ClaimVerdict, Figure, Section, TableData
 from prunelab.reports.figures.data import chart_sheet
 from prunelab.reports.grid import Study
 from prunelab.reports.sections import (
@@ -35,7 +35,7 @@ SECTIONS = (
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportContent:
     """All that the page and the files show."""
 
     study: Study
@@ -50,19 +50,19 @@ class Report:
         yield from (part.chart for section in self.sections for part in section.parts if isinstance(part, Figure))
 
     @property
-    def sheets(self) -> Iterator[Sheet]:
+    def sheets(self) -> Iterator[TableData]:
         """Every table, those of the figures' numbers included."""
         for section in self.sections:
             for part in section.parts:
-                if isinstance(part, Sheet):
+                if isinstance(part, TableData):
                     yield part
-                elif isinstance(part, Finding) and part.evidence is not None:
+                elif isinstance(part, ClaimVerdict) and part.evidence is not None:
                     yield part.evidence
         yield from map(chart_sheet, self.charts)
 
 
-def report_of(run: Run) -> Report:
+def report_of(run: Run) -> ReportContent:
     """Make the report of a run."""
     study = Study.of(run)
     found = (module.section(study) for module in SECTIONS)
-    return Report(study, headline(study), tuple(section for section in found if section is not None))
+    return ReportContent(study, headline(study), tuple(section for section in found if section is not None))

@@ -9,7 +9,7 @@ from prunelab.reports.chart import Chart
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table.
 
     Attributes:
@@ -38,14 +38,14 @@ class Row:
         strategy: for the colour of its mark.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     model: str = ""
     baseline: bool = False
     strategy: str = ""
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TableData:
     """A table.
 
     Attributes:
@@ -115,7 +115,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimVerdict:
     """A statement and what a run says to it.
 
     Attributes:
@@ -135,11 +135,11 @@ class Finding:
     tone: str
     text: str
     test: str
-    evidence: Sheet | None = None
+    evidence: TableData | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """What one model said.
 
     Attributes:
@@ -156,7 +156,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Pair:
+class AnswerComparison:
     """One sample: the dense model's answer beside those of pruned ones.
 
     Attributes:
@@ -173,11 +173,11 @@ class Pair:
     model: str
     lost: str
     prompt: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ModelAnswer, ...]
     picture: str = ""
 
 
-Part: TypeAlias = Sheet | Figure | Prose | Code | Listing | Finding | Pair
+Part: TypeAlias = TableData | Figure | Prose | Code | Listing | ClaimVerdict | AnswerComparison
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ ORDER = ("dense", "depth", "width", "hybrid", "other")
 
 
 @dataclass(frozen=True)
-class Cut:
+class ReportCut:
     """A model cut one way; cells that differ by their seed alone are one cut."""
 
     model: str
@@ -97,19 +97,19 @@ class Grid:
     """
 
     models: tuple[str, ...]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[ReportCut, ...]
     columns: tuple[Column, ...]
-    _entries: dict[tuple[Cut, Column], Entry] = field(repr=False)
+    _entries: dict[tuple[ReportCut, Column], Entry] = field(repr=False)
 
-    def entry(self, cut: Cut, column: Column) -> Entry | None:
+    def entry(self, cut: ReportCut, column: Column) -> Entry | None:
         """One figure; None where it was not measured."""
         return self._entries.get((cut, column))
 
     def dense(self, model: str, column: Column) -> Entry | None:
         """The dense model's figure."""
-        return self.entry(Cut(model, "dense", 0.0), column)
+        return self.entry(ReportCut(model, "dense", 0.0), column)
 
-    def of_model(self, model: str, dense: bool = True) -> list[Cut]:
+    def of_model(self, model: str, dense: bool = True) -> list[ReportCut]:
         """A model's cuts, sorted for reading."""
         return [cut for cut in self.sorted_cuts if cut.model == model and (dense or not cut.is_dense)]
 
@@ -118,19 +118,19 @@ class Grid:
         return [c for c in self.columns if any(self.entry(cut, c) for cut in self.of_model(model))]
 
     @cached_property
-    def sorted_cuts(self) -> list[Cut]:
+    def sorted_cuts(self) -> list[ReportCut]:
         """By model, ratio and strategy: depth, width and hybrid of one ratio together, baselines behind them."""
         return sorted(
             self.cuts,
             key=lambda c: (self.models.index(c.model), c.ratio, ORDER.index(c.strategy) if not c.is_baseline else 9),
         )
 
-    def achieved(self, cut: Cut) -> float:
+    def achieved(self, cut: ReportCut) -> float:
         """The removed share, the mean over seeds."""
         found = {m.seed: m.achieved_ratio for m in self._of(cut)}
         return fmean(found.values())
 
-    def seeds(self, cut: Cut) -> int:
+    def seeds(self, cut: ReportCut) -> int:
         """How many seeds there are."""
         return len({m.seed for m in self._of(cut)})
 
@@ -140,21 +140,21 @@ class Grid:
         measured = dense.measurements[0].details.get("chance") if dense else None
         return float(measured) if isinstance(measured, int | float) and column.chance is not None else column.chance
 
-    def _of(self, cut: Cut) -> list[Measurement]:
+    def _of(self, cut: ReportCut) -> list[Measurement]:
         found = (self.entry(cut, column) for column in self.columns)
         return [m for entry in found if entry for m in entry.measurements]
 
 
-def grid_of(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Grid:
+def report_grid(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Grid:
     """Arrange what a run found."""
     primary = [m for m in measurements if m.primary]
-    by_entry: dict[tuple[Cut, Column], list[Measurement]] = defaultdict(list)
-    changed: dict[tuple[Cut, Column], list[Difference]] = defaultdict(list)
+    by_entry: dict[tuple[ReportCut, Column], list[Measurement]] = defaultdict(list)
+    changed: dict[tuple[ReportCut, Column], list[Difference]] = defaultdict(list)
     for m in primary:
-        by_entry[Cut(m.model, m.method, m.ratio), Column.of(m)].append(m)
+        by_entry[ReportCut(m.model, m.method, m.ratio), Column.of(m)].append(m)
     for d in differences:
         m = d.measurement
-        changed[Cut(m.model, m.method, m.ratio), Column.of(m)].append(d)
+        changed[ReportCut(m.model, m.method, m.ratio), Column.of(m)].append(d)
     entries = {key: Entry(tuple(own), tuple(changed[key])) for key, own in by_entry.items()}
     return Grid(
         models=tuple(dict.fromkeys(m.model for m in primary)),
@@ -174,17 +174,17 @@ class Study:
     @classmethod
     def of(cls, run: Run) -> Study:
         """Arrange a run."""
-        return cls(run, grid_of(run.measurements, run.differences))
+        return cls(run, report_grid(run.measurements, run.differences))
 
-    def figures_of(self, cut: Cut, benchmark: str) -> Sequence[Measurement]:
+    def figures_of(self, cut: ReportCut, benchmark: str) -> Sequence[Measurement]:
         """All that a benchmark says of a cut, under every seed and of every group."""
         return self._figures.get((cut, benchmark), ())
 
     @cached_property
-    def _figures(self) -> Mapping[tuple[Cut, str], Sequence[Measurement]]:
-        found: dict[tuple[Cut, str], list[Measurement]] = defaultdict(list)
+    def _figures(self) -> Mapping[tuple[ReportCut, str], Sequence[Measurement]]:
+        found: dict[tuple[ReportCut, str], list[Measurement]] = defaultdict(list)
         for m in self.run.measurements:
-            found[Cut(m.model, m.method, m.ratio), m.benchmark].append(m)
+            found[ReportCut(m.model, m.method, m.ratio), m.benchmark].append(m)
         return found
 
     @cached_property

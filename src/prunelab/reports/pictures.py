@@ -14,14 +14,14 @@ from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark
 from prunelab.models.vision.images import Picture, UnusableImage, open_picture
 from prunelab.pocket.data import data_root
-from prunelab.reports.elements import Pair
+from prunelab.reports.elements import AnswerComparison
 from prunelab.reports.grid import Study
 
 SIDE = 288
 """Pixels of the longer side; small pictures are enlarged by whole numbers, dot by dot."""
 
 
-def with_pictures(study: Study, benchmark: str, pairs: Sequence[Pair]) -> list[Pair]:
+def with_pictures(study: Study, benchmark: str, pairs: Sequence[AnswerComparison]) -> list[AnswerComparison]:
     """The samples with the first picture that each is about; as they are where the data are not at hand."""
     config = study.run.config
     try:

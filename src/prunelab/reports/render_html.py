@@ -7,13 +7,13 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from prunelab.reports.content import Report
+from prunelab.reports.content import ReportContent
 from prunelab.reports.figures.data import chart_sheet
 from prunelab.reports.figures.svg import marker_svg, panel_svg
 from prunelab.reports.rows import STEPS, table_rows, text_columns
 
 
-def page(report: Report) -> str:
+def page(report: ReportContent) -> str:
     """The page's HTML. Everything that is not from our own templates is escaped."""
     environment = Environment(
         loader=PackageLoader("prunelab.reports"),

@@ -7,12 +7,22 @@ from typing import Any
 
 from prunelab.io.markup import indented, markdown, markdown_paragraph
 from prunelab.reports.chart import Chart
-from prunelab.reports.content import Report
-from prunelab.reports.elements import Code, Figure, Finding, Listing, Pair, Part, Prose, Section, Sheet
+from prunelab.reports.content import ReportContent
+from prunelab.reports.elements import (
+    AnswerComparison,
+    ClaimVerdict,
+    Code,
+    Figure,
+    Listing,
+    Part,
+    Prose,
+    Section,
+    TableData,
+)
 from prunelab.reports.tables import table_of
 
 
-def report_text(report: Report) -> str:
+def report_text(report: ReportContent) -> str:
     """The report's text; long tables are named where they lie instead of shown."""
     top = report.headline
     lines = ["# Pruning study", markdown_paragraph(top.studied)]
@@ -41,7 +51,7 @@ def _listing(part: Listing) -> str:
     return f"**{markdown(part.title)}**\n\n" + "\n".join(f"- {markdown_paragraph(line)}" for line in part.lines)
 
 
-def _finding(part: Finding) -> str:
+def _finding(part: ClaimVerdict) -> str:
     evidence = f" The numbers: `tables/{part.evidence.name}.md`." if part.evidence is not None else ""
     name, verdict, statement, text, test = map(
         markdown, (part.name, part.verdict, part.statement, part.text, part.test)
@@ -49,7 +59,7 @@ def _finding(part: Finding) -> str:
     return f"**{name}: {verdict}.** {statement} {text} *Test: {test}*{evidence}"
 
 
-def _sheet(sheet: Sheet) -> str:
+def _sheet(sheet: TableData) -> str:
     if sheet.folded:
         return f"{markdown_paragraph(sheet.caption)}: `tables/{sheet.name}.md`."
     return f"{markdown_paragraph(sheet.caption)}:\n\n{table_of(sheet).markdown()}"
@@ -60,7 +70,7 @@ def _figure(chart: Chart) -> str:
     return f"![{title}](figures/{chart.name}.svg)\n\n*{title}.* {markdown(chart.caption)}"
 
 
-def _pair(pair: Pair) -> str:
+def _pair(pair: AnswerComparison) -> str:
     """What models wrote, indented, so that nothing of it is taken for Markdown."""
     lines = [f"**{markdown(pair.sample)}** ({markdown(pair.lost)})"]
     lines += [indented(pair.prompt)] if pair.prompt else []
@@ -70,11 +80,11 @@ def _pair(pair: Pair) -> str:
 
 
 _WRITERS: dict[str, Callable[[Any], str]] = {
-    Sheet.kind: _sheet,
+    TableData.kind: _sheet,
     Figure.kind: lambda part: _figure(part.chart),
     Prose.kind: lambda part: markdown_paragraph(part.text),
     Code.kind: lambda part: indented(part.text),
     Listing.kind: _listing,
-    Finding.kind: _finding,
-    Pair.kind: _pair,
+    ClaimVerdict.kind: _finding,
+    AnswerComparison.kind: _pair,
 }

@@ -7,7 +7,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from prunelab.reports.columns import Column
-from prunelab.reports.grid import Cut, Entry, Grid
+from prunelab.reports.grid import Entry, Grid, ReportCut
 from prunelab.stats.paired_tests import Z
 
 
@@ -28,7 +28,7 @@ def above_chance(entry: Entry, dense: Entry, chance: float | None) -> float | No
     return (entry.value - chance) / lead if lead > Z * error else None
 
 
-def quality(grid: Grid, cut: Cut, column: Column, entry: Entry | None = None) -> float | None:
+def quality(grid: Grid, cut: ReportCut, column: Column, entry: Entry | None = None) -> float | None:
     """What one benchmark says is kept, as `prunelab recommend` counts it: of a lead over guessing, or a perplexity.
 
     Below chance nothing is kept; None where the dense model itself does not beat guessing.
@@ -42,7 +42,7 @@ def quality(grid: Grid, cut: Cut, column: Column, entry: Entry | None = None) ->
     return None if share is None else max(0.0, share)
 
 
-def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:
+def mean_quality(grid: Grid, cut: ReportCut, seed: int | None = None) -> float | None:
     """The mean over the benchmarks that can say anything of the model; None where none can.
 
     Args:
@@ -68,7 +68,7 @@ def mean_quality(grid: Grid, cut: Cut, seed: int | None = None) -> float | None:
 @lru_cache(maxsize=64)
 def judging(grid: Grid, model: str) -> tuple[Column, ...]:
     """The benchmarks that can say what a model keeps: the dense one is better than chance there."""
-    dense = Cut(model, "dense", 0.0)
+    dense = ReportCut(model, "dense", 0.0)
     return tuple(column for column in counted(grid, model) if quality(grid, dense, column) is not None)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from prunelab.reports.elements import Cell, Row, Sheet
+from prunelab.reports.elements import Row, TableCell, TableData
 
 STEPS = 20
 """Shades of a cell, either way; the style sheet has a class for each."""
@@ -20,19 +20,19 @@ DASH = "–"
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?")
 
 
-def table_rows(sheet: Sheet) -> Markup:
+def table_rows(sheet: TableData) -> Markup:
     """All rows of a table's body."""
     told = [_tells_its_order(column) for column in zip(*(row.cells for row in sheet.rows), strict=True)]
     first_is_model = sheet.columns[0] == "model"
     return Markup("".join(_row(row, sheet.heading, told, first_is_model) for row in sheet.rows))
 
 
-def text_columns(sheet: Sheet) -> str:
+def text_columns(sheet: TableData) -> str:
     """Classes that name the columns of words, which stand on the left: `t1 t4`."""
     return " ".join(f"t{place}" for place, numbers in enumerate(sheet.of_numbers, start=1) if not numbers)
 
 
-def _tells_its_order(column: Sequence[Cell]) -> bool:
+def _tells_its_order(column: Sequence[TableCell]) -> bool:
     """Whether the numbers that the texts begin with are in the order of the values."""
     shown = []
     for cell in column:
@@ -55,11 +55,11 @@ def _row(row: Row, heading: int, told: Sequence[bool], first_is_model: bool) -> 
     return f"<tr{model}{' data-baseline' if row.baseline else ''}>{''.join(cells)}\n"
 
 
-def _named(cell: Cell, strategy: str) -> str:
+def _named(cell: TableCell, strategy: str) -> str:
     return f"<th scope=row{f' class=s-{strategy}' if strategy else ''}>{escape(cell.text)}"
 
 
-def _cell(cell: Cell, told: bool) -> str:
+def _cell(cell: TableCell, told: bool) -> str:
     value = "" if told or cell.value is None else f" data-v={cell.value:.6g}"
     tip = f' data-tip="{escape(cell.tip)}"' if cell.tip else ""
     shade = 0 if cell.heat is None else round(STEPS * abs(cell.heat))

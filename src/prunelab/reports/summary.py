@@ -8,7 +8,7 @@ from statistics import mean
 
 from prunelab.analysis.recommend import KEEP, Candidate, Recommendation
 from prunelab.reports.columns import Column
-from prunelab.reports.grid import Cut, Grid, Study
+from prunelab.reports.grid import Grid, ReportCut, Study
 from prunelab.reports.retention import counted, judging, mean_quality, quality
 
 STRATEGIES = ("depth", "width", "hybrid")
@@ -54,9 +54,9 @@ class Brief:
 def brief(study: Study, model: str) -> Brief:
     """One model in short."""
     grid = study.grid
-    twins = study.run.twins
+    duplicates = study.run.duplicates
     cuts = [cut for cut in grid.of_model(model, dense=False) if not cut.is_baseline]
-    alone = [cut for cut in cuts if not twins.has(cut)]
+    alone = [cut for cut in cuts if not duplicates.has(cut)]
     strategies = tuple(name for name in STRATEGIES if any(_kept(grid, cuts, None, name)))
     kept = tuple(
         (f"{ratio:.0%}", tuple(_share(_kept(grid, cuts, ratio, name)) for name in strategies))
@@ -80,7 +80,7 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "nothing"
 
 
-def _kept(grid: Grid, cuts: Sequence[Cut], ratio: float | None, strategy: str) -> list[float]:
+def _kept(grid: Grid, cuts: Sequence[ReportCut], ratio: float | None, strategy: str) -> list[float]:
     own = [cut for cut in cuts if cut.strategy == strategy and ratio in (None, cut.ratio)]
     return [kept for cut in own if (kept := mean_quality(grid, cut)) is not None]
 
@@ -89,7 +89,7 @@ def _share(kept: Sequence[float]) -> str:
     return f"{mean(kept):.0%}" if kept else "–"
 
 
-def _lost(grid: Grid, model: str, cuts: Sequence[Cut]) -> list[str]:
+def _lost(grid: Grid, model: str, cuts: Sequence[ReportCut]) -> list[str]:
     """The benchmarks that are hit hardest at the mildest ratio, and those that hold."""
     ratio = min((cut.ratio for cut in cuts), default=None)
     shares: list[tuple[float, Column]] = []
@@ -128,13 +128,17 @@ def _take(found: Recommendation) -> str:
 def _sure(study: Study, model: str) -> list[str]:
     """How many changes were seen, and which benchmarks say nothing."""
     own = [d for d in study.run.differences if d.measurement.model == model]
-    tested = [d for d in own if not study.run.twins.has(d.measurement)]
+    tested = [d for d in own if not study.run.duplicates.has(d.measurement)]
     worse = [d for d in tested if d.comparison.significant and (d.comparison.difference > 0) != d.higher_is_better]
     lines = [f"{len(worse)} of {len(tested)} paired tests see a loss (5 %, after Holm)."] if tested else []
     judged = judging(study.grid, model)
     few = list(dict.fromkeys(_name(Column.of(d.measurement)) for d in tested if d.comparison.too_few))
     lines += [f"Too few samples to tell: {listed(few)}."] if few else []
-    lines += [f"{listed(twins)}: measured and counted once."] if (twins := study.run.twins.sentences(model)) else []
+    lines += (
+        [f"{listed(duplicates)}: measured and counted once."]
+        if (duplicates := study.run.duplicates.sentences(model))
+        else []
+    )
     silent = [_name(c) for c in counted(study.grid, model) if c.is_quality and c not in judged]
     if silent:
         lines.append(f"The dense model is at chance on {listed(silent)}, which so say nothing.")

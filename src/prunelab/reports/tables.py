@@ -11,8 +11,8 @@ from statistics import fmean
 from prunelab.evaluation.records import times_as_fast
 from prunelab.io.markup import markdown
 from prunelab.reports.columns import Column, number
-from prunelab.reports.elements import Cell, Row, Sheet
-from prunelab.reports.grid import Cut, Entry, Grid, grid_of
+from prunelab.reports.elements import Row, TableCell, TableData
+from prunelab.reports.grid import Entry, Grid, ReportCut, report_grid
 from prunelab.studies.comparison import Difference
 from prunelab.studies.store import Measurement
 
@@ -30,12 +30,12 @@ class Table:
         return "\n".join(lines + [_markdown_row(row) for row in self.rows])
 
 
-def table_of(sheet: Sheet) -> Table:
+def table_of(sheet: TableData) -> Table:
     """A sheet's text."""
     return Table(list(sheet.columns), [[cell.text for cell in row.cells] for row in sheet.rows])
 
 
-def csv_of(sheet: Sheet) -> str:
+def csv_of(sheet: TableData) -> str:
     """A sheet as CSV: numbers in full where cells have them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -47,11 +47,11 @@ def csv_of(sheet: Sheet) -> str:
 
 def main_table(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Table:
     """Each model's cuts with every benchmark's primary figure, in the order of the measurements; see `main_sheet`."""
-    grid = grid_of(measurements, differences)
+    grid = report_grid(measurements, differences)
     return table_of(main_sheet(grid, grid.cuts))
 
 
-def main_sheet(grid: Grid, cuts: Sequence[Cut]) -> Sheet:
+def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
     """Each cut with every benchmark's primary figure.
 
     Cells that differ by their seed alone stand in one row: mean and sample standard deviation over the seeds. Speed is
@@ -62,11 +62,11 @@ def main_sheet(grid: Grid, cuts: Sequence[Cut]) -> Sheet:
     for cut in cuts:
         achieved = grid.achieved(cut)
         who = (
-            Cell(cut.model),
-            Cell(cut.method),
-            Cell(f"{cut.ratio:.0%}", cut.ratio),
-            Cell(f"{achieved:.1%}", achieved),
-            Cell(str(grid.seeds(cut)), grid.seeds(cut)),
+            TableCell(cut.model),
+            TableCell(cut.method),
+            TableCell(f"{cut.ratio:.0%}", cut.ratio),
+            TableCell(f"{achieved:.1%}", achieved),
+            TableCell(str(grid.seeds(cut)), grid.seeds(cut)),
         )
         figures = tuple(_figure(grid, cut, column) for column in grid.columns)
         rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
@@ -75,13 +75,13 @@ def main_sheet(grid: Grid, cuts: Sequence[Cut]) -> Sheet:
         "Every cut with every benchmark. Ratio: the share of the blocks' weights asked for; achieved: what went. An "
         "asterisk marks a change from the dense model that was seen (paired test, 5 %, after Holm)."
     )
-    return Sheet("main", caption, columns, tuple(rows), heading=1)
+    return TableData("main", caption, columns, tuple(rows), heading=1)
 
 
-def _figure(grid: Grid, cut: Cut, column: Column) -> Cell:
+def _figure(grid: Grid, cut: ReportCut, column: Column) -> TableCell:
     entry, dense = grid.entry(cut, column), grid.dense(cut.model, column)
     if entry is None:
-        return Cell("–")
+        return TableCell("–")
     tip = entry.differences[0].sentence() if len(entry.differences) == 1 else ""
     if column.metric == "decode_tokens_per_second":
         return _speed(entry, dense, column)
@@ -90,15 +90,15 @@ def _figure(grid: Grid, cut: Cut, column: Column) -> Cell:
     if entry.is_seen:
         rose = entry.differences[0].comparison.difference > 0
         mark = "better" if rose == column.higher_is_better else "worse"
-    return Cell(f"{column.text(entry.value)}{'*' if mark else ''}{spread}", entry.value, tip, mark=mark)
+    return TableCell(f"{column.text(entry.value)}{'*' if mark else ''}{spread}", entry.value, tip, mark=mark)
 
 
-def _speed(entry: Entry, dense: Entry | None, column: Column) -> Cell:
+def _speed(entry: Entry, dense: Entry | None, column: Column) -> TableCell:
     tip = f"{number(entry.value)} tokens a second"
     if dense is None:
-        return Cell("–", entry.value, tip)
+        return TableCell("–", entry.value, tip)
     times = fmean(times_as_fast(m, dense.value) for m in entry.measurements)
-    return Cell(f"{times:.2f}x", times, tip)
+    return TableCell(f"{times:.2f}x", times, tip)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

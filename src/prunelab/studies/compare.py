@@ -11,7 +11,7 @@ from scipy import stats
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.stats.paired_tests import Comparison, with_holm
 from prunelab.studies.run import Measured, Run
-from prunelab.studies.store import Kept, Measurement, read_kept
+from prunelab.studies.store import Measurement, StoredResult, read_stored
 
 Key = tuple[str, str, float, int | None, str, int | None]
 
@@ -104,8 +104,8 @@ def _by_key(run: Run) -> dict[Key, Measured]:
 
 
 def _identity(one: Measured) -> Mapping[str, object]:
-    kept = read_kept(one.path)
-    return kept.identity if isinstance(kept, Kept) else {}
+    kept = read_stored(one.path)
+    return kept.identity if isinstance(kept, StoredResult) else {}
 
 
 def _difference(first: Measured, second: Measured) -> FigureDifference:

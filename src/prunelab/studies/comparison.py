@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from prunelab.evaluation.benchmarks import Benchmark
-from prunelab.io.atomic_write import written_file
+from prunelab.io.atomic_write import atomic_file
 from prunelab.stats.paired_tests import Comparison, with_holm
 from prunelab.studies.store import Measurement
 
@@ -83,5 +83,5 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
 
 def write_comparisons(path: Path, differences: Iterable[Difference]) -> None:
     """Write `comparisons.csv`, whole or not at all."""
-    with written_file(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_text(pd.DataFrame([d.row() for d in differences]).to_csv(index=False), encoding="utf-8")

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.errors import PlanError, PrunelabError
-from prunelab.evaluation.runner import Run as BenchmarkRun
-from prunelab.models.metadata import ModelOutline, load_outline
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+from prunelab.models.metadata import ModelMetadata, load_outline
 from prunelab.pruning.apply import needs_calibration
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.config import StudyConfig
-from prunelab.studies.grid import Cut, GridCell, cells_of, identity_of
+from prunelab.studies.grid import CutRequest, GridCell, cells_of, identity_of
 from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.progress import title
 from prunelab.studies.runner import with_data
-from prunelab.studies.store import Kept, ResultsStore, read_kept
+from prunelab.studies.store import ResultsStore, StoredResult, read_stored
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def dry_run(config: StudyConfig) -> DryRun:
     calibration: dict[str, int] = {}
     notes: dict[str, None] = {}
     for entry in resolved.models:
-        look = _Look(resolved, entry, notes)
+        look = _CostEstimator(resolved, entry, notes)
         own = [look.cost(cell) for cell in cells_of(resolved, entry)]
         cells += own
         if any(one.missing and one.cell.cut is not None for one in own) and not look.is_calibrated:
@@ -77,7 +77,7 @@ def dry_run(config: StudyConfig) -> DryRun:
 
 
 @dataclass
-class _Look:
+class _CostEstimator:
     """One model of the study, looked at."""
 
     config: StudyConfig
@@ -85,7 +85,7 @@ class _Look:
     notes: dict[str, None]
 
     @cached_property
-    def outline(self) -> ModelOutline | None:
+    def outline(self) -> ModelMetadata | None:
         try:
             return load_outline(self.entry.path)
         except PrunelabError as error:
@@ -93,10 +93,10 @@ class _Look:
             return None
 
     @cached_property
-    def kept(self) -> list[tuple[Path, Kept]]:
+    def kept(self) -> list[tuple[Path, StoredResult]]:
         """Every whole measurement file of this model in the run's folder."""
         paths = sorted((self.config.out / "cells").glob("*/*.json"))
-        found = [(path, kept) for path in paths if isinstance(kept := read_kept(path), Kept)]
+        found = [(path, kept) for path in paths if isinstance(kept := read_stored(path), StoredResult)]
         return [(path, kept) for path, kept in found if kept.cell.model == self.entry.title]
 
     @cached_property
@@ -117,7 +117,8 @@ class _Look:
         needed = any(needs_calibration(name, self.config.pruning.options(seed)) for name in self.config.methods)
         own = [plan for plan in self.plans.values() if plan.base.name == self.entry.title]
         return not needed or any(
-            plan.provenance.get("calibration") and self._as_asked(plan, Cut(plan.method, 0.0, seed)) for plan in own
+            plan.provenance.get("calibration") and self._as_asked(plan, CutRequest(plan.method, 0.0, seed))
+            for plan in own
         )
 
     @property
@@ -154,7 +155,7 @@ class _Look:
             for path, kept in self.kept
         )
 
-    def _is_cell(self, kept: Kept, cell: GridCell) -> bool:
+    def _is_cell(self, kept: StoredResult, cell: GridCell) -> bool:
         found = kept.cell
         dtype = self.entry.dtype or self.config.dtype
         if dtype not in (None, "auto", found.dtype):
@@ -165,7 +166,7 @@ class _Look:
         same = (found.method, found.ratio, found.seed) == (cell.cut.method, cell.cut.ratio, cell.cut.seed)
         return same and plan is not None and self._as_asked(plan, cell.cut)
 
-    def _as_asked(self, plan: PruningPlan, cut: Cut) -> bool:
+    def _as_asked(self, plan: PruningPlan, cut: CutRequest) -> bool:
         """Whether a plan was made with the study's options and calibration."""
         options = self.config.pruning.model_dump(exclude={"compensation"})
         made = plan.provenance.get("calibration")

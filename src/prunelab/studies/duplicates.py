@@ -32,7 +32,7 @@ class Named(Protocol):
 
 
 @dataclass(frozen=True)
-class Twins:
+class DuplicateCuts:
     """The cuts of a run that are the same model, seed by seed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Twins:
     first: Mapping[CutName, CutName]
 
     @classmethod
-    def of(cls, measurements: Iterable[Measurement]) -> Twins:
+    def of(cls, measurements: Iterable[Measurement]) -> DuplicateCuts:
         """Those among a run's cuts, in the run's order."""
         plans: dict[CutName, dict[int | None, str | None]] = defaultdict(dict)
         for m in measurements:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunelab.evaluation.benchmarks import EvaluationSettings
-from prunelab.evaluation.runner import Run as BenchmarkRun
-from prunelab.evaluation.runner import runs_of
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+from prunelab.evaluation.runner import benchmark_tasks
 from prunelab.pruning.methods import methods
 from prunelab.studies.config import StudyConfig
 from prunelab.studies.model_entry import ModelEntry
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutRequest:
     """One column of the grid: a method, a ratio and a seed."""
 
     method: str
@@ -40,7 +40,7 @@ class GridCell:
     """
 
     model: str
-    cut: Cut | None
+    cut: CutRequest | None
     runs: Sequence[BenchmarkRun]
 
     @property
@@ -49,7 +49,7 @@ class GridCell:
         return f"{self.model} {'dense' if self.cut is None else self.cut.label}"
 
 
-def settings_of(config: StudyConfig, entry: ModelEntry) -> EvaluationSettings:
+def cell_settings(config: StudyConfig, entry: ModelEntry) -> EvaluationSettings:
     """How a model of the study is evaluated."""
     return EvaluationSettings(
         limit=config.limit,
@@ -70,7 +70,7 @@ def model_runs(config: StudyConfig, entry: ModelEntry) -> list[BenchmarkRun]:
     """The benchmarks of a model, once for each number of shots where they take any."""
     names = config.benchmarks if entry.benchmarks is None else entry.benchmarks
     shots = config.shots if entry.shots is None else entry.shots
-    return runs_of(names, settings_of(config, entry), shots)
+    return benchmark_tasks(names, cell_settings(config, entry), shots)
 
 
 def identity_of(run: BenchmarkRun) -> dict[str, Any]:
@@ -79,13 +79,13 @@ def identity_of(run: BenchmarkRun) -> dict[str, Any]:
     return {"version": benchmark.version, **benchmark.identity(settings)}
 
 
-def cuts_of(config: StudyConfig, entry: ModelEntry) -> Iterator[Cut]:
+def cuts_of(config: StudyConfig, entry: ModelEntry) -> Iterator[CutRequest]:
     """A model's cuts; a method that draws nothing is not repeated for every seed."""
     for name in config.methods:
         varies = methods[name].is_random or config.vary_calibration
         for ratio in config.ratios if entry.ratios is None else entry.ratios:
             for seed in config.seeds if varies else config.seeds[:1]:
-                yield Cut(name, ratio, seed)
+                yield CutRequest(name, ratio, seed)
 
 
 def cells_of(config: StudyConfig, entry: ModelEntry) -> list[GridCell]:
@@ -113,6 +113,6 @@ def trunk_of(cells: Sequence[GridCell]) -> list[int]:
     return found if len(found) > 1 else []
 
 
-def grid_of(config: StudyConfig) -> list[GridCell]:
+def study_grid(config: StudyConfig) -> list[GridCell]:
     """Every cell of a study, in the order in which they are measured."""
     return [cell for entry in config.models for cell in cells_of(config, entry)]

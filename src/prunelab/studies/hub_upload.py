@@ -35,7 +35,7 @@ _REPLACED = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors
 
 
 @dataclass(frozen=True)
-class Parcel:
+class HubUpload:
     """What is to be sent.
 
     Attributes:
@@ -67,7 +67,7 @@ class Parcel:
         )
 
 
-def parcel_of(
+def prepare_upload(
     folder: Path,
     to: str,
     *,
@@ -75,7 +75,7 @@ def parcel_of(
     base: str | None = None,
     licence: str | None = None,
     api: Any = None,
-) -> Parcel:
+) -> HubUpload:
     """Put together what is to be sent; nothing is sent.
 
     Args:
@@ -119,10 +119,10 @@ def parcel_of(
     files.append(("README.md", len(card.encode())))
     if measured:
         files.append((RESULTS_FILE, len(_results(measured))))
-    return Parcel(folder, to, named, found, card, measured, files)
+    return HubUpload(folder, to, named, found, card, measured, files)
 
 
-def send(parcel: Parcel, *, private: bool = False, overwrite: bool = False, api: Any = None) -> str:
+def upload(parcel: HubUpload, *, private: bool = False, overwrite: bool = False, api: Any = None) -> str:
     """Send a parcel; returns the repository's address.
 
     Args:

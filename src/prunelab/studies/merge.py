@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prunelab.errors import InvalidRequest, PlanError
-from prunelab.evaluation.records import Cell, Measurement
-from prunelab.io.atomic_write import written_folder
+from prunelab.evaluation.records import CellId, Measurement
+from prunelab.io.atomic_write import atomic_folder
 from prunelab.io.outputs import is_statistics
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.compare import differing_settings, key_of, label_of
 from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.run import Failure, Measured, Run, compared_to_dense, load_run
-from prunelab.studies.store import Kept, read_kept, samples_beside
+from prunelab.studies.store import StoredResult, read_stored, samples_beside
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def merge_runs(first: Run, second: Run, out: Path, prefer: Run | None = None) ->
         for one in run.measured:
             if one.path not in left_out:
                 by_file.setdefault(one.path.relative_to(run.folder), one)
-    with written_folder(out) as aside:
+    with atomic_folder(out) as aside:
         for run in (first, second):
             _copy(run, aside, left_out)
         measured = [Measured(aside / name, one.measurements) for name, one in by_file.items()]
@@ -155,8 +155,8 @@ def _figures(one: Measured) -> list[dict[str, Any]]:
 def _copy(run: Run, to: Path, left_out: Collection[Path]) -> None:
     """Copy measurements, plans and statistics; what is there already is the same, what is not believed stays."""
     for path in sorted(set(run.folder.glob("cells/*/*.json")) - set(left_out)):
-        kept = read_kept(path)
-        if not isinstance(kept, Kept):
+        kept = read_stored(path)
+        if not isinstance(kept, StoredResult):
             warnings.warn(f"{path} {kept}: it is not copied", UserWarning, stacklevel=3)
             continue
         records = samples_beside(path)
@@ -188,7 +188,7 @@ def _failures(first: Run, second: Run, measurements: Sequence[Measurement]) -> l
     measured = {label_of(m) for m in measurements} | {m.model for m in measurements}
     for m in measurements:
         fields = m.model_dump(include={"model", "method", "ratio", "achieved_ratio", "seed"})
-        measured.add(f"{Cell(fingerprint='', dtype='', **fields).label}: {m.benchmark}")
+        measured.add(f"{CellId(fingerprint='', dtype='', **fields).label}: {m.benchmark}")
     return [one for one in _once([*first.failures, *second.failures]) if one.cell not in measured]
 
 

@@ -9,9 +9,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.evaluation.runner import check_all, evaluate
-from prunelab.inference.shared_scoring import Siblings
+from prunelab.inference.shared_scoring import SharedEvaluation
 from prunelab.models.loading import LanguageModel
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.config import StudyConfig
@@ -19,11 +19,11 @@ from prunelab.studies.grid import GridCell, cells_of, identity_of, trunk_of
 from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.plans import ModelPlans
 from prunelab.studies.run import Measured
-from prunelab.studies.state import Found
+from prunelab.studies.state import StudyState
 from prunelab.studies.store import Measurement, ResultsStore
-from prunelab.studies.targets import MADE, Subject, Subjects
+from prunelab.studies.targets import TEMPORARY_CHECKPOINTS, EvaluationTarget, EvaluationTargets
 
-__all__ = ["MADE", "Found", "ModelStudy", "Subject"]
+__all__ = ["TEMPORARY_CHECKPOINTS", "EvaluationTarget", "ModelStudy", "StudyState"]
 
 
 @dataclass
@@ -33,11 +33,11 @@ class ModelStudy:
     config: StudyConfig
     entry: ModelEntry
     store: ResultsStore
-    found: Found
+    found: StudyState
 
     @cached_property
-    def _subjects(self) -> Subjects:
-        return Subjects(ModelPlans(self.config, self.entry, self.store, self._note))
+    def _subjects(self) -> EvaluationTargets:
+        return EvaluationTargets(ModelPlans(self.config, self.entry, self.store, self._note))
 
     def _note(self, line: str) -> None:
         """Says a line of news; who is told may be another with every cell."""
@@ -64,7 +64,7 @@ class ModelStudy:
     def run_cell(self, cell: GridCell) -> None:
         """Measure one cell, as far as it is not measured already; what fails is recorded."""
         self.found.view.cell_started(cell)
-        with self.found.recorded(cell.label, [cell]):
+        with self.found.record_failures(cell.label, [cell]):
             subject = self._subjects.of(cell)
             self.found.measured.extend(self._measure(cell, subject))
             self._subjects.forget(subject)
@@ -85,7 +85,7 @@ class ModelStudy:
         """
         if self._subjects.is_streamed:
             return
-        different: dict[str, tuple[GridCell, Subject]] = {}
+        different: dict[str, tuple[GridCell, EvaluationTarget]] = {}
         for cell in (self.cells[number] for number in trunk_of(self.cells)):
             with suppress(Exception):
                 subject = self._subjects.of(cell)
@@ -102,26 +102,26 @@ class ModelStudy:
                 if subject.cell.name not in models:
                     models[subject.cell.name] = subject.make()
             members = [models[subject.cell.name] for _, subject in missing]
-            siblings = Siblings([member.model for member in members])
+            shared = SharedEvaluation([member.model for member in members])
             for (cell, subject), member in zip(missing, members, strict=True):
                 with suppress(Exception):
-                    self._measure_run(cell, run, subject, replace(member, siblings=siblings))
+                    self._measure_run(cell, run, subject, replace(member, shared=shared))
 
     @cached_property
     def _identities(self) -> dict[BenchmarkRun, dict[str, Any]]:
         """What decides each run's figures besides the model; found once, since it reads and hashes the data."""
         return {run: identity_of(run) for run in self.cells[0].runs}
 
-    def _read(self, run: BenchmarkRun, subject: Subject) -> list[Measurement] | None:
+    def _read(self, run: BenchmarkRun, subject: EvaluationTarget) -> list[Measurement] | None:
         """A benchmark's figures of a cell, where they are there."""
         return self.store.read(self.store.path(subject.cell, run[0].name, self._identities[run]), subject.cell)
 
-    def _measure(self, cell: GridCell, subject: Subject) -> list[Measured]:
+    def _measure(self, cell: GridCell, subject: EvaluationTarget) -> list[Measured]:
         """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
         made: list[LanguageModel] = []
         own = []
         for run in cell.runs:
-            with self.found.recorded(f"{subject.cell.label}: {run[0].name}", [cell], run):
+            with self.found.record_failures(f"{subject.cell.label}: {run[0].name}", [cell], run):
                 path = self.store.path(subject.cell, run[0].name, self._identities[run])
                 found = self.store.read(path, subject.cell)
                 if found is None:
@@ -136,7 +136,7 @@ class ModelStudy:
         return own
 
     def _measure_run(
-        self, cell: GridCell, run: BenchmarkRun, subject: Subject, model: LanguageModel
+        self, cell: GridCell, run: BenchmarkRun, subject: EvaluationTarget, model: LanguageModel
     ) -> list[Measurement]:
         """Run a benchmark on a cell's model and keep what it finds."""
         benchmark, settings = run
@@ -154,7 +154,7 @@ class ModelStudy:
         self.found.view.benchmark_done(cell, run, subject.cell.label, found, False)
         return found
 
-    def _taken_over(self, path: Path, subject: Subject) -> list[Measurement] | None:
+    def _taken_over(self, path: Path, subject: EvaluationTarget) -> list[Measurement] | None:
         """A benchmark's figures of another cell that is the same model, where there is one."""
         kept = self.store.take_over(path, subject.cell)
         if kept is None:
@@ -170,7 +170,7 @@ class ModelStudy:
         """What was said already: lines, and measurement files that this study has written."""
         return set()
 
-    def _workspace(self, subject: Subject) -> Path:
+    def _workspace(self, subject: EvaluationTarget) -> Path:
         return self.store.run / "generations" / subject.cell.name
 
 

@@ -11,7 +11,7 @@ from prunelab.models.loading import LanguageModel
 from prunelab.pruning.methods import methods
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.planner import PruningOptions, options_record
-from prunelab.studies.store import Kept, ResultsStore, read_kept
+from prunelab.studies.store import ResultsStore, StoredResult, read_stored
 
 REQUEST, CONTENT = "request", "content"
 """Keys in a plan's provenance: hashes of what a study asked for, and of all the rest of the plan."""
@@ -75,7 +75,10 @@ def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
     if CONTENT in plan.provenance:
         return True
     for folder in sorted(store.run.glob("cells/*")):
-        kept = next((kept for path in sorted(folder.glob("*.json")) if isinstance(kept := read_kept(path), Kept)), None)
+        kept = next(
+            (kept for path in sorted(folder.glob("*.json")) if isinstance(kept := read_stored(path), StoredResult)),
+            None,
+        )
         if kept is not None and kept.cell.plan == plan.fingerprint and kept.cell.method == plan.method:
             return True
     return False

@@ -19,7 +19,7 @@ from prunelab.pruning.methods import Shared, methods
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.planner import make_pruning_plan, needs_calibration, needs_moments
 from prunelab.studies.config import StudyConfig
-from prunelab.studies.grid import Cut
+from prunelab.studies.grid import CutRequest
 from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.plan_checks import Asked, is_proven, with_content
 from prunelab.studies.store import ResultsStore, set_aside, slug
@@ -106,7 +106,7 @@ class ModelPlans:
             self._statistics[key, moments] = self._statistics[key, collect] = found
         return self._statistics[key, moments]
 
-    def plan(self, cut: Cut) -> PruningPlan:
+    def plan(self, cut: CutRequest) -> PruningPlan:
         """The cut's plan, from the run's folder where it is there."""
         options = self.config.pruning.options(cut.seed)
         target = self._target(cut)
@@ -143,13 +143,13 @@ class ModelPlans:
         plan.save(path)
         return plan
 
-    def _target(self, cut: Cut) -> float:
+    def _target(self, cut: CutRequest) -> float:
         """The ratio to ask for: depth's achieved one for the others, where both are in the grid."""
         depth = [name for name in self.config.methods if methods[name].strategy == "depth"]
         if not self.config.match_depth or not depth or cut.method in depth:
             return cut.ratio
         try:
-            return self.plan(Cut(depth[0], cut.ratio, self.config.seeds[0])).achieved_ratio
+            return self.plan(CutRequest(depth[0], cut.ratio, self.config.seeds[0])).achieved_ratio
         except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
             return cut.ratio
 

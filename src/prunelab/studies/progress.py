@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Protocol
 
 from prunelab.errors.text import one_line
-from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.studies.grid import GridCell
 from prunelab.studies.store import Measurement
 

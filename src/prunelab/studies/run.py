@@ -22,9 +22,9 @@ from prunelab.io.structured import read_json
 from prunelab.pruning.plan_summary import PlannedCut, planned_cuts
 from prunelab.studies.comparison import Difference, adjusted, difference, write_comparisons
 from prunelab.studies.config import StudyConfig, read_config, study_config
-from prunelab.studies.duplicates import Twins
+from prunelab.studies.duplicates import DuplicateCuts
 from prunelab.studies.run_folder import FAILURES, INDEX, STUDY, files_of, index_text
-from prunelab.studies.store import Kept, Measurement, read_kept, samples_beside, write_csv, write_parquet
+from prunelab.studies.store import Measurement, StoredResult, read_stored, samples_beside, write_csv, write_parquet
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Run:
         return [m for one in self.measured for m in one.measurements]
 
     @cached_property
-    def twins(self) -> Twins:
+    def duplicates(self) -> DuplicateCuts:
         """Which cuts are the same model as one before."""
-        return Twins.of(self.measurements)
+        return DuplicateCuts.of(self.measurements)
 
     @cached_property
     def planned(self) -> Mapping[str, PlannedCut]:
@@ -191,8 +191,8 @@ def _believed(path: Path) -> Measured:
     Raises:
         InvalidRequest: it is missing, damaged or not believed.
     """
-    kept = read_kept(path)
-    if isinstance(kept, Kept):
+    kept = read_stored(path)
+    if isinstance(kept, StoredResult):
         return Measured(path, list(kept.measurements))
     why = "is missing" if kept is None else kept
     raise InvalidRequest(f"{path} {why}: it is left as it is; run the study again, which measures it anew")

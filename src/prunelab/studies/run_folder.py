@@ -16,7 +16,7 @@ from typing import Any
 from prunelab.errors import InvalidRequest, OutputExists
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.folder_lock import LOCK
-from prunelab.io.paths import inside, kind_of, local_path, require_place, shortened
+from prunelab.io.paths import ensure_writable, inside, kind_of, local_path, shortened
 from prunelab.io.unfinished import sweep_below
 
 INDEX, STUDY, FAILURES = "index.json", "study.yaml", "failures.json"
@@ -35,7 +35,7 @@ def require_run_folder(folder: Path) -> None:
         InvalidRequest: it cannot come to be, or what a study writes would lead out of it.
     """
     local_path(folder)
-    require_place(folder / STUDY)
+    ensure_writable(folder / STUDY)
     kind = kind_of(folder)
     if kind is None:
         return

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunelab.evaluation.runner import check_all, check_sight
+from prunelab.evaluation.runner import check_all, check_modality
 from prunelab.io.folder_lock import locked
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.loading import inspected, parse_device
@@ -19,8 +19,8 @@ from prunelab.studies.config import StudyConfig, write_config
 from prunelab.studies.engines.address import check_ray
 from prunelab.studies.engines.local import run_local
 from prunelab.studies.engines.ray import run_ray
-from prunelab.studies.grid import grid_of, model_runs
-from prunelab.studies.model_runner import MADE, Found
+from prunelab.studies.grid import model_runs, study_grid
+from prunelab.studies.model_runner import TEMPORARY_CHECKPOINTS, StudyState
 from prunelab.studies.progress import PlainView, Say, StudyView
 from prunelab.studies.run import Run, compared_to_dense
 from prunelab.studies.run_folder import STUDY, require_run_folder, sweep_run
@@ -51,9 +51,11 @@ def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str
     """The study in a folder that is held."""
     sweep_run(config.out)
     write_config(config.out / STUDY, config)
-    found = Found(view)
-    shutil.rmtree(config.out / MADE, ignore_errors=True)  # what a study that was killed had no time to remove
-    view.begin(grid_of(resolved))
+    found = StudyState(view)
+    shutil.rmtree(
+        config.out / TEMPORARY_CHECKPOINTS, ignore_errors=True
+    )  # what a study that was killed had no time to remove
+    view.begin(study_grid(resolved))
     try:
         if config.engine == "ray":
             run_ray(resolved, found, token)
@@ -61,7 +63,7 @@ def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str
             run_local(resolved, found)
     finally:
         view.end()
-    with found.recorded("comparisons"):
+    with found.record_failures("comparisons"):
         found.differences.extend(compared_to_dense(found.measured))
     run = Run(config.out, config, found.measured, found.differences, found.failures)
     run.write()
@@ -87,18 +89,18 @@ def check_study(config: StudyConfig) -> None:
         if config.engine == "local":  # a worker may have devices that this machine has not
             parse_device(entry.device or config.device)
         own = model_runs(config, entry)
-        check_sight(own, entry.path)
+        check_modality(own, entry.path)
         if Path(str(checkpoint_of(entry.path) or entry.path)).is_dir():
             inspected(entry.path)
         checked += [run for run in own if run not in checked]
     check_all(checked)
 
 
-def _track(run: Run, names: Sequence[str], found: Found) -> None:
+def _track(run: Run, names: Sequence[str], found: StudyState) -> None:
     """Send the cells to the trackers; one that fails is recorded, the run's folder being complete without."""
     before = len(found.failures)
     for name in names:
-        with found.recorded(f"tracker {name}"):
+        with found.record_failures(f"tracker {name}"):
             trackers[name].log(tracked_cells(run))
     if len(found.failures) > before:
         run.write()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from prunelab.errors import PrunelabError
-from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.studies.comparison import Difference
 from prunelab.studies.grid import GridCell
 from prunelab.studies.progress import StudyView
@@ -16,7 +16,7 @@ from prunelab.studies.run import Failure, Measured
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyState:
     """What a study has found so far, and who is told."""
 
     view: StudyView
@@ -25,7 +25,9 @@ class Found:
     failures: list[Failure] = field(default_factory=list)
 
     @contextmanager
-    def recorded(self, what: str, cells: Sequence[GridCell] = (), run: BenchmarkRun | None = None) -> Iterator[None]:
+    def record_failures(
+        self, what: str, cells: Sequence[GridCell] = (), run: BenchmarkRun | None = None
+    ) -> Iterator[None]:
         """What fails in the block is recorded, and the grid goes on."""
         try:
             yield

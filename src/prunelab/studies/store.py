@@ -21,21 +21,21 @@ import xxhash
 from pydantic import ValidationError
 
 from prunelab.errors import DataError
-from prunelab.evaluation.records import Cell, Measurement, Scalar, measurements_of, slug
-from prunelab.io.atomic_write import write_text, written_file
+from prunelab.evaluation.records import CellId, Measurement, Scalar, measurements_of, slug
+from prunelab.io.atomic_write import atomic_file, write_text
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.paths import inside
 from prunelab.io.structured import read_json_object
 
 __all__ = [
-    "Cell",
-    "Kept",
+    "CellId",
     "Measurement",
     "ResultsStore",
     "Scalar",
+    "StoredResult",
     "measurements_of",
     "place_of",
-    "read_kept",
+    "read_stored",
     "samples_beside",
     "set_aside",
     "slug",
@@ -64,11 +64,11 @@ class ResultsStore:
     def __init__(self, run: Path) -> None:
         self.run = run
 
-    def path(self, cell: Cell, benchmark: str, identity: Mapping[str, Any]) -> Path:
+    def path(self, cell: CellId, benchmark: str, identity: Mapping[str, Any]) -> Path:
         """Where a benchmark's measurements of a cell are kept."""
         return self.run / "cells" / place_of(cell, benchmark, identity)
 
-    def read(self, path: Path, cell: Cell | None = None) -> list[Measurement] | None:
+    def read(self, path: Path, cell: CellId | None = None) -> list[Measurement] | None:
         """The measurements in a file; None where there is none.
 
         A file that is damaged, that belongs to another cell, benchmark or setting than its place says, or whose sample
@@ -78,15 +78,15 @@ class ResultsStore:
             path: from `path`.
             cell: the model that the file must be of.
         """
-        kept = read_kept(path)
-        if isinstance(kept, Kept) and cell is not None and kept.cell != cell:
+        kept = read_stored(path)
+        if isinstance(kept, StoredResult) and cell is not None and kept.cell != cell:
             kept = f"is not believed, it is of {kept.cell.label} and not of {cell.label} as it is now"
         if isinstance(kept, str):
             set_aside(path, kept, "measured anew")
             return None
         return None if kept is None else list(kept.measurements)
 
-    def take_over(self, path: Path, cell: Cell) -> Kept | None:
+    def take_over(self, path: Path, cell: CellId) -> StoredResult | None:
         """Keep the measurements of another cell that is the same model as this one's too; None where there is none.
 
         Two methods, or two draws of the calibration text, often arrive at the same cut. The files' names tell: their
@@ -102,11 +102,11 @@ class ResultsStore:
         called: dict[str, Any] = {name: getattr(cell, name) for name in ("method", "ratio", "achieved_ratio", "seed")}
         called["seconds"] = 0.0
         for other in sorted(self.run.glob(f"cells/*/{path.name}")):
-            kept = read_kept(other)
-            if isinstance(kept, Kept):
+            kept = read_stored(other)
+            if isinstance(kept, StoredResult):
                 found = [m.model_copy(update=called) for m in kept.measurements]
                 if kept.records is not None:
-                    with written_file(samples_beside(path)) as aside:
+                    with atomic_file(samples_beside(path)) as aside:
                         shutil.copyfile(samples_beside(other), aside)
                 self._write(path, cell, found, kept.records, kept.identity)
                 return replace(kept, measurements=found)
@@ -115,7 +115,7 @@ class ResultsStore:
     def write(
         self,
         path: Path,
-        cell: Cell,
+        cell: CellId,
         measurements: Sequence[Measurement],
         samples: Sequence[Any] = (),
         identity: Mapping[str, Any] | None = None,
@@ -131,7 +131,7 @@ class ResultsStore:
         """
         records = None
         if samples:
-            with written_file(samples_beside(path)) as aside:
+            with atomic_file(samples_beside(path)) as aside:
                 pd.DataFrame(list(samples)).to_parquet(aside)
                 records = _file_hash(aside)
         self._write(path, cell, measurements, records, identity or {})
@@ -139,7 +139,7 @@ class ResultsStore:
     def _write(
         self,
         path: Path,
-        cell: Cell,
+        cell: CellId,
         measurements: Sequence[Measurement],
         records: str | None,
         identity: Mapping[str, Any],
@@ -164,7 +164,7 @@ class ResultsStore:
         """
         path = inside(self.run, name)
         if not path.exists():
-            with written_file(path) as aside:
+            with atomic_file(path) as aside:
                 aside.write_bytes(content)
 
     def measurements(self) -> list[Measurement]:
@@ -174,7 +174,7 @@ class ResultsStore:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredResult:
     """What a measurement file holds.
 
     Attributes:
@@ -184,19 +184,19 @@ class Kept:
         records: hash of the sample records beside it; None where there are none.
     """
 
-    cell: Cell
+    cell: CellId
     identity: Mapping[str, Any]
     measurements: Sequence[Measurement]
     records: str | None
 
 
-def place_of(cell: Cell, benchmark: str, identity: Mapping[str, Any]) -> Path:
+def place_of(cell: CellId, benchmark: str, identity: Mapping[str, Any]) -> Path:
     """Where below `cells` the measurements belong: the names hold a hash of all that decides the figures."""
     key = content_hash({"cell": cell.key, "benchmark": benchmark, **identity})[:8]
     return Path(cell.name, f"{slug(benchmark)[:NAME_LENGTH]}-{key}.json")
 
 
-def read_kept(path: Path) -> Kept | str | None:
+def read_stored(path: Path) -> StoredResult | str | None:
     """A measurement file's contents; None where there is no file; why it is not believed where it is not.
 
     Believed is a file whose hash is that of its contents, that lies where its cell, benchmark and settings belong, and
@@ -206,8 +206,8 @@ def read_kept(path: Path) -> Kept | str | None:
         return None
     try:
         fields = read_json_object(path, nonfinite=True)
-        kept = Kept(
-            Cell.model_validate(fields["cell"]),
+        kept = StoredResult(
+            CellId.model_validate(fields["cell"]),
             fields.get("identity") or {},
             [Measurement.model_validate(row) for row in fields["measurements"]],
             fields.get("samples"),
@@ -228,7 +228,7 @@ def _hash_fault(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _place_fault(path: Path, kept: Kept) -> str | None:
+def _place_fault(path: Path, kept: StoredResult) -> str | None:
     """Whether a measurement file is of one benchmark of one cell, and lies where these belong."""
     benchmark = next((m.benchmark for m in kept.measurements if m.primary), None)
     if benchmark is None or not isinstance(kept.identity, dict):
@@ -249,7 +249,7 @@ def _records_fault(records: Path, recorded: object) -> str | None:
     return None
 
 
-def _of(what: Cell | Measurement) -> tuple[object, ...]:
+def _of(what: CellId | Measurement) -> tuple[object, ...]:
     """What a cell and each of its figures have in common."""
     return what.model, what.method, what.ratio, what.achieved_ratio, what.seed, what.plan
 
@@ -280,7 +280,7 @@ def to_frame(measurements: Iterable[Measurement]) -> pd.DataFrame:
 
 def write_csv(path: Path, measurements: Iterable[Measurement]) -> None:
     """Write `results.csv`, whole or not at all."""
-    with written_file(path) as aside:
+    with atomic_file(path) as aside:
         aside.write_text(to_frame(measurements).to_csv(index=False), encoding="utf-8")
 
 
@@ -291,5 +291,5 @@ def write_parquet(path: Path, measurements: Iterable[Measurement]) -> None:
         types = {type(value) for value in frame[name].dropna()}
         if len(types) > 1 and types != {int, float}:
             frame[name] = frame[name].map(str, na_action="ignore")
-    with written_file(path) as aside:
+    with atomic_file(path) as aside:
         frame.to_parquet(aside, index=False)

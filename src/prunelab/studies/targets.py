@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from prunelab.checkpoint.streamed_save import save_streamed
 from prunelab.evaluation.runner import dense_cell
 from prunelab.models.loading import LanguageModel
-from prunelab.models.offloading import open_to_run
+from prunelab.models.offloading import load_offloaded
 from prunelab.models.streaming.model import StreamedModel
 from prunelab.pruning.apply import pruned_model
 from prunelab.pruning.checks import check_plan
 from prunelab.pruning.plan import PruningPlan
-from prunelab.studies.grid import Cut, GridCell
+from prunelab.studies.grid import CutRequest, GridCell
 from prunelab.studies.plans import ModelPlans
-from prunelab.studies.store import Cell
+from prunelab.studies.store import CellId
 
-MADE = "made"
+TEMPORARY_CHECKPOINTS = "made"
 """Where cuts of a model too large for memory lie in a run's folder while they are measured."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationTarget:
     """What is measured in a cell.
 
     Attributes:
@@ -32,23 +32,23 @@ class Subject:
         plan: how it is cut; None for the dense model.
     """
 
-    cell: Cell
+    cell: CellId
     make: Callable[[], LanguageModel]
     plan: PruningPlan | None = None
 
 
 @dataclass
-class Subjects:
+class EvaluationTargets:
     """The subjects of one model's cells."""
 
     plans: ModelPlans
 
-    def of(self, cell: GridCell) -> Subject:
+    def of(self, cell: GridCell) -> EvaluationTarget:
         """What is measured in a cell; its plan is made where there is none."""
         plans = self.plans
         dense = dense_cell(plans.model)
         if cell.cut is None:
-            return Subject(dense, lambda: self._to_run(plans.entry.path) if self.is_streamed else plans.model)
+            return EvaluationTarget(dense, lambda: self._to_run(plans.entry.path) if self.is_streamed else plans.model)
         cut, plan = cell.cut, plans.plan(cell.cut)
         known = {
             "method": cut.method,
@@ -66,7 +66,7 @@ class Subjects:
             statistics = plans.statistics(cut.seed, plan.compensation == "least_squares")
             return pruned_model(plans.model, plan, statistics, plans.calibration(cut.seed))
 
-        return Subject(dense.model_copy(update=known), make, plan)
+        return EvaluationTarget(dense.model_copy(update=known), make, plan)
 
     @property
     def is_streamed(self) -> bool:
@@ -75,19 +75,19 @@ class Subjects:
 
     def _to_run(self, path: str) -> LanguageModel:
         """A checkpoint, run from wherever there is room."""
-        model = open_to_run(path, device=self.plans.device, dtype=self.plans.dtype, memory=self.plans.memory)
+        model = load_offloaded(path, device=self.plans.device, dtype=self.plans.dtype, memory=self.plans.memory)
         return replace(model, name=self.plans.model.name)
 
-    def _written(self, model: StreamedModel, plan: PruningPlan, cut: Cut) -> LanguageModel:
+    def _written(self, model: StreamedModel, plan: PruningPlan, cut: CutRequest) -> LanguageModel:
         """A cut of a model too large for memory: written, and run from where it lies until its cell is done."""
         statistics = None if plan.compensation == "none" else self.plans.statistics(cut.seed)
         calibration = None if plan.compensation == "none" else self.plans.calibration(cut.seed)
         check_plan(model, plan, statistics, calibration)
-        place = self.plans.store.run / MADE / plan.fingerprint
+        place = self.plans.store.run / TEMPORARY_CHECKPOINTS / plan.fingerprint
         save_streamed(model, plan, statistics, place, calibration, overwrite=True)
         return self._to_run(str(place))
 
-    def forget(self, subject: Subject) -> None:
+    def forget(self, subject: EvaluationTarget) -> None:
         """Remove what was written of a cut to measure it."""
         if subject.plan is not None and self.is_streamed:
-            shutil.rmtree(self.plans.store.run / MADE / subject.plan.fingerprint, ignore_errors=True)
+            shutil.rmtree(self.plans.store.run / TEMPORARY_CHECKPOINTS / subject.plan.fingerprint, ignore_errors=True)

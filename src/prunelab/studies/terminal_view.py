@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from prunelab.errors import first_line
-from prunelab.evaluation.runner import Run as BenchmarkRun
+from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.io.terminal import plain
 from prunelab.studies.grid import GridCell
 from prunelab.studies.progress import Pace, figure, title

@@ -6,7 +6,7 @@ is the claim on this run, not the paper.
 
 from __future__ import annotations
 
-from prunelab.analysis.claims.base import Claim, Judgement, Part, Verdict
+from prunelab.analysis.claims.base import Claim, ClaimPart, Judgement, Verdict
 from prunelab.analysis.claims.evidence import Evidence
 from prunelab.io.registry import Registry, discover
 from prunelab.studies.run import Run
@@ -33,4 +33,4 @@ def judge(run: Run) -> list[Judgement]:
     return [claim.judge(evidence) for claim in sorted(claims.values(), key=lambda claim: int(claim.name[1:]))]
 
 
-__all__ = ["Claim", "Evidence", "Judgement", "Part", "Verdict", "claims", "judge", "register"]
+__all__ = ["Claim", "ClaimPart", "Evidence", "Judgement", "Verdict", "claims", "judge", "register"]

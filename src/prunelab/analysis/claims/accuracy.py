@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
 from prunelab.analysis.claims.evidence import ACCURACY, Evidence
-from prunelab.analysis.claims.rules import clearest, leaning, rows
-from prunelab.analysis.claims.trials import Trial, adjusted, mean_trial
+from prunelab.analysis.claims.rules import any_significant, most_significant, rows
+from prunelab.analysis.claims.trials import Effect, adjusted, mean_trial
 
 CONSISTENT = ("arc_easy", "arc_challenge", "boolq")
 MIXED = ("mmlu", "gsm8k")
@@ -30,29 +30,29 @@ class Accuracy(Claim):
         "least once and width never; MMLU and GSM8K favour significantly now the one, now the other."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Overall, each of the three, and the two."""
         pairs = evidence.pairs()
         overall = []
         for pair in pairs:
-            duels = evidence.duels([pair], ACCURACY)
-            if len(duels) > 1:
-                ahead = sum(one.effect for one in duels) / len(duels)
-                keys = {**pair.keys, "benchmark": f"mean of {len(duels)}", "depth ahead by": ahead}
-                overall.append(mean_trial(keys, duels))
-        found = [leaning("overall", overall, "two accuracy benchmarks on matched depth and width cuts")]
+            pairwise = evidence.pairwise([pair], ACCURACY)
+            if len(pairwise) > 1:
+                ahead = sum(one.effect for one in pairwise) / len(pairwise)
+                keys = {**pair.keys, "benchmark": f"mean of {len(pairwise)}", "depth ahead by": ahead}
+                overall.append(mean_trial(keys, pairwise))
+        found = [any_significant("overall", overall, "two accuracy benchmarks on matched depth and width cuts")]
         for name in CONSISTENT:
             needs = f"{name} on matched depth and width cuts"
-            found.append(leaning(f"depth ahead on {name}", evidence.duels(pairs, [name]), needs))
-        return [*found, _mixed(evidence.duels(pairs, MIXED))]
+            found.append(any_significant(f"depth ahead on {name}", evidence.pairwise(pairs, [name]), needs))
+        return [*found, _mixed(evidence.pairwise(pairs, MIXED))]
 
 
-def _mixed(duels: Sequence[Trial]) -> Part:
+def _mixed(pairwise: Sequence[Effect]) -> ClaimPart:
     """Supported by significance both ways; contradicted where every one of several goes the same way."""
     name = "MMLU and GSM8K mixed"
-    if not duels:
-        return Part(name, Verdict.NOT_MEASURED, "mmlu or gsm8k on matched depth and width cuts")
-    tests = adjusted(duels)
+    if not pairwise:
+        return ClaimPart(name, Verdict.NOT_MEASURED, "mmlu or gsm8k on matched depth and width cuts")
+    tests = adjusted(pairwise)
     depth, width = (sum(t.significant and sign * t.effect > 0 for t in tests) for sign in (1, -1))
     verdict = Verdict.INCONCLUSIVE
     if depth and width:
@@ -60,4 +60,4 @@ def _mixed(duels: Sequence[Trial]) -> Part:
     elif len(tests) > 1 and len(tests) in (depth, width):
         verdict = Verdict.CONTRADICTED
     counts = f"of {len(tests)} depth is significantly ahead in {depth}, width in {width}"
-    return Part(name, verdict, f"{counts}; {clearest(tests).words()}", rows(tests))
+    return ClaimPart(name, verdict, f"{counts}; {most_significant(tests).words()}", rows(tests))

@@ -45,7 +45,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Part:
+class ClaimPart:
     """One part of a claim, judged.
 
     Attributes:
@@ -75,7 +75,7 @@ class Claim(ABC):
     test: ClassVar[str]
 
     @abstractmethod
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Every part of the claim, judged."""
 
     def judge(self, evidence: Evidence) -> Judgement:
@@ -96,7 +96,7 @@ def combined(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.SUPPORTED if set(measured) == {Verdict.SUPPORTED} else Verdict.INCONCLUSIVE
 
 
-def _finding(parts: Sequence[Part]) -> str:
+def _finding(parts: Sequence[ClaimPart]) -> str:
     """What each part found, and what the parts that were not measured need."""
     measured = [part for part in parts if part.verdict is not Verdict.NOT_MEASURED]
     missing = [part for part in parts if part.verdict is Verdict.NOT_MEASURED]

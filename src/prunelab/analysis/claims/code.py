@@ -8,10 +8,10 @@ from typing import ClassVar
 import pandas as pd
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part
-from prunelab.analysis.claims.evidence import ABOUT_TEN, Cut, Evidence, keys_of
-from prunelab.analysis.claims.rules import every, fell, leaning
-from prunelab.analysis.claims.trials import Trial, trial_of
+from prunelab.analysis.claims.base import Claim, ClaimPart
+from prunelab.analysis.claims.evidence import ABOUT_TEN, Evidence, MeasuredCut, keys_of
+from prunelab.analysis.claims.rules import any_significant, every, fell
+from prunelab.analysis.claims.trials import Effect, trial_of
 from prunelab.stats.paired_tests import mean, paired_bootstrap
 
 HUMANEVAL = "humaneval"
@@ -33,7 +33,7 @@ class Code(Claim):
         "and falls in none."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """pass@1 of either strategy, then syntax and loops."""
         found = []
         for strategy in ("depth", "width"):
@@ -49,11 +49,11 @@ class Code(Claim):
         needs = f"{HUMANEVAL}'s sample records on a depth or width cut above 15 %"
         for name, column in (("syntax breaks", "syntax_error"), ("tokens repeat", "repeats")):
             trials = [one for cut in largest if (one := _share(evidence, cut, column)) is not None]
-            found.append(leaning(name, trials, needs))
+            found.append(any_significant(name, trials, needs))
         return found
 
 
-def _share(evidence: Evidence, cut: Cut, column: str) -> Trial | None:
+def _share(evidence: Evidence, cut: MeasuredCut, column: str) -> Effect | None:
     """How much more often completions fail so under the cut than in the dense model."""
     both = [evidence.measured(of, HUMANEVAL) for of in (cut.model, cut)]
     tables = [None if one is None else one.samples for one in both]

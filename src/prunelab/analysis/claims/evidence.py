@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from prunelab.analysis.claims.trials import Trial, trial_of
+from prunelab.analysis.claims.trials import Effect, trial_of
 from prunelab.errors import InvalidRequest, NonFiniteValue, UnknownName
 from prunelab.evaluation.benchmarks import Benchmark, find_benchmark
 from prunelab.pruning.methods import methods
@@ -32,7 +32,7 @@ CHANCE = {"pope": 0.5}
 
 
 @dataclass(frozen=True)
-class Cut:
+class MeasuredCut:
     """One pruned model of the run."""
 
     model: str
@@ -48,11 +48,11 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Pair:
+class CutPair:
     """Two cuts of one model at one size."""
 
-    first: Cut
-    second: Cut
+    first: MeasuredCut
+    second: MeasuredCut
 
     @property
     def achieved_ratio(self) -> float:
@@ -80,7 +80,7 @@ class Evidence:
     def __init__(self, run: Run, judged: Iterable[str] = PAPER_METHODS) -> None:
         self.run = run
         self.judged = tuple(judged)
-        self._versus: dict[tuple[Pair, str], Trial | None] = {}
+        self._versus: dict[tuple[CutPair, str], Effect | None] = {}
 
     @cached_property
     def models(self) -> list[str]:
@@ -88,17 +88,17 @@ class Evidence:
         return list(dict.fromkeys(m.model for m in self.run.measurements))
 
     @cached_property
-    def _cuts(self) -> list[Cut]:
+    def _cuts(self) -> list[MeasuredCut]:
         found: dict[tuple[str, str, float], dict[int | None, float]] = {}
         for m in sorted(self.run.measurements, key=lambda m: m.seed or 0):
             if m.method in self.judged:
                 found.setdefault((m.model, m.method, m.ratio), {}).setdefault(m.seed, m.achieved_ratio)
-        cuts = [Cut(*key, fmean(seeds.values()), next(iter(seeds))) for key, seeds in found.items()]
+        cuts = [MeasuredCut(*key, fmean(seeds.values()), next(iter(seeds))) for key, seeds in found.items()]
         return sorted(cuts, key=lambda cut: cut.achieved_ratio)
 
     def cuts(
         self, strategy: str | None = None, model: str | None = None, low: float = 0.0, high: float = 1.0
-    ) -> list[Cut]:
+    ) -> list[MeasuredCut]:
         """The cuts by achieved ratio, `low` included and `high` not."""
         return [
             cut
@@ -108,10 +108,10 @@ class Evidence:
 
     def pairs(
         self, first: str = "depth", second: str = "width", model: str | None = None, low: float = 0.0, high: float = 1.0
-    ) -> list[Pair]:
+    ) -> list[CutPair]:
         """Cuts of two strategies, of one model and asked for the same ratio, whose achieved ratios match."""
         return [
-            Pair(one, other)
+            CutPair(one, other)
             for one in self.cuts(first, model, low, high)
             for other in self.cuts(second, one.model)
             if other.ratio == one.ratio and abs(other.achieved_ratio - one.achieved_ratio) <= MATCHED
@@ -128,11 +128,11 @@ class Evidence:
                 by_shots.setdefault(m.shots, {})[None if m.method == "dense" else m.seed] = one
         return found
 
-    def _of(self, of: Cut | str, benchmark: str) -> dict[int | None, dict[int | None, Measured]]:
+    def _of(self, of: MeasuredCut | str, benchmark: str) -> dict[int | None, dict[int | None, Measured]]:
         cut = (of, "dense", 0.0) if isinstance(of, str) else (of.model, of.method, of.ratio)
         return self._measured.get((*cut, benchmark), {})
 
-    def by_shots(self, of: Cut | str, benchmark: str) -> Mapping[int | None, Measured]:
+    def by_shots(self, of: MeasuredCut | str, benchmark: str) -> Mapping[int | None, Measured]:
         """A cut's measurements of a benchmark, or (by its name) the dense model's, under their numbers of shots."""
         seed = None if isinstance(of, str) else of.seed
         return {shots: seeds[seed] for shots, seeds in self._of(of, benchmark).items() if seed in seeds}
@@ -151,16 +151,16 @@ class Evidence:
         default = known.shots if known is not None else None
         return default if default in found or not found else found[0]
 
-    def by_seed(self, of: Cut | str, benchmark: str) -> Mapping[int | None, Measured]:
+    def by_seed(self, of: MeasuredCut | str, benchmark: str) -> Mapping[int | None, Measured]:
         """A cut's measurements of a benchmark, or (by its name) the dense model's, under their seeds, lowest first."""
         found = self._of(of, benchmark).get(self.shots(of if isinstance(of, str) else of.model, benchmark), {})
         return dict(sorted(found.items(), key=lambda one: one[0] or 0))
 
-    def measured(self, of: Cut | str, benchmark: str) -> Measured | None:
+    def measured(self, of: MeasuredCut | str, benchmark: str) -> Measured | None:
         """A cut's measurement of a benchmark under its lowest seed, or (by its name) the dense model's."""
         return next(iter(self.by_seed(of, benchmark).values()), None)
 
-    def figure(self, of: Cut | str, benchmark: str, metric: str | None = None) -> Measurement | None:
+    def figure(self, of: MeasuredCut | str, benchmark: str, metric: str | None = None) -> Measurement | None:
         """The primary figure of the whole benchmark, or another one of it; of several seeds their mean."""
         found = [
             next(
@@ -171,7 +171,7 @@ class Evidence:
         ]
         return _mean_figure([m for m in found if m is not None])
 
-    def difference(self, cut: Cut, benchmark: str) -> Difference | None:
+    def difference(self, cut: MeasuredCut, benchmark: str) -> Difference | None:
         """The paired test against the dense model that the study made, adjusted over the cut's benchmarks."""
         found = [self._differences.get(_key(one.primary)) for one in self.by_seed(cut, benchmark).values()]
         figure, tests = self.figure(cut, benchmark), [one.comparison for one in found if one is not None]
@@ -179,7 +179,7 @@ class Evidence:
             return None
         return Difference(figure, higher_is_better(benchmark), over_seeds(tests))
 
-    def between(self, one: Cut, other: Cut, benchmark: str) -> list[Comparison] | None:
+    def between(self, one: MeasuredCut, other: MeasuredCut, benchmark: str) -> list[Comparison] | None:
         """The benchmark's paired tests of two cuts, one a seed; None where either lacks seeds or records."""
         first, second = (self.by_seed(cut, benchmark).values() for cut in (one, other))
         if len(first) != len(second):
@@ -207,7 +207,7 @@ class Evidence:
             return False
         return figure.value - Z * (figure.standard_error or 0.0) > self.chance(model, benchmark)
 
-    def loss(self, cut: Cut, benchmark: str) -> Trial | None:
+    def loss(self, cut: MeasuredCut, benchmark: str) -> Effect | None:
         """The share of the dense model's figure above chance that the cut lost, by the study's paired test.
 
         The dense figure in the denominator is taken as known. None where nothing was compared, or where the dense model
@@ -221,19 +221,19 @@ class Evidence:
         skill = c.dense - self.chance(cut.model, benchmark)
         return trial_of(keys, c).reversed().scaled(1 / skill) if skill > 0 else None
 
-    def losses(self, cuts: Iterable[Cut], benchmarks: Iterable[str]) -> list[Trial]:
+    def losses(self, cuts: Iterable[MeasuredCut], benchmarks: Iterable[str]) -> list[Effect]:
         """Every lost share that there is."""
         names = list(benchmarks)
         found = (self.loss(cut, name) for cut in cuts for name in names)
         return [one for one in found if one is not None]
 
-    def versus(self, pair: Pair, benchmark: str) -> Trial | None:
+    def compare_cuts(self, pair: CutPair, benchmark: str) -> Effect | None:
         """The first cut's figure minus the second's, tested on the same samples; several claims ask for the same."""
         if (pair, benchmark) not in self._versus:
             self._versus[pair, benchmark] = self._tested(pair, benchmark)
         return self._versus[pair, benchmark]
 
-    def _tested(self, pair: Pair, benchmark: str) -> Trial | None:
+    def _tested(self, pair: CutPair, benchmark: str) -> Effect | None:
         tests = self.between(pair.first, pair.second, benchmark)
         if tests is None:
             return None
@@ -241,10 +241,10 @@ class Evidence:
         figures = {pair.first.strategy: found.dense, pair.second.strategy: found.pruned}
         return trial_of({**pair.keys, "benchmark": benchmark, **figures}, found).reversed()
 
-    def duels(self, pairs: Iterable[Pair], benchmarks: Iterable[str]) -> list[Trial]:
+    def pairwise(self, pairs: Iterable[CutPair], benchmarks: Iterable[str]) -> list[Effect]:
         """Every comparison of two cuts that there is; positive where the first is better."""
         names = list(benchmarks)
-        found = ((name, self.versus(pair, name)) for pair in pairs for name in names)
+        found = ((name, self.compare_cuts(pair, name)) for pair in pairs for name in names)
         return [one if higher_is_better(name) else one.reversed() for name, one in found if one is not None]
 
 
@@ -314,7 +314,7 @@ def higher_is_better(benchmark: str) -> bool:
     return known is None or known.higher_is_better
 
 
-def keys_of(cut: Cut) -> dict[str, str | float]:
+def keys_of(cut: MeasuredCut) -> dict[str, str | float]:
     """What names a cut in evidence."""
     return {"model": cut.model, "ratio": cut.achieved_ratio, "strategy": cut.strategy}
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Cut, Evidence, keys_of
-from prunelab.analysis.claims.rules import leaning
-from prunelab.analysis.claims.trials import Trial, difference_trial, mean_trial
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Evidence, MeasuredCut, keys_of
+from prunelab.analysis.claims.rules import any_significant
+from prunelab.analysis.claims.trials import Effect, difference_trial, mean_trial
 
 
 @register
@@ -25,14 +25,14 @@ class Gemma(Claim):
         "Holm) and never the other way."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """One part for each other model."""
         gemmas = [model for model in evidence.models if is_gemma2(evidence, model)]
         others = [model for model in evidence.models if model not in gemmas]
         needs = "an accuracy benchmark under width, at matched ratios, of a Gemma-2 model and of one of another family"
         if not gemmas or not others:
-            return [Part("Gemma-2 against others", Verdict.NOT_MEASURED, needs)]
-        return [leaning(f"against {other}", _against(evidence, gemmas, other), needs) for other in others]
+            return [ClaimPart("Gemma-2 against others", Verdict.NOT_MEASURED, needs)]
+        return [any_significant(f"against {other}", _against(evidence, gemmas, other), needs) for other in others]
 
 
 def is_gemma2(evidence: Evidence, model: str) -> bool:
@@ -43,20 +43,20 @@ def is_gemma2(evidence: Evidence, model: str) -> bool:
     return "gemma2" in re.sub(r"[^a-z0-9]", "", model.lower())
 
 
-def _against(evidence: Evidence, gemmas: Sequence[str], other: str) -> list[Trial]:
+def _against(evidence: Evidence, gemmas: Sequence[str], other: str) -> list[Effect]:
     """Gemma-2's mean lost share minus the other's, for each two cuts of one size."""
     own = [cut for name in gemmas for cut in evidence.cuts("width", name)]
     cuts = [(one, two) for one in own for two in _sized(evidence, other, one)]
     return [trial for one, two in cuts if (trial := lost_more(evidence, one, two)) is not None]
 
 
-def _sized(evidence: Evidence, model: str, like: Cut) -> list[Cut]:
+def _sized(evidence: Evidence, model: str, like: MeasuredCut) -> list[MeasuredCut]:
     """The model's width cut that comes nearest to another model's in size."""
     near = evidence.cuts("width", model, like.achieved_ratio - MATCHED, like.achieved_ratio + MATCHED)
     return sorted(near, key=lambda cut: abs(cut.achieved_ratio - like.achieved_ratio))[:1]
 
 
-def lost_more(evidence: Evidence, one: Cut, other: Cut) -> Trial | None:
+def lost_more(evidence: Evidence, one: MeasuredCut, other: MeasuredCut) -> Effect | None:
     """How much larger one cut's mean lost share is than another model's, over the benchmarks that both have."""
     both = [(evidence.loss(one, name), evidence.loss(other, name)) for name in ACCURACY]
     pairs = [(a, b) for a, b in both if a is not None and b is not None]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import Evidence, Pair
-from prunelab.analysis.claims.rules import clearest, every, leaning, rows
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import CutPair, Evidence
+from prunelab.analysis.claims.rules import any_significant, every, most_significant, rows
 from prunelab.analysis.claims.speed import NOISE, THROUGHPUT, speedup
-from prunelab.analysis.claims.trials import Trial, adjusted
+from prunelab.analysis.claims.trials import Effect, adjusted
 
 REASONING = ("gsm8k", "mmlu")
 MODERATE = 0.225
@@ -35,20 +35,22 @@ class Guidance(Claim):
         "where it is significantly outside both."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Reasoning, speed, language modelling, hybrid."""
         pairs = evidence.pairs(high=MODERATE)
-        modelling = [one.reversed() for one in evidence.duels(evidence.pairs(), [WIKITEXT2])]
+        modelling = [one.reversed() for one in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
         matched = "matched depth and width cuts"
         return [
-            leaning("depth for reasoning", evidence.duels(pairs, REASONING), f"gsm8k or mmlu on {matched} up to 20 %"),
+            any_significant(
+                "depth for reasoning", evidence.pairwise(pairs, REASONING), f"gsm8k or mmlu on {matched} up to 20 %"
+            ),
             _faster(evidence, pairs, f"{THROUGHPUT} on {matched} up to 20 %"),
-            leaning("width for language modelling", modelling, f"{WIKITEXT2} on {matched}"),
+            any_significant("width for language modelling", modelling, f"{WIKITEXT2} on {matched}"),
             _between(evidence),
         ]
 
 
-def _faster(evidence: Evidence, pairs: Sequence[Pair], needs: str) -> Part:
+def _faster(evidence: Evidence, pairs: Sequence[CutPair], needs: str) -> ClaimPart:
     """Depth's speed over width's; medians, so within the noise nothing is decided."""
     found, words = [], []
     for pair in pairs:
@@ -58,33 +60,33 @@ def _faster(evidence: Evidence, pairs: Sequence[Pair], needs: str) -> Part:
             found.append(({**pair.keys, "benchmark": THROUGHPUT, **figures}, depth / width))
             words.append(f"{pair.first.model} {pair.achieved_ratio:.1%}: depth {depth:.2f}x, width {width:.2f}x")
     if not found:
-        return Part("depth for speed", Verdict.NOT_MEASURED, needs)
+        return ClaimPart("depth for speed", Verdict.NOT_MEASURED, needs)
     verdict = Verdict.INCONCLUSIVE
     if any(factor < 1 - NOISE for _, factor in found):
         verdict = Verdict.CONTRADICTED
     elif all(factor > 1 + NOISE for _, factor in found):
         verdict = Verdict.SUPPORTED
-    return Part("depth for speed", verdict, "; ".join(words), [row for row, _ in found])
+    return ClaimPart("depth for speed", verdict, "; ".join(words), [row for row, _ in found])
 
 
-def _between(evidence: Evidence) -> Part:
+def _between(evidence: Evidence) -> ClaimPart:
     """Hybrid's perplexity against depth's and width's: each duel is positive where hybrid is better."""
     name = "hybrid in between"
     trios = []
     for with_depth in evidence.pairs("hybrid", "depth"):
         for with_width in evidence.pairs("hybrid", "width", with_depth.first.model):
             if with_width.first == with_depth.first:
-                duels = evidence.duels([with_depth, with_width], [WIKITEXT2])
-                trios += [duels] if len(duels) == 2 else []
+                pairwise = evidence.pairwise([with_depth, with_width], [WIKITEXT2])
+                trios += [pairwise] if len(pairwise) == 2 else []
     if not trios:
-        return Part(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched hybrid, depth and width cuts")
+        return ClaimPart(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched hybrid, depth and width cuts")
     tests = adjusted([duel for trio in trios for duel in trio])
     verdicts = [_of_trio(tests[2 * i], tests[2 * i + 1]) for i in range(len(trios))]
     whole = every(name, list(zip(tests[::2], verdicts, strict=True)), "")
-    return Part(name, whole.verdict, clearest(tests).words(), rows(tests))
+    return ClaimPart(name, whole.verdict, most_significant(tests).words(), rows(tests))
 
 
-def _of_trio(against_depth: Trial, against_width: Trial) -> Verdict:
+def _of_trio(against_depth: Effect, against_width: Effect) -> Verdict:
     if not (against_depth.significant and against_width.significant):
         return Verdict.INCONCLUSIVE
     same_side = (against_depth.effect > 0) == (against_width.effect > 0)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part
+from prunelab.analysis.claims.base import Claim, ClaimPart
 from prunelab.analysis.claims.evidence import COMMONSENSE, HIGH, Evidence, keys_of
-from prunelab.analysis.claims.rules import HARDLY, every, leaning, within
-from prunelab.analysis.claims.trials import Trial, difference_trial, mean_trial
+from prunelab.analysis.claims.rules import HARDLY, any_significant, every, within
+from prunelab.analysis.claims.trials import Effect, difference_trial, mean_trial
 
 IFEVAL = "ifeval"
 
@@ -30,7 +30,7 @@ class Instructions(Claim):
         "figure."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """More than the common benchmarks; width faster; meeting."""
         more = [
             one
@@ -38,17 +38,19 @@ class Instructions(Claim):
             for strategy in ("depth", "width")
             if (one := _against_common(evidence, model, strategy)) is not None
         ]
-        low = evidence.duels(evidence.pairs(high=HIGH), [IFEVAL])
+        low = evidence.pairwise(evidence.pairs(high=HIGH), [IFEVAL])
         high = [pairs[-1] for model in evidence.models if (pairs := evidence.pairs(model=model, low=HIGH))]
         gaps = [
             one.scaled(1 / dense.value)
             for pair in high
-            for one in evidence.duels([pair], [IFEVAL])
+            for one in evidence.pairwise([pair], [IFEVAL])
             if (dense := evidence.figure(pair.first.model, IFEVAL)) is not None and dense.value > 0
         ]
         return [
-            leaning("falls more than common sense", more, f"{IFEVAL} and a common-sense benchmark on one cut"),
-            leaning("width falls faster at low ratios", low, f"{IFEVAL} on matched depth and width cuts below 25 %"),
+            any_significant("falls more than common sense", more, f"{IFEVAL} and a common-sense benchmark on one cut"),
+            any_significant(
+                "width falls faster at low ratios", low, f"{IFEVAL} on matched depth and width cuts below 25 %"
+            ),
             every(
                 "the two meet at high ratios",
                 [(one, within(one, HARDLY)) for one in gaps],
@@ -57,7 +59,7 @@ class Instructions(Claim):
         ]
 
 
-def _against_common(evidence: Evidence, model: str, strategy: str) -> Trial | None:
+def _against_common(evidence: Evidence, model: str, strategy: str) -> Effect | None:
     """IFEval's lost share minus the mean of the common benchmarks', in the smallest cut."""
     for cut in evidence.cuts(strategy, model)[:1]:
         own, common = evidence.loss(cut, IFEVAL), evidence.losses([cut], COMMONSENSE)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
 from prunelab.analysis.claims.evidence import ABOUT_TEN, Evidence
-from prunelab.analysis.claims.rules import every, leaning
-from prunelab.analysis.claims.trials import Trial, mean_trial
+from prunelab.analysis.claims.rules import any_significant, every
+from prunelab.analysis.claims.trials import Effect, mean_trial
 
 BENCHMARKS = ("pope", "textvqa", "mmmu")
 COLLAPSE = 0.5
@@ -32,27 +32,27 @@ class Multimodal(Claim):
         "significantly lower under depth than under width (paired)."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Overall, POPE, TextVQA."""
         overall = []
         for pair in evidence.pairs():
-            duels = evidence.duels([pair], BENCHMARKS)
-            if len(duels) == len(BENCHMARKS):
-                ahead = sum(one.effect for one in duels) / len(duels)
+            pairwise = evidence.pairwise([pair], BENCHMARKS)
+            if len(pairwise) == len(BENCHMARKS):
+                ahead = sum(one.effect for one in pairwise) / len(pairwise)
                 keys = {**pair.keys, "benchmark": "mean of three", "depth ahead by": ahead}
-                overall.append(mean_trial(keys, duels))
+                overall.append(mean_trial(keys, pairwise))
         widest = [cuts[-1] for model in evidence.models if (cuts := evidence.cuts("width", model, ABOUT_TEN[1]))]
         pope = [(one, _collapsed(one)) for one in evidence.losses(widest, ["pope"])]
         largest = [pairs[-1] for model in evidence.models if (pairs := evidence.pairs(model=model))]
-        textvqa = [one.reversed() for one in evidence.duels(largest, ["textvqa"])]
+        textvqa = [one.reversed() for one in evidence.pairwise(largest, ["textvqa"])]
         return [
-            leaning("depth better overall", overall, "pope, textvqa and mmmu on matched depth and width cuts"),
+            any_significant("depth better overall", overall, "pope, textvqa and mmmu on matched depth and width cuts"),
             every("POPE collapses under width", pope, "pope on a width cut above 15 %"),
-            leaning("depth loses TextVQA", textvqa, "textvqa on matched depth and width cuts"),
+            any_significant("depth loses TextVQA", textvqa, "textvqa on matched depth and width cuts"),
         ]
 
 
-def _collapsed(loss: Trial) -> Verdict:
+def _collapsed(loss: Effect) -> Verdict:
     if loss.low > COLLAPSE:
         return Verdict.SUPPORTED
     return Verdict.CONTRADICTED if loss.high < COLLAPSE else Verdict.INCONCLUSIVE

@@ -10,10 +10,10 @@ from typing import ClassVar
 import pandas as pd
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import HIGH, Evidence, Pair
-from prunelab.analysis.claims.rules import clearest, leaning, rows
-from prunelab.analysis.claims.trials import Trial, trial_of
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import HIGH, CutPair, Evidence
+from prunelab.analysis.claims.rules import any_significant, most_significant, rows
+from prunelab.analysis.claims.trials import Effect, trial_of
 from prunelab.stats.paired_tests import paired_bootstrap, ratio
 
 WIKITEXT2 = "wikitext2"
@@ -35,10 +35,10 @@ class Perplexity(Claim):
         "for at least one model, and contradicts where it lies below for all."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Worse; widening; orders of magnitude."""
         # A duel is positive where depth is better: lower.
-        worse = [one.reversed() for one in evidence.duels(evidence.pairs(), [WIKITEXT2])]
+        worse = [one.reversed() for one in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
         widening, factors = [], []
         for model in evidence.models:
             gaps = [(p, gap) for p in evidence.pairs(model=model) if (gap := _gaps(evidence, p)) is not None]
@@ -46,13 +46,13 @@ class Perplexity(Claim):
                 widening += _widening(gaps[0], gaps[-1])
             factors += [_factor(*gaps[-1])] if gaps and gaps[-1][0].achieved_ratio >= HIGH else []
         return [
-            leaning("depth is worse", worse, f"{WIKITEXT2} on matched depth and width cuts"),
-            leaning("the gap widens", widening, f"{WIKITEXT2} on matched depth and width cuts at two ratios"),
+            any_significant("depth is worse", worse, f"{WIKITEXT2} on matched depth and width cuts"),
+            any_significant("the gap widens", widening, f"{WIKITEXT2} on matched depth and width cuts at two ratios"),
             _orders(factors),
         ]
 
 
-def _gaps(evidence: Evidence, pair: Pair) -> pd.DataFrame | None:
+def _gaps(evidence: Evidence, pair: CutPair) -> pd.DataFrame | None:
     """Each window's loss under depth (`first`) and under width (`second`), and its tokens."""
     tables = []
     for cut in (pair.first, pair.second):
@@ -68,7 +68,7 @@ def _gaps(evidence: Evidence, pair: Pair) -> pd.DataFrame | None:
     return pd.DataFrame({"first": first["loss_sum"], "second": second["loss_sum"], "tokens": first["tokens"]})
 
 
-def _widening(low: tuple[Pair, pd.DataFrame], high: tuple[Pair, pd.DataFrame]) -> list[Trial]:
+def _widening(low: tuple[CutPair, pd.DataFrame], high: tuple[CutPair, pd.DataFrame]) -> list[Effect]:
     """The gap at the largest ratio minus the gap at the smallest."""
     if not low[1].index.sort_values().equals(high[1].index.sort_values()):
         return []
@@ -79,22 +79,24 @@ def _widening(low: tuple[Pair, pd.DataFrame], high: tuple[Pair, pd.DataFrame]) -
     return [trial_of({**keys, f"at {smallest}": found.dense, f"at {largest}": found.pruned}, found)]
 
 
-def _factor(pair: Pair, gaps: pd.DataFrame) -> Trial:
+def _factor(pair: CutPair, gaps: pd.DataFrame) -> Effect:
     """The logarithm of depth's perplexity over width's."""
     found = paired_bootstrap(gaps[["second", "tokens"]], gaps[["first", "tokens"]], ratio, seed=0)
     keys: dict[str, str | float] = {"model": pair.first.model, "ratio": pair.achieved_ratio, "benchmark": WIKITEXT2}
     return trial_of({**keys, "depth/width": math.exp(min(found.difference, 700.0))}, found)
 
 
-def _orders(factors: Sequence[Trial]) -> Part:
+def _orders(factors: Sequence[Effect]) -> ClaimPart:
     name = "orders of magnitude"
     if not factors:
-        return Part(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched depth and width cuts from 25 % on")
+        return ClaimPart(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched depth and width cuts from 25 % on")
     shifted = [replace(one, low=one.low - math.log(10), high=one.high - math.log(10)) for one in factors]
     verdict = Verdict.INCONCLUSIVE
     if any(one.low > 0 for one in shifted):
         verdict = Verdict.SUPPORTED
     elif all(one.high < 0 for one in shifted):
         verdict = Verdict.CONTRADICTED
-    largest = max(factors, key=lambda one: one.effect) if verdict is not Verdict.INCONCLUSIVE else clearest(factors)
-    return Part(name, verdict, largest.words(), rows(factors))
+    largest = (
+        max(factors, key=lambda one: one.effect) if verdict is not Verdict.INCONCLUSIVE else most_significant(factors)
+    )
+    return ClaimPart(name, verdict, largest.words(), rows(factors))

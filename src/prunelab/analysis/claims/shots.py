@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import Cut, Evidence, compared, keys_of
-from prunelab.analysis.claims.rules import HARDLY, clearest, rows, within
-from prunelab.analysis.claims.trials import Trial, adjusted, trial_of
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import Evidence, MeasuredCut, compared, keys_of
+from prunelab.analysis.claims.rules import HARDLY, most_significant, rows, within
+from prunelab.analysis.claims.trials import Effect, adjusted, trial_of
 
 
 @register
@@ -24,14 +24,16 @@ class Shots(Claim):
         f"within {HARDLY:.0%} of the dense figure."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """The pruned models; the dense ones' changes stand beside them in the evidence."""
         benchmarks = dict.fromkeys(m.benchmark for m in evidence.run.measurements if m.shots is not None)
         pairs = [(cut, name) for cut in evidence.cuts() for name in benchmarks]
         found = [(cut, one) for cut, name in pairs if (one := _change(evidence, cut, name)) is not None]
         part = "more shots"
         if not found:
-            return [Part(part, Verdict.NOT_MEASURED, "a benchmark measured on a cut with several numbers of shots")]
+            return [
+                ClaimPart(part, Verdict.NOT_MEASURED, "a benchmark measured on a cut with several numbers of shots")
+            ]
         tests = adjusted([one for _, one in found])
         changed = [one for one in tests if one.significant]
         verdict = Verdict.INCONCLUSIVE
@@ -42,10 +44,10 @@ class Shots(Claim):
         counts = f"{len(changed)} of {len(tests)} changed significantly, {_rose(changed)} of them upwards"
         dense_pairs = [(model, name) for model in evidence.models for name in benchmarks]
         dense = [one for pair in dense_pairs if (one := _change(evidence, *pair)) is not None]
-        return [Part(part, verdict, f"{counts}; {clearest(tests).words()}", rows([*tests, *dense]))]
+        return [ClaimPart(part, verdict, f"{counts}; {most_significant(tests).words()}", rows([*tests, *dense]))]
 
 
-def _change(evidence: Evidence, of: Cut | str, benchmark: str) -> Trial | None:
+def _change(evidence: Evidence, of: MeasuredCut | str, benchmark: str) -> Effect | None:
     """The figure with the most shots minus the one with the fewest."""
     by_shots = {shots: one for shots, one in evidence.by_shots(of, benchmark).items() if shots is not None}
     if len(by_shots) < 2:
@@ -58,10 +60,10 @@ def _change(evidence: Evidence, of: Cut | str, benchmark: str) -> Trial | None:
     return trial_of({**keys, "benchmark": benchmark, f"{few}-shot": found.dense, f"{many}-shot": found.pruned}, found)
 
 
-def _is_small(evidence: Evidence, cut: Cut, trial: Trial) -> bool:
+def _is_small(evidence: Evidence, cut: MeasuredCut, trial: Effect) -> bool:
     dense = evidence.figure(cut.model, str(trial.keys["benchmark"]))
     return dense is not None and within(trial, HARDLY * dense.value) is Verdict.SUPPORTED
 
 
-def _rose(trials: Sequence[Trial]) -> int:
+def _rose(trials: Sequence[Effect]) -> int:
     return sum(one.effect > 0 for one in trials)

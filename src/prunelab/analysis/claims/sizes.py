@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Cut, Evidence, keys_of
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import ACCURACY, MATCHED, Evidence, MeasuredCut, keys_of
 from prunelab.analysis.claims.gemma import lost_more
-from prunelab.analysis.claims.rules import every, fell, leaning
-from prunelab.analysis.claims.trials import Trial, difference_trial, mean_trial
+from prunelab.analysis.claims.rules import any_significant, every, fell
+from prunelab.analysis.claims.trials import Effect, difference_trial, mean_trial
 
 SMALL = 4e9
 LARGE = 6e9
@@ -31,14 +31,14 @@ class Sizes(Claim):
         "least once (z-test, Holm) and never the other way."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Throughout; more than the large; GSM8K first."""
         sizes = {model: size for model in evidence.models if (size := parameters(evidence, model)) is not None}
         small = [model for model, size in sizes.items() if size < SMALL]
         large = [model for model, size in sizes.items() if size > LARGE]
         if not small or not large:
             needs = "models below 4 and above 6 billion parameters in one run"
-            return [Part("small models against large ones", Verdict.NOT_MEASURED, needs)]
+            return [ClaimPart("small models against large ones", Verdict.NOT_MEASURED, needs)]
         strategies = ("depth", "width")
         by_strategy = [cuts for model in small for s in strategies if (cuts := evidence.cuts(s, model))]
         throughout = [(one, fell(one)) for one in evidence.losses([cuts[-1] for cuts in by_strategy], ACCURACY)]
@@ -54,8 +54,10 @@ class Sizes(Claim):
         ]
         return [
             every("small models fall throughout", throughout, "an accuracy benchmark on a small model's cut"),
-            leaning("more than the large ones", more, "an accuracy benchmark on cuts of one size, small and large"),
-            leaning("GSM8K first", first, "gsm8k and another accuracy benchmark on a small model's cut"),
+            any_significant(
+                "more than the large ones", more, "an accuracy benchmark on cuts of one size, small and large"
+            ),
+            any_significant("GSM8K first", first, "gsm8k and another accuracy benchmark on a small model's cut"),
         ]
 
 
@@ -71,7 +73,7 @@ def parameters(evidence: Evidence, model: str) -> float | None:
     return 1e9 * float(named.group(1)) if named else None
 
 
-def _gsm8k_first(evidence: Evidence, cut: Cut) -> Trial | None:
+def _gsm8k_first(evidence: Evidence, cut: MeasuredCut) -> Effect | None:
     """GSM8K's lost share minus the mean of the other benchmarks'."""
     own = evidence.loss(cut, "gsm8k")
     others = evidence.losses([cut], [name for name in ACCURACY if name != "gsm8k"])

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import ClassVar
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict, combined
-from prunelab.analysis.claims.evidence import ABOUT_TEN, Cut, Evidence, keys_of
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict, combined
+from prunelab.analysis.claims.evidence import ABOUT_TEN, Evidence, MeasuredCut, keys_of
 from prunelab.evaluation.records import times_as_fast
 
 THROUGHPUT = "throughput"
@@ -28,16 +28,18 @@ class Speed(Claim):
         f"{NOISE:.0%} of that limit nothing is decided."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Depth, and width."""
         return [_part(evidence, "depth markedly faster", "depth"), _part(evidence, "width hardly faster", "width")]
 
 
-def _part(evidence: Evidence, name: str, strategy: str) -> Part:
+def _part(evidence: Evidence, name: str, strategy: str) -> ClaimPart:
     largest = [cuts[-1] for model in evidence.models if (cuts := evidence.cuts(strategy, model, ABOUT_TEN[1]))]
     found = [(cut, speed) for cut in largest if (speed := speedup(evidence, cut)) is not None]
     if not found:
-        return Part(name, Verdict.NOT_MEASURED, f"{THROUGHPUT} of the dense model and of a {strategy} cut above 15 %")
+        return ClaimPart(
+            name, Verdict.NOT_MEASURED, f"{THROUGHPUT} of the dense model and of a {strategy} cut above 15 %"
+        )
     verdicts, rows = [], []
     for cut, speed in found:
         limit = 1 + (1 / (1 - cut.achieved_ratio) - 1) / 2
@@ -48,10 +50,10 @@ def _part(evidence: Evidence, name: str, strategy: str) -> Part:
         rows.append({**keys_of(cut), "benchmark": THROUGHPUT, "speed": speed, "limit": limit, "verdict": str(verdict)})
     verdict = combined(verdicts)
     words = "; ".join(f"{r['model']} {r['ratio']:.1%} {r['speed']:.2f}x, limit {r['limit']:.2f}x" for r in rows)
-    return Part(name, verdict, words, rows)
+    return ClaimPart(name, verdict, words, rows)
 
 
-def speedup(evidence: Evidence, cut: Cut) -> float | None:
+def speedup(evidence: Evidence, cut: MeasuredCut) -> float | None:
     """How many times as fast as the dense model, the mean over seeds; None where either was not measured."""
     dense = evidence.figure(cut.model, THROUGHPUT)
     own = [one.primary for one in evidence.by_seed(cut, THROUGHPUT).values()]

@@ -8,10 +8,10 @@ from typing import ClassVar, TypeAlias
 import pandas as pd
 
 from prunelab.analysis.claims import register
-from prunelab.analysis.claims.base import Claim, Part, Verdict
-from prunelab.analysis.claims.evidence import Cut, Evidence, keys_of
-from prunelab.analysis.claims.rules import clearest, every, rows, within
-from prunelab.analysis.claims.trials import Trial, adjusted, trial_of
+from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
+from prunelab.analysis.claims.evidence import Evidence, MeasuredCut, keys_of
+from prunelab.analysis.claims.rules import every, most_significant, rows, within
+from prunelab.analysis.claims.trials import Effect, adjusted, trial_of
 from prunelab.evaluation.metrics.stereoset import (
     DOMAINS,
     OVERALL,
@@ -47,11 +47,11 @@ class Stereotypes(Claim):
         "where all domains fall significantly."
     )
 
-    def parts(self, evidence: Evidence) -> Sequence[Part]:
+    def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Overall, and single domains."""
         cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy)]
         dense = {model: _terms(evidence, model) for model in evidence.models}
-        tables: dict[Cut, Both] = {}
+        tables: dict[MeasuredCut, Both] = {}
         for cut in cuts:
             before, after = dense[cut.model], _terms(evidence, cut)
             if before is not None and after is not None:
@@ -61,7 +61,7 @@ class Stereotypes(Claim):
         return [every("overall ICAT stays", overall, needs), _domains(tables, needs)]
 
 
-def _terms(evidence: Evidence, of: str | Cut) -> Terms | None:
+def _terms(evidence: Evidence, of: str | MeasuredCut) -> Terms | None:
     """The target terms of a dense model or a cut."""
     one = evidence.measured(of, STEREOSET)
     if one is None or one.samples is None or not set(SENTENCES) <= set(one.samples):
@@ -71,7 +71,7 @@ def _terms(evidence: Evidence, of: str | Cut) -> Terms | None:
     return {(domain, metric): terms[columns] for domain, terms in found.items() for metric, columns in COLUMNS.items()}
 
 
-def _change(terms: Both, cut: Cut, domain: str, metric: str) -> Trial | None:
+def _change(terms: Both, cut: MeasuredCut, domain: str, metric: str) -> Effect | None:
     """A domain's ICAT or LMS, resampled by target term."""
     before, after = (one[domain, metric] for one in terms)
     if not len(before) or not before.index.equals(after.index):
@@ -81,12 +81,12 @@ def _change(terms: Both, cut: Cut, domain: str, metric: str) -> Trial | None:
     return trial_of({**keys_of(cut), "benchmark": name, "dense": found.dense, "pruned": found.pruned}, found)
 
 
-def _collapsed(lms: Trial | None) -> bool:
+def _collapsed(lms: Effect | None) -> bool:
     """Whether LMS fell significantly by more than the margin."""
     return lms is not None and lms.significant and lms.effect < -MARGIN
 
 
-def _overall(terms: Both, cut: Cut) -> tuple[Trial, Verdict] | None:
+def _overall(terms: Both, cut: MeasuredCut) -> tuple[Effect, Verdict] | None:
     icat, lms, ss = (_change(terms, cut, OVERALL, metric) for metric in ("icat", "lms", "ss"))
     if icat is None or lms is None or ss is None:
         return None
@@ -95,10 +95,10 @@ def _overall(terms: Both, cut: Cut) -> tuple[Trial, Verdict] | None:
         verdict = Verdict.INCONCLUSIVE
     named = (("LMS", lms), ("SS", ss))
     beside = {f"{when} {name}": one.keys[when] for name, one in named for when in ("dense", "pruned")}
-    return Trial({**icat.keys, **beside}, icat.effect, icat.low, icat.high, icat.p), verdict
+    return Effect({**icat.keys, **beside}, icat.effect, icat.low, icat.high, icat.p), verdict
 
 
-def _domains(tables: Mapping[Cut, Both], needs: str) -> Part:
+def _domains(tables: Mapping[MeasuredCut, Both], needs: str) -> ClaimPart:
     name = "single domains can improve"
     changes = []
     for cut, both in tables.items():
@@ -106,7 +106,7 @@ def _domains(tables: Mapping[Cut, Both], needs: str) -> Part:
             icat, lms = (_change(both, cut, domain, metric) for metric in ("icat", "lms"))
             changes += [] if icat is None else [(icat, _collapsed(lms))]
     if not changes:
-        return Part(name, Verdict.NOT_MEASURED, needs)
+        return ClaimPart(name, Verdict.NOT_MEASURED, needs)
     tests = adjusted([icat for icat, _ in changes])
     better = [t for t, (_, gone) in zip(tests, changes, strict=True) if t.significant and t.effect > 0 and not gone]
     worse = [t for t in tests if t.significant and t.effect < 0]
@@ -116,4 +116,4 @@ def _domains(tables: Mapping[Cut, Both], needs: str) -> Part:
     elif len(worse) == len(tests):
         verdict = Verdict.CONTRADICTED
     counts = f"{len(better)} of {len(tests)} domains rose significantly, {len(worse)} fell"
-    return Part(name, verdict, f"{counts}; {clearest(better or tests).words()}", rows(tests))
+    return ClaimPart(name, verdict, f"{counts}; {most_significant(better or tests).words()}", rows(tests))

@@ -15,7 +15,7 @@ Row: TypeAlias = Mapping[str, str | float]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Effect:
     """One test.
 
     Attributes:
@@ -46,11 +46,11 @@ class Trial:
         """As evidence."""
         return {**self.keys, "effect": self.effect, "low": self.low, "high": self.high, "p": self.p}
 
-    def reversed(self) -> Trial:
+    def reversed(self) -> Effect:
         """The same with the other sign."""
         return replace(self, effect=-self.effect, low=-self.high, high=-self.low)
 
-    def scaled(self, factor: float) -> Trial:
+    def scaled(self, factor: float) -> Effect:
         """The same in another unit; the factor is positive."""
         return replace(self, effect=self.effect * factor, low=self.low * factor, high=self.high * factor)
 
@@ -66,31 +66,31 @@ class Trial:
         return f"{', '.join(texts)}: {', '.join([*figures, p])}"
 
 
-def trial_of(keys: Row, comparison: Comparison) -> Trial:
+def trial_of(keys: Row, comparison: Comparison) -> Effect:
     """A paired comparison as a trial of `pruned - dense`."""
     p = comparison.p if comparison.p_adjusted is None else comparison.p_adjusted
-    return Trial(keys, comparison.difference, *comparison.interval, p)
+    return Effect(keys, comparison.difference, *comparison.interval, p)
 
 
-def adjusted(trials: Sequence[Trial]) -> list[Trial]:
+def adjusted(trials: Sequence[Effect]) -> list[Effect]:
     """The trials with their p adjusted by Holm over all of them."""
     return [replace(one, p=p) for one, p in zip(trials, holm([one.p for one in trials]), strict=True)]
 
 
-def normal_trial(keys: Row, effect: float, error: float) -> Trial:
+def normal_trial(keys: Row, effect: float, error: float) -> Effect:
     """A z-test of an effect with a standard error; an unbounded error says nothing (p = 1)."""
     if not math.isfinite(error):
-        return Trial(keys, effect, -math.inf, math.inf, 1.0)
+        return Effect(keys, effect, -math.inf, math.inf, 1.0)
     deviate = abs(effect) / error if error else math.inf if effect else 0.0
-    return Trial(keys, effect, effect - Z * error, effect + Z * error, 2 * float(ndtr(-deviate)))
+    return Effect(keys, effect, effect - Z * error, effect + Z * error, 2 * float(ndtr(-deviate)))
 
 
-def mean_trial(keys: Row, trials: Sequence[Trial]) -> Trial:
+def mean_trial(keys: Row, trials: Sequence[Effect]) -> Effect:
     """The mean effect of independent trials (of different benchmarks, that is), by a z-test."""
     effect = math.fsum(one.effect for one in trials) / len(trials)
     return normal_trial(keys, effect, math.hypot(*(one.error for one in trials)) / len(trials))
 
 
-def difference_trial(keys: Row, first: Trial, second: Trial) -> Trial:
+def difference_trial(keys: Row, first: Effect, second: Effect) -> Effect:
     """The first effect minus the second, taken as independent, by a z-test."""
     return normal_trial(keys, first.effect - second.effect, math.hypot(first.error, second.error))

@@ -42,7 +42,7 @@ class Recommendation:
     dense_memory: float | None
     memory_is: str
     taken: tuple[str, ...]
-    twins: tuple[str, ...]
+    duplicates: tuple[str, ...]
     left_out: tuple[str, ...]
     not_measured: tuple[str, ...]
     command: str
@@ -63,8 +63,8 @@ def recommend(run: Run, need: Need) -> Recommendation:
     cuts = evidence.cuts(model=model)
     if not cuts:
         raise InvalidRequest(f"the run has no pruned cut of {model} to choose from: give its study methods and ratios")
-    twins = run.twins
-    alone = [cut for cut in cuts if not twins.has(cut)]
+    duplicates = run.duplicates
+    alone = [cut for cut in cuts if not duplicates.has(cut)]
     candidates = [candidate(evidence, cut, need) for cut in alone]
     feasible = [one for one in candidates if one.feasible]
     if feasible:
@@ -85,7 +85,7 @@ def recommend(run: Run, need: Need) -> Recommendation:
         dense_memory=memory,
         memory_is=memory_is,
         taken=tuple(taken(evidence, need, model, cuts)),
-        twins=tuple(twins.sentences(model)),
+        duplicates=tuple(duplicates.sentences(model)),
         left_out=tuple(left_out),
         not_measured=tuple(missing(evidence, need, cuts)),
         command=prune_command(run, choice.cut),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from prunelab.analysis.claims.evidence import Cut, Evidence, higher_is_better, registered
+from prunelab.analysis.claims.evidence import Evidence, MeasuredCut, higher_is_better, registered
 from prunelab.analysis.claims.speed import speedup
 from prunelab.analysis.recommend.need import NO_QUALITY, THROUGHPUT, Need
 from prunelab.studies.comparison import Difference
@@ -28,7 +28,7 @@ class Candidate:
         misses: what of the need is not met, in words, and the share of what is wanted by which it is missed.
     """
 
-    cut: Cut
+    cut: MeasuredCut
     retained: Mapping[str, float]
     quality: float | None
     speedup: float | None
@@ -43,7 +43,7 @@ class Candidate:
         return not self.misses
 
 
-def candidate(evidence: Evidence, cut: Cut, need: Need) -> Candidate:
+def candidate(evidence: Evidence, cut: MeasuredCut, need: Need) -> Candidate:
     """A cut, measured by a need whose benchmarks are named."""
     shares = {name: retained_share(evidence, cut, name) for name in need.benchmarks}
     retained = {name: share for name, share in shares.items() if share is not None}
@@ -59,7 +59,7 @@ def candidate(evidence: Evidence, cut: Cut, need: Need) -> Candidate:
     return Candidate(cut, retained, quality, speed, memory, fell, untold, misses)
 
 
-def retained_share(evidence: Evidence, cut: Cut, benchmark: str) -> float | None:
+def retained_share(evidence: Evidence, cut: MeasuredCut, benchmark: str) -> float | None:
     """What a cut keeps of the dense model's figure, see `Candidate.retained`; below chance nothing is kept."""
     dense, pruned = (evidence.figure(of, benchmark) for of in (cut.model, cut))
     if dense is None or pruned is None:
@@ -70,7 +70,7 @@ def retained_share(evidence: Evidence, cut: Cut, benchmark: str) -> float | None
     return max(0.0, (pruned.value - chance) / (dense.value - chance))
 
 
-def memory_of(evidence: Evidence, model: str, cut: Cut | None = None) -> tuple[float | None, str]:
+def memory_of(evidence: Evidence, model: str, cut: MeasuredCut | None = None) -> tuple[float | None, str]:
     """Bytes of a cut, or of the dense model, and what they are.
 
     Peak memory where the dense model ran on an accelerator; else the weights, since a processor's peak is that of the
@@ -84,7 +84,7 @@ def memory_of(evidence: Evidence, model: str, cut: Cut | None = None) -> tuple[f
     return (None if figure is None else figure.value), words
 
 
-def missing(evidence: Evidence, need: Need, cuts: Sequence[Cut]) -> list[str]:
+def missing(evidence: Evidence, need: Need, cuts: Sequence[MeasuredCut]) -> list[str]:
     """What the run does not say: benchmarks of the paper's suite, cells that failed, and what is never measured."""
     from prunelab.evaluation.benchmarks.suites import suites
 
@@ -100,7 +100,7 @@ def missing(evidence: Evidence, need: Need, cuts: Sequence[Cut]) -> list[str]:
     return found + [f"whether {name} changed significantly" for name in untested if name not in NO_QUALITY]
 
 
-def taken(evidence: Evidence, need: Need, model: str, cuts: Sequence[Cut]) -> list[str]:
+def taken(evidence: Evidence, need: Need, model: str, cuts: Sequence[MeasuredCut]) -> list[str]:
     """Which numbers of shots count where there are several, and which figures are means over seeds."""
     found = []
     for name in need.benchmarks:
@@ -119,7 +119,7 @@ def taken(evidence: Evidence, need: Need, model: str, cuts: Sequence[Cut]) -> li
     return found
 
 
-def _seeds(evidence: Evidence, need: Need, cut: Cut) -> tuple[int | None, ...]:
+def _seeds(evidence: Evidence, need: Need, cut: MeasuredCut) -> tuple[int | None, ...]:
     """Those with which a cut was measured at all."""
     found = {seed for name in need.benchmarks for seed in evidence.by_seed(cut, name)}
     return tuple(sorted(found, key=lambda seed: seed or 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from prunelab.analysis.claims.evidence import Cut, Evidence
+from prunelab.analysis.claims.evidence import Evidence, MeasuredCut
 from prunelab.models.loading import short_name
 from prunelab.pruning.apply import CalibrationOptions
 from prunelab.pruning.methods import methods
@@ -14,7 +14,7 @@ from prunelab.studies.run import Run
 from prunelab.studies.store import slug
 
 
-def prune_command(run: Run, cut: Cut, plan: PlannedCut | None = None) -> str:
+def prune_command(run: Run, cut: MeasuredCut, plan: PlannedCut | None = None) -> str:
     """`prunelab prune` with the run's calibration and pruning options, and with the ratio that the plan was made for.
 
     The plan itself is given where the command would choose otherwise: for a method that compares losses on held-out
@@ -43,12 +43,12 @@ def prune_command(run: Run, cut: Cut, plan: PlannedCut | None = None) -> str:
     return shlex.join(words)
 
 
-def _plan_of(run: Run, cut: Cut) -> PlannedCut | None:
+def _plan_of(run: Run, cut: MeasuredCut) -> PlannedCut | None:
     fingerprint = next((m.plan for m in run.measurements if _is_of(cut, m) and m.plan is not None), None)
     return None if fingerprint is None else run.planned.get(fingerprint)
 
 
-def _what(run: Run, cut: Cut, plan: PlannedCut | None) -> list[str]:
+def _what(run: Run, cut: MeasuredCut, plan: PlannedCut | None) -> list[str]:
     """The method, the ratio that the plan was asked for and the pruning options, or the plan, which knows them."""
     other_loss = methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out
     other_draw = methods[cut.method].is_random and cut.seed != run.config.seeds[0] and not run.config.vary_calibration
@@ -58,11 +58,11 @@ def _what(run: Run, cut: Cut, plan: PlannedCut | None) -> list[str]:
     return ["--method", cut.method, "--ratio", f"{ratio:.12g}", *_how(run.config)]
 
 
-def _is_of(cut: Cut, m: object) -> bool:
+def _is_of(cut: MeasuredCut, m: object) -> bool:
     return all(getattr(m, name) == getattr(cut, name) for name in ("model", "method", "ratio", "seed"))
 
 
-def _asked(run: Run, cut: Cut) -> float:
+def _asked(run: Run, cut: MeasuredCut) -> float:
     """Without a plan: a study that matches depth asks the others for what depth achieved."""
     if not run.config.match_depth or cut.strategy == "depth":
         return cut.ratio

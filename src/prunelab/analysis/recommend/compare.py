@@ -6,13 +6,13 @@ import math
 from statistics import fmean
 
 from prunelab.analysis.claims.evidence import Evidence, higher_is_better
-from prunelab.analysis.claims.trials import Trial, normal_trial, trial_of
+from prunelab.analysis.claims.trials import Effect, normal_trial, trial_of
 from prunelab.analysis.recommend.candidates import Candidate
 from prunelab.analysis.recommend.need import Need
 from prunelab.stats.paired_tests import Comparison
 
 
-def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Trial | None:
+def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Effect | None:
     """The first cut's quality minus the second's, by a z-test from each benchmark's paired test of the two on the same
     samples; benchmarks are independent. None where a benchmark has no such test.
 

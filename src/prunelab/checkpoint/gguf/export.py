@@ -17,7 +17,7 @@ from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
 from prunelab.checkpoint.gguf.token_comparison import compared_tokens
 from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
 from prunelab.errors import InvalidRequest, MissingRequirement
-from prunelab.io.atomic_write import require_space, written_file
+from prunelab.io.atomic_write import atomic_file, require_space
 from prunelab.io.html import html_table
 from prunelab.io.outputs import is_gguf
 from prunelab.io.paths import require_output_file
@@ -98,7 +98,7 @@ def export_gguf(
         lambda writer: _add_vocabulary(writer, model, vocabulary),
         allow_other_tokens=allow_other_tokens,
     )
-    with written_file(out) as aside:
+    with atomic_file(out) as aside:
         writer = _writer(model, layout, vocabulary, number_format)
         _write(writer, aside, tensors, number_format, progress)
     _, of_templates = chat_templates_of(model.tokenizer)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunelab.checkpoint.gguf.architecture import PROJECTIONS, Layout, norms_of, used_biases
 from prunelab.models.families import BlockShape
-from prunelab.models.layout import Reader
+from prunelab.models.layout import InputProjection
 from prunelab.models.loading import LanguageModel
 
 
@@ -89,10 +89,10 @@ class _Place:
     path: str
 
     @property
-    def reader(self) -> Reader | None:
+    def projection(self) -> InputProjection | None:
         """How the projection reads the residual stream; None for one that writes to it."""
-        readers = (r for layout in self.model.decoder.family.layouts() for r in layout.readers)
-        return next((r for r in readers if r.path == self.path), None)
+        input_projections = (r for layout in self.model.decoder.family.layouts() for r in layout.input_projections)
+        return next((r for r in input_projections if r.path == self.path), None)
 
     @property
     def filled(self) -> BlockShape:
@@ -100,22 +100,22 @@ class _Place:
 
     @property
     def rows(self) -> int:
-        if self.reader is None:
+        if self.projection is None:
             return self.filled.hidden
-        return sum(self.filled.units(part) * self.filled.rows(part) for part in self.reader.parts)
+        return sum(self.filled.units(part) * self.filled.rows(part) for part in self.projection.parts)
 
     @property
     def columns(self) -> int:
-        if self.reader is not None:
+        if self.projection is not None:
             return self.filled.hidden
-        part = next(u.part for u in self.model.decoder.family.layouts() if u.writer == self.path)
+        part = next(u.part for u in self.model.decoder.family.layouts() if u.output_projection == self.path)
         return self.filled.units(part) * self.filled.rows(part)
 
     def weight(self) -> Tensor:
         """The weight, filled with zeros, in llama.cpp's order of channels; float32, shape `(rows, columns)`."""
         block = self.model.decoder.blocks[self.index]
         filled = torch.zeros(self.rows, self.columns)
-        if self.reader is None or self.model.decoder.shapes[self.index].units(self.reader.parts[0]):
+        if self.projection is None or self.model.decoder.shapes[self.index].units(self.projection.parts[0]):
             own = block.get_parameter(f"{self.path}.weight").detach()
             filled[: own.shape[0], : own.shape[1]] = own
         return self._arranged(filled)

@@ -16,7 +16,7 @@ from prunelab.inference.runtimes import Runtime
 from prunelab.io.bounds import EVALUATION, check_all
 from prunelab.io.datasets import Source
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, Statistic, paired_accuracy, paired_bootstrap, perplexity
 
 Progress = Callable[[int, int], None]
@@ -136,7 +136,7 @@ class Benchmark(ABC):
     shots: ClassVar[int | None] = None
     is_timing: ClassVar[bool] = False
     scores_likelihoods: ClassVar[bool] = False
-    sees: ClassVar[bool] = False
+    is_multimodal: ClassVar[bool] = False
 
     @classmethod
     def from_argument(cls, argument: str) -> Benchmark:
@@ -175,7 +175,7 @@ class Benchmark(ABC):
             return None
         return paired_accuracy(dense.set_index("sample")["correct"], pruned.set_index("sample")["correct"])
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int | None:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int | None:
         """Tokens that it costs a model, known before any weights are loaded: prompts, choices, expected new tokens.
 
         By default None: not known.

@@ -18,7 +18,7 @@ from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)
-class Generation:
+class WorkspaceCompletions:
     """What the model wrote.
 
     Attributes:
@@ -39,7 +39,7 @@ def generated(
     sampling: SamplingSettings,
     settings: EvaluationSettings,
     progress: Progress,
-) -> Generation:
+) -> WorkspaceCompletions:
     """The completions of every prompt, from the workspace where this model has written just these before.
 
     Raises:
@@ -62,7 +62,7 @@ def generated(
         found[completion.document, completion.completion] = completion
         progress(len(found), total)
     ordered = [found[prompt.document, number] for prompt in prompts for number in prompt.completions]
-    generation = Generation(ordered, sampler.batch_tokens, sampler.shrunk_from)
+    generation = WorkspaceCompletions(ordered, sampler.batch_tokens, sampler.shrunk_from)
     if path is not None:
         write_text(path, json.dumps(asdict(generation)) + "\n")
     return generation
@@ -94,13 +94,13 @@ def _path(
     return settings.workspace / f"{benchmark.name}-{key}.json"
 
 
-def _kept(path: Path) -> Generation | None:
+def _kept(path: Path) -> WorkspaceCompletions | None:
     """The completions in a file; None where there is none, or a damaged one, which is then written anew."""
     try:
         if not path.exists():
             return None
         fields = read_json_object(path)
-        return Generation(
+        return WorkspaceCompletions(
             [Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"], fields.get("shrunk_from")
         )
     except (DataError, KeyError, TypeError):

@@ -19,13 +19,13 @@ from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, Evaluatio
 from prunelab.evaluation.benchmarks.generation import generated
 from prunelab.evaluation.metrics.pass_at_k import pass_at_k
 from prunelab.evaluation.metrics.repetition import repeats_itself
-from prunelab.evaluation.sandbox import Cage, Exercise, Verdict
+from prunelab.evaluation.sandbox import Exercise, ProgramVerdict, Sandbox
 from prunelab.inference import Completion, Prompt, SamplingSettings
 from prunelab.inference.batch_memory import batch_conditions
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, mean, paired_bootstrap, standard_error
 
 HUMANEVAL = Source("openai/openai_humaneval", "openai_humaneval", wanted_by="--benchmark humaneval")
@@ -101,9 +101,9 @@ class HumanEval(Benchmark):
     primary: ClassVar[str] = "pass@1"
 
     @cached_property
-    def cage(self) -> Cage:
+    def cage(self) -> Sandbox:
         """Where programs run; it is probed once in a process."""
-        return Cage()
+        return Sandbox()
 
     def sources(self) -> Sequence[Source]:
         """The problems."""
@@ -126,7 +126,7 @@ class HumanEval(Benchmark):
         self.cage.check()
         _problems(settings)
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """Every prompt's tokens, and as many for a completion as the problem's own solution has."""
         problems = _problems(settings)
         most = min(NEW_TOKENS, model.context_length // 2)
@@ -184,7 +184,7 @@ class HumanEval(Benchmark):
         return Evaluation(_scores(records), records, conditions)
 
 
-def execute(records: Sequence[Record], cage: Cage | None = None, progress: Progress | None = None) -> list[Record]:
+def execute(records: Sequence[Record], cage: Sandbox | None = None, progress: Progress | None = None) -> list[Record]:
     """Run the program of every record in a cage, and say how it ended.
 
     Args:
@@ -197,7 +197,7 @@ def execute(records: Sequence[Record], cage: Cage | None = None, progress: Progr
         MissingRequirement: this machine cannot hold a cage.
         DataError: a test that cannot be run apart from the program.
     """
-    cage = cage or Cage()
+    cage = cage or Sandbox()
     judged: list[Record] = []
     for start in range(0, len(records), RUN_AT_ONCE):
         some = records[start : start + RUN_AT_ONCE]
@@ -273,7 +273,7 @@ def _scores(records: Sequence[Record]) -> list[Score]:
         for k in (1, 5)
         if k <= fewest
     }
-    for verdict in (Verdict.TAMPERED, Verdict.SYNTAX_ERROR, Verdict.TIMED_OUT):
+    for verdict in (ProgramVerdict.TAMPERED, ProgramVerdict.SYNTAX_ERROR, ProgramVerdict.TIMED_OUT):
         values[verdict.value] = [fmean(one["verdict"] == verdict.value for one in own) for own in problems]
     values["repeats"] = [fmean(one["repeats"] for one in own) for own in problems]
     return [Score(name, fmean(each), len(each), standard_error(each)) for name, each in values.items()]

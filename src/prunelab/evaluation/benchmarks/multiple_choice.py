@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.inference import ScoringRequest
-from prunelab.inference.make_scorer import scorer_of
+from prunelab.inference.make_scorer import make_scorer
 from prunelab.io.datasets import Source, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.structured import parse_json_object
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import standard_error
 
 
@@ -124,7 +124,7 @@ class MultipleChoice(Benchmark):
             "tokens_a_batch": settings.tokens_a_batch,
         }
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """Every prompt's tokens once, and every choice's."""
         requests = _requests(self.name, model.tokenizer, self.questions(settings))
         prompts = {tuple(request.context) for request in requests}
@@ -135,7 +135,7 @@ class MultipleChoice(Benchmark):
     ) -> Evaluation:
         """Score every choice of every question."""
         questions = self.questions(settings)
-        scorer = scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
+        scorer = make_scorer(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
         scores = iter(scorer.score(_requests(self.name, model.tokenizer, questions), progress))
         records = []
         for index, question in enumerate(questions):

@@ -27,12 +27,12 @@ from prunelab.evaluation.metrics.stereoset import (
 )
 from prunelab.inference import Scorer, ScoringRequest
 from prunelab.inference.batch_memory import batch_conditions
-from prunelab.inference.make_scorer import scorer_of
+from prunelab.inference.make_scorer import make_scorer
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_error
 
@@ -137,7 +137,7 @@ class StereoSet(Benchmark):
         before, after = (terms_of(compared(records))[["lms", "ss"]] for records in (dense, pruned))
         return paired_bootstrap(before, after, icat_statistic, seed=0)
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """Every sentence's tokens, and every context's once."""
         requests = list(_requests(model.tokenizer, _read(settings.datasets_root, settings.limit)))
         contexts = sum(len(request.context) for request in requests[:: len(LABELS)])
@@ -159,7 +159,7 @@ class StereoSet(Benchmark):
         """
         self.check_model(model, settings)
         examples = _read(settings.datasets_root, settings.limit)
-        scorer = scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
+        scorer = make_scorer(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch)
         items = list(_scored(model.tokenizer, scorer, examples, progress))
         cells = score(items)
         conditions = {

@@ -25,7 +25,7 @@ from prunelab.inference.losses import token_losses
 from prunelab.io.datasets import read_documents
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, exponential
 
 
@@ -60,7 +60,7 @@ class TextPerplexity(Benchmark):
         """Documents are resampled; None where a perplexity is too large."""
         return resampled_perplexity(dense, pruned)
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """The windows' tokens."""
         window = min(settings.window, model.context_length)
         documents = read_documents(self.path)[: settings.limit]

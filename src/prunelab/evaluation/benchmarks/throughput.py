@@ -14,9 +14,9 @@ import torch
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
-from prunelab.inference.runtimes import Generation, bytes_a_second, bytes_a_token, check_runtime
+from prunelab.inference.runtimes import TimedGeneration, bytes_a_second, bytes_a_token, check_runtime
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 
 
 @register
@@ -44,7 +44,7 @@ class Throughput(Benchmark):
         """There must be a compiler where one is to be used."""
         check_runtime(settings.runtime)
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """Every run's, the warm-up's included."""
         return (1 + settings.repeats) * (settings.prompt_tokens + settings.new_tokens)
 
@@ -70,13 +70,13 @@ class Throughput(Benchmark):
         vocabulary = model.model.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
         others = held_by_others(model)  # before its own cache is there
-        run = Generation(model, settings.runtime, prompt + new)
+        run = TimedGeneration(model, settings.runtime, prompt + new)
         generate(run, ids, new)
         reset_peak_memory(model.device)
         generate(run, ids, new)
         peak = peak_memory(model.device)
         beside = settings.beside if settings.runtime == "eager" else None
-        whole = None if beside is None else Generation(beside, settings.runtime, prompt + new)
+        whole = None if beside is None else TimedGeneration(beside, settings.runtime, prompt + new)
         runs, ratios = [], []
         for index in range(repeats):
             before = generate(whole, ids, new) if whole is not None else None
@@ -120,7 +120,7 @@ def size_scores(model: LanguageModel) -> list[Score]:
 
 
 @torch.inference_mode()
-def generate(run: Generation, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
+def generate(run: TimedGeneration, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
     """Seconds of reading the prompt (the first new token included) and of the other new tokens."""
     run.begin()
     device, prompt = run.model.device, ids.shape[1]

@@ -31,7 +31,7 @@ class VisionBenchmark(Benchmark):
         new_tokens: tokens an answer at most.
     """
 
-    sees: ClassVar[bool] = True
+    is_multimodal: ClassVar[bool] = True
     version: ClassVar[int] = 2
     new_tokens: ClassVar[int] = 16
 

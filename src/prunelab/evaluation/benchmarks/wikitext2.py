@@ -30,7 +30,7 @@ from prunelab.io.data_rows import Row, TextRow, Words, require_rows
 from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, exponential
 
@@ -95,7 +95,7 @@ class WikiText2(Benchmark):
         """Windows are resampled; None where a perplexity is too large."""
         return resampled_perplexity(dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"])
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """The text's tokens in windows, and the pages'."""
         # Brings in lm-eval's evaluator.
         from prunelab.evaluation.benchmarks.lm_eval.cost import tokens_of_tasks

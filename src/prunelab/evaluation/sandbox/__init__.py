@@ -24,14 +24,14 @@ is probed before the first program runs:
                      and calls the program with plain values
 
 It needs Linux 5.13 or later on x86_64 or aarch64 with seccomp and Landlock, and no privilege. Started by root (as in
-most containers) it first becomes an unprivileged user. Where any of this cannot be had, `Cage.check` raises
+most containers) it first becomes an unprivileged user. Where any of this cannot be had, `Sandbox.check` raises
 `MissingRequirement`; nothing is ever weakened silently.
 
 It does not protect against faults of the kernel or the processor. SECURITY.md has the whole list.
 """
 
-from prunelab.evaluation.sandbox.execution import Execution, Exercise, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import Execution, Exercise, Limits, ProgramVerdict
 from prunelab.evaluation.sandbox.isolation import Isolation
-from prunelab.evaluation.sandbox.sandbox import Cage
+from prunelab.evaluation.sandbox.sandbox import Sandbox
 
-__all__ = ["Cage", "Execution", "Exercise", "Isolation", "Limits", "Verdict"]
+__all__ = ["Execution", "Exercise", "Isolation", "Limits", "ProgramVerdict", "Sandbox"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from prunelab.errors import DataError
 from prunelab.evaluation.sandbox import inside
-from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Exercise, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Exercise, Limits, ProgramVerdict
 from prunelab.evaluation.sandbox.isolation import Isolation
 from prunelab.evaluation.sandbox.process import Role, execute, started, system_errors
 from prunelab.evaluation.sandbox.watch import Watch
@@ -34,9 +34,11 @@ def examine(exercise: Exercise, limits: Limits, isolation: Isolation) -> Executi
         apart = execute_apart(exercise, roomy, isolation)
         if apart.passed:
             return apart
-        if apart.verdict is Verdict.TIMED_OUT:
+        if apart.verdict is ProgramVerdict.TIMED_OUT:
             break
-    return replace(apart, verdict=Verdict.TAMPERED, detail=f"apart from its test: {apart.detail}"[:DETAIL_CHARACTERS])
+    return replace(
+        apart, verdict=ProgramVerdict.TAMPERED, detail=f"apart from its test: {apart.detail}"[:DETAIL_CHARACTERS]
+    )
 
 
 def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> Execution:
@@ -60,7 +62,7 @@ def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> E
     reason = checker.told("unsupported")
     if reason is not None:
         raise DataError(f"the test of {exercise.entry_point} cannot be run apart from the program: {reason}")
-    if served.verdict is Verdict.TIMED_OUT and not verdict.passed:
+    if served.verdict is ProgramVerdict.TIMED_OUT and not verdict.passed:
         return served
     return verdict
 

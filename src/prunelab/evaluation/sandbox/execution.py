@@ -50,7 +50,7 @@ class Limits:
             )
 
 
-class Verdict(StrEnum):
+class ProgramVerdict(StrEnum):
     """How a program ended. Only `PASSED` counts as correct."""
 
     PASSED = "passed"
@@ -94,7 +94,7 @@ class Exercise:
 class Execution:
     """One run of one program."""
 
-    verdict: Verdict
+    verdict: ProgramVerdict
     seconds: float
     """Wall time of the program, without the start of its process."""
     detail: str
@@ -103,4 +103,4 @@ class Execution:
     @property
     def passed(self) -> bool:
         """Whether the program counts as correct."""
-        return self.verdict is Verdict.PASSED
+        return self.verdict is ProgramVerdict.PASSED

@@ -14,7 +14,7 @@ from typing import Final
 
 from prunelab.errors import MissingRequirement
 from prunelab.evaluation.sandbox.examining import examine
-from prunelab.evaluation.sandbox.execution import LEAST_MEMORY_BYTES, MIB, Execution, Exercise, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import LEAST_MEMORY_BYTES, MIB, Execution, Exercise, Limits, ProgramVerdict
 from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
 from prunelab.evaluation.sandbox.process import execute
 
@@ -31,7 +31,7 @@ class _Probe:
     guarantee: str
     attempt: str
     """A program."""
-    verdict: Verdict
+    verdict: ProgramVerdict
     detail: str = ""
     """How the detail must begin."""
     limits: Limits = _LIMITS
@@ -45,37 +45,37 @@ assert math.isqrt(17) == 4 and re.sub("a", "b", "banana") == "bbnbnb"
 """
 
 _PROBES: Final = (
-    _Probe("a program that leaves early has not passed", "import os; os._exit(0)", Verdict.FAILED),
-    _Probe("no network", "import socket; socket.socket()", Verdict.KILLED, "SIGSYS"),
-    _Probe("no network", "import socket; socket.socket(socket.AF_UNIX)", Verdict.KILLED, "SIGSYS"),
-    _Probe("no processes", "import os; os.fork() or os._exit(0)", Verdict.KILLED, "SIGSYS"),
-    _Probe("no threads", "import _thread; _thread.start_new_thread(int, ())", Verdict.KILLED, "SIGSYS"),
+    _Probe("a program that leaves early has not passed", "import os; os._exit(0)", ProgramVerdict.FAILED),
+    _Probe("no network", "import socket; socket.socket()", ProgramVerdict.KILLED, "SIGSYS"),
+    _Probe("no network", "import socket; socket.socket(socket.AF_UNIX)", ProgramVerdict.KILLED, "SIGSYS"),
+    _Probe("no processes", "import os; os.fork() or os._exit(0)", ProgramVerdict.KILLED, "SIGSYS"),
+    _Probe("no threads", "import _thread; _thread.start_new_thread(int, ())", ProgramVerdict.KILLED, "SIGSYS"),
     _Probe(
         "no other program",
         "import os; os.execv('/proc/self/exe', ['python', '-V'])",
-        Verdict.KILLED,
+        ProgramVerdict.KILLED,
         "SIGSYS",
     ),
-    _Probe("no signals to others", "import os; os.kill(os.getppid(), 0)", Verdict.KILLED, "SIGSYS"),
-    _Probe("a memory limit", f"bytearray({_LIMITS.memory_bytes})", Verdict.FAILED, "MemoryError"),
-    _Probe("an output limit", f"print('x' * {_LIMITS.output_bytes + 1})", Verdict.KILLED, "output limit"),
+    _Probe("no signals to others", "import os; os.kill(os.getppid(), 0)", ProgramVerdict.KILLED, "SIGSYS"),
+    _Probe("a memory limit", f"bytearray({_LIMITS.memory_bytes})", ProgramVerdict.FAILED, "MemoryError"),
+    _Probe("an output limit", f"print('x' * {_LIMITS.output_bytes + 1})", ProgramVerdict.KILLED, "output limit"),
     _Probe(
         "an empty environment",
         "import os; assert not set(os.environ) - {'PYTHONHOME', 'PYTHONHASHSEED', 'PYTHONUTF8', 'PYTHONCOERCECLOCALE', "
         "'TZ', 'LD_LIBRARY_PATH', 'LC_CTYPE'}",
-        Verdict.PASSED,
+        ProgramVerdict.PASSED,
     ),
     _Probe(
         "no reading of the parent's environment",
         "import os; open(f'/proc/{os.getppid()}/environ')",
-        Verdict.FAILED,
+        ProgramVerdict.FAILED,
         "PermissionError",
     ),
-    _Probe("no files in memory", "import os; os.memfd_create('x')", Verdict.FAILED, "PermissionError"),
+    _Probe("no files in memory", "import os; os.memfd_create('x')", ProgramVerdict.FAILED, "PermissionError"),
     _Probe(
         "no privilege",
         "import os; assert os.getuid() and os.geteuid() and os.getgid() and os.getegid()",
-        Verdict.PASSED,
+        ProgramVerdict.PASSED,
     ),
 )
 
@@ -84,14 +84,14 @@ _TIME_PROBES: Final = (
     _Probe(
         "a CPU time limit",
         "while True: pass",
-        Verdict.TIMED_OUT,
+        ProgramVerdict.TIMED_OUT,
         "CPU time",
         Limits(cpu_seconds=1, wall_seconds=_PATIENCE_SECONDS),
     ),
     _Probe(
         "a wall time limit",
         "import time; time.sleep(20)",
-        Verdict.TIMED_OUT,
+        ProgramVerdict.TIMED_OUT,
         "wall time",
         Limits(wall_seconds=0.2),
     ),
@@ -169,17 +169,17 @@ refused(os.utime, file)
 _PROMPT = "import os, sys\ndef f(x):\n"
 _TEST = "def check(candidate):\n    assert candidate(2) == 3"
 _EXERCISES: Final = (
-    ("a test apart from its program", "    return x + 1", Verdict.PASSED),
+    ("a test apart from its program", "    return x + 1", ProgramVerdict.PASSED),
     (
         "a verdict that comparisons cannot forge",
         "    return type('', (), {'__eq__': lambda *_: True})()",
-        Verdict.TAMPERED,
+        ProgramVerdict.TAMPERED,
     ),
     (
         "a verdict that frames cannot forge",
         "    frame = sys._getframe()\n    while frame:\n        if 'tell' in frame.f_locals:\n"
         "            frame.f_locals['tell']('passed', '')\n        frame = frame.f_back\n    os._exit(0)",
-        Verdict.TAMPERED,
+        ProgramVerdict.TAMPERED,
     ),
 )
 
@@ -195,7 +195,7 @@ def probe(limits: Limits, isolation: Isolation) -> None:
         decoy.chmod(0o666)
         Path(name).chmod(0o777)
         probes = (
-            _Probe("ordinary programs run within the limits given", _ORDINARY, Verdict.PASSED, limits=limits),
+            _Probe("ordinary programs run within the limits given", _ORDINARY, ProgramVerdict.PASSED, limits=limits),
             *_PROBES,
             *_file_probes(decoy, isolation),
             *_TIME_PROBES,
@@ -220,18 +220,18 @@ def _file_probes(decoy: Path, isolation: Isolation) -> tuple[_Probe, ...]:
     outside = _Probe(
         "no writing outside its own folder",
         _WRITE_OUTSIDE.format(folder=str(decoy.parent), file=str(decoy), home=os.path.expanduser("~")),
-        Verdict.PASSED,
+        ProgramVerdict.PASSED,
     )
-    unreadable = _Probe("no reading outside", f"open({str(decoy)!r})", Verdict.FAILED, "PermissionError")
+    unreadable = _Probe("no reading outside", f"open({str(decoy)!r})", ProgramVerdict.FAILED, "PermissionError")
     if not isolation.own_files:
-        nowhere = _Probe("no writing at all", _WRITE_IN_OWN_FOLDER, Verdict.FAILED, "PermissionError")
+        nowhere = _Probe("no writing at all", _WRITE_IN_OWN_FOLDER, ProgramVerdict.FAILED, "PermissionError")
         return outside, unreadable, nowhere
     return (
         outside,
         unreadable,
-        _Probe("writing in its own folder", _WRITE_IN_OWN_FOLDER, Verdict.PASSED),
-        _Probe("a file size limit", _WRITE_TOO_MUCH, Verdict.FAILED, "OSError: [Errno 27]"),
-        _Probe("a limit on files without a name", _WRITE_UNSEEN, Verdict.PASSED),
+        _Probe("writing in its own folder", _WRITE_IN_OWN_FOLDER, ProgramVerdict.PASSED),
+        _Probe("a file size limit", _WRITE_TOO_MUCH, ProgramVerdict.FAILED, "OSError: [Errno 27]"),
+        _Probe("a limit on files without a name", _WRITE_UNSEEN, ProgramVerdict.PASSED),
     )
 
 

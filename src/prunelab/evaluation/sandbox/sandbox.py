@@ -18,7 +18,7 @@ from prunelab.evaluation.sandbox.process import execute
 T = TypeVar("T")
 
 
-class Cage:
+class Sandbox:
     """Runs generated programs within `limits`, isolated as the package's docstring says.
 
     No program runs before every guarantee was probed. May be used from several threads at once. A program that fails

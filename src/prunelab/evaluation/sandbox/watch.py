@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from prunelab.errors import MissingRequirement
-from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Limits, Verdict
+from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Limits, ProgramVerdict
 from prunelab.evaluation.sandbox.isolation import REMEDY
 
 # A cold interpreter on a cluster's network drive takes its time, and that is not the program's time.
@@ -35,7 +35,7 @@ class Watch:
         self._began = time.monotonic()
         self._sealed = False
         self._seconds = 0.0
-        self._stopped: tuple[Verdict, str] | None = None
+        self._stopped: tuple[ProgramVerdict, str] | None = None
 
     def follow(self) -> None:
         """Return when the process is dead: by itself, or killed at a limit."""
@@ -83,7 +83,7 @@ class Watch:
     def _check_time(self) -> None:
         seconds = time.monotonic() - self._began
         if self._sealed and seconds > self._limits.wall_seconds:
-            self._stopped = Verdict.TIMED_OUT, f"wall time limit of {self._limits.wall_seconds:g} s"
+            self._stopped = ProgramVerdict.TIMED_OUT, f"wall time limit of {self._limits.wall_seconds:g} s"
         elif not self._sealed and seconds > _START_SECONDS:
             raise MissingRequirement(f"a Python interpreter did not start within {_START_SECONDS:.0f} s: {REMEDY}")
 
@@ -92,7 +92,7 @@ class Watch:
         if self._stopped is not None:
             return
         if self._printed > limits.output_bytes or len(self._said) > _MESSAGE_BYTES:
-            self._stopped = Verdict.KILLED, f"output limit of {limits.output_bytes} bytes"
+            self._stopped = ProgramVerdict.KILLED, f"output limit of {limits.output_bytes} bytes"
 
     def _messages(self) -> dict[str, str]:
         """What the process told, {kind: detail}; a line without the token is the program's own noise."""
@@ -125,21 +125,21 @@ class Watch:
             return self._execution(*self._stopped)
         if code < 0:
             return self._ended_by_signal(-code)
-        for verdict in (Verdict.PASSED, Verdict.FAILED, Verdict.SYNTAX_ERROR):
+        for verdict in (ProgramVerdict.PASSED, ProgramVerdict.FAILED, ProgramVerdict.SYNTAX_ERROR):
             if verdict in messages and code == 0:
                 return self._execution(verdict, messages[verdict])
-        return self._execution(Verdict.FAILED, f"left before its last line (exit code {code})")
+        return self._execution(ProgramVerdict.FAILED, f"left before its last line (exit code {code})")
 
     def _ended_by_signal(self, number: int) -> Execution:
         if number == signal.SIGXCPU:
-            return self._execution(Verdict.TIMED_OUT, f"CPU time limit of {self._limits.cpu_seconds} s")
+            return self._execution(ProgramVerdict.TIMED_OUT, f"CPU time limit of {self._limits.cpu_seconds} s")
         if number == signal.SIGSYS:
-            return self._execution(Verdict.KILLED, f"SIGSYS: {_FORBIDDEN_CALL}")
+            return self._execution(ProgramVerdict.KILLED, f"SIGSYS: {_FORBIDDEN_CALL}")
         if number == signal.SIGKILL:
-            return self._execution(Verdict.KILLED, "SIGKILL: CPU time limit, or the machine is out of memory")
-        return self._execution(Verdict.KILLED, signal.strsignal(number) or f"signal {number}")
+            return self._execution(ProgramVerdict.KILLED, "SIGKILL: CPU time limit, or the machine is out of memory")
+        return self._execution(ProgramVerdict.KILLED, signal.strsignal(number) or f"signal {number}")
 
-    def _execution(self, verdict: Verdict, detail: str) -> Execution:
+    def _execution(self, verdict: ProgramVerdict, detail: str) -> Execution:
         return Execution(verdict, self._seconds, detail)
 
 

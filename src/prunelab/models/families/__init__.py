@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from prunelab.errors import UnsupportedModel
 from prunelab.io.registry import Registry, discover
 from prunelab.models.decoder import Decoder
-from prunelab.models.layout import BlockShape, ModelFamily, Reader, UnitLayout
+from prunelab.models.layout import BlockShape, InputProjection, ModelFamily, UnitLayout
 
 families: Registry[ModelFamily] = Registry("family")
 
@@ -60,8 +60,8 @@ def _family_of(architectures: Sequence[str], config: PreTrainedConfig, name: str
 __all__ = [
     "BlockShape",
     "Decoder",
+    "InputProjection",
     "ModelFamily",
-    "Reader",
     "UnitLayout",
     "decoder_of",
     "families",

@@ -10,7 +10,7 @@ GEMMA2 = register(
         name="gemma2",
         stock_class="Gemma2ForCausalLM",
         bias_switches={"self_attn.o_proj": "attention_bias"},
-        writer_norms={
+        output_norms={
             "self_attn.o_proj": "post_attention_layernorm",
             "mlp.down_proj": "post_feedforward_layernorm",
         },

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prunelab.errors import CheckpointError
-from prunelab.models.decoder import ROWS_AT_ONCE, Recorder
+from prunelab.models.decoder import ROWS_AT_ONCE, InputRecorder
 from prunelab.models.families import Decoder, ModelFamily
 from prunelab.models.tensor_files import TensorFiles
 
@@ -124,11 +124,11 @@ class StreamedDecoder(Decoder):
     def ahead(self) -> list[str]:
         """The tensors of what runs before the first block."""
         inner, norm = f"{self.model.base_model_prefix}.", f"{self.family.decoder}.norm."
-        names = (name for name in self.model.state_dict() if name.startswith(inner) and self.is_outside(name))
+        names = (name for name in self.model.state_dict() if name.startswith(inner) and self.is_outside_blocks(name))
         return [name for name in names if not name.startswith(norm)]
 
     @contextmanager
-    def _recorded(self) -> Iterator[list[Recorder]]:
+    def _recorded(self) -> Iterator[list[InputRecorder]]:
         """The same, the final norm left out: it has no values, and what it would make of the states is not wanted."""
         norm = self.body.norm
         self.body.norm = nn.Identity()

@@ -124,7 +124,7 @@ def stream_inspected(inspection: Inspection, *, device: str | None = None, dtype
     """An inspected checkpoint, its weights left where they are; see `open_streamed`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
     path, config, family = inspection.path, inspection.config, inspection.family
-    tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.sees else None
+    tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.is_multimodal else None
     model = inspection.empty(number_format if isinstance(number_format, torch.dtype) else None, where)
     with suppress(OSError):  # where there is none, the one made from the config stays
         model.generation_config = GenerationConfig.from_pretrained(inspection.folder)

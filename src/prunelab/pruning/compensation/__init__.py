@@ -36,18 +36,18 @@ from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
-from prunelab.pruning.allocation import Kept
+from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.compensation.linear_map import linear_map, removed_runs
-from prunelab.pruning.compensation.projection import Repair, masked, units_of
+from prunelab.pruning.compensation.projection import CompensatedProjection, masked, units_of
 from prunelab.pruning.compensation.second_moments import fitted, repaired, second_moments
-from prunelab.pruning.search.layerwise import Blockwise, Hidden, Writers, Written
+from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride, ProjectionOverrides
 
 Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_map"]
 
 
 def least_squares(
-    decoder: Decoder, kept: Kept, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
-) -> dict[tuple[int, str], Repair]:
+    decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
+) -> dict[tuple[int, str], CompensatedProjection]:
     """Repair every projection that loses columns, from the moments of the whole model.
 
     Args:
@@ -61,26 +61,28 @@ def least_squares(
 
 
 def least_squares_by_block(
-    decoder: Decoder, kept: Kept, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
-) -> Iterator[dict[str, Repair]]:
+    decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
+) -> Iterator[dict[str, CompensatedProjection]]:
     """The same of one kept block after the other, by output projection; the decoder may be a streamed one."""
     narrowed = list(_narrowed(decoder, kept))
     moments = second_moments(decoder, [(block, layout) for block, layout, _ in narrowed], calibration, statistics)
     for block in kept.blocks:
         yield {
-            layout.writer: repaired(decoder, block, layout, units, next(moments))
+            layout.output_projection: repaired(decoder, block, layout, units, next(moments))
             for at, layout, units in narrowed
             if at == block
         }
 
 
-def sequential(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
+def sequential(
+    decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet
+) -> dict[tuple[int, str], CompensatedProjection]:
     """Repair every projection from the first cut on, each on what the repaired ones before it give."""
-    walk = Blockwise.of(decoder, calibration)
+    walk = LayerwiseRunner.of(decoder, calibration)
     whole: Hidden = walk.start
     cut: Hidden = walk.start
-    repairs: dict[tuple[int, str], Repair] = {}
-    narrowed = {(block, layout.writer) for block, layout, _ in _narrowed(decoder, kept)}
+    repairs: dict[tuple[int, str], CompensatedProjection] = {}
+    narrowed = {(block, layout.output_projection) for block, layout, _ in _narrowed(decoder, kept)}
     changed = False
     for block in range(len(decoder.shapes)):
         if block not in kept.blocks:
@@ -90,17 +92,17 @@ def sequential(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dic
             whole = cut = walk.through(block, whole)
             continue
         aims = _Aims.of(walk, block, whole)
-        writers: dict[str, Written] = {}
+        writers: dict[str, ProjectionOverride] = {}
         position = kept.blocks.index(block)
         for layout in decoder.family.layouts():
             units = units_of(kept, position, layout)
-            changed = changed or (block, layout.writer) in narrowed
+            changed = changed or (block, layout.output_projection) in narrowed
             if changed:
                 columns = layout.columns(decoder.shapes[block], units)
                 moments = _missing(walk, block, cut, writers, layout, columns, aims)
                 repair = fitted(decoder, block, layout, columns, moments)
-                repairs[block, layout.writer] = repair
-                writers[layout.writer] = masked(decoder, block, layout, units, repair)
+                repairs[block, layout.output_projection] = repair
+                writers[layout.output_projection] = masked(decoder, block, layout, units, repair)
         cut, whole = walk.through(block, cut, writers), aims.output
     return repairs
 
@@ -118,14 +120,14 @@ class _Aims:
     size: Mapping[str, list[Tensor]]
 
     @classmethod
-    def of(cls, walk: Blockwise, block: int, hidden: Hidden) -> _Aims:
+    def of(cls, walk: LayerwiseRunner, block: int, hidden: Hidden) -> _Aims:
         attention, mlp = walk.decoder.family.layouts()
-        behind: dict[str, list[Tensor]] = {attention.writer: [], mlp.writer: []}
-        size: dict[str, list[Tensor]] = {attention.writer: [], mlp.writer: []}
+        behind: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
+        size: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         for states, seen in zip(hidden, walk.watch(block, hidden), strict=True):
             assert seen.output is not None
-            behind[attention.writer].append(states + seen.added[attention.writer])
-            behind[mlp.writer].append(seen.output)
+            behind[attention.output_projection].append(states + seen.added[attention.output_projection])
+            behind[mlp.output_projection].append(seen.output)
             for path, said in seen.said.items():
                 size[path].append(said.float().square().mean(dim=-1, keepdim=True).sqrt())
         return cls(behind, size)
@@ -137,19 +139,27 @@ class _Aims:
 
 
 def _missing(
-    walk: Blockwise, block: int, cut: Hidden, writers: Writers, layout: UnitLayout, columns: Tensor, aims: _Aims
+    walk: LayerwiseRunner,
+    block: int,
+    cut: Hidden,
+    writers: ProjectionOverrides,
+    layout: UnitLayout,
+    columns: Tensor,
+    aims: _Aims,
 ) -> JointMoments:
     """Moments of a projection's kept inputs in the cut model, and of what its kept weights fail to say."""
     decoder = walk.decoder
     attention, _ = decoder.family.layouts()
-    weight = decoder.weight(block, layout.writer)[:, columns.to(decoder.model.device)].float()
-    bias = decoder.bias(block, layout.writer)
+    weight = decoder.weight(block, layout.output_projection)[:, columns.to(decoder.model.device)].float()
+    bias = decoder.bias(block, layout.output_projection)
     moments = JointMoments.none(len(columns), weight.shape[0])
-    for batch, (states, seen) in enumerate(zip(cut, walk.watch(block, cut, writers, layout.writer), strict=True)):
+    for batch, (states, seen) in enumerate(
+        zip(cut, walk.watch(block, cut, writers, layout.output_projection), strict=True)
+    ):
         assert seen.inputs is not None
-        before = states if layout is attention else states + seen.added[attention.writer]
-        wanted = aims.behind[layout.writer][batch] - before
-        wanted = _before_the_norm(decoder, block, layout, wanted.float(), aims.size[layout.writer][batch])
+        before = states if layout is attention else states + seen.added[attention.output_projection]
+        wanted = aims.behind[layout.output_projection][batch] - before
+        wanted = _before_the_norm(decoder, block, layout, wanted.float(), aims.size[layout.output_projection][batch])
         x = walk.counted(batch, seen.inputs)[:, columns]
         said = x @ weight.to(x.dtype).T + (0 if bias is None else bias.to(x.dtype))
         moments.add(x, walk.counted(batch, wanted) - said)
@@ -163,8 +173,8 @@ def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: T
     model's projection has for the token. The norm forgets the size, so this is one of many answers: the whole model's
     own when nothing is missing. A linear map behind the norm, from an earlier cut, is undone before.
     """
-    path = decoder.family.adder(layout.writer)
-    if path == layout.writer:
+    path = decoder.family.residual_output(layout.output_projection)
+    if path == layout.output_projection:
         return wanted
     norm = decoder.blocks[block].get_submodule(path)
     gains = norm(torch.ones(wanted.shape[-1], device=wanted.device, dtype=decoder.model.dtype)).float()
@@ -176,7 +186,7 @@ def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: T
     return wanted / torch.where(gains.abs() < floor, floor, gains) * size
 
 
-def most_inputs(decoder: Decoder, kept: Kept, compensation: Compensation) -> int:
+def most_inputs(decoder: Decoder, kept: KeptUnits, compensation: Compensation) -> int:
     """Inputs of the widest fit that this compensation makes, 0 for none.
 
     Args:
@@ -200,7 +210,7 @@ def most_inputs(decoder: Decoder, kept: Kept, compensation: Compensation) -> int
     )
 
 
-def _narrowed(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, UnitLayout, tuple[int, ...]]]:
+def _narrowed(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, UnitLayout, tuple[int, ...]]]:
     """Every output projection of a kept block that loses columns."""
     for position, block in enumerate(kept.blocks):
         for layout in decoder.family.layouts():
@@ -209,7 +219,9 @@ def _narrowed(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, UnitLayout, t
                 yield block, layout, units
 
 
-Compensator = Callable[[Decoder, Kept, CalibrationSet, ActivationStatistics | None], dict[tuple[int, str], Repair]]
+Compensator = Callable[
+    [Decoder, KeptUnits, CalibrationSet, ActivationStatistics | None], dict[tuple[int, str], CompensatedProjection]
+]
 """From the model, what stays, the calibration tokens and the statistics of their pass."""
 
 COMPENSATORS: Mapping[str, Compensator] = {

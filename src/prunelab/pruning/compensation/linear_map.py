@@ -20,13 +20,13 @@ from torch import Tensor
 from prunelab.calibration import CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
-from prunelab.pruning.allocation import Kept
-from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.allocation import KeptUnits
+from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.compensation.ridge import solve
-from prunelab.pruning.search.layerwise import Blockwise, Hidden
+from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
 
 
-def removed_runs(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, int]]:
+def removed_runs(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, int]]:
     """The kept block before each run of removed ones, and the run's last block.
 
     A run that nothing stands before, or a block without MLP, is passed over: nothing can be put in its place.
@@ -36,7 +36,9 @@ def removed_runs(decoder: Decoder, kept: Kept) -> Iterator[tuple[int, int]]:
             yield before, after - 1
 
 
-def linear_map(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dict[tuple[int, str], Repair]:
+def linear_map(
+    decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet
+) -> dict[tuple[int, str], CompensatedProjection]:
     """The output projection, or the map behind its norm, of every MLP that stands before a run of removed blocks.
 
     What is removed in width is not made up for.
@@ -44,7 +46,7 @@ def linear_map(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dic
     runs = list(removed_runs(decoder, kept))
     if not runs:
         return {}
-    walk = Blockwise.of(decoder, calibration)
+    walk = LayerwiseRunner.of(decoder, calibration)
     hidden, repairs = walk.start, {}
     starts, ends = dict(runs), {last: before for before, last in runs}
     said: Hidden = []
@@ -52,17 +54,17 @@ def linear_map(decoder: Decoder, kept: Kept, calibration: CalibrationSet) -> dic
     for block in range(max(ends) + 1):
         if block in starts:
             seen = list(walk.watch(block, hidden))
-            said = [one.added[decoder.family.mlp.writer] for one in seen]
+            said = [one.added[decoder.family.mlp.output_projection] for one in seen]
             hidden = stream = [one.output for one in seen if one.output is not None]
         else:
             hidden = walk.through(block, hidden)
         if block in ends:
             change = _change(walk, said, stream, hidden)
-            repairs[ends[block], decoder.family.mlp.writer] = _merged(decoder, kept, ends[block], change)
+            repairs[ends[block], decoder.family.mlp.output_projection] = _merged(decoder, kept, ends[block], change)
     return repairs
 
 
-def _change(walk: Blockwise, said: Hidden, stream: Hidden, behind: Hidden) -> Tensor:
+def _change(walk: LayerwiseRunner, said: Hidden, stream: Hidden, behind: Hidden) -> Tensor:
     """D, shape `(hidden, hidden)`, float64, from moments about zero: T has no constant."""
     width = said[0].shape[-1]
     moments = JointMoments.none(width, width)
@@ -76,19 +78,19 @@ def _change(walk: Blockwise, said: Hidden, stream: Hidden, behind: Hidden) -> Te
     )
 
 
-def _merged(decoder: Decoder, kept: Kept, block: int, change: Tensor) -> Repair:
+def _merged(decoder: Decoder, kept: KeptUnits, block: int, change: Tensor) -> CompensatedProjection:
     layout = decoder.family.mlp
     units = kept.channels[kept.blocks.index(block)]
-    own, bias = decoder.weight(block, layout.writer), decoder.bias(block, layout.writer)
+    own, bias = decoder.weight(block, layout.output_projection), decoder.bias(block, layout.output_projection)
     weight = own[:, layout.columns(decoder.shapes[block], units).to(own.device)]
-    norm = decoder.family.adder(layout.writer)
-    if norm != layout.writer:
+    norm = decoder.family.residual_output(layout.output_projection)
+    if norm != layout.output_projection:
         there = decoder.map_behind(block, norm)
         whole = torch.eye(len(change), dtype=torch.float64) if there is None else there.cpu().double()
-        return Repair(weight, bias, (whole + change @ whole).to(own.device, own.dtype))
+        return CompensatedProjection(weight, bias, (whole + change @ whole).to(own.device, own.dtype))
 
     def mapped(parameter: Tensor) -> Tensor:
         values = parameter.cpu().double()
         return (values + change @ values).to(own.device, own.dtype)
 
-    return Repair(mapped(weight), None if bias is None else mapped(bias))
+    return CompensatedProjection(mapped(weight), None if bias is None else mapped(bias))

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
-from prunelab.pruning.allocation import Kept
-from prunelab.pruning.search.layerwise import Written
+from prunelab.pruning.allocation import KeptUnits
+from prunelab.pruning.search.layerwise import ProjectionOverride
 
 
 @dataclass(frozen=True)
-class Repair:
+class CompensatedProjection:
     """An output projection after compensation.
 
     Attributes:
@@ -29,17 +29,19 @@ class Repair:
     behind_norm: Tensor | None = None
 
 
-Repairs = Mapping[tuple[int, str], Repair]
+Repairs = Mapping[tuple[int, str], CompensatedProjection]
 """By block of the base model and path of the output projection."""
 
 
-def units_of(kept: Kept, position: int, layout: UnitLayout) -> tuple[int, ...]:
+def units_of(kept: KeptUnits, position: int, layout: UnitLayout) -> tuple[int, ...]:
     """What a kept block keeps of one kind of unit."""
     return (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[position]
 
 
-def masked(decoder: Decoder, block: int, layout: UnitLayout, units: tuple[int, ...], repair: Repair) -> Written:
+def masked(
+    decoder: Decoder, block: int, layout: UnitLayout, units: tuple[int, ...], repair: CompensatedProjection
+) -> ProjectionOverride:
     """A repaired projection at its full width, for a block that is not cut yet."""
-    weight = torch.zeros_like(decoder.weight(block, layout.writer))
+    weight = torch.zeros_like(decoder.weight(block, layout.output_projection))
     weight[:, layout.columns(decoder.shapes[block], units).to(weight.device)] = repair.weight
-    return Written(weight, repair.bias)
+    return ProjectionOverride(weight, repair.bias)

@@ -16,16 +16,19 @@ from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
-from prunelab.pruning.compensation.projection import Repair
+from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.compensation.ridge import fit
-from prunelab.pruning.search.layerwise import Blockwise, Hidden
+from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
 
-Place = tuple[int, UnitLayout]
+ProjectionPosition = tuple[int, UnitLayout]
 """A block, and which of its sublayers."""
 
 
 def second_moments(
-    decoder: Decoder, places: Sequence[Place], calibration: CalibrationSet, statistics: ActivationStatistics | None
+    decoder: Decoder,
+    places: Sequence[ProjectionPosition],
+    calibration: CalibrationSet,
+    statistics: ActivationStatistics | None,
 ) -> Iterator[JointMoments]:
     """Of all inputs of some output projections in the whole model, one after the other; there are no targets.
 
@@ -39,7 +42,7 @@ def second_moments(
         for block, layout in places:
             yield statistics.second[block, layout.unit]
         return
-    walk = Blockwise.of(decoder, calibration)
+    walk = LayerwiseRunner.of(decoder, calibration)
     hidden, reached = walk.start, 0
     for block, layout in places:
         while reached < block:
@@ -47,16 +50,18 @@ def second_moments(
         yield _moments_at(walk, block, hidden, layout)
 
 
-def _moments_at(walk: Blockwise, block: int, hidden: Hidden, layout: UnitLayout) -> JointMoments:
+def _moments_at(walk: LayerwiseRunner, block: int, hidden: Hidden, layout: UnitLayout) -> JointMoments:
     shape = walk.decoder.shapes[block]
     moments = JointMoments.none(shape.units(layout.part) * shape.rows(layout.part), 0)
-    for batch, seen in enumerate(walk.watch(block, hidden, until=layout.writer)):
+    for batch, seen in enumerate(walk.watch(block, hidden, until=layout.output_projection)):
         assert seen.inputs is not None
         moments.add(walk.counted(batch, seen.inputs))
     return moments
 
 
-def repaired(decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, ...], moments: JointMoments) -> Repair:
+def repaired(
+    decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, ...], moments: JointMoments
+) -> CompensatedProjection:
     """An output projection whose kept columns take over what the others said.
 
     Args:
@@ -70,7 +75,7 @@ def repaired(decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, 
     stay = set(kept)
     columns = layout.columns(shape, kept)
     gone = layout.columns(shape, [unit for unit in range(shape.units(layout.part)) if unit not in stay])
-    lost = decoder.weight(block, layout.writer)[:, gone.to(decoder.device_of(block))].cpu().double()
+    lost = decoder.weight(block, layout.output_projection)[:, gone.to(decoder.device_of(block))].cpu().double()
     of_kept = JointMoments(
         moments.count,
         moments.input_mean[columns],
@@ -81,7 +86,9 @@ def repaired(decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, 
     return fitted(decoder, block, layout, columns, of_kept)
 
 
-def fitted(decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, missing: JointMoments) -> Repair:
+def fitted(
+    decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, missing: JointMoments
+) -> CompensatedProjection:
     """An output projection that also says what it was found to lack.
 
     Args:
@@ -91,8 +98,8 @@ def fitted(decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, mi
         columns: its kept ones.
         missing: moments of their inputs, and of what is missing in its output.
     """
-    weight, bias = decoder.weight(block, layout.writer), decoder.bias(block, layout.writer)
+    weight, bias = decoder.weight(block, layout.output_projection), decoder.bias(block, layout.output_projection)
     change, constant = fit(missing)
     whole = weight[:, columns.to(weight.device)].cpu().double() + change
     said = constant if bias is None else bias.cpu().double() + constant
-    return Repair(whole.to(weight.device, weight.dtype), said.to(weight.device, weight.dtype))
+    return CompensatedProjection(whole.to(weight.device, weight.dtype), said.to(weight.device, weight.dtype))

@@ -11,7 +11,15 @@ from typing import get_args
 from prunelab.errors import UnknownName
 from prunelab.io.registry import Registry, discover
 from prunelab.pruning.compensation import Compensation
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, ScoringMethod, Shared, WidthMethod
+from prunelab.pruning.methods.base import (
+    Budget,
+    Decision,
+    MethodInputs,
+    PruningMethod,
+    ScoringMethod,
+    Shared,
+    WidthMethod,
+)
 
 
 class MethodRegistry(Registry[PruningMethod]):
@@ -47,7 +55,7 @@ discover(__name__, __path__, without=("base",))
 __all__ = [
     "Budget",
     "Decision",
-    "Evidence",
+    "MethodInputs",
     "PruningMethod",
     "ScoringMethod",
     "Shared",

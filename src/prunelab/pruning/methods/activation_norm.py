@@ -9,7 +9,7 @@ from torch import Tensor
 from prunelab.calibration import ActivationStatistics
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, WidthMethod
+from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 
 
 def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
@@ -31,6 +31,6 @@ class ActivationNorm(WidthMethod):
     summary: ClassVar[str] = "remove the key-value groups and MLP channels with the smallest activations"
     source: ClassVar[str] = "Minitron, Muralidharan et al. 2024"
 
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The activations' size."""
         return activation_sizes(evidence.statistics, block, layout)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from prunelab.errors import InvalidRequest
-from prunelab.pruning.allocation import Kept, depth_count
+from prunelab.pruning.allocation import KeptUnits, depth_count
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.pruning.search.layerwise import Blockwise
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
+from prunelab.pruning.search.layerwise import LayerwiseRunner
 
 
-def last_states(walk: Blockwise) -> Tensor:
+def last_states(walk: LayerwiseRunner) -> Tensor:
     """The residual stream at every sample's last token, before each block and behind the last.
 
     Returns:
@@ -53,16 +53,16 @@ class Angular(PruningMethod):
     source: ClassVar[str] = "Gromov et al. 2024"
     runs_model: ClassVar[bool] = True
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """The run of least distance."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         if not count:
-            return Decision(Kept.everything(shapes))
+            return Decision(KeptUnits.everything(shapes))
         distances = angular_distances(evidence.shared.once(self.name, lambda: last_states(evidence.walk)), count)
         first = least_run(distances, count, budget, len(shapes))
         return Decision(
-            Kept.everything(shapes).without_blocks(range(first, first + count)),
+            KeptUnits.everything(shapes).without_blocks(range(first, first + count)),
             details={"run": [first, first + count - 1], "distances": [round(d, 6) for d in distances.tolist()]},
         )
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 from prunelab.errors import InvalidRequest
-from prunelab.pruning.allocation import Kept, achieved_ratio, check_ratio
+from prunelab.pruning.allocation import KeptUnits, achieved_ratio, check_ratio
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import methods, register
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.search.level_search import LevelSearch
 
 RIVALS = (
@@ -47,7 +47,7 @@ class Auto(PruningMethod):
     needs_moments: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "sequential"
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Search, then compare with every single method.
 
         Raises:
@@ -57,7 +57,7 @@ class Auto(PruningMethod):
         if budget.group_counts is not None:
             raise InvalidRequest("auto gives every sublayer a width of its own: leave out --uniform, or use hybrid")
         if budget.ratio == 0:
-            return Decision(Kept.everything(evidence.decoder.shapes))
+            return Decision(KeptUnits.everything(evidence.decoder.shapes))
         _refuse_unreachable(evidence, budget)
         singles = list(_singles(evidence, budget))
         search, before = LevelSearch.of(evidence, budget)
@@ -81,7 +81,7 @@ class Auto(PruningMethod):
         )
 
 
-def _refuse_unreachable(evidence: Evidence, budget: Budget) -> None:
+def _refuse_unreachable(evidence: MethodInputs, budget: Budget) -> None:
     """Before anything is measured, refuse more than the blocks that may be cut hold."""
     shapes = evidence.decoder.shapes
     able = [shapes[block] for block in budget.constraints.removable(len(shapes))]
@@ -93,13 +93,13 @@ def _refuse_unreachable(evidence: Evidence, budget: Budget) -> None:
         )
 
 
-def _singles(evidence: Evidence, budget: Budget) -> Iterator[tuple[str, Kept, Compensation, float]]:
+def _singles(evidence: MethodInputs, budget: Budget) -> Iterator[tuple[str, KeptUnits, Compensation, float]]:
     """The single methods' cuts with their own compensation and their losses, the best first.
 
     Only those at the same budget, to half a unit, and that remove something: one that moves in whole blocks and removes
     less would win by that.
     """
-    found: list[tuple[str, Kept, Compensation, float]] = []
+    found: list[tuple[str, KeptUnits, Compensation, float]] = []
     shapes = evidence.decoder.shapes
     unit = max(max(shape.group_cost, shape.channel_cost) for shape in shapes)
     for method in map(methods.__getitem__, RIVALS):

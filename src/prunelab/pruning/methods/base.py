@@ -14,12 +14,12 @@ from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
-from prunelab.pruning.allocation import Constraints, Kept, allocate_depth, allocate_uniform, allocate_width
+from prunelab.pruning.allocation import Constraints, KeptUnits, allocate_depth, allocate_uniform, allocate_width
 from prunelab.pruning.compensation import Compensation
-from prunelab.pruning.compensation.second_moments import Place, second_moments
+from prunelab.pruning.compensation.second_moments import ProjectionPosition, second_moments
 from prunelab.pruning.scores import ImportanceScores, width_scores
-from prunelab.pruning.search.layerwise import Blockwise
-from prunelab.pruning.search.prefix_reuse import SharedTrunk
+from prunelab.pruning.search.layerwise import LayerwiseRunner
+from prunelab.pruning.search.prefix_reuse import PrefixCachedLoss
 
 Strategy = Literal["depth", "width", "hybrid"]
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class MethodInputs:
     """What a method may look at.
 
     Attributes:
@@ -65,20 +65,20 @@ class Evidence:
     decoder: Decoder
     collected: ActivationStatistics | None = None
     seed: int = 0
-    loss_of: Callable[[Kept, Compensation], float] | None = None
-    divergence_of: Callable[[Kept, Compensation], float] | None = None
+    loss_of: Callable[[KeptUnits, Compensation], float] | None = None
+    divergence_of: Callable[[KeptUnits, Compensation], float] | None = None
     calibration: CalibrationSet | None = None
     compensation: Compensation = "none"
     shared: Shared = field(default_factory=Shared)
 
-    def loss(self, kept: Kept) -> float:
+    def loss(self, kept: KeptUnits) -> float:
         """The cut's loss on held-out calibration text, compensated as it will be."""
         if self.loss_of is None:
             raise InvalidRequest("this method compares losses on held-out calibration text: give some")
         measure, how = self.loss_of, self.compensation
         return self.shared.once(("loss", kept, how), lambda: measure(kept, how))
 
-    def divergence(self, kept: Kept, compensation: Compensation) -> float:
+    def divergence(self, kept: KeptUnits, compensation: Compensation) -> float:
         """How far the cut's predictions on held-out calibration text are from the whole model's."""
         if self.divergence_of is None:
             raise InvalidRequest("this method compares predictions on held-out calibration text: give some")
@@ -94,11 +94,11 @@ class Evidence:
         return held_out
 
     @property
-    def walk(self) -> Blockwise:
+    def walk(self) -> LayerwiseRunner:
         """The calibration tokens before the first block, for a method that sends them through."""
-        return Blockwise.of(self.decoder, self._tokens)
+        return LayerwiseRunner.of(self.decoder, self._tokens)
 
-    def second_moments(self, places: Sequence[Place]) -> Iterator[JointMoments]:
+    def second_moments(self, places: Sequence[ProjectionPosition]) -> Iterator[JointMoments]:
         """Of the inputs of output projections, in the blocks' order, from the calibration pass or one of their own."""
         return second_moments(self.decoder, places, self._tokens, self.collected)
 
@@ -109,9 +109,9 @@ class Evidence:
         return self.calibration
 
     @property
-    def trunk(self) -> SharedTrunk:
+    def trunk(self) -> PrefixCachedLoss:
         """The held-out windows under any choice of blocks and sublayers that go; what was measured is remembered."""
-        return self.shared.once("trunk", lambda: SharedTrunk(self.decoder, self.held_out))
+        return self.shared.once("trunk", lambda: PrefixCachedLoss(self.decoder, self.held_out))
 
     @property
     def statistics(self) -> ActivationStatistics:
@@ -148,7 +148,7 @@ class Decision:
         compensation: where the method chose that as well.
     """
 
-    kept: Kept
+    kept: KeptUnits
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     compensation: Compensation | None = None
@@ -182,7 +182,7 @@ class PruningMethod(ABC):
     compensation: ClassVar[Compensation | None] = None
 
     @abstractmethod
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Choose what to keep within the budget."""
 
 
@@ -190,10 +190,10 @@ class ScoringMethod(PruningMethod):
     """A method that is a score: the ranking and the budget do the rest."""
 
     @abstractmethod
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """Importance of every unit that the method may remove; higher = keep."""
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Remove the lowest scores until the budget is met."""
         shapes, scores = evidence.decoder.shapes, self.score(evidence)
         if scores.blocks is not None:
@@ -216,10 +216,10 @@ class WidthMethod(ScoringMethod):
     strategy: ClassVar[Strategy] = "width"
 
     @abstractmethod
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """How much each input channel of an output projection matters, shape `(channels,)`; higher = keep."""
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """The standardised numbers."""
         attention, mlp = evidence.decoder.family.layouts()
         return width_scores(

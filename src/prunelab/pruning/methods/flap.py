@@ -10,7 +10,7 @@ from prunelab.calibration import ActivationStatistics
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, WidthMethod
+from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 from prunelab.pruning.methods.magnitude_width import column_norms
 
 
@@ -35,6 +35,6 @@ class Flap(WidthMethod):
     summary: ClassVar[str] = "remove the key-value groups and MLP channels with the lowest fluctuation"
     source: ClassVar[str] = "FLAP, An et al. 2024"
 
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The fluctuation."""
         return fluctuation(evidence.decoder, evidence.statistics, block, layout)

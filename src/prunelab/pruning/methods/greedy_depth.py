@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from prunelab.pruning.allocation import Kept, depth_count
+from prunelab.pruning.allocation import KeptUnits, depth_count
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.pruning.search.prefix_reuse import GONE, WHOLE
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
+from prunelab.pruning.search.prefix_reuse import DROP, KEEP
 
 
 @register
@@ -24,26 +24,26 @@ class GreedyDepth(PruningMethod):
     source: ClassVar[str] = "SLEB, Song et al. 2024"
     needs_loss: ClassVar[bool] = True
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """As many steps as the budget asks for blocks."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         span = budget.constraints.removable(len(shapes))
         if not count:
-            return Decision(Kept.everything(shapes))
+            return Decision(KeptUnits.everything(shapes))
         trunk = evidence.trunk
         before = trunk.passes
         gone: list[int] = []
         losses: list[float] = []
         for _ in range(count):
-            trunk.refer_to([GONE if block in gone else WHOLE for block in range(len(shapes))])
+            trunk.set_reference([DROP if block in gone else KEEP for block in range(len(shapes))])
             measured = {}
             for block in span:
                 if block not in gone:
-                    choice = [GONE if one in (*gone, block) else WHOLE for one in range(len(shapes))]
+                    choice = [DROP if one in (*gone, block) else KEEP for one in range(len(shapes))]
                     measured[block] = trunk.loss(choice)
             best = min(measured, key=lambda block: (measured[block], block))
             gone.append(best)
             losses.append(round(measured[best], 6))
         details = {"removed_in_order": gone, "losses": losses, "search_passes": round(trunk.passes - before, 2)}
-        return Decision(Kept.everything(shapes).without_blocks(gone), details=details)
+        return Decision(KeptUnits.everything(shapes).without_blocks(gone), details=details)

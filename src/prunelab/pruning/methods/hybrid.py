@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import BlockShape
-from prunelab.pruning.allocation import Kept, allocate_depth, allocate_uniform, allocate_width, check_ratio
+from prunelab.pruning.allocation import KeptUnits, allocate_depth, allocate_uniform, allocate_width, check_ratio
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.methods.flap import Flap
 from prunelab.pruning.methods.shortgpt import block_influence
 from prunelab.pruning.scores import ImportanceScores
@@ -32,7 +32,7 @@ class Hybrid(PruningMethod):
     source: ClassVar[str] = "the TMLR 2025 study's suggestion"
     needs_loss: ClassVar[bool] = True
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Try every split and keep the one of lowest loss."""
         tried = []
         for kept in self.candidates(evidence, budget):
@@ -50,7 +50,7 @@ class Hybrid(PruningMethod):
             },
         )
 
-    def candidates(self, evidence: Evidence, budget: Budget) -> list[Kept]:
+    def candidates(self, evidence: MethodInputs, budget: Budget) -> list[KeptUnits]:
         """One cut for each number of removed blocks that stays within the budget, and depth alone.
 
         Raises:
@@ -63,7 +63,9 @@ class Hybrid(PruningMethod):
         total = sum(shape.cost for shape in shapes)
         span = budget.constraints.removable(len(shapes))
         order = sorted(span, key=lambda block: (influence[block].item(), block))[: len(span) - 1]
-        cuts: list[Callable[[], Kept]] = [lambda: allocate_depth(shapes, influence, budget.ratio, budget.constraints)]
+        cuts: list[Callable[[], KeptUnits]] = [
+            lambda: allocate_depth(shapes, influence, budget.ratio, budget.constraints)
+        ]
         for count in range(len(order) + 1):
             gone = sum(shapes[block].cost for block in order[:count])
             rest = (budget.ratio * total - gone) / (total - gone)
@@ -73,9 +75,9 @@ class Hybrid(PruningMethod):
         return _reachable(cuts)
 
 
-def _reachable(cuts: Sequence[Callable[[], Kept]]) -> list[Kept]:
+def _reachable(cuts: Sequence[Callable[[], KeptUnits]]) -> list[KeptUnits]:
     """The different cuts among those that can be made; the last refusal where none can."""
-    reached: list[Kept] = []
+    reached: list[KeptUnits] = []
     refusal: InvalidRequest | None = None
     for make in cuts:
         try:
@@ -91,7 +93,7 @@ def _reachable(cuts: Sequence[Callable[[], Kept]]) -> list[Kept]:
     return reached
 
 
-def _cut_both(shapes: Sequence[BlockShape], scores: ImportanceScores, gone: Sequence[int], budget: Budget) -> Kept:
+def _cut_both(shapes: Sequence[BlockShape], scores: ImportanceScores, gone: Sequence[int], budget: Budget) -> KeptUnits:
     """Without some blocks, and the budget's share of the others' weights removed in width."""
     stay = [block for block in range(len(shapes)) if block not in gone]
     left_shapes = [shapes[block] for block in stay]
@@ -105,4 +107,4 @@ def _cut_both(shapes: Sequence[BlockShape], scores: ImportanceScores, gone: Sequ
         kept = allocate_uniform(left_shapes, left, budget.ratio, budget.group_counts, budget.constraints)
     else:
         kept = allocate_width(left_shapes, left, budget.ratio, budget.constraints)
-    return Kept(tuple(stay), kept.key_value_groups, kept.channels)
+    return KeptUnits(tuple(stay), kept.key_value_groups, kept.channels)

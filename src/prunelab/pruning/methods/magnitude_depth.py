@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores
 
 
@@ -26,14 +26,14 @@ class MagnitudeDepth(ScoringMethod):
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """Root mean square of each block's projection weights."""
         decoder = evidence.decoder
         squares = torch.zeros(len(decoder.shapes), dtype=torch.double)
         for block, shape in enumerate(decoder.shapes):
             for layout in decoder.family.layouts():
                 if shape.units(layout.part):
-                    for path in (layout.writer, *(reader.path for reader in layout.readers)):
+                    for path in (layout.output_projection, *(reader.path for reader in layout.input_projections)):
                         norm = torch.linalg.vector_norm(decoder.weight(block, path), dtype=torch.float32)
                         squares[block] += norm.cpu().double() ** 2
         costs = torch.tensor([max(shape.cost, 1) for shape in decoder.shapes])

@@ -10,12 +10,12 @@ from torch import Tensor
 from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, WidthMethod
+from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 
 
 def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
-    squares = (rows.float().square().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    squares = (rows.float().square().sum(dim=0) for rows in decoder.weight_rows(block, layout.output_projection))
     # On the CPU: not every device knows float64.
     return torch.stack([part.cpu().double() for part in squares]).sum(dim=0).sqrt()
 
@@ -33,6 +33,6 @@ class MagnitudeWidth(WidthMethod):
     source: ClassVar[str] = "baseline"
     needs_statistics: ClassVar[bool] = False
 
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The column's norm."""
         return column_norms(evidence.decoder, block, layout)

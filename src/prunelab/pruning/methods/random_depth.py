@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores
 
 
@@ -22,7 +22,7 @@ class RandomDepth(ScoringMethod):
     needs_statistics: ClassVar[bool] = False
     is_random: ClassVar[bool] = True
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """Uniform random numbers from the seed."""
         generator = torch.Generator().manual_seed(evidence.seed)
         blocks = len(evidence.decoder.shapes)

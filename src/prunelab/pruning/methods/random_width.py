@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores
 
 
@@ -22,7 +22,7 @@ class RandomWidth(ScoringMethod):
     needs_statistics: ClassVar[bool] = False
     is_random: ClassVar[bool] = True
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """Uniform random numbers from the seed, one a unit: a group's is not an average over its channels."""
         generator = torch.Generator().manual_seed(evidence.seed)
         shapes = evidence.decoder.shapes

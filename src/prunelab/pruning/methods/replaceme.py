@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prunelab.pruning.allocation import Kept, depth_count
+from prunelab.pruning.allocation import KeptUnits, depth_count
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.angular import least_run
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.pruning.search.layerwise import Blockwise, Hidden
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
+from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
 
 
-def cosine_distances(walk: Blockwise, length: int) -> Tensor:
+def cosine_distances(walk: LayerwiseRunner, length: int) -> Tensor:
     """1 - the mean over all tokens of cos(X_l, X_{l+n}), for every l, shape `(blocks + 1 - n,)`.
 
     The residual streams between n + 1 blocks are held at once.
@@ -54,15 +54,15 @@ class ReplaceMe(PruningMethod):
     runs_model: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "linear_map"
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """The run of least distance that has a block before it."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         if not count:
-            return Decision(Kept.everything(shapes))
+            return Decision(KeptUnits.everything(shapes))
         distances = cosine_distances(evidence.walk, count)
         first = least_run(distances, count, budget, len(shapes), earliest=1)
         return Decision(
-            Kept.everything(shapes).without_blocks(range(first, first + count)),
+            KeptUnits.everything(shapes).without_blocks(range(first, first + count)),
             details={"run": [first, first + count - 1], "distances": [round(d, 6) for d in distances.tolist()]},
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prunelab.calibration import ActivationStatistics
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Evidence, ScoringMethod, Strategy
+from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores
 
 
@@ -30,6 +30,6 @@ class ShortGPT(ScoringMethod):
     summary: ClassVar[str] = "remove the blocks with the lowest Block Influence"
     source: ClassVar[str] = "ShortGPT, Men et al. 2024"
 
-    def score(self, evidence: Evidence) -> ImportanceScores:
+    def score(self, evidence: MethodInputs) -> ImportanceScores:
         """Block Influence."""
         return ImportanceScores(blocks=block_influence(evidence.statistics))

@@ -10,18 +10,18 @@ import torch
 
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
-from prunelab.pruning.allocation import Kept, check_ratio
+from prunelab.pruning.allocation import KeptUnits, check_ratio
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.pruning.search.layerwise import Written
-from prunelab.pruning.search.prefix_reuse import BlockChoice, SharedTrunk
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
+from prunelab.pruning.search.layerwise import ProjectionOverride
+from prunelab.pruning.search.prefix_reuse import BlockChoice, PrefixCachedLoss
 
-Place = tuple[int, str]
+SublayerPosition = tuple[int, str]
 """A block and the output projection of one of its sublayers."""
 
 
-def places_of(decoder: Decoder, budget: Budget) -> dict[Place, int]:
+def places_of(decoder: Decoder, budget: Budget) -> dict[SublayerPosition, int]:
     """Every sublayer that may go, and its projection weights."""
     found = {}
     for block in budget.constraints.removable(len(decoder.shapes)):
@@ -29,21 +29,27 @@ def places_of(decoder: Decoder, budget: Budget) -> dict[Place, int]:
         for layout in decoder.family.layouts():
             cost = shape.group_cost if layout.unit == "key_value_group" else shape.channel_cost
             if shape.units(layout.part):
-                found[block, layout.writer] = cost * shape.units(layout.part)
+                found[block, layout.output_projection] = cost * shape.units(layout.part)
     return found
 
 
-def without(decoder: Decoder, gone: Sequence[Place]) -> Kept:
+def without(decoder: Decoder, gone: Sequence[SublayerPosition]) -> KeptUnits:
     """What is left; a block that has neither sublayer any more goes whole."""
     attention, mlp = decoder.family.layouts()
-    whole = Kept.everything(decoder.shapes)
-    groups = tuple(() if (b, attention.writer) in gone else units for b, units in enumerate(whole.key_value_groups))
-    channels = tuple(() if (b, mlp.writer) in gone else units for b, units in enumerate(whole.channels))
+    whole = KeptUnits.everything(decoder.shapes)
+    groups = tuple(
+        () if (b, attention.output_projection) in gone else units for b, units in enumerate(whole.key_value_groups)
+    )
+    channels = tuple(() if (b, mlp.output_projection) in gone else units for b, units in enumerate(whole.channels))
     empty = [block for block in whole.blocks if not groups[block] and not channels[block]]
-    return Kept(whole.blocks, groups, channels).without_blocks(empty)
+    return KeptUnits(whole.blocks, groups, channels).without_blocks(empty)
 
 
-def drop_until(decoder: Decoder, budget: Budget, choose: Callable[[list[Place], list[Place]], Place]) -> list[Place]:
+def drop_until(
+    decoder: Decoder,
+    budget: Budget,
+    choose: Callable[[list[SublayerPosition], list[SublayerPosition]], SublayerPosition],
+) -> list[SublayerPosition]:
     """Drop sublayers one by one for as long as each brings the removed weights nearer to the budget.
 
     Args:
@@ -58,7 +64,7 @@ def drop_until(decoder: Decoder, budget: Budget, choose: Callable[[list[Place], 
     if budget.group_counts is not None:
         raise InvalidRequest("dropping sublayers leaves blocks that differ: leave out --uniform")
     costs, goal, removed = places_of(decoder, budget), budget.ratio * decoder.cost, 0
-    gone: list[Place] = []
+    gone: list[SublayerPosition] = []
     while True:
         nearer = [p for p in costs if p not in gone and abs(removed + costs[p] - goal) <= abs(removed - goal)]
         if not nearer or len(gone) + 1 == 2 * len(decoder.shapes):
@@ -81,13 +87,13 @@ class SublayerMethod(PruningMethod):
     compensation: ClassVar[Compensation | None] = "none"
 
     @abstractmethod
-    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+    def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
         """What goes, in order, and what else to write down about it."""
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Drop one after the other."""
         if budget.ratio == 0:
-            return Decision(Kept.everything(evidence.decoder.shapes))
+            return Decision(KeptUnits.everything(evidence.decoder.shapes))
         gone, details = self.dropped(evidence, budget)
         return Decision(
             without(evidence.decoder, gone), details={"removed_in_order": [list(place) for place in gone], **details}
@@ -107,7 +113,7 @@ class Sublayer(SublayerMethod):
     source: ClassVar[str] = "after 2SSP, Sandri et al. 2025"
     needs_loss: ClassVar[bool] = True
 
-    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+    def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
         """The cheapest by weight, one at a time."""
         trunk, before = evidence.trunk, evidence.trunk.passes
         costs = places_of(evidence.decoder, budget)
@@ -118,8 +124,11 @@ class Sublayer(SublayerMethod):
 
 
 def cheapest(
-    trunk: SharedTrunk, gone: Sequence[Place], able: Mapping[Place, int], writers: Mapping[Place, Written] | None = None
-) -> Place:
+    trunk: PrefixCachedLoss,
+    gone: Sequence[SublayerPosition],
+    able: Mapping[SublayerPosition, int],
+    writers: Mapping[SublayerPosition, ProjectionOverride] | None = None,
+) -> SublayerPosition:
     """The sublayer whose absence raises the loss least by its weights.
 
     Args:
@@ -128,7 +137,7 @@ def cheapest(
         able: the candidates, with their weights.
         writers: output projections that are exchanged anyway.
     """
-    now = trunk.refer_to(_choices(trunk.walk.decoder, gone, writers or {}))
+    now = trunk.set_reference(_choices(trunk.walk.decoder, gone, writers or {}))
     rise = {
         place: (trunk.loss(_choices(trunk.walk.decoder, [*gone, place], writers or {})) - now) / cost
         for place, cost in able.items()
@@ -136,11 +145,13 @@ def cheapest(
     return min(rise, key=lambda place: (rise[place], place))
 
 
-def _choices(decoder: Decoder, gone: Sequence[Place], writers: Mapping[Place, Written]) -> list[BlockChoice]:
+def _choices(
+    decoder: Decoder, gone: Sequence[SublayerPosition], writers: Mapping[SublayerPosition, ProjectionOverride]
+) -> list[BlockChoice]:
     chosen = []
     for block in range(len(decoder.shapes)):
         paths = tuple(path for at, path in sorted(gone) if at == block)
         own = {path: written for (at, path), written in writers.items() if at == block}
-        own |= {path: Written(torch.zeros_like(decoder.weight(block, path))) for path in paths}
+        own |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
         chosen.append(BlockChoice(paths, own, len(paths) == 2))
     return chosen

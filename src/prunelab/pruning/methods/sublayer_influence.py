@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, Evidence
-from prunelab.pruning.methods.sublayer import Place, SublayerMethod, drop_until
-from prunelab.pruning.search.layerwise import Blockwise
+from prunelab.pruning.methods.base import Budget, MethodInputs
+from prunelab.pruning.methods.sublayer import SublayerMethod, SublayerPosition, drop_until
+from prunelab.pruning.search.layerwise import LayerwiseRunner
 
 
 @register
@@ -26,7 +26,7 @@ class SublayerInfluence(SublayerMethod):
     source: ClassVar[str] = "LLM-Drop, He et al. 2024"
     runs_model: ClassVar[bool] = True
 
-    def dropped(self, evidence: Evidence, budget: Budget) -> tuple[list[Place], dict[str, Any]]:
+    def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
         """The lowest influence goes first."""
         influence = evidence.shared.once(self.name, lambda: sublayer_influence(evidence))
         gone = drop_until(
@@ -35,7 +35,7 @@ class SublayerInfluence(SublayerMethod):
         return gone, {}
 
 
-def sublayer_influence(evidence: Evidence) -> dict[Place, float]:
+def sublayer_influence(evidence: MethodInputs) -> dict[SublayerPosition, float]:
     """1 - mean cosine of the residual stream before and behind each sublayer.
 
     Raises:
@@ -45,16 +45,20 @@ def sublayer_influence(evidence: Evidence) -> dict[Place, float]:
     attention, mlp = decoder.family.layouts()
     hidden, influence = walk.start, {}
     for block in range(len(decoder.shapes)):
-        cosines: dict[str, list[Tensor]] = {attention.writer: [], mlp.writer: []}
+        cosines: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         behind = []
         for batch, seen in enumerate(walk.watch(block, hidden)):
             assert seen.output is not None
-            middle = hidden[batch] + seen.added[attention.writer] if attention.writer in seen.added else hidden[batch]
+            middle = (
+                hidden[batch] + seen.added[attention.output_projection]
+                if attention.output_projection in seen.added
+                else hidden[batch]
+            )
             for layout, before, after in ((attention, hidden[batch], middle), (mlp, middle, seen.output)):
-                cosines[layout.writer].append(_cosines(walk, batch, before, after))
+                cosines[layout.output_projection].append(_cosines(walk, batch, before, after))
             behind.append(seen.output)
         for layout in (attention, mlp):
-            influence[block, layout.writer] = 1 - _mean(cosines[layout.writer])
+            influence[block, layout.output_projection] = 1 - _mean(cosines[layout.output_projection])
         hidden = behind
     return influence
 
@@ -64,5 +68,5 @@ def _mean(values: list[Tensor]) -> float:
     return sum(v.double().sum().item() for v in values) / sum(v.numel() for v in values)
 
 
-def _cosines(walk: Blockwise, batch: int, before: Tensor, after: Tensor) -> Tensor:
+def _cosines(walk: LayerwiseRunner, batch: int, before: Tensor, after: Tensor) -> Tensor:
     return F.cosine_similarity(walk.counted(batch, before), walk.counted(batch, after), dim=-1)

@@ -8,14 +8,14 @@ import numpy as np
 
 from prunelab.errors import InvalidRequest
 from prunelab.models.families import Decoder
-from prunelab.pruning.allocation import Kept, cheapest_prefix, check_ratio
+from prunelab.pruning.allocation import KeptUnits, cheapest_prefix, check_ratio
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.activation_norm import activation_sizes
-from prunelab.pruning.methods.base import Budget, Decision, Evidence, PruningMethod, Strategy
-from prunelab.pruning.methods.sublayer import Place, cheapest
-from prunelab.pruning.search.layerwise import Written
-from prunelab.pruning.search.prefix_reuse import SharedTrunk
+from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
+from prunelab.pruning.methods.sublayer import SublayerPosition, cheapest
+from prunelab.pruning.search.layerwise import ProjectionOverride
+from prunelab.pruning.search.prefix_reuse import PrefixCachedLoss
 
 ALPHA = 1.5
 """2SSP's balance between the stages (its section 4.3)."""
@@ -51,26 +51,26 @@ class TwoStage(PruningMethod):
     needs_loss: ClassVar[bool] = True
     compensation: ClassVar[Compensation | None] = "none"
 
-    def decide(self, evidence: Evidence, budget: Budget) -> Decision:
+    def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
         """Channels first."""
         check_ratio(budget.ratio)
         if budget.group_counts is not None:
             raise InvalidRequest("dropping attentions leaves blocks that differ: leave out --uniform")
-        decoder, whole = evidence.decoder, Kept.everything(evidence.decoder.shapes)
+        decoder, whole = evidence.decoder, KeptUnits.everything(evidence.decoder.shapes)
         if budget.ratio == 0:
             return Decision(whole)
         fewer, count = _shared_between_stages(decoder, budget)
         kept_channels = tuple(_loudest(evidence, block, fewer.get(block, 0)) for block in whole.blocks)
-        trunk = SharedTrunk(decoder, evidence.held_out)
-        writers = {(b, decoder.family.mlp.writer): _silenced(decoder, b, kept_channels[b]) for b in fewer}
-        gone: list[Place] = []
+        trunk = PrefixCachedLoss(decoder, evidence.held_out)
+        overrides = {(b, decoder.family.mlp.output_projection): _silenced(decoder, b, kept_channels[b]) for b in fewer}
+        gone: list[SublayerPosition] = []
         for _ in range(count):
-            places = [(block, decoder.family.attention.writer) for block in fewer]
-            gone.append(cheapest(trunk, gone, {place: 1 for place in places if place not in gone}, writers))
+            places = [(block, decoder.family.attention.output_projection) for block in fewer]
+            gone.append(cheapest(trunk, gone, {place: 1 for place in places if place not in gone}, overrides))
         dropped = {block for block, _ in gone}
         groups = tuple(() if block in dropped else units for block, units in enumerate(whole.key_value_groups))
         return Decision(
-            Kept(whole.blocks, groups, kept_channels),
+            KeptUnits(whole.blocks, groups, kept_channels),
             details={"removed_in_order": [list(place) for place in gone], "search_passes": round(trunk.passes, 2)},
         )
 
@@ -102,15 +102,15 @@ def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, 
     return dict(zip(span, fewer, strict=True)), count
 
 
-def _loudest(evidence: Evidence, block: int, fewer: int) -> tuple[int, ...]:
+def _loudest(evidence: MethodInputs, block: int, fewer: int) -> tuple[int, ...]:
     """The channels of an MLP without so many of smallest activations."""
     sizes = activation_sizes(evidence.statistics, block, evidence.decoder.family.mlp)
     return tuple(sorted(sizes.argsort(stable=True)[fewer:].tolist()))
 
 
-def _silenced(decoder: Decoder, block: int, kept: tuple[int, ...]) -> Written:
+def _silenced(decoder: Decoder, block: int, kept: tuple[int, ...]) -> ProjectionOverride:
     """An MLP's output projection that hears nothing of the other channels."""
-    weight = decoder.weight(block, decoder.family.mlp.writer).clone()
+    weight = decoder.weight(block, decoder.family.mlp.output_projection).clone()
     stay = weight.new_zeros(weight.shape[1])
     stay[list(kept)] = 1
-    return Written(weight * stay)
+    return ProjectionOverride(weight * stay)

@@ -11,12 +11,12 @@ from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.activation_norm import activation_sizes
-from prunelab.pruning.methods.base import Evidence, WidthMethod
+from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 
 
 def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Sum of absolute weights of each input channel's column in the output projection, shape `(channels,)`."""
-    sums = (rows.float().abs().sum(dim=0) for rows in decoder.weight_rows(block, layout.writer))
+    sums = (rows.float().abs().sum(dim=0) for rows in decoder.weight_rows(block, layout.output_projection))
     # On the CPU: not every device knows float64.
     return torch.stack([part.cpu().double() for part in sums]).sum(dim=0)
 
@@ -34,6 +34,6 @@ class WandaSp(WidthMethod):
     summary: ClassVar[str] = "remove the groups and channels with the lowest weight magnitude times activation norm"
     source: ClassVar[str] = "Wanda, Sun et al. 2023, as structured by An et al. 2024"
 
-    def raw(self, evidence: Evidence, block: int, layout: UnitLayout) -> Tensor:
+    def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The column's sum times the activations' size."""
         return column_sums(evidence.decoder, block, layout) * activation_sizes(evidence.statistics, block, layout)

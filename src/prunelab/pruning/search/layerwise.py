@@ -26,7 +26,7 @@ Hidden = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
-class Written:
+class ProjectionOverride:
     """What stands in an output projection in place of its own parameters.
 
     Attributes:
@@ -38,12 +38,12 @@ class Written:
     bias: Tensor | None = None
 
 
-Writers = Mapping[str, Written]
+ProjectionOverrides = Mapping[str, ProjectionOverride]
 """Of one block, by the output projection's path; those not named are as they are."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class BlockActivations:
     """What one batch was seen doing inside a block.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Stop(Exception):
     """All that was asked for has been seen."""
 
 
-class Blockwise:
+class LayerwiseRunner:
     """Some tokens, and a model whose blocks they are sent through one by one.
 
     Args:
@@ -88,7 +88,7 @@ class Blockwise:
         self.token_ids = [ids.to(device) for ids in token_ids.split(samples)]
         masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
         self.masks: list[Tensor | None] = list(masks)
-        self._predicting = [decoder.predicting(*one) for one in zip(self.token_ids, self.masks, strict=True)]
+        self._predicting = [decoder.loss_mask(*one) for one in zip(self.token_ids, self.masks, strict=True)]
         self.blocks_run = 0.0
         seen = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
         with torch.inference_mode():
@@ -97,7 +97,7 @@ class Blockwise:
         self._arguments = [arguments for _, arguments in entered]
 
     @classmethod
-    def of(cls, decoder: Decoder, calibration: CalibrationSet) -> Blockwise:
+    def of(cls, decoder: Decoder, calibration: CalibrationSet) -> LayerwiseRunner:
         """The tokens that are calibrated on."""
         return cls(decoder, calibration.token_ids, calibration.attention_mask, pairs=calibration.pairs)
 
@@ -116,18 +116,18 @@ class Blockwise:
         return activations[torch.arange(len(places), device=mask.device), places].float().cpu()
 
     @torch.inference_mode()
-    def through(self, block: int, hidden: Hidden, writers: Writers | None = None) -> Hidden:
+    def through(self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None) -> Hidden:
         """Behind a block, its output projections exchanged."""
         self.blocks_run += 1
-        with self.decoder.loaded(block) as module, exchanged(module, writers or {}):
+        with self.decoder.loaded(block) as module, override_projections(module, overrides or {}):
             return [
                 module(states, **arguments[block]) for states, arguments in zip(hidden, self._arguments, strict=True)
             ]
 
     @torch.inference_mode()
     def watch(
-        self, block: int, hidden: Hidden, writers: Writers | None = None, until: str | None = None
-    ) -> Iterator[Seen]:
+        self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None, until: str | None = None
+    ) -> Iterator[BlockActivations]:
         """Run a block batch by batch and tell what happened inside.
 
         Args:
@@ -137,11 +137,13 @@ class Blockwise:
             until: the output projection whose inputs are wanted, and where the run stops; None for the whole block.
         """
         self.blocks_run += 1
-        with self.decoder.loaded(block) as module, exchanged(module, writers or {}):
+        with self.decoder.loaded(block) as module, override_projections(module, overrides or {}):
             for states, arguments in zip(hidden, self._arguments, strict=True):
                 yield self._seen(module, states, arguments[block], until)
 
-    def _seen(self, module: nn.Module, states: Tensor, arguments: Mapping[str, Any], until: str | None) -> Seen:
+    def _seen(
+        self, module: nn.Module, states: Tensor, arguments: Mapping[str, Any], until: str | None
+    ) -> BlockActivations:
         inputs: list[Tensor] = []
         added: dict[str, Tensor] = {}
         said: dict[str, Tensor] = {}
@@ -152,24 +154,24 @@ class Blockwise:
 
         with ExitStack() as stack:
             for layout in self.decoder.family.layouts():
-                writer = module.get_submodule(layout.writer)
-                adder = module.get_submodule(self.decoder.family.adder(layout.writer))
-                stack.callback(writer.register_forward_hook(_keeping(said, layout.writer)).remove)
-                stack.callback(adder.register_forward_hook(_keeping(added, layout.writer)).remove)
-                if layout.writer == until:
-                    stack.callback(writer.register_forward_pre_hook(stop).remove)
+                output_projection = module.get_submodule(layout.output_projection)
+                residual_output = module.get_submodule(self.decoder.family.residual_output(layout.output_projection))
+                stack.callback(output_projection.register_forward_hook(_keeping(said, layout.output_projection)).remove)
+                stack.callback(residual_output.register_forward_hook(_keeping(added, layout.output_projection)).remove)
+                if layout.output_projection == until:
+                    stack.callback(output_projection.register_forward_pre_hook(stop).remove)
             try:
                 output = module(states, **arguments)
             except _Stop:
                 output = None
-        return Seen(inputs[0] if inputs else None, added, said, output)
+        return BlockActivations(inputs[0] if inputs else None, added, said, output)
 
     @torch.inference_mode()
     def loss(self, hidden: Hidden) -> float:
         """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
         total, count = 0.0, 0
-        for states, ids, mask, predicting in zip(hidden, self.token_ids, self.masks, self._predicting, strict=True):
-            chosen = predicting[:, :-1] if mask is None else predicting[:, :-1] & mask[:, 1:]
+        for states, ids, mask, loss_mask in zip(hidden, self.token_ids, self.masks, self._predicting, strict=True):
+            chosen = loss_mask[:, :-1] if mask is None else loss_mask[:, :-1] & mask[:, 1:]
             targets = ids[:, 1:][chosen]
             parts = self._final(states[:, :-1][chosen])
             for part, target in zip(parts, targets.split(len(parts[0])), strict=True):
@@ -216,18 +218,18 @@ def _keeping(where: dict[str, Tensor], name: str) -> Any:
 
 
 @contextmanager
-def exchanged(module: nn.Module, writers: Writers) -> Iterator[None]:
+def override_projections(module: nn.Module, overrides: ProjectionOverrides) -> Iterator[None]:
     """A block with other output projections, for as long as the `with` lasts."""
     before: dict[str, tuple[Any, Any]] = {}
-    for path, written in writers.items():
-        writer = module.get_submodule(path)
-        before[path] = (writer.weight, writer.bias)
+    for path, written in overrides.items():
+        output_projection = module.get_submodule(path)
+        before[path] = (output_projection.weight, output_projection.bias)
         weight = nn.Parameter(written.weight, requires_grad=False)
-        bias = writer.bias if written.bias is None else nn.Parameter(written.bias, requires_grad=False)
-        writer.weight, writer.bias = weight, bias
+        bias = output_projection.bias if written.bias is None else nn.Parameter(written.bias, requires_grad=False)
+        output_projection.weight, output_projection.bias = weight, bias
     try:
         yield
     finally:
         for path, own in before.items():
-            writer = module.get_submodule(path)
-            writer.weight, writer.bias = own
+            output_projection = module.get_submodule(path)
+            output_projection.weight, output_projection.bias = own

@@ -1,6 +1,6 @@
 """A level for every sublayer within one budget: a survey of each alone, dynamic programming, and exchanges.
 
-What is called loss here is `SharedTrunk.loss` against the whole model, measured on held-out text.
+What is called loss here is `PrefixCachedLoss.loss` against the whole model, measured on held-out text.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunelab.errors import InvalidRequest
-from prunelab.pruning.allocation import Constraints, Kept
-from prunelab.pruning.search.layerwise import Written
-from prunelab.pruning.search.levels import Sublayer, sublayer_levels
-from prunelab.pruning.search.prefix_reuse import BlockChoice, SharedTrunk
+from prunelab.pruning.allocation import Constraints, KeptUnits
+from prunelab.pruning.search.layerwise import ProjectionOverride
+from prunelab.pruning.search.levels import SublayerLevels, sublayer_levels
+from prunelab.pruning.search.prefix_reuse import BlockChoice, PrefixCachedLoss
 
 if TYPE_CHECKING:
-    from prunelab.pruning.methods.base import Budget, Evidence
+    from prunelab.pruning.methods.base import Budget, MethodInputs
 
 BINS = 800
 """Into which dynamic programming divides the blocks' weights, at least."""
@@ -34,7 +34,7 @@ TRIES = 24
 
 
 @dataclass(frozen=True)
-class Survey:
+class SensitivityProfile:
     """What cuts of single sublayers cost.
 
     Attributes:
@@ -43,12 +43,12 @@ class Survey:
         trunk: runs cuts.
     """
 
-    sublayers: Sequence[Sublayer]
+    sublayers: Sequence[SublayerLevels]
     losses: Sequence[np.ndarray]
-    trunk: SharedTrunk
+    trunk: PrefixCachedLoss
 
     @classmethod
-    def of(cls, evidence: Evidence, constraints: Constraints) -> Survey:
+    def of(cls, evidence: MethodInputs, constraints: Constraints) -> SensitivityProfile:
         """Cut every sublayer to its levels and measure each alone."""
         decoder = evidence.decoder
         span = constraints.removable(len(decoder.shapes))
@@ -57,12 +57,12 @@ class Survey:
             sublayer_levels(decoder, block, layout, moments, constraints.channel_multiple)
             for (block, layout), moments in zip(places, evidence.second_moments(places), strict=True)
         ]
-        trunk = SharedTrunk(decoder, evidence.held_out, against_whole=True)
-        trunk.refer_to(choices(sublayers, [0] * len(sublayers), len(decoder.shapes)))
+        trunk = PrefixCachedLoss(decoder, evidence.held_out, against_whole=True)
+        trunk.set_reference(choices(sublayers, [0] * len(sublayers), len(decoder.shapes)))
         return cls(sublayers, [_losses(trunk, sublayers, place) for place in range(len(sublayers))], trunk)
 
 
-def _losses(trunk: SharedTrunk, sublayers: Sequence[Sublayer], place: int) -> np.ndarray:
+def _losses(trunk: PrefixCachedLoss, sublayers: Sequence[SublayerLevels], place: int) -> np.ndarray:
     """Of one sublayer: some levels are measured, more where little is cut, and those between interpolated by cost."""
     levels = sublayers[place].levels
     last = len(levels) - 1
@@ -76,17 +76,17 @@ def _losses(trunk: SharedTrunk, sublayers: Sequence[Sublayer], place: int) -> np
     return between
 
 
-def choices(sublayers: Sequence[Sublayer], chosen: Sequence[int], blocks: int) -> list[BlockChoice]:
+def choices(sublayers: Sequence[SublayerLevels], chosen: Sequence[int], blocks: int) -> list[BlockChoice]:
     """What becomes of each of so many blocks at these levels."""
     own: list[dict[str, int]] = [{} for _ in range(blocks)]
-    written: list[dict[str, Written]] = [{} for _ in own]
+    written: list[dict[str, ProjectionOverride]] = [{} for _ in own]
     gone = [0] * len(own)
     for sublayer, level in zip(sublayers, chosen, strict=True):
         if level:
             repaired = sublayer.levels[level].written
             assert repaired is not None
-            own[sublayer.block][sublayer.layout.writer] = level
-            written[sublayer.block][sublayer.layout.writer] = repaired
+            own[sublayer.block][sublayer.layout.output_projection] = level
+            written[sublayer.block][sublayer.layout.output_projection] = repaired
             gone[sublayer.block] += not sublayer.levels[level].kept
     return [
         BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
@@ -108,27 +108,27 @@ class LevelSearch:
         measured: cuts of several sublayers measured so far.
     """
 
-    evidence: Evidence
-    sublayers: Sequence[Sublayer]
+    evidence: MethodInputs
+    sublayers: Sequence[SublayerLevels]
     losses: Sequence[np.ndarray]
     goal: float
     multiple: int
-    trunk: SharedTrunk
+    trunk: PrefixCachedLoss
     measured: int = 0
 
     @classmethod
-    def of(cls, evidence: Evidence, budget: Budget) -> tuple[LevelSearch, float]:
+    def of(cls, evidence: MethodInputs, budget: Budget) -> tuple[LevelSearch, float]:
         """A search on the survey that all ratios share, and the passes that its trunk had run before this ratio."""
         constraints = budget.constraints
         is_new = ("survey", constraints) not in evidence.shared
-        survey = evidence.shared.once(("survey", constraints), lambda: Survey.of(evidence, constraints))
+        survey = evidence.shared.once(("survey", constraints), lambda: SensitivityProfile.of(evidence, constraints))
         goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
         multiple = constraints.channel_multiple
         return cls(evidence, survey.sublayers, survey.losses, goal, multiple, survey.trunk), before
 
-    def run(self) -> Kept:
+    def run(self) -> KeptUnits:
         """What exchanges make of the cut of dynamic programming, nearest to the budget."""
-        return self._fitted(self._exchanged(self._cheapest()))
+        return self._round_to_budget(self._local_search(self._cheapest()))
 
     def _loss(self, chosen: Sequence[int]) -> float:
         self.measured += 1
@@ -167,9 +167,9 @@ class LevelSearch:
         fine = int(np.ceil(BINS_A_STEP * self.evidence.decoder.cost / smallest))
         return max(BINS, min(fine, BINS_A_SUBLAYER * len(self.sublayers)))
 
-    def _exchanged(self, chosen: list[int]) -> list[int]:
+    def _local_search(self, chosen: list[int]) -> list[int]:
         """Try the exchanges that the slopes promise most of, and keep those that lower the loss."""
-        loss = self.trunk.refer_to(self._choices(chosen))
+        loss = self.trunk.set_reference(self._choices(chosen))
         tried: set[tuple[int, ...]] = {tuple(chosen)}
         while len(tried) <= TRIES:
             options = [other for other in self._neighbours(chosen) if tuple(other) not in tried]
@@ -179,7 +179,7 @@ class LevelSearch:
             tried.add(tuple(other))
             value = self._loss(other)
             if value < loss - 1e-6:
-                chosen, loss = other, self.trunk.refer_to(self._choices(other))
+                chosen, loss = other, self.trunk.set_reference(self._choices(other))
         return chosen
 
     def _promised(self, chosen: Sequence[int]) -> float:
@@ -210,7 +210,7 @@ class LevelSearch:
     def _removed(self, chosen: Sequence[int]) -> int:
         return sum(sub.levels[level].cost for sub, level in zip(self.sublayers, chosen, strict=True))
 
-    def _fitted(self, chosen: Sequence[int]) -> Kept:
+    def _round_to_budget(self, chosen: Sequence[int]) -> KeptUnits:
         """These levels, with channels given back or taken until the removed weights are nearest to the goal."""
         counts = [len(sub.levels[level].kept) for sub, level in zip(self.sublayers, chosen, strict=True)]
         removed = self._removed(chosen)
@@ -250,9 +250,9 @@ class LevelSearch:
     def _channel_cost(self, place: int) -> int:
         return self.evidence.decoder.shapes[self.sublayers[place].block].channel_cost
 
-    def _kept(self, counts: Sequence[int]) -> Kept:
+    def _kept(self, counts: Sequence[int]) -> KeptUnits:
         shapes = self.evidence.decoder.shapes
-        whole = Kept.everything(shapes)
+        whole = KeptUnits.everything(shapes)
         groups, channels = list(whole.key_value_groups), list(whole.channels)
         for sublayer, count in zip(self.sublayers, counts, strict=True):
             units = tuple(sorted(sublayer.order[len(sublayer.order) - count :]))
@@ -260,4 +260,4 @@ class LevelSearch:
         gone = [block for block in whole.blocks if not groups[block] and not channels[block]]
         if len(gone) == len(whole.blocks):
             raise InvalidRequest("so little would be left that no block stays: ask for less")
-        return Kept(whole.blocks, tuple(groups), tuple(channels)).without_blocks(gone)
+        return KeptUnits(whole.blocks, tuple(groups), tuple(channels)).without_blocks(gone)

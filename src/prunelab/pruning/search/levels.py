@@ -19,7 +19,7 @@ from prunelab.models.layout import UnitLayout
 from prunelab.pruning.compensation.projection import masked
 from prunelab.pruning.compensation.ridge import factored, ridge
 from prunelab.pruning.compensation.second_moments import repaired
-from prunelab.pruning.search.layerwise import Written
+from prunelab.pruning.search.layerwise import ProjectionOverride
 
 STEPS = 16
 """Levels of an MLP between whole and gone."""
@@ -40,11 +40,11 @@ class Level:
 
     kept: tuple[int, ...]
     cost: int
-    written: Written | None
+    written: ProjectionOverride | None
 
 
 @dataclass(frozen=True)
-class Sublayer:
+class SublayerLevels:
     """The levels of one block's attention or MLP, from whole to gone, and the order in which its units go."""
 
     block: int
@@ -91,7 +91,9 @@ def _costs(weight: Tensor, inverse: Tensor, size: int, left: Tensor) -> Tensor:
     return costs
 
 
-def sublayer_levels(decoder: Decoder, block: int, layout: UnitLayout, moments: JointMoments, multiple: int) -> Sublayer:
+def sublayer_levels(
+    decoder: Decoder, block: int, layout: UnitLayout, moments: JointMoments, multiple: int
+) -> SublayerLevels:
     """Cut a sublayer of the whole model to every level.
 
     Args:
@@ -103,7 +105,7 @@ def sublayer_levels(decoder: Decoder, block: int, layout: UnitLayout, moments: J
     """
     shape = decoder.shapes[block]
     units = shape.units(layout.part)
-    order = elimination_order(decoder.weight(block, layout.writer), moments, units)
+    order = elimination_order(decoder.weight(block, layout.output_projection), moments, units)
     step = multiple if layout.unit == "channel" else 1
     cost = shape.channel_cost if layout.unit == "channel" else shape.group_cost
     widths = {round(Fraction(units * left, STEPS) / step) * step for left in range(1, STEPS)}
@@ -115,4 +117,4 @@ def sublayer_levels(decoder: Decoder, block: int, layout: UnitLayout, moments: J
             levels.append(Level(kept, (units - width) * cost, masked(decoder, block, layout, kept, repair)))
     nothing = masked(decoder, block, layout, (), repaired(decoder, block, layout, (), moments))
     levels.append(Level((), units * cost, nothing))
-    return Sublayer(block, layout, tuple(levels), order)
+    return SublayerLevels(block, layout, tuple(levels), order)

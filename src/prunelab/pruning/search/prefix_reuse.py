@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.models.families import Decoder
-from prunelab.pruning.search.layerwise import Blockwise, Hidden, Written
+from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class BlockChoice:
     """
 
     key: Hashable
-    writers: Mapping[str, Written] = field(default_factory=dict)
-    is_gone: bool = False
+    overrides: Mapping[str, ProjectionOverride] = field(default_factory=dict)
+    is_removed: bool = False
 
 
-WHOLE = BlockChoice("whole")
-GONE = BlockChoice("gone", is_gone=True)
+KEEP = BlockChoice("whole")
+DROP = BlockChoice("gone", is_removed=True)
 
 
-class SharedTrunk:
+class PrefixCachedLoss:
     """The mean loss of some windows under any choice of what becomes of each block.
 
     The hidden states along one path, the reference, are kept; another choice is run from the first block in which it
@@ -47,13 +47,13 @@ class SharedTrunk:
     """
 
     def __init__(self, decoder: Decoder, windows: Tensor | CalibrationSet, against_whole: bool = False) -> None:
-        self.walk = Blockwise.of(decoder, CalibrationSet(windows) if isinstance(windows, Tensor) else windows)
+        self.walk = LayerwiseRunner.of(decoder, CalibrationSet(windows) if isinstance(windows, Tensor) else windows)
         self.reference: Sequence[BlockChoice] = ()
         self._hidden: list[Hidden] = [self.walk.start]
         self._whole: Hidden | None = None
         self._measured: dict[tuple[Hashable, ...], float] = {}
         if against_whole:
-            self._whole = self._run([WHOLE] * len(decoder.shapes))[-1]
+            self._whole = self._run([KEEP] * len(decoder.shapes))[-1]
 
     def loss(self, choices: Sequence[BlockChoice]) -> float:
         """Mean cross-entropy a token in nats, or divergence from the whole model, of one choice a block."""
@@ -65,7 +65,7 @@ class SharedTrunk:
     def _of(self, hidden: Hidden) -> float:
         return self.walk.loss(hidden) if self._whole is None else self.walk.divergence(hidden, self._whole)
 
-    def refer_to(self, choices: Sequence[BlockChoice]) -> float:
+    def set_reference(self, choices: Sequence[BlockChoice]) -> float:
         """Keep this path's hidden states from now on; returns its loss."""
         key = tuple(choice.key for choice in choices)
         if key != tuple(choice.key for choice in self.reference):
@@ -83,7 +83,7 @@ class SharedTrunk:
         states = self._hidden[: shared + 1]
         for block in range(shared, len(choices)):
             choice = choices[block]
-            states.append(states[-1] if choice.is_gone else self.walk.through(block, states[-1], choice.writers))
+            states.append(states[-1] if choice.is_removed else self.walk.through(block, states[-1], choice.overrides))
         return states
 
     @property

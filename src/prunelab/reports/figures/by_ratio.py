@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from prunelab.reports.chart import Chart, Level, Panel, Point, Series
 from prunelab.reports.columns import Column, marker_of, number, series_name
-from prunelab.reports.grid import Cut, Entry, Grid
+from prunelab.reports.grid import Entry, Grid, ReportCut
 from prunelab.reports.retention import judging, mean_quality
 
 REMOVED = "removed share of the blocks' weights, %"
@@ -45,7 +45,7 @@ def quality_by_ratio(grid: Grid) -> Chart | None:
         if not columns:
             continue
 
-        def value(cut: Cut) -> Point | None:
+        def value(cut: ReportCut) -> Point | None:
             kept = mean_quality(grid, cut)
             x = 100 * grid.achieved(cut)
             tip = f"{cut.model}, {cut.label}: keeps {kept or 0:.0%}"
@@ -72,7 +72,7 @@ def _panels(grid: Grid, wanted: Callable[[Column], bool]) -> tuple[Panel, ...]:
 def _panel(grid: Grid, model: str, column: Column) -> Panel:
     scale = 1.0 if column.is_perplexity else 100.0
 
-    def value(cut: Cut) -> Point | None:
+    def value(cut: ReportCut) -> Point | None:
         entry = grid.entry(cut, column)
         return _point(cut, entry, column, 100 * grid.achieved(cut), scale) if entry else None
 
@@ -83,7 +83,7 @@ def _panel(grid: Grid, model: str, column: Column) -> Panel:
     return Panel(f"{model}: {column.title}", model, series, REMOVED, y_label, levels)
 
 
-def _point(cut: Cut, entry: Entry, column: Column, x: float, scale: float) -> Point:
+def _point(cut: ReportCut, entry: Entry, column: Column, x: float, scale: float) -> Point:
     """The figure with its bar; of a perplexity the logarithm, whose error is the relative one."""
     value, error = entry.value, entry.error
     spread = "" if error is None else f" ± {number(error, 2)}"
@@ -96,9 +96,9 @@ def _point(cut: Cut, entry: Entry, column: Column, x: float, scale: float) -> Po
     return Point(x, y, low, high, tip, hollow=tested and not entry.is_seen)
 
 
-def _series(grid: Grid, model: str, value: Callable[[Cut], Point | None]) -> tuple[Series, ...]:
+def _series(grid: Grid, model: str, value: Callable[[ReportCut], Point | None]) -> tuple[Series, ...]:
     """One a method, each beginning at the dense model."""
-    dense = Cut(model, "dense", 0.0)
+    dense = ReportCut(model, "dense", 0.0)
     start = value(dense) if dense in grid.cuts else None
     cuts = grid.of_model(model, dense=False)
     found: list[Series] = []
@@ -116,6 +116,6 @@ def _series(grid: Grid, model: str, value: Callable[[Cut], Point | None]) -> tup
     return tuple(found)
 
 
-def methods_in_order(cuts: Sequence[Cut]) -> list[str]:
+def methods_in_order(cuts: Sequence[ReportCut]) -> list[str]:
     """Every method once, baselines last."""
     return list(dict.fromkeys(cut.method for cut in sorted(cuts, key=lambda cut: cut.is_baseline)))

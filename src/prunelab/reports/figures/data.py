@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from prunelab.reports.chart import Chart, HeatMap, Panel, Point, Radar, Series
 from prunelab.reports.columns import number
-from prunelab.reports.elements import Cell, Row, Sheet
+from prunelab.reports.elements import Row, TableCell, TableData
 
 
-def chart_sheet(chart: Chart) -> Sheet:
+def chart_sheet(chart: Chart) -> TableData:
     """Every point with its bar; of a heat map every row."""
     caption = f"{chart.title}: the numbers"
     maps = [panel for panel in chart.panels if isinstance(panel, HeatMap)]
     if maps:
         widest = max((panel.columns for panel in maps), key=len)
         rows = tuple(
-            Row((Cell(panel.title), Cell(name), *(_cell(value) for value in _padded(values, len(widest)))), panel.model)
+            Row(
+                (TableCell(panel.title), TableCell(name), *(_cell(value) for value in _padded(values, len(widest)))),
+                panel.model,
+            )
             for panel in maps
             for name, values in zip(panel.rows, panel.values, strict=True)
         )
         columns = ("panel", "cut", *(f"{maps[0].x_label} {name}" for name in widest))
-        return Sheet(f"figure_{chart.name}", caption, columns, rows, heading=1, folded=True)
+        return TableData(f"figure_{chart.name}", caption, columns, rows, heading=1, folded=True)
     rows = tuple(
-        Row((Cell(panel.title), Cell(line.name), *_point(panel, line, point)), panel.model)
+        Row((TableCell(panel.title), TableCell(line.name), *_point(panel, line, point)), panel.model)
         for panel in chart.panels
         if not isinstance(panel, HeatMap)
         for line in panel.series
@@ -29,7 +32,7 @@ def chart_sheet(chart: Chart) -> Sheet:
         for point in line.points
     )
     axes = ("domain", "value") if isinstance(chart.panels[0], Radar) else _axes(chart)
-    return Sheet(f"figure_{chart.name}", caption, ("panel", "series", *axes), rows, heading=1, folded=True)
+    return TableData(f"figure_{chart.name}", caption, ("panel", "series", *axes), rows, heading=1, folded=True)
 
 
 def _axes(chart: Chart) -> tuple[str, ...]:
@@ -39,17 +42,17 @@ def _axes(chart: Chart) -> tuple[str, ...]:
     return ("x", "y", "low", "high")
 
 
-def _point(panel: Panel | Radar, line: Series, point: Point) -> tuple[Cell, ...]:
+def _point(panel: Panel | Radar, line: Series, point: Point) -> tuple[TableCell, ...]:
     if isinstance(panel, Radar):
-        return (Cell(panel.axes[int(point.x)]), _cell(point.y))
+        return (TableCell(panel.axes[int(point.x)]), _cell(point.y))
     bar = (_cell(point.low), _cell(point.high))
     if panel.categories:
-        return (Cell(panel.categories[round(point.y)]), _cell(point.x), *bar)
+        return (TableCell(panel.categories[round(point.y)]), _cell(point.x), *bar)
     return (_cell(point.x), _cell(point.y), *bar)
 
 
-def _cell(value: float | None) -> Cell:
-    return Cell("–") if value is None else Cell(number(value), value)
+def _cell(value: float | None) -> TableCell:
+    return TableCell("–") if value is None else TableCell(number(value), value)
 
 
 def _padded(values: tuple[float | None, ...], to: int) -> tuple[float | None, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prunelab.evaluation.benchmarks import Benchmark
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import Column, number
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.studies.run import Measured
 from prunelab.studies.store import Measurement
 
@@ -30,8 +30,8 @@ class DepthMinusWidth:
         paired: whether it is of the same samples' paired test; else of both standard errors.
     """
 
-    depth: Cut
-    width: Cut
+    depth: ReportCut
+    width: ReportCut
     column: Column
     difference: float
     interval: tuple[float, float] | None
@@ -114,7 +114,7 @@ def _key(m: Measurement) -> tuple[object, ...]:
 
 
 def _compared(
-    study: Study, measured: Mapping[tuple[object, ...], Measured], depth: Cut, width: Cut, column: Column
+    study: Study, measured: Mapping[tuple[object, ...], Measured], depth: ReportCut, width: ReportCut, column: Column
 ) -> DepthMinusWidth | None:
     entries = [study.grid.entry(cut, column) for cut in (depth, width)]
     if not all(entry and len(entry.measurements) == 1 for entry in entries):

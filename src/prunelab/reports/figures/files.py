@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prunelab.io.atomic_write import written_file
+from prunelab.io.atomic_write import atomic_file
 from prunelab.reports.chart import Chart, HeatMap, Panel, Point, Radar, Series
 from prunelab.reports.figures.labels import label, literal_text
 from prunelab.reports.figures.marks import mark_axes
@@ -70,7 +70,7 @@ def write_chart(chart: Chart, folder: Path) -> list[Path]:
         figure = draw(chart, first)
         for kind in ("svg", "png"):
             path = folder / f"{chart.name}{'' if part == 0 else f'_{part + 1}'}.{kind}"
-            with written_file(path) as aside, rc_context({"svg.hashsalt": chart.name}):
+            with atomic_file(path) as aside, rc_context({"svg.hashsalt": chart.name}):
                 metadata = {"Date": None} if kind == "svg" else None  # the same data, the same file
                 _save(figure, aside, kind, metadata)
             written.append(path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prunelab.analysis.claims.evidence import Cut as MeasuredCut
+from prunelab.analysis.claims.evidence import MeasuredCut
 from prunelab.analysis.recommend.command import prune_command
 from prunelab.evaluation.records import times_as_fast
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import marker_of, number, series_name
 from prunelab.reports.figures.by_ratio import methods_in_order
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.retention import mean_quality
 from prunelab.studies.store import Measurement
 
@@ -64,12 +64,12 @@ def _series(
 
 
 def _cells(
-    figures: dict[tuple[str, str, float, int | None], Measurement], cut: Cut
+    figures: dict[tuple[str, str, float, int | None], Measurement], cut: ReportCut
 ) -> Iterable[tuple[tuple[str, str, float, int | None], Measurement]]:
     return [(key, m) for key, m in figures.items() if key[:3] == (cut.model, cut.method, cut.ratio)]
 
 
-def _tip(study: Study, cut: Cut, own: Measurement, times: float, kept: float) -> str:
+def _tip(study: Study, cut: ReportCut, own: Measurement, times: float, kept: float) -> str:
     """Cell, figures, plan and command, a line each."""
     what = f"{times:.2f}x the speed" if own.metric == "decode_tokens_per_second" else f"{times:.0%} of the bytes"
     lines = [f"{cut.model}, {cut.label}{f', seed {own.seed}' if own.seed else ''}"]

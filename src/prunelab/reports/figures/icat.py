@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prunelab.reports.chart import Chart, Point, Radar, Series
 from prunelab.reports.columns import marker_of, number, series_name
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.studies.store import Measurement
 
 DOMAINS = ("gender", "profession", "race", "religion")
@@ -16,7 +16,7 @@ def icat_radar(study: Study) -> Chart | None:
     for model in study.grid.models:
         cuts = [cut for cut in study.grid.of_model(model, dense=False) if not cut.is_baseline]
         for ratio in dict.fromkeys(cut.ratio for cut in cuts):
-            shown = [Cut(model, "dense", 0.0), *(cut for cut in cuts if cut.ratio == ratio)]
+            shown = [ReportCut(model, "dense", 0.0), *(cut for cut in cuts if cut.ratio == ratio)]
             series = tuple(line for cut in shown if (line := _series(study, cut)) is not None)
             if len(series) > 1:
                 axes = ("overall", *DOMAINS)
@@ -28,7 +28,7 @@ def icat_radar(study: Study) -> Chart | None:
     return Chart("icat", "ICAT by domain", caption, tuple(panels)) if panels else None
 
 
-def _series(study: Study, cut: Cut) -> Series | None:
+def _series(study: Study, cut: ReportCut) -> Series | None:
     found = scores(study, cut, "icat")
     values = [found.get(group) for group in ("", *DOMAINS)]
     points = [
@@ -41,7 +41,7 @@ def _series(study: Study, cut: Cut) -> Series | None:
     return Series(series_name(cut.method), cut.strategy, tuple(points), marker_of(cut.method))
 
 
-def scores(study: Study, cut: Cut, metric: str) -> dict[str, Measurement]:
+def scores(study: Study, cut: ReportCut, metric: str) -> dict[str, Measurement]:
     """StereoSet's figures of a cut's first seed, by group."""
     found: dict[str, Measurement] = {}
     for m in study.figures_of(cut, "stereoset"):

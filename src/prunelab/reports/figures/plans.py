@@ -7,18 +7,18 @@ from statistics import mean
 
 from prunelab.pruning.plan_summary import PlannedCut
 from prunelab.reports.chart import Chart, HeatMap
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.grid import ReportCut, Study
 
 UNITS = {"key_value_groups": "key-value groups", "channels": "MLP channels"}
 
 
 def plan_map(study: Study) -> Chart | None:
     """Two maps a model, one row a cut and one column a block; a cut with several seeds is their mean."""
-    by_cut: dict[Cut, dict[str, PlannedCut]] = {}
+    by_cut: dict[ReportCut, dict[str, PlannedCut]] = {}
     for m in study.run.measurements:
         plan = study.plans.get(m.plan or "")
         if plan is not None:
-            by_cut.setdefault(Cut(m.model, m.method, m.ratio), {})[plan.fingerprint] = plan
+            by_cut.setdefault(ReportCut(m.model, m.method, m.ratio), {})[plan.fingerprint] = plan
     panels = []
     for model in study.grid.models:
         cuts = [cut for cut in study.grid.of_model(model, dense=False) if cut in by_cut]
@@ -31,7 +31,7 @@ def plan_map(study: Study) -> Chart | None:
     return Chart("plans", "What was removed, block by block", caption, tuple(panels), wide=True) if panels else None
 
 
-def _map(model: str, unit: str, cuts: Sequence[tuple[Cut, list[PlannedCut]]]) -> HeatMap:
+def _map(model: str, unit: str, cuts: Sequence[tuple[ReportCut, list[PlannedCut]]]) -> HeatMap:
     values, tips = [], []
     for cut, plans in cuts:
         shares = [mean(block) for block in zip(*(plan.removed[unit] for plan in plans), strict=True)]
@@ -42,7 +42,7 @@ def _map(model: str, unit: str, cuts: Sequence[tuple[Cut, list[PlannedCut]]]) ->
     return HeatMap(f"{model}: {UNITS[unit]}", model, rows, blocks, tuple(values), tuple(tips), "block")
 
 
-def _tip(cut: Cut, unit: str, plans: Sequence[PlannedCut], block: int, share: float) -> str:
+def _tip(cut: ReportCut, unit: str, plans: Sequence[PlannedCut], block: int, share: float) -> str:
     """What goes of a block; of a single plan's key-value groups also which."""
     gone = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
     which = f": {'number' if gone.isdigit() else 'numbers'} {gone}" if gone else ""

@@ -11,7 +11,7 @@ from prunelab.reports.chart import AnyPanel, HeatMap, Panel, Point, Radar, Serie
 from prunelab.reports.columns import number
 from prunelab.reports.figures.ticks import limits, ticks
 
-Place = Callable[[float], float]
+Scale = Callable[[float], float]
 WIDTH, HEIGHT = 340, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
 ROW = 26
@@ -78,8 +78,8 @@ def _grid(
     panel: Panel,
     x_range: tuple[float, float],
     y_range: tuple[float, float],
-    across: Place,
-    up: Place,
+    across: Scale,
+    up: Scale,
     edges: tuple[float, float, float],
 ) -> str:
     """The marks of both axes, and faint lines along them."""
@@ -105,7 +105,7 @@ def _grid(
     return "".join(drawn)
 
 
-def _line(line: Series, across: Place, up: Place, lying: bool, focusable: bool) -> str:
+def _line(line: Series, across: Scale, up: Scale, lying: bool, focusable: bool) -> str:
     placed = [(across(p.x), up(p.y), p) for p in line.points]
     drawn = []
     for x, y, p in placed:

@@ -11,8 +11,8 @@ import pandas as pd
 from prunelab.evaluation.benchmarks.humaneval import HumanEval
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.reports.columns import Column
-from prunelab.reports.elements import Cell, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import Row, Section, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 
 PROGRAMS = {"tampered": "tampers with its test", "syntax_error": "does not compile", "timed_out": "does not end"}
 UNREADABLE, REPEATS = "cannot be read", "repeats itself"
@@ -24,10 +24,10 @@ Failing = tuple[Column, str]
 
 def section(study: Study) -> Section | None:
     """One row a cut, one column a benchmark and way of failing."""
-    found: dict[Cut, dict[Failing, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[ReportCut, dict[Failing, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in study.run.measured:
         m, column = one.primary, Column.of(one.primary)
-        own = found[Cut(m.model, m.method, m.ratio)]
+        own = found[ReportCut(m.model, m.method, m.ratio)]
         shares = {x.metric: x.value for x in one.measurements if not x.group}
         for metric, words in {**PROGRAMS, "unparseable": UNREADABLE, "repeats": REPEATS}.items():
             if metric in shares:
@@ -43,8 +43,8 @@ def section(study: Study) -> Section | None:
     rows = tuple(
         Row(
             (
-                Cell(cut.model),
-                Cell(cut.label),
+                TableCell(cut.model),
+                TableCell(cut.label),
                 *(_cell(found, cut, failing) for failing in failings),
             ),
             cut.model,
@@ -55,7 +55,7 @@ def section(study: Study) -> Section | None:
     )
     columns = ("model", "cut", *(f"{column.title.split(',')[0]}: {words}" for column, words in failings))
     caption = "Shares of what was written, shaded by the rise over the dense model"
-    sheet = Sheet("breakage", caption, columns, rows, heading=1)
+    sheet = TableData("breakage", caption, columns, rows, heading=1)
     lead = (
         "A text repeats itself where the four words before its last one stand in it four times. A program that was cut "
         "off often does not compile; an answer cannot be read where the benchmark's rule finds none in it."
@@ -77,9 +77,9 @@ def _of_records(records: pd.DataFrame | None) -> dict[str, float]:
     return {**shares, REPEATS: float(repeats.mean())}
 
 
-def _cell(found: Mapping[Cut, Mapping[Failing, list[float]]], cut: Cut, failing: Failing) -> Cell:
-    own, dense = (found.get(one, {}).get(failing) for one in (cut, Cut(cut.model, "dense", 0.0)))
+def _cell(found: Mapping[ReportCut, Mapping[Failing, list[float]]], cut: ReportCut, failing: Failing) -> TableCell:
+    own, dense = (found.get(one, {}).get(failing) for one in (cut, ReportCut(cut.model, "dense", 0.0)))
     if not own:
-        return Cell("–")
+        return TableCell("–")
     share = mean(own)
-    return Cell(f"{share:.1%}", share, heat=max(-1.0, min(mean(dense) - share, 1.0)) if dense else None)
+    return TableCell(f"{share:.1%}", share, heat=max(-1.0, min(mean(dense) - share, 1.0)) if dense else None)

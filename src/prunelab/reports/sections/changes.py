@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from prunelab.reports.columns import Column, number, strategy_of
-from prunelab.reports.elements import Cell, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import Row, Section, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.studies.comparison import Difference
 
 LEAD = (
@@ -24,12 +24,12 @@ def section(study: Study) -> Section | None:
     found = sorted(study.run.differences, key=lambda d: (order[_cut(d)], d.measurement.seed or 0))
     if not found:
         return None
-    sheet = Sheet("changes", "Every figure against the dense model's", COLUMNS, tuple(map(_row, found)), 1)
+    sheet = TableData("changes", "Every figure against the dense model's", COLUMNS, tuple(map(_row, found)), 1)
     return Section("changes", "Every change, tested", LEAD, (sheet,), "Tests")
 
 
-def _cut(d: Difference) -> Cut:
-    return Cut(d.measurement.model, d.measurement.method, d.measurement.ratio)
+def _cut(d: Difference) -> ReportCut:
+    return ReportCut(d.measurement.model, d.measurement.method, d.measurement.ratio)
 
 
 def _row(d: Difference) -> Row:
@@ -37,18 +37,18 @@ def _row(d: Difference) -> Row:
     mark = ("better" if (c.difference > 0) == d.higher_is_better else "worse") if c.significant else ""
     bounded = all(map(math.isfinite, c.interval))
     cells = (
-        Cell(m.model),
-        Cell(cut.label),
-        Cell(str(m.seed or 0), m.seed or 0),
-        Cell(f"{column.title}"),
-        Cell(column.text(c.dense), c.dense),
-        Cell(column.text(c.pruned), c.pruned),
-        Cell(number(c.difference, 3), c.difference, mark=mark),
-        Cell(f"{number(c.interval[0], 3)} to {number(c.interval[1], 3)}" if bounded else "not known"),
-        Cell(_p(c.p), c.p),
-        Cell("–") if c.p_adjusted is None else Cell(_p(c.p_adjusted), c.p_adjusted),
-        Cell(str(c.n), c.n, c.test),
-        Cell(mark or "no change", mark=mark),
+        TableCell(m.model),
+        TableCell(cut.label),
+        TableCell(str(m.seed or 0), m.seed or 0),
+        TableCell(f"{column.title}"),
+        TableCell(column.text(c.dense), c.dense),
+        TableCell(column.text(c.pruned), c.pruned),
+        TableCell(number(c.difference, 3), c.difference, mark=mark),
+        TableCell(f"{number(c.interval[0], 3)} to {number(c.interval[1], 3)}" if bounded else "not known"),
+        TableCell(_p(c.p), c.p),
+        TableCell("–") if c.p_adjusted is None else TableCell(_p(c.p_adjusted), c.p_adjusted),
+        TableCell(str(c.n), c.n, c.test),
+        TableCell(mark or "no change", mark=mark),
     )
     return Row(cells, m.model, cut.is_baseline, strategy_of(m.method))
 

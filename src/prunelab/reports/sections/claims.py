@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from prunelab.analysis.claims import Judgement, Verdict, judge
 from prunelab.reports.columns import number
-from prunelab.reports.elements import Cell, Finding, Row, Section, Sheet
+from prunelab.reports.elements import ClaimVerdict, Row, Section, TableCell, TableData
 from prunelab.reports.grid import Study
 
 TONES = {
@@ -30,24 +30,24 @@ def section(study: Study) -> Section | None:
     return Section("claims", "The paper's claims", lead, (*map(_finding, judged), _summary(judged)), "Claims")
 
 
-def _summary(judged: Sequence[Judgement]) -> Sheet:
-    rows = tuple(Row((Cell(one.claim), Cell(one.statement), Cell(one.verdict, mark=TONES[one.verdict])))
+def _summary(judged: Sequence[Judgement]) -> TableData:
+    rows = tuple(Row((TableCell(one.claim), TableCell(one.statement), TableCell(one.verdict, mark=TONES[one.verdict])))
                  for one in judged)  # fmt: skip
-    return Sheet("claims", "The claims as a table", ("claim", "statement", "verdict"), rows, folded=True)
+    return TableData("claims", "The claims as a table", ("claim", "statement", "verdict"), rows, folded=True)
 
 
-def _finding(one: Judgement) -> Finding:
+def _finding(one: Judgement) -> ClaimVerdict:
     evidence = _evidence(one.claim, one.evidence) if one.evidence else None
-    return Finding(one.claim, one.statement, one.verdict, TONES[one.verdict], one.finding, one.test, evidence)
+    return ClaimVerdict(one.claim, one.statement, one.verdict, TONES[one.verdict], one.finding, one.test, evidence)
 
 
-def _evidence(claim: str, found: Sequence[Mapping[str, str | float]]) -> Sheet:
+def _evidence(claim: str, found: Sequence[Mapping[str, str | float]]) -> TableData:
     columns = tuple(dict.fromkeys(name for row in found for name in row))
     rows = tuple(Row(tuple(_cell(row.get(name)) for name in columns)) for row in found)
-    return Sheet(f"claim_{claim}", f"{claim}: what the verdict was made from", columns, rows, folded=True)
+    return TableData(f"claim_{claim}", f"{claim}: what the verdict was made from", columns, rows, folded=True)
 
 
-def _cell(value: str | float | None) -> Cell:
+def _cell(value: str | float | None) -> TableCell:
     if isinstance(value, float | int) and not isinstance(value, bool):
-        return Cell(number(value, 3), float(value))
-    return Cell("–" if value is None else str(value))
+        return TableCell(number(value, 3), float(value))
+    return TableCell("–" if value is None else str(value))

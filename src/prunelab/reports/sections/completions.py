@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from prunelab.reports.elements import Answer, Pair, Part, Prose, Section
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import AnswerComparison, ModelAnswer, Part, Prose, Section
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.pictures import with_pictures
 from prunelab.studies.run import Measured
 
@@ -22,7 +22,7 @@ COLUMNS = ("sample", "text", "prompt", "correct", "prediction", "target", "verdi
 class _Records:
     """One cut's records of one benchmark, by sample."""
 
-    cut: Cut
+    cut: ReportCut
     by_sample: Mapping[str, Mapping[str, Any]]
 
 
@@ -47,13 +47,13 @@ def _note() -> tuple[Prose, ...]:
 
 def _texts(study: Study, model: str) -> dict[tuple[str, int | None], list[_Records]]:
     """The records that hold texts, dense first; one seed a cut, no baselines."""
-    found: dict[tuple[str, int | None], dict[Cut, Measured]] = {}
+    found: dict[tuple[str, int | None], dict[ReportCut, Measured]] = {}
     for one in study.run.measured:
         m = one.primary
-        cut = Cut(m.model, m.method, m.ratio)
+        cut = ReportCut(m.model, m.method, m.ratio)
         if m.model == model and not cut.is_baseline:
             found.setdefault((m.benchmark, m.shots), {}).setdefault(cut, one)
-    dense = Cut(model, "dense", 0.0)
+    dense = ReportCut(model, "dense", 0.0)
     with_texts = {}
     for key, by_cut in found.items():
         if len(by_cut) > 1 and _has_texts(by_cut.get(dense)):
@@ -73,7 +73,7 @@ def _by_sample(samples: pd.DataFrame | None) -> dict[str, dict[str, Any]]:
     return {str(row["sample"]): {str(k): v for k, v in row.items()} for row in samples[columns].to_dict("records")}
 
 
-def _worst(found: list[_Records], model_and_benchmark: str) -> list[Pair]:
+def _worst(found: list[_Records], model_and_benchmark: str) -> list[AnswerComparison]:
     dense, pruned = found[0], found[1:]
     lost = {
         sample: [one for one in pruned if sample in one.by_sample and not one.by_sample[sample]["correct"]]
@@ -84,7 +84,7 @@ def _worst(found: list[_Records], model_and_benchmark: str) -> list[Pair]:
     return [_pair(sample, dense, lost[sample], len(pruned), model_and_benchmark) for sample in ordered[:SHOWN]]
 
 
-def _pair(sample: str, dense: _Records, lost: list[_Records], of: int, model_and_benchmark: str) -> Pair:
+def _pair(sample: str, dense: _Records, lost: list[_Records], of: int, model_and_benchmark: str) -> AnswerComparison:
     mildest: dict[str, _Records] = {}
     for one in sorted(lost, key=lambda one: one.cut.ratio):
         mildest.setdefault(one.cut.strategy, one)
@@ -94,15 +94,15 @@ def _pair(sample: str, dense: _Records, lost: list[_Records], of: int, model_and
     target = record.get("target")
     asked = prompt or (f"The right answer is {target}." if target is not None else "")
     name = f"{model_and_benchmark}, sample {sample}"
-    return Pair(name, dense.cut.model, f"{len(lost)} of {of} cuts lost it", asked, answers)
+    return AnswerComparison(name, dense.cut.model, f"{len(lost)} of {of} cuts lost it", asked, answers)
 
 
-def _answer(one: _Records, record: Mapping[str, Any]) -> Answer:
+def _answer(one: _Records, record: Mapping[str, Any]) -> ModelAnswer:
     right = bool(record["correct"])
     said = [str(record["verdict"]).replace("_", " ")] if record.get("verdict") else ["right" if right else "wrong"]
     said += [f"read as {record['prediction']}"] if record.get("prediction") is not None else []
     said += ["repeats itself"] if record.get("repeats") else []
-    return Answer(one.cut.label, shortened(str(record["text"])) or "(nothing)", ", ".join(said), right)
+    return ModelAnswer(one.cut.label, shortened(str(record["text"])) or "(nothing)", ", ".join(said), right)
 
 
 def shortened(text: str, most: int = LONGEST) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunelab.reports.columns import number
-from prunelab.reports.elements import Cell, Figure, Part, Row, Section, Sheet
+from prunelab.reports.elements import Figure, Part, Row, Section, TableCell, TableData
 from prunelab.reports.figures.by_ratio import accuracy_by_ratio, ln_perplexity, pass_at_1
 from prunelab.reports.figures.differences import DepthMinusWidth, depth_minus_width, difference_chart
 from prunelab.reports.figures.icat import DOMAINS, icat_radar, scores
@@ -32,7 +32,7 @@ def section(study: Study) -> Section | None:
     return Section("figures", "The paper's figures", lead, tuple(parts), "Figures") if parts else None
 
 
-def _differences(found: list[DepthMinusWidth]) -> Sheet:
+def _differences(found: list[DepthMinusWidth]) -> TableData:
     rows = []
     for d in found:
         low, high = d.interval or (None, None)
@@ -40,33 +40,33 @@ def _differences(found: list[DepthMinusWidth]) -> Sheet:
         rows.append(
             Row(
                 (
-                    Cell(d.depth.model),
-                    Cell(d.column.title),
-                    Cell(f"{d.depth.ratio:.0%}", d.depth.ratio),
-                    Cell(f"{d.depth.method} − {d.width.method}"),
-                    Cell(number(d.difference, 3), d.difference),
-                    Cell("–" if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}"),
-                    Cell(unit),
-                    Cell("paired" if d.paired else "unpaired"),
+                    TableCell(d.depth.model),
+                    TableCell(d.column.title),
+                    TableCell(f"{d.depth.ratio:.0%}", d.depth.ratio),
+                    TableCell(f"{d.depth.method} − {d.width.method}"),
+                    TableCell(number(d.difference, 3), d.difference),
+                    TableCell("–" if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}"),
+                    TableCell(unit),
+                    TableCell("paired" if d.paired else "unpaired"),
                 ),
                 d.depth.model,
             )
         )
     columns = ("model", "benchmark", "ratio", "methods", "difference", "95 % interval", "unit", "interval is")
     caption = "Depth minus width of the same size, benchmark by benchmark"
-    return Sheet("depth_minus_width", caption, columns, tuple(rows), heading=1, folded=True)
+    return TableData("depth_minus_width", caption, columns, tuple(rows), heading=1, folded=True)
 
 
-def _stereoset(study: Study) -> Sheet:
+def _stereoset(study: Study) -> TableData:
     """ICAT with what it is made of, by domain."""
     rows = []
     for cut in study.grid.sorted_cuts:
         metrics = {metric: scores(study, cut, metric) for metric in ("icat", "lms", "ss")}
         for group in ("", *DOMAINS) if metrics["icat"] else ():
             found = [metrics[metric].get(group) for metric in metrics]
-            figures = tuple(Cell("–") if m is None else Cell(f"{m.value:.1f}", m.value) for m in found)
-            who = (Cell(cut.model), Cell(cut.label), Cell(group or "overall"))
+            figures = tuple(TableCell("–") if m is None else TableCell(f"{m.value:.1f}", m.value) for m in found)
+            who = (TableCell(cut.model), TableCell(cut.label), TableCell(group or "overall"))
             rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
     caption = "StereoSet: ICAT, language modelling score (LMS) and stereotype score (SS; 50 is fair)"
     columns = ("model", "cut", "domain", "ICAT", "LMS", "SS")
-    return Sheet("stereoset", caption, columns, tuple(rows), heading=1, folded=True)
+    return TableData("stereoset", caption, columns, tuple(rows), heading=1, folded=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from prunelab.analysis.claims.evidence import Cut as MeasuredCut
+from prunelab.analysis.claims.evidence import MeasuredCut
 from prunelab.analysis.recommend.command import prune_command
 from prunelab.reports.columns import is_baseline
-from prunelab.reports.elements import Cell, Code, Listing, Part, Prose, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import Code, Listing, Part, Prose, Row, Section, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.studies.store import Measurement
 
 VERSIONS = ("prunelab", "python", "torch", "transformers")
@@ -36,7 +36,7 @@ def _command(study: Study) -> str:
     return f"prunelab study {folder}/study.yaml --out {folder}"
 
 
-def _facts(study: Study) -> Sheet:
+def _facts(study: Study) -> TableData:
     config = study.run.config
     of_figures = [m.details for m in study.run.measurements]
     calibration = config.calibration
@@ -58,8 +58,8 @@ def _facts(study: Study) -> Sheet:
         rows["the same model, measured once"] = "; ".join(same)
     pruning = {name: value for name, value in config.pruning.model_dump().items() if value != "auto"}
     rows["pruning"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pruning.items())
-    made = tuple(Row((Cell(name), Cell(text))) for name, text in rows.items())
-    return Sheet("how_it_was_made", "The conditions of this run", ("what", "how"), made)
+    made = tuple(Row((TableCell(name), TableCell(text))) for name, text in rows.items())
+    return TableData("how_it_was_made", "The conditions of this run", ("what", "how"), made)
 
 
 def _same(measurements: Iterable[Measurement]) -> list[str]:
@@ -78,24 +78,24 @@ def _once(values: Iterable[object]) -> str:
     return ", ".join(found) if found else "unknown"
 
 
-def _time(study: Study) -> Sheet:
-    seconds: dict[Cut, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+def _time(study: Study) -> TableData:
+    seconds: dict[ReportCut, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in study.run.measured:
         m = one.primary
-        seconds[Cut(m.model, m.method, m.ratio)][m.benchmark] += m.seconds or 0.0
+        seconds[ReportCut(m.model, m.method, m.ratio)][m.benchmark] += m.seconds or 0.0
     benchmarks = list(dict.fromkeys(column.benchmark for column in study.grid.columns))
     rows = []
     for cut in study.grid.sorted_cuts:
         own = seconds[cut]
         times = [sum(own.values()), *(own.get(name) for name in benchmarks)]
-        cells = tuple(Cell("–") if t is None else Cell(f"{t:.1f}", t) for t in times)
-        rows.append(Row((Cell(cut.model), Cell(cut.label), *cells), cut.model, cut.is_baseline, cut.strategy))
+        cells = tuple(TableCell("–") if t is None else TableCell(f"{t:.1f}", t) for t in times)
+        rows.append(Row((TableCell(cut.model), TableCell(cut.label), *cells), cut.model, cut.is_baseline, cut.strategy))
     total = sum(sum(own.values()) for own in seconds.values())
     caption = f"Seconds of evaluation, all seeds of a cut together; {total / 3600:.2f} hours in all"
-    return Sheet("seconds", caption, ("model", "cut", "all", *benchmarks), tuple(rows), heading=1, folded=True)
+    return TableData("seconds", caption, ("model", "cut", "all", *benchmarks), tuple(rows), heading=1, folded=True)
 
 
-def _cells(study: Study) -> Sheet:
+def _cells(study: Study) -> TableData:
     """Every pruned cell's plan, size, time and command."""
     found: dict[MeasuredCut, tuple[Measurement, list[float]]] = {}
     for one in study.run.measured:
@@ -107,16 +107,16 @@ def _cells(study: Study) -> Sheet:
     for cut, (first, seconds) in found.items():
         plan, share = study.plans.get(first.plan or ""), first.details.get("share_of_model")
         cells = (
-            Cell(cut.model),
-            Cell(f"{cut.method} {cut.ratio:.0%}"),
-            Cell(str(cut.seed or 0), cut.seed or 0),
-            Cell(f"{cut.achieved_ratio:.1%}", cut.achieved_ratio),
-            Cell(f"{share:.1%}", share) if isinstance(share, float) else Cell("–"),
-            Cell(f"{sum(seconds):.1f}", sum(seconds)),
-            Cell("–" if plan is None else plan.path.name),
-            Cell(prune_command(study.run, cut, plan)),
+            TableCell(cut.model),
+            TableCell(f"{cut.method} {cut.ratio:.0%}"),
+            TableCell(str(cut.seed or 0), cut.seed or 0),
+            TableCell(f"{cut.achieved_ratio:.1%}", cut.achieved_ratio),
+            TableCell(f"{share:.1%}", share) if isinstance(share, float) else TableCell("–"),
+            TableCell(f"{sum(seconds):.1f}", sum(seconds)),
+            TableCell("–" if plan is None else plan.path.name),
+            TableCell(prune_command(study.run, cut, plan)),
         )
         rows.append(Row(cells, cut.model, is_baseline(cut.method), cut.strategy))
     caption = "Every cell: what it removes of the blocks and of the whole model, what it took, its plan and its command"
     columns = ("model", "cut", "seed", "of the blocks", "of the model", "seconds", "plan", "command")
-    return Sheet("cells", caption, columns, tuple(rows), heading=1, folded=True)
+    return TableData("cells", caption, columns, tuple(rows), heading=1, folded=True)

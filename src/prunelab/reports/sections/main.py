@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelab.reports.elements import Cell, Row, Section, Sheet
+from prunelab.reports.elements import Row, Section, TableCell, TableData
 from prunelab.reports.grid import Study
 from prunelab.reports.tables import main_sheet
 
@@ -25,14 +25,14 @@ def section(study: Study) -> Section | None:
     return Section("results", "Results: depth, width and hybrid", lead, (sheet,), "Results")
 
 
-def _narrowed(sheet: Sheet, study: Study) -> Sheet:
+def _narrowed(sheet: TableData, study: Study) -> TableData:
     """Method and ratio in one column, which names the row and stays in sight; seeds only where there are several."""
     with_seeds = any(study.grid.seeds(cut) > 1 for cut in study.grid.cuts)
     first_figure = 5 if not with_seeds else 4
     rows = []
     for cut, row in zip(study.grid.sorted_cuts, sheet.rows, strict=True):
         model, _, _, achieved, *_ = row.cells
-        cells = (model, Cell(cut.label), achieved, *row.cells[first_figure:])
+        cells = (model, TableCell(cut.label), achieved, *row.cells[first_figure:])
         rows.append(Row(cells, row.model, row.baseline, row.strategy))
     columns = ("model", "cut", "achieved", *sheet.columns[first_figure:])
-    return Sheet(sheet.name, sheet.caption, columns, tuple(rows), heading=1)
+    return TableData(sheet.name, sheet.caption, columns, tuple(rows), heading=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prunelab.reports.elements import Cell, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import Row, Section, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.studies.store import Measurement
 
 
@@ -17,30 +17,30 @@ def section(study: Study) -> Section | None:
     return Section("mmlu", "MMLU by subject", lead, tuple(sheets), "MMLU") if sheets else None
 
 
-def _sheet(study: Study, model: str) -> Sheet | None:
+def _sheet(study: Study, model: str) -> TableData | None:
     cuts = [cut for cut in study.grid.of_model(model) if not cut.is_baseline]
-    found: dict[tuple[Cut, str], Measurement] = {}
+    found: dict[tuple[ReportCut, str], Measurement] = {}
     for m in study.run.measurements:
         if m.benchmark == "mmlu" and m.metric == "acc" and m.model == model:
-            found.setdefault((Cut(m.model, m.method, m.ratio), m.group), m)
+            found.setdefault((ReportCut(m.model, m.method, m.ratio), m.group), m)
     groups = sorted({group for _, group in found}, key=lambda group: (group.count("/") + bool(group), group))
     if len(groups) < 2:
         return None
-    dense = Cut(model, "dense", 0.0)
+    dense = ReportCut(model, "dense", 0.0)
     rows = []
     for group in groups:
         cells = [_cell(found.get((cut, group)), found.get((dense, group))) for cut in cuts]
         name = group.split("/")[-1].replace("_", " ") or "all"
         count = next(m.n for (_, of), m in found.items() if of == group)
-        who = (Cell(name if "/" in group else name.upper()), Cell(str(count), count))
+        who = (TableCell(name if "/" in group else name.upper()), TableCell(str(count), count))
         rows.append(Row((*who, *cells), model))
     slug = "".join(c if c.isalnum() or c in "-_." else "_" for c in model)
     columns = ("subject", "n", *(cut.label for cut in cuts))
-    return Sheet(f"mmlu_{slug}", f"{model}: MMLU accuracy by subject", columns, tuple(rows), folded=True)
+    return TableData(f"mmlu_{slug}", f"{model}: MMLU accuracy by subject", columns, tuple(rows), folded=True)
 
 
-def _cell(m: Measurement | None, dense: Measurement | None) -> Cell:
+def _cell(m: Measurement | None, dense: Measurement | None) -> TableCell:
     if m is None:
-        return Cell("–")
+        return TableCell("–")
     change = None if dense is None else m.value - dense.value
-    return Cell(f"{m.value:.3f}", m.value, heat=None if change is None else max(-1.0, min(2 * change, 1.0)))
+    return TableCell(f"{m.value:.3f}", m.value, heat=None if change is None else max(-1.0, min(2 * change, 1.0)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prunelab.reports.columns import Column
-from prunelab.reports.elements import Cell, Part, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Study
+from prunelab.reports.elements import Part, Row, Section, TableCell, TableData
+from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.retention import above_chance, retained
 
 
@@ -28,24 +28,26 @@ def section(study: Study) -> Section | None:
     return Section("kept", "What is kept", lead, tuple(parts), "Kept") if parts else None
 
 
-def _sheet(study: Study, cuts: list[Cut], columns: list[Column], name: str, caption: str, chance: bool) -> Sheet:
+def _sheet(
+    study: Study, cuts: list[ReportCut], columns: list[Column], name: str, caption: str, chance: bool
+) -> TableData:
     rows = []
     for cut in cuts:
         shares = tuple(_cell(study, cut, column, chance) for column in columns)
         achieved = study.grid.achieved(cut)
-        who = (Cell(cut.model), Cell(cut.label), Cell(f"{achieved:.1%}", achieved))
+        who = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
         rows.append(Row(who + shares, cut.model, cut.is_baseline, cut.strategy))
     headings = ("model", "cut", "achieved", *(column.title for column in columns))
-    return Sheet(name, caption, headings, tuple(rows), heading=1)
+    return TableData(name, caption, headings, tuple(rows), heading=1)
 
 
-def _cell(study: Study, cut: Cut, column: Column, chance: bool) -> Cell:
+def _cell(study: Study, cut: ReportCut, column: Column, chance: bool) -> TableCell:
     entry, dense = study.grid.entry(cut, column), study.grid.dense(cut.model, column)
     if entry is None or dense is None:
-        return Cell("–")
+        return TableCell("–")
     guess = study.grid.chance(cut.model, column)
     share = above_chance(entry, dense, guess) if chance else retained(entry, dense, column)
     if share is None:
-        return Cell("–")
+        return TableCell("–")
     tip = f"{column.text(entry.value)} of {column.text(dense.value)}"
-    return Cell(f"{share:.0%}", share, tip, heat=max(-1.0, min(share - 1, 1.0)))
+    return TableCell(f"{share:.0%}", share, tip, heat=max(-1.0, min(share - 1, 1.0)))

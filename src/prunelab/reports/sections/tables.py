@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from prunelab.analysis.paper import Table, paper_note, paper_value
 from prunelab.reports.columns import Column, number
-from prunelab.reports.elements import Cell, Prose, Row, Section, Sheet
-from prunelab.reports.grid import Cut, Entry, Study
+from prunelab.reports.elements import Prose, Row, Section, TableCell, TableData
+from prunelab.reports.grid import Entry, ReportCut, Study
 
 TITLES = {
     "ifeval": "Table 1: IFEval, share of verifiable instructions followed",
@@ -23,7 +23,7 @@ POPE = (
 
 def section(study: Study) -> Section | None:
     """IFEval, throughput and the multimodal benchmarks, where measured."""
-    parts: list[Sheet | Prose] = []
+    parts: list[TableData | Prose] = []
     for table in SINGLE:
         column = _column(study, table)
         if column is not None:
@@ -46,31 +46,31 @@ def _note(study: Study, table: Table) -> list[Prose]:
     return [Prose(f"The paper's column: {paper_note(table)}")] if known else []
 
 
-def _vision(study: Study, seen: Mapping[Table, Column]) -> Sheet:
+def _vision(study: Study, seen: Mapping[Table, Column]) -> TableData:
     """Table 3: the three benchmarks side by side, in percent, as the paper has them."""
     rows = []
     for cut in study.grid.sorted_cuts:
         entries = [study.grid.entry(cut, column) for column in seen.values()]
         if any(entries):
             achieved = study.grid.achieved(cut)
-            ours = [Cell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
+            ours = [TableCell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
             found = [None if cut.is_baseline else paper_value(t, cut.model, cut.strategy, cut.ratio) for t in seen]
-            theirs = [Cell("–") if value is None else _percent(value) for value in found]
-            who = (Cell(cut.model), Cell(cut.label), Cell(f"{achieved:.1%}", achieved))
+            theirs = [TableCell("–") if value is None else _percent(value) for value in found]
+            who = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
             rows.append(Row((*who, *ours, *theirs), cut.model, cut.is_baseline, cut.strategy))
     names = [f"{column.title.split(',')[0]}, %" for column in seen.values()]
     columns = ("model", "cut", "achieved", *names, *(f"paper: {name}" for name in names))
     if not any(cell.value for row in rows for cell in row.cells[-len(names) :]):
         rows = [Row(row.cells[: -len(names)], row.model, row.baseline, row.strategy) for row in rows]
         columns = columns[: -len(names)]
-    return Sheet("paper_multimodal", "Table 3: what models see", columns, tuple(rows), heading=1)
+    return TableData("paper_multimodal", "Table 3: what models see", columns, tuple(rows), heading=1)
 
 
-def _percent(value: float, error: float | None = None) -> Cell:
-    return Cell(f"{value:.2f}" + ("" if error is None else f" ± {number(100 * error, 2)}"), value)
+def _percent(value: float, error: float | None = None) -> TableCell:
+    return TableCell(f"{value:.2f}" + ("" if error is None else f" ± {number(100 * error, 2)}"), value)
 
 
-def _sheet(study: Study, table: Table, column: Column) -> Sheet:
+def _sheet(study: Study, table: Table, column: Column) -> TableData:
     rows = []
     for cut in study.grid.sorted_cuts:
         entry, dense = study.grid.entry(cut, column), study.grid.dense(cut.model, column)
@@ -89,25 +89,25 @@ def _sheet(study: Study, table: Table, column: Column) -> Sheet:
     if not any(row.cells[-2].value for row in rows):
         rows = [Row(row.cells[:-2], row.model, row.baseline, row.strategy) for row in rows]
         columns = columns[:-2]
-    return Sheet(f"paper_{table}", TITLES[table], columns, tuple(rows), heading=1)
+    return TableData(f"paper_{table}", TITLES[table], columns, tuple(rows), heading=1)
 
 
-def _row(study: Study, table: Table, column: Column, cut: Cut, entry: Entry, dense: Entry | None) -> Row:
+def _row(study: Study, table: Table, column: Column, cut: ReportCut, entry: Entry, dense: Entry | None) -> Row:
     achieved = study.grid.achieved(cut)
     theirs = None if cut.is_baseline else paper_value(table, cut.model, cut.strategy, cut.ratio)
     base = paper_value(table, cut.model, "baseline", 0.0)
     spread = "" if entry.error is None else f" ± {number(entry.error, 2)}"
     cells = (
-        Cell(cut.model),
-        Cell(cut.label),
-        Cell(f"{achieved:.1%}", achieved),
-        Cell(f"{column.text(entry.value)}{spread}", entry.value),
+        TableCell(cut.model),
+        TableCell(cut.label),
+        TableCell(f"{achieved:.1%}", achieved),
+        TableCell(f"{column.text(entry.value)}{spread}", entry.value),
         _share(entry.value, dense.value if dense else None),
-        Cell("–") if theirs is None else Cell(number(theirs), theirs),
+        TableCell("–") if theirs is None else TableCell(number(theirs), theirs),
         _share(theirs, base),
     )
     return Row(cells, cut.model, cut.is_baseline, cut.strategy)
 
 
-def _share(value: float | None, base: float | None) -> Cell:
-    return Cell("–") if value is None or not base else Cell(f"{value / base:.0%}", value / base)
+def _share(value: float | None, base: float | None) -> TableCell:
+    return TableCell("–") if value is None or not base else TableCell(f"{value / base:.0%}", value / base)

@@ -19,7 +19,7 @@ from typing import Any
 from prunelab.io.folder_lock import holds
 from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import cells_of
-from prunelab.studies.model_runner import Found, ModelStudy
+from prunelab.studies.model_runner import ModelStudy, StudyState
 from prunelab.studies.progress import StudyView, title
 from prunelab.studies.run import Failure
 from prunelab.studies.store import ResultsStore
@@ -30,7 +30,7 @@ Event = tuple[str, tuple[Any, ...]]
 FOLDERS = ("statistics", "plans", "cells")
 
 
-class Ahead(Enum):
+class SharedStep(Enum):
     """What is done before a model's cells, for several of them.
 
     Attributes:
@@ -57,7 +57,7 @@ class Task:
     config: StudyConfig
     token: str
     model: int
-    cell: int | Ahead
+    cell: int | SharedStep
     place: Path
 
 
@@ -96,16 +96,16 @@ def _do(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes]) ->
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     before = set(_files(folder))
-    found = Found(Telling(tell))
+    found = StudyState(EventForwarder(tell))
     cells = cells_of(task.config, task.config.models[task.model])
-    with found.recorded(
+    with found.record_failures(
         task.config.models[task.model].path, [cells[task.cell]] if isinstance(task.cell, int) else cells
     ):
         study = _study(task.config.model_copy(update={"out": folder}), task.model)
         study.found = found
-        if task.cell is Ahead.PLANS:
+        if task.cell is SharedStep.PLANS:
             study.prepare()
-        elif task.cell is Ahead.TRUNK:
+        elif task.cell is SharedStep.TRUNK:
             study.score_together()
         else:
             study.run_cell(study.cells[task.cell])
@@ -113,7 +113,7 @@ def _do(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes]) ->
     if shared:
         return TaskResult(measured, found.failures)
     new = {name: (folder / name).read_bytes() for name in _files(folder) if name not in before}
-    return TaskResult(measured, found.failures, {**sent, **new} if isinstance(task.cell, Ahead) else new)
+    return TaskResult(measured, found.failures, {**sent, **new} if isinstance(task.cell, SharedStep) else new)
 
 
 def _files(folder: Path) -> list[str]:
@@ -127,7 +127,7 @@ def _own_folder(token: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"prunelab-{token}-"))
 
 
-class _Silent:
+class NullView:
     """Told of nothing; a study that is kept gets another with every task."""
 
     def put(self, event: Event) -> None:
@@ -137,7 +137,9 @@ class _Silent:
 @lru_cache(maxsize=1)
 def _study_of(text: str, model: int) -> ModelStudy:
     config = StudyConfig.model_validate_json(text)
-    return ModelStudy(config, config.models[model], ResultsStore(config.out), Found(Telling(_Silent().put)))
+    return ModelStudy(
+        config, config.models[model], ResultsStore(config.out), StudyState(EventForwarder(NullView().put))
+    )
 
 
 def _study(config: StudyConfig, model: int) -> ModelStudy:
@@ -151,7 +153,7 @@ def forget(token: str) -> None:
         shutil.rmtree(_own_folder(token))
 
 
-class Telling:
+class EventForwarder:
     """A view that passes on what happens, in words that travel."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
@@ -183,7 +185,7 @@ class _Run:
     title: str
 
 
-def replay(view: StudyView, event: Event, cells: Mapping[str, Any]) -> None:
+def apply_event(view: StudyView, event: Event, cells: Mapping[str, Any]) -> None:
     """Tell a view what a worker told.
 
     Args:

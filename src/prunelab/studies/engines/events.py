@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Post:
+class EventQueue:
     """Events in the order in which they came, packed so that nobody but the driver needs to know what they are."""
 
     def __init__(self) -> None:

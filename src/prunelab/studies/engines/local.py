@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import cells_of
-from prunelab.studies.model_runner import Found, ModelStudy
+from prunelab.studies.model_runner import ModelStudy, StudyState
 from prunelab.studies.store import ResultsStore
 
 
-def run_local(config: StudyConfig, found: Found) -> None:
+def run_local(config: StudyConfig, found: StudyState) -> None:
     """Measure every cell of every model; what fails is recorded."""
     for entry in config.models:
-        with found.recorded(entry.path, cells_of(config, entry)):
+        with found.record_failures(entry.path, cells_of(config, entry)):
             ModelStudy(config, entry, ResultsStore(config.out), found).run()

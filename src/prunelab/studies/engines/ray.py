@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from prunelab.errors import InvalidRequest, first_line
-from prunelab.models.memory import in_words, parse_memory
+from prunelab.models.memory import format_bytes, parse_memory
 from prunelab.studies.config import RayConfig, StudyConfig
-from prunelab.studies.engines.cells import Ahead, Event, Task, TaskResult, replay, run_task
-from prunelab.studies.engines.events import Post
-from prunelab.studies.grid import GridCell, cells_of, grid_of, trunk_of
-from prunelab.studies.model_runner import Found
+from prunelab.studies.engines.cells import Event, SharedStep, Task, TaskResult, apply_event, run_task
+from prunelab.studies.engines.events import EventQueue
+from prunelab.studies.grid import GridCell, cells_of, study_grid, trunk_of
+from prunelab.studies.model_runner import StudyState
 from prunelab.studies.run import Failure, Measured
 from prunelab.studies.store import ResultsStore
 
@@ -57,7 +57,7 @@ def _remotely(task: Task, post: Any, prepared: TaskResult | None) -> TaskResult:
     return run_task(task, tell, sent)
 
 
-def run_ray(config: StudyConfig, found: Found, token: str) -> None:
+def run_ray(config: StudyConfig, found: StudyState, token: str) -> None:
     """Measure every cell of every model, as many at once as the cluster holds; what fails is recorded.
 
     Args:
@@ -81,7 +81,7 @@ def _lacking(needs: Mapping[str, float], nodes: Sequence[Mapping[str, Any]]) -> 
     for name, need in needs.items():
         most = max((one.get(names[name], 0.0) for one in there), default=0.0)
         if need > most:
-            asked, has = (in_words(size) if name == "memory" else f"{size:g}" for size in (need, most))
+            asked, has = (format_bytes(size) if name == "memory" else f"{size:g}" for size in (need, most))
             return f"a cell asks for {asked} {names[name]}, and no machine of Ray has more than {has}"
     return None
 
@@ -96,11 +96,11 @@ class _Driver:
         token: of the lock.
     """
 
-    def __init__(self, ray: Any, config: StudyConfig, found: Found, token: str) -> None:
+    def __init__(self, ray: Any, config: StudyConfig, found: StudyState, token: str) -> None:
         self.ray, self.config, self.found, self.token = ray, config, found, token
         self.told = config.model_copy(update={"out": config.out.absolute()})
         self.store = ResultsStore(config.out)
-        self.post = ray.remote(num_cpus=0)(Post).remote()
+        self.post = ray.remote(num_cpus=0)(EventQueue).remote()
         needs = {
             "num_cpus": config.ray.cpus_a_cell,
             "num_gpus": config.ray.gpus_a_cell,
@@ -108,7 +108,7 @@ class _Driver:
         }
         self.needs: dict[str, float] = {name: need for name, need in needs.items() if need is not None}
         self.work = ray.remote(_remotely).options(**self.needs, max_retries=RETRIES)
-        self.cells = {cell.label: cell for cell in grid_of(config)}
+        self.cells = {cell.label: cell for cell in study_grid(config)}
         self.measuring: dict[Any, tuple[int, GridCell]] = {}
         self.trunks: dict[Any, _Trunk] = {}
         self.results: dict[int, tuple[list[Measured], list[Failure]]] = {}
@@ -137,17 +137,17 @@ class _Driver:
 
     def _begin(self, model: int, cells: Sequence[GridCell], place: int) -> None:
         """A model's tasks: its plans first, then at once what shares no trunk, and what does behind the trunk's."""
-        plans = self._give(model, Ahead.PLANS) if any(cell.cut is not None for cell in cells) else None
+        plans = self._give(model, SharedStep.PLANS) if any(cell.cut is not None for cell in cells) else None
         sharing = trunk_of(cells) if self.config.ray.share_trunk else []
         if sharing:
-            trunk = self._give(model, Ahead.TRUNK, plans)
+            trunk = self._give(model, SharedStep.TRUNK, plans)
             self.trunks[trunk] = _Trunk(model, plans, {number: (place + number, cells[number]) for number in sharing})
         for number, cell in enumerate(cells):
             if number not in sharing:
                 ref = self._give(model, number, plans if cell.cut is not None else None)
                 self.measuring[ref] = (place + number, cell)
 
-    def _give(self, model: int, cell: int | Ahead, behind: Any = None) -> Any:
+    def _give(self, model: int, cell: int | SharedStep, behind: Any = None) -> Any:
         """Have something done, where `behind` names a task once that is done."""
         return self.work.remote(Task(self.told, self.token, model, cell, Path.cwd()), self.post, behind)
 
@@ -164,7 +164,7 @@ class _Driver:
 
     def _cell_done(self, ref: Any) -> None:
         place, cell = self.measuring.pop(ref)
-        with self.found.recorded(cell.label, [cell]):
+        with self.found.record_failures(cell.label, [cell]):
             result = self._taken(ref)
             read = [(self.config.out / name, self.store.read(self.config.out / name)) for name in result.measured]
             measured = [Measured(path, own) for path, own in read if own is not None]
@@ -180,7 +180,7 @@ class _Driver:
     def _tell(self) -> None:
         """Tell the view what workers have told; they are this study's own, so that what they packed may be unpacked."""
         for packed in self.ray.get(self.post.collect.remote()):
-            replay(self.found.view, pickle.loads(packed), self.cells)  # noqa: S301
+            apply_event(self.found.view, pickle.loads(packed), self.cells)  # noqa: S301
 
 
 @dataclass(frozen=True)

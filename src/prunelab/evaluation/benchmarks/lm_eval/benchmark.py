@@ -20,7 +20,7 @@ from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.chat_templates import check_template
 from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, ratio
 
 
@@ -88,7 +88,7 @@ class LmEvalBenchmark(Benchmark):
         if self._templated(tokenizer, settings):
             check_template(name, tokenizer)
 
-    def uses_chat_template(self, model: LanguageModel | ModelOutline, settings: EvaluationSettings) -> bool:
+    def uses_chat_template(self, model: LanguageModel | ModelMetadata, settings: EvaluationSettings) -> bool:
         """Whether prompts go through the tokenizer's chat template."""
         return self._templated(model.tokenizer, settings)
 
@@ -97,7 +97,7 @@ class LmEvalBenchmark(Benchmark):
             return self.instructs and bool(tokenizer.chat_template)
         return settings.chat_template == "always"
 
-    def expected_tokens(self, model: ModelOutline, settings: EvaluationSettings) -> int:
+    def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
         """Counted on a sample of the documents; see `tokens_of_tasks`."""
         # Brings in lm-eval's evaluator.
         from prunelab.evaluation.benchmarks.lm_eval.cost import tokens_of_tasks

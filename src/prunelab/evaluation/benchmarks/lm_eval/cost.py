@@ -10,14 +10,14 @@ from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
 from prunelab.evaluation.benchmarks.lm_eval.run import quiet, templates_compiled_once
 from prunelab.inference.tokenization import Encoder
 from prunelab.models.chat_templates import check_template, render
-from prunelab.models.metadata import ModelOutline
+from prunelab.models.metadata import ModelMetadata
 
 SAMPLED = 32
 """Documents of a task that are counted, evenly spaced; the others are taken to be like them."""
 
 
 def tokens_of_tasks(
-    model: ModelOutline, tasks: Sequence[PreparedTask], settings: EvaluationSettings, shots: int, chat_template: bool
+    model: ModelMetadata, tasks: Sequence[PreparedTask], settings: EvaluationSettings, shots: int, chat_template: bool
 ) -> int:
     """Tokens of prompts, choices and expected answers.
 
@@ -32,7 +32,7 @@ def tokens_of_tasks(
 
 
 def _tokens_of(
-    model: ModelOutline, prepared: PreparedTask, settings: EvaluationSettings, shots: int, chat_template: bool
+    model: ModelMetadata, prepared: PreparedTask, settings: EvaluationSettings, shots: int, chat_template: bool
 ) -> float:
     task = prepared.build(shots, settings.seed, model.context_length)
     count = min(len(task.eval_docs), settings.limit or len(task.eval_docs))

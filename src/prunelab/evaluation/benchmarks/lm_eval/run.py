@@ -16,7 +16,7 @@ from lm_eval import evaluator
 from prunelab.evaluation.benchmarks.base import EvaluationSettings, Progress
 from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
 from prunelab.inference.lm_eval_adapter import PrunelabLM
-from prunelab.inference.make_scorer import scorer_of
+from prunelab.inference.make_scorer import make_scorer
 from prunelab.models.loading import LanguageModel
 
 
@@ -66,7 +66,7 @@ def run_tasks(
             max_length=model.context_length,
             seed=settings.seed,
             progress=progress,
-            scorer=scorer_of(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch),
+            scorer=make_scorer(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch),
         )
         found = evaluator.evaluate(
             lm,
