@@ -7,20 +7,22 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from prunelab.checkpoint.gguf.export import Exported, NumberFormat, export_gguf
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.errors import UnknownName
 from prunelab.evaluation.benchmarks import EvaluationSettings
-from prunelab.evaluation.records import Measurement
 from prunelab.io.html import html_table
-from prunelab.models.loading import LanguageModel
 from prunelab.pruning.plan import PruningPlan, to_ranges
-from prunelab.studies.run import Run
 from prunelab.studies.store import to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.evaluation.records import Measurement
+    from prunelab.models.loading import LanguageModel
+    from prunelab.studies.run import Run
 
 
 @dataclass(frozen=True)

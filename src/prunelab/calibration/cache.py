@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,9 +25,11 @@ from prunelab.io.bounds import CALIBRATION, check_all
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.outputs import is_statistics
 from prunelab.io.paths import require_output_file
-from prunelab.models.loading import LanguageModel
 from prunelab.models.memory import MOMENTS_SHARE, Eyes, format_bytes, free_memory, held, moments_bytes, plan_streaming
 from prunelab.models.streaming.model import StreamedModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 CalibrationProgress = Callable[[int], None]
 

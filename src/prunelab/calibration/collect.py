@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
-from prunelab.models.families import Decoder
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
+
+if TYPE_CHECKING:
+    from prunelab.calibration.corpus import CalibrationSet
+    from prunelab.models.families import Decoder
 
 TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import xxhash
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from prunelab.errors import DataError, InvalidRequest, UnknownName
 from prunelab.io.data_rows import TextRow, require_rows
 from prunelab.io.datasets import Source, read_documents
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.tokenizer_validation import added_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")
 C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import DataError, first_line
 from prunelab.io.atomic_write import atomic_file
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.structured import parse_json_object
+
+if TYPE_CHECKING:
+    from prunelab.calibration.joint_moments import JointMoments
 
 FORMAT = "prunelab/statistics/1"
 

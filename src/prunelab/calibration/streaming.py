@@ -11,12 +11,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
-from prunelab.calibration.corpus import CalibrationSet
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError
 from prunelab.io.atomic_write import report_os_errors, require_space, write_text
@@ -25,8 +25,11 @@ from prunelab.io.folder_lock import LOCK, locked
 from prunelab.io.paths import require_output_folder
 from prunelab.io.structured import read_json_object
 from prunelab.models.rotary import RotaryLengths
-from prunelab.models.streaming.decoder import StreamedDecoder
 from prunelab.models.tokenizer_validation import check_ids
+
+if TYPE_CHECKING:
+    from prunelab.calibration.corpus import CalibrationSet
+    from prunelab.models.streaming.decoder import StreamedDecoder
 
 STATE, STATISTICS = "state.json", "statistics.safetensors"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -11,8 +12,10 @@ from prunelab.checkpoint.gguf.support import fit_of
 from prunelab.checkpoint.license import Licence, folder_of, licence_beside
 from prunelab.checkpoint.serving import serving
 from prunelab.io.markup import fenced, markdown
-from prunelab.models.loading import LanguageModel
 from prunelab.pruning.plan import PruningPlan, to_ranges
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 CARD = """\
 ---

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError, DataError
 from prunelab.io.reading import read_bytes
 from prunelab.io.structured import parse_yaml
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FREE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "cc0-1.0", "cc-by-4.0",

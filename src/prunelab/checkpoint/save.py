@@ -6,12 +6,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.license import copy_texts, folder_of
 from prunelab.io.atomic_write import atomic_folder, require_space
-from prunelab.models.loading import LanguageModel
-from prunelab.pruning.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
 
 PLAN_FILE = "pruning_plan.json"
 PROCESSOR_FILES = (

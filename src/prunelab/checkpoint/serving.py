@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prunelab.checkpoint.gguf.support import Fit
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunelab.checkpoint.gguf.support import Fit
 
 SERVING = """\
 ## How to serve it

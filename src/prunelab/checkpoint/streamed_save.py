@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-from transformers import PreTrainedModel
-
-from prunelab.calibration.corpus import CalibrationSet
-from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.checkpoint.card import model_card
 from prunelab.checkpoint.license import copy_texts, folder_of
 from prunelab.checkpoint.save import PLAN_FILE, save_processor
@@ -18,15 +14,22 @@ from prunelab.errors import InvalidRequest
 from prunelab.io.atomic_write import atomic_folder, require_space
 from prunelab.models.decoder import ROWS_AT_ONCE
 from prunelab.models.empty import empty_model
-from prunelab.models.loading import LanguageModel
-from prunelab.models.streaming.decoder import StreamedDecoder
-from prunelab.models.streaming.model import StreamedModel
 from prunelab.models.tensor_files import SINGLE, TensorFiles
-from prunelab.pruning.architecture import TargetArchitecture
 from prunelab.pruning.compensation import least_squares_by_block
-from prunelab.pruning.compensation.projection import CompensatedProjection
-from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.surgery import Remaining, architecture_of, new_biases, remaining
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from prunelab.calibration.corpus import CalibrationSet
+    from prunelab.calibration.statistics import ActivationStatistics
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.streaming.decoder import StreamedDecoder
+    from prunelab.models.streaming.model import StreamedModel
+    from prunelab.pruning.architecture import TargetArchitecture
+    from prunelab.pruning.compensation.projection import CompensatedProjection
+    from prunelab.pruning.plan import PruningPlan
 
 
 def save_streamed(

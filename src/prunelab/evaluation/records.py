@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prunelab.evaluation.benchmarks import Benchmark, Evaluation
 from prunelab.io.fingerprint import content_hash
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks import Benchmark, Evaluation
 
 Scalar = str | float | int | bool | None
 

@@ -6,18 +6,21 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import Benchmark, EvaluationSettings, find_benchmark
-from prunelab.evaluation.benchmarks.base import Progress
 from prunelab.evaluation.records import CellId, Measurement, Scalar, measurements_of
 from prunelab.io.versions import versions
 from prunelab.models.families import families, find_family
 from prunelab.models.loading import LanguageModel, load_config, load_processor, load_tokenizer, supported
 from prunelab.models.processor_validation import try_processor
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks.base import Progress
 
 
 @dataclass(frozen=True)

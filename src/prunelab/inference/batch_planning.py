@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prunelab.inference.prefix_tree import IntArray, PrefixTree
+if TYPE_CHECKING:
+    from prunelab.inference.prefix_tree import IntArray, PrefixTree
 
 SLACK = 0.1
 """Short rows are put together while attending to each other's places costs at most this part of their tokens."""

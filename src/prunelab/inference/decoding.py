@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -14,8 +14,10 @@ from prunelab.inference.batch_memory import SATURATION
 from prunelab.inference.continuation import last_text
 from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import PackedRow, make_batch
-from prunelab.inference.runner import TreeRunner
 from prunelab.inference.sampling import SamplingSettings, choose, uniform
+
+if TYPE_CHECKING:
+    from prunelab.inference.runner import TreeRunner
 
 FinishReason = Literal["stop", "length"]
 

@@ -6,9 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -17,12 +16,16 @@ from prunelab.errors import InvalidRequest
 from prunelab.inference.continuation import takes_first_space
 from prunelab.inference.loglikelihood import Scorer
 from prunelab.inference.prefix_tree import ScoringRequest
-from prunelab.inference.runner import Progress, ScoringStatistics
 from prunelab.inference.sampler import Prompt, Sampler
 from prunelab.inference.sampling import SamplingSettings
 from prunelab.inference.tokenization import Encoder
 from prunelab.models.chat_templates import render
 from prunelab.models.tokenizer_validation import require_start
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+    from prunelab.inference.runner import Progress, ScoringStatistics
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +11,15 @@ import torch
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION, batch_size, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
-from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
-from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
+
+if TYPE_CHECKING:
+    from prunelab.inference.kv_cache import PrefixCache
+    from prunelab.inference.shared_blocks import SharedPrefixModels
 
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""

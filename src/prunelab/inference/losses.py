@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import xxhash
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import NonFiniteValue
-from prunelab.inference.shared_blocks import SharedPrefixModels
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.models.families import decoder_of
-from prunelab.models.loading import LanguageModel
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunelab.inference.shared_blocks import SharedPrefixModels
+    from prunelab.models.loading import LanguageModel
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.loglikelihood import LogLikelihood, Scorer, SharedPrefixScorer
-from prunelab.inference.prefix_tree import ScoringRequest
 from prunelab.inference.runner import Progress, ScoringStatistics
-from prunelab.inference.shared_blocks import SharedPrefixModels
-from prunelab.inference.shared_scoring import SharedEvaluation
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.inference.prefix_tree import ScoringRequest
+    from prunelab.inference.shared_blocks import SharedPrefixModels
+    from prunelab.inference.shared_scoring import SharedEvaluation
+    from prunelab.models.loading import LanguageModel
 
 _Answer = tuple[list[LogLikelihood], ScoringStatistics, int | None, int | None]
 """Scores, what was counted on the way to them, the tokens a batch, and what they were shrunk from."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
-from prunelab.inference.batch_planning import Range
-from prunelab.inference.prefix_tree import IntArray, PrefixTree
+
+if TYPE_CHECKING:
+    from prunelab.inference.batch_planning import Range
+    from prunelab.inference.prefix_tree import IntArray, PrefixTree
 
 Masks = torch.Tensor | dict[str, torch.Tensor]
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from prunelab.inference.batch_planning import Costs, Group
 from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import Batch, MaskStyle, chain, make_batch, tree_masks
-from prunelab.inference.prefix_tree import PrefixTree
-from prunelab.inference.shared_blocks import SharedPrefixModels
+
+if TYPE_CHECKING:
+    import torch
+
+    from prunelab.inference.prefix_tree import PrefixTree
+    from prunelab.inference.shared_blocks import SharedPrefixModels
 
 Progress = Callable[[int, int], None]
 """Told how many requests are done, and of how many."""

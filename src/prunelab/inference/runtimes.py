@@ -11,14 +11,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from prunelab.errors import MissingRequirement
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 Runtime = Literal["eager", "compiled"]
 Step = Callable[[Tensor, Tensor], Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,13 +14,15 @@ from prunelab.inference.batch_memory import batch_size, cache_bytes, forward_byt
 from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.continuation import ANCHOR, continuation_text
 from prunelab.inference.decoding import BatchDecoder, DecodingRow, FinishReason, Waiting
-from prunelab.inference.kv_cache import PrefixCache
 from prunelab.inference.packing import pack_row
 from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
-from prunelab.inference.sampling import SamplingSettings
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
+
+if TYPE_CHECKING:
+    from prunelab.inference.kv_cache import PrefixCache
+    from prunelab.inference.sampling import SamplingSettings
 
 ROWS = defaultdict(lambda: 256, cpu=32)
 """By type of device: completions generated together at most."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar, cast
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from prunelab.errors import PrunelabError
 from prunelab.inference.shared_blocks import SharedPrefixModels
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Answer = TypeVar("Answer")
 

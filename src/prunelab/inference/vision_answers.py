@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +16,11 @@ from transformers import DynamicCache
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.continuation import continuation_text
 from prunelab.inference.sampler import end_tokens
-from prunelab.models.loading import LanguageModel
 from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.models.vision.images import Opened, Picture, UnusableImage, open_picture
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 ROWS = 8
 """Questions that are answered together unless the tokens of a batch are limited."""

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from prunelab.models.layout import ModelFamily, UnitLayout
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunelab.models.layout import ModelFamily, UnitLayout
 
 ROWS_AT_ONCE = 256
 """Rows of a large model's projections that stay in a processor's cache while something is done with them."""

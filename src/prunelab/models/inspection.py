@@ -11,14 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError, UnsupportedModel, first_line
 from prunelab.models.empty import empty_model
-from prunelab.models.families import ModelFamily
 from prunelab.models.matching import Match, Renaming, match
 from prunelab.models.mismatch import Mismatch
 from prunelab.models.names import listed
@@ -26,6 +22,12 @@ from prunelab.models.number_format import number_format_of, words
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.models.tying import have_same_values, with_flag
 from prunelab.models.weight_files import find_weight_files
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from prunelab.models.families import ModelFamily
 
 # What the libraries raise where a configuration describes no model.
 _NO_MODEL = (

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from prunelab.models.names import is_harmless
-from prunelab.models.tensor_files import StoredTensor
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from prunelab.models.tensor_files import StoredTensor
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunelab.models.matching import Match, Renaming
 from prunelab.models.names import listed
 from prunelab.models.number_format import words
-from prunelab.models.tensor_files import StoredTensor
+
+if TYPE_CHECKING:
+    from prunelab.models.matching import Match, Renaming
+    from prunelab.models.tensor_files import StoredTensor
 
 _QUANTISED = re.compile(
     r"(^|[.:])(qweight|qzeros|g_idx|scales|scale|scale_inv|weight_scale(_inv)?|input_scale|weight_zero_point|"

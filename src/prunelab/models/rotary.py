@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
+
+if TYPE_CHECKING:
+    import torch
 
 
 class RotaryLengths:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from prunelab.models.tensor_files import StoredTensor
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from prunelab.models.tensor_files import StoredTensor
 
 ROWS_AT_ONCE = 4096
 """Rows of two stored tensors that are compared at a time."""

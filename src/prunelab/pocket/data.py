@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,9 +22,11 @@ from prunelab.models.bundled import is_pocket
 from prunelab.pocket.c4 import crawl
 from prunelab.pocket.held_out import digest
 from prunelab.pocket.tasks import TASKS
-from prunelab.pocket.tasks.base import DataSet
 from prunelab.pocket.vision.data import write_pictures
 from prunelab.pruning.apply import cache_folder
+
+if TYPE_CHECKING:
+    from prunelab.pocket.tasks.base import DataSet
 
 
 def data_sets() -> dict[str, DataSet]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.io.bounds import CONSTRAINTS, RATIO, check_all, shown
-from prunelab.models.families import BlockShape
-from prunelab.pruning.scores import ImportanceScores
+
+if TYPE_CHECKING:
+    from prunelab.models.families import BlockShape
+    from prunelab.pruning.scores import ImportanceScores
 
 Competition = Literal["all", "modules", "blocks", "blocks_and_modules"]
 

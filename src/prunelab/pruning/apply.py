@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from prunelab.calibration import ActivationStatistics, CalibrationSet
+from typing import TYPE_CHECKING
+
 from prunelab.calibration.cache import CalibrationOptions, cache_folder, calibrated, draw_for, statistics_path
 from prunelab.io.versions import versions
-from prunelab.models.loading import LanguageModel
 from prunelab.pruning.checks import check_plan
-from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.planner import PruningOptions, check_request, make_pruning_plan, needs_calibration, needs_moments
 from prunelab.pruning.surgery import apply
+
+if TYPE_CHECKING:
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
 
 __all__ = [
     "CalibrationOptions",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest, PlanMismatch
-from prunelab.models.loading import LanguageModel
 from prunelab.models.streaming.model import StreamedModel
 from prunelab.pruning.compensation import COMPENSATORS, Compensation
 from prunelab.pruning.methods import PruningMethod, methods
-from prunelab.pruning.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
 
 
 def check_plan(

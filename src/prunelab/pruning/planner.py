@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.inference.losses import mean_divergence, mean_loss
 from prunelab.io.bounds import SEED
 from prunelab.io.versions import versions
-from prunelab.models.families import Decoder, ModelFamily
-from prunelab.models.loading import LanguageModel
 from prunelab.models.streaming.model import StreamedModel
 from prunelab.pruning.allocation import Constraints, KeptUnits, check_ratio
 from prunelab.pruning.architecture import stock_group_counts, stock_holds_biases
@@ -25,6 +20,13 @@ from prunelab.pruning.compensation.linear_map import removed_runs
 from prunelab.pruning.methods import Budget, MethodInputs, PruningMethod, Shared, methods
 from prunelab.pruning.plan import PruningPlan, make_plan
 from prunelab.pruning.surgery import cut
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.models.families import Decoder, ModelFamily
+    from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from prunelab.models.families import BlockShape
+if TYPE_CHECKING:
+    from prunelab.models.families import BlockShape
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.errors import InvalidRequest
-from prunelab.models.families import Decoder
 from prunelab.models.tying import config_of
-from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.architecture import TargetArchitecture, choose_architecture
 from prunelab.pruning.compensation import COMPENSATORS, Compensation
 from prunelab.pruning.compensation.projection import Repairs, units_of
-from prunelab.pruning.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.models.families import Decoder
+    from prunelab.pruning.allocation import KeptUnits
+    from prunelab.pruning.plan import PruningPlan
 
 
 def cut(

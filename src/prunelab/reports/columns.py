@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import CHANCE
 from prunelab.errors import UnknownName
 from prunelab.evaluation.benchmarks import Benchmark, find_benchmark
 from prunelab.pruning.methods import methods
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.store import Measurement
 
 SHARES = ("acc", "acc_norm", "exact_match", "pass@1", "pass@5", "inst_level_strict_acc", "f1")
 MARKERS = {

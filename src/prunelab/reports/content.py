@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunelab.reports.chart import Chart
 from prunelab.reports.elements import ClaimVerdict, Figure, Section, TableData
 from prunelab.reports.figures.data import chart_sheet
 from prunelab.reports.grid import Study
@@ -25,7 +25,10 @@ from prunelab.reports.sections import (
     tables,
 )
 from prunelab.reports.sections.headline import Headline, headline
-from prunelab.studies.run import Run
+
+if TYPE_CHECKING:
+    from prunelab.reports.chart import Chart
+    from prunelab.studies.run import Run
 
 # The order in which a reader wants them.
 SECTIONS = (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from prunelab.reports.chart import Chart
+if TYPE_CHECKING:
+    from prunelab.reports.chart import Chart
 
 
 @dataclass(frozen=True)

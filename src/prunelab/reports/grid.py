@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.recommend import Need, Recommendation, recommend
 from prunelab.errors import InvalidRequest
-from prunelab.pruning.plan_summary import PlannedCut
 from prunelab.reports.columns import Column, is_baseline, strategy_of
-from prunelab.studies.comparison import Difference
-from prunelab.studies.run import Run
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.pruning.plan_summary import PlannedCut
+    from prunelab.studies.comparison import Difference
+    from prunelab.studies.run import Run
+    from prunelab.studies.store import Measurement
 
 ORDER = ("dense", "depth", "width", "hybrid", "other")
 

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -14,8 +15,10 @@ from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark
 from prunelab.models.vision.images import Picture, UnusableImage, open_picture
 from prunelab.pocket.data import data_root
-from prunelab.reports.elements import AnswerComparison
-from prunelab.reports.grid import Study
+
+if TYPE_CHECKING:
+    from prunelab.reports.elements import AnswerComparison
+    from prunelab.reports.grid import Study
 
 SIDE = 288
 """Pixels of the longer side; small pictures are enlarged by whole numbers, dot by dot."""

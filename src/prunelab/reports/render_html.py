@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from prunelab.reports.content import ReportContent
 from prunelab.reports.figures.data import chart_sheet
 from prunelab.reports.figures.svg import marker_svg, panel_svg
 from prunelab.reports.rows import STEPS, table_rows, text_columns
+
+if TYPE_CHECKING:
+    from prunelab.reports.content import ReportContent
 
 
 def page(report: ReportContent) -> str:

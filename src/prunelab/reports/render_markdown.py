@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.io.markup import indented, markdown, markdown_paragraph
-from prunelab.reports.chart import Chart
-from prunelab.reports.content import ReportContent
 from prunelab.reports.elements import (
     AnswerComparison,
     ClaimVerdict,
@@ -20,6 +18,10 @@ from prunelab.reports.elements import (
     TableData,
 )
 from prunelab.reports.tables import table_of
+
+if TYPE_CHECKING:
+    from prunelab.reports.chart import Chart
+    from prunelab.reports.content import ReportContent
 
 
 def report_text(report: ReportContent) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from prunelab.reports.columns import Column
 from prunelab.reports.grid import Entry, Grid, ReportCut
 from prunelab.stats.paired_tests import Z
+
+if TYPE_CHECKING:
+    from prunelab.reports.columns import Column
 
 
 def retained(entry: Entry, dense: Entry, column: Column) -> float | None:

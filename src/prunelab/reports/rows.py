@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from prunelab.reports.elements import Row, TableCell, TableData
+if TYPE_CHECKING:
+    from prunelab.reports.elements import Row, TableCell, TableData
 
 STEPS = 20
 """Shades of a cell, either way; the style sheet has a class for each."""

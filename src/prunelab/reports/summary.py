@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.recommend import KEEP, Candidate, Recommendation
 from prunelab.reports.columns import Column
-from prunelab.reports.grid import Grid, ReportCut, Study
 from prunelab.reports.retention import counted, judging, mean_quality, quality
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Grid, ReportCut, Study
 
 STRATEGIES = ("depth", "width", "hybrid")
 HOLDS = 0.97

@@ -7,14 +7,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from prunelab.evaluation.records import times_as_fast
 from prunelab.io.markup import markdown
 from prunelab.reports.columns import Column, number
 from prunelab.reports.elements import Row, TableCell, TableData
 from prunelab.reports.grid import Entry, Grid, ReportCut, report_grid
-from prunelab.studies.comparison import Difference
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.comparison import Difference
+    from prunelab.studies.store import Measurement
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from prunelab.io.atomic_write import write_text
 from prunelab.io.markup import markdown_paragraph
@@ -13,8 +14,10 @@ from prunelab.reports.figures.files import write_chart
 from prunelab.reports.render_html import page
 from prunelab.reports.render_markdown import report_text
 from prunelab.reports.tables import csv_of, table_of
-from prunelab.studies.run import Run
 from prunelab.studies.run_folder import require_own_paths
+
+if TYPE_CHECKING:
+    from prunelab.studies.run import Run
 
 
 def write_report(run: Run) -> None:

@@ -15,15 +15,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
 from prunelab.stats.alignment import FloatArray, PerUnit, aligned, table_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
 """From means over units `(resamples, features)` to one figure a resample `(resamples,)`."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from scipy import stats
 
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.stats.paired_tests import Comparison, with_holm
-from prunelab.studies.run import Measured, Run
 from prunelab.studies.store import Measurement, StoredResult, read_stored
+
+if TYPE_CHECKING:
+    from prunelab.studies.run import Measured, Run
 
 Key = tuple[str, str, float, int | None, str, int | None]
 

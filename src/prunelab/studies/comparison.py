@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from prunelab.evaluation.benchmarks import Benchmark
 from prunelab.io.atomic_write import atomic_file
 from prunelab.stats.paired_tests import Comparison, with_holm
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks import Benchmark
+    from prunelab.studies.store import Measurement
 
 SCALES = {"acc": 100.0, "acc_norm": 100.0, "exact_match": 100.0, "pass@1": 100.0, "inst_level_strict_acc": 100.0}
 

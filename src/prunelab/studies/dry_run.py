@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import PlanError, PrunelabError
-from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.models.metadata import ModelMetadata, load_outline
 from prunelab.pruning.apply import needs_calibration
 from prunelab.pruning.plan import PruningPlan
-from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import CutRequest, GridCell, cells_of, identity_of
-from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.progress import title
 from prunelab.studies.runner import with_data
 from prunelab.studies.store import ResultsStore, StoredResult, read_stored
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+    from prunelab.studies.config import StudyConfig
+    from prunelab.studies.model_entry import ModelEntry
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from prunelab.evaluation.records import Measurement
+if TYPE_CHECKING:
+    from prunelab.evaluation.records import Measurement
 
 
 class CutName(NamedTuple):

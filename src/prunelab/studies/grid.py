@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.evaluation.benchmarks import EvaluationSettings
 from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.evaluation.runner import benchmark_tasks
 from prunelab.pruning.methods import methods
-from prunelab.studies.config import StudyConfig
-from prunelab.studies.model_entry import ModelEntry
+
+if TYPE_CHECKING:
+    from prunelab.studies.config import StudyConfig
+    from prunelab.studies.model_entry import ModelEntry
 
 
 @dataclass(frozen=True)

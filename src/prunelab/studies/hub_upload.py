@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from huggingface_hub import HfApi, get_token
@@ -22,9 +22,11 @@ from prunelab.io.markup import markdown, markdown_paragraph
 from prunelab.io.structured import read_json_object
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.pruning.plan import PruningPlan
-from prunelab.studies.comparison import Difference
-from prunelab.studies.run import Run
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.comparison import Difference
+    from prunelab.studies.run import Run
+    from prunelab.studies.store import Measurement
 
 _HTTPError = HfHubHTTPError.__bases__[0]
 """What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""

@@ -6,7 +6,7 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prunelab.errors import InvalidRequest, PlanError
 from prunelab.evaluation.records import CellId, Measurement
@@ -15,9 +15,11 @@ from prunelab.io.outputs import is_statistics
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.compare import differing_settings, key_of, label_of
 from prunelab.studies.config import StudyConfig, write_config
-from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.run import Failure, Measured, Run, compared_to_dense, load_run
 from prunelab.studies.store import StoredResult, read_stored, samples_beside
+
+if TYPE_CHECKING:
+    from prunelab.studies.model_entry import ModelEntry
 
 T = TypeVar("T")
 

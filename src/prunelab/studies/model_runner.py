@@ -7,21 +7,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.evaluation.runner import check_all, evaluate
 from prunelab.inference.shared_scoring import SharedEvaluation
-from prunelab.models.loading import LanguageModel
-from prunelab.pruning.plan import PruningPlan
-from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import GridCell, cells_of, identity_of, trunk_of
-from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.plans import ModelPlans
 from prunelab.studies.run import Measured
 from prunelab.studies.state import StudyState
-from prunelab.studies.store import Measurement, ResultsStore
 from prunelab.studies.targets import TEMPORARY_CHECKPOINTS, EvaluationTarget, EvaluationTargets
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
+    from prunelab.studies.config import StudyConfig
+    from prunelab.studies.model_entry import ModelEntry
+    from prunelab.studies.store import Measurement, ResultsStore
 
 __all__ = ["TEMPORARY_CHECKPOINTS", "EvaluationTarget", "ModelStudy", "StudyState"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
 from prunelab.pruning.methods import methods
-from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.planner import PruningOptions, options_record
 from prunelab.studies.store import ResultsStore, StoredResult, read_stored
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
 
 REQUEST, CONTENT = "request", "content"
 """Keys in a plan's provenance: hashes of what a study asked for, and of all the rest of the plan."""

@@ -7,22 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.cache import calibrated, draw_for, statistics_key
 from prunelab.errors import DataError, InvalidRequest, PlanError
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
 from prunelab.models.memory import parse_memory
 from prunelab.models.streaming.model import open_model
 from prunelab.pruning.methods import Shared, methods
 from prunelab.pruning.plan import PruningPlan
 from prunelab.pruning.planner import make_pruning_plan, needs_calibration, needs_moments
-from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import CutRequest
-from prunelab.studies.model_entry import ModelEntry
 from prunelab.studies.plan_checks import Asked, is_proven, with_content
 from prunelab.studies.store import ResultsStore, set_aside, slug
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.studies.config import StudyConfig
+    from prunelab.studies.model_entry import ModelEntry
 
 
 @dataclass

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prunelab.errors.text import one_line
-from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
-from prunelab.studies.grid import GridCell
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+    from prunelab.studies.grid import GridCell
+    from prunelab.studies.store import Measurement
 
 Say = Callable[[str], None]
 

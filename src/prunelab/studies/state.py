@@ -6,13 +6,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prunelab.errors import PrunelabError
-from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
-from prunelab.studies.comparison import Difference
-from prunelab.studies.grid import GridCell
-from prunelab.studies.progress import StudyView
 from prunelab.studies.run import Failure, Measured
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+    from prunelab.studies.comparison import Difference
+    from prunelab.studies.grid import GridCell
+    from prunelab.studies.progress import StudyView
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from prunelab.checkpoint.streamed_save import save_streamed
 from prunelab.evaluation.runner import dense_cell
-from prunelab.models.loading import LanguageModel
 from prunelab.models.offloading import load_offloaded
 from prunelab.models.streaming.model import StreamedModel
 from prunelab.pruning.apply import pruned_model
 from prunelab.pruning.checks import check_plan
-from prunelab.pruning.plan import PruningPlan
-from prunelab.studies.grid import CutRequest, GridCell
-from prunelab.studies.plans import ModelPlans
-from prunelab.studies.store import CellId
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.pruning.plan import PruningPlan
+    from prunelab.studies.grid import CutRequest, GridCell
+    from prunelab.studies.plans import ModelPlans
+    from prunelab.studies.store import CellId
 
 TEMPORARY_CHECKPOINTS = "made"
 """Where cuts of a model too large for memory lie in a run's folder while they are measured."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 from prunelab.errors import first_line
-from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
 from prunelab.io.terminal import plain
-from prunelab.studies.grid import GridCell
 from prunelab.studies.progress import Pace, figure, title
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.runner import BenchmarkTask as BenchmarkRun
+    from prunelab.studies.grid import GridCell
+    from prunelab.studies.store import Measurement
 
 State = Literal["waiting", "running", "done", "failed"]
 STYLES: dict[State, str] = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "red"}

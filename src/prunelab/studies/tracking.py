@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from prunelab.evaluation.records import Measurement
+from typing import TYPE_CHECKING
+
 from prunelab.io.fingerprint import content_hash
-from prunelab.studies.run import Run
 from prunelab.studies.trackers import TrackedCell
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.records import Measurement
+    from prunelab.studies.run import Run
 
 
 def tracked_cells(run: Run) -> list[TrackedCell]:

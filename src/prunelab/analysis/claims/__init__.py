@@ -6,10 +6,14 @@ is the claim on this run, not the paper.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.analysis.claims.base import Claim, ClaimPart, Judgement, Verdict
 from prunelab.analysis.claims.evidence import Evidence
 from prunelab.io.registry import Registry, discover
-from prunelab.studies.run import Run
+
+if TYPE_CHECKING:
+    from prunelab.studies.run import Run
 
 claims: Registry[Claim] = Registry("claim")
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
-from prunelab.analysis.claims.trials import Row
-
 if TYPE_CHECKING:
     from prunelab.analysis.claims.evidence import Evidence
+    from prunelab.analysis.claims.trials import Row
 
 
 class Verdict(StrEnum):

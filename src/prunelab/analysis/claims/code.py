@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart
@@ -13,6 +11,9 @@ from prunelab.analysis.claims.evidence import ABOUT_TEN, Evidence, MeasuredCut, 
 from prunelab.analysis.claims.rules import any_significant, every, fell
 from prunelab.analysis.claims.trials import Effect, trial_of
 from prunelab.stats.paired_tests import mean, paired_bootstrap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HUMANEVAL = "humaneval"
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.trials import Effect, trial_of
 from prunelab.errors import InvalidRequest, NonFiniteValue, UnknownName
@@ -15,8 +14,12 @@ from prunelab.evaluation.benchmarks import Benchmark, find_benchmark
 from prunelab.pruning.methods import methods
 from prunelab.stats.paired_tests import Comparison, Z, mean, paired_accuracy, paired_bootstrap
 from prunelab.studies.comparison import Difference
-from prunelab.studies.run import Measured, Run
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.studies.run import Measured, Run
+    from prunelab.studies.store import Measurement
 
 PAPER_METHODS = ("shortgpt", "flap", "hybrid")
 COMMONSENSE = ("arc_easy", "arc_challenge", "boolq", "winogrande")

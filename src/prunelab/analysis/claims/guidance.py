@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
-from prunelab.analysis.claims.evidence import CutPair, Evidence
 from prunelab.analysis.claims.rules import any_significant, every, most_significant, rows
 from prunelab.analysis.claims.speed import NOISE, THROUGHPUT, speedup
 from prunelab.analysis.claims.trials import Effect, adjusted
+
+if TYPE_CHECKING:
+    from prunelab.analysis.claims.evidence import CutPair, Evidence
 
 REASONING = ("gsm8k", "mmlu")
 MODERATE = 0.225

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict, combined
 from prunelab.analysis.claims.evidence import ABOUT_TEN, COMMONSENSE, Evidence
 from prunelab.analysis.claims.rules import HARDLY, every, fell, is_small, most_significant, rows
-from prunelab.analysis.claims.trials import Effect
+
+if TYPE_CHECKING:
+    from prunelab.analysis.claims.trials import Effect
 
 OTHERS = ("mmlu", "gsm8k", "humaneval", "ifeval")
 

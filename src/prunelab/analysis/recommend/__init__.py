@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import MATCHED, Evidence
 from prunelab.analysis.recommend.candidates import Candidate, candidate, memory_of, missing, taken
@@ -12,7 +13,9 @@ from prunelab.analysis.recommend.compare import told_apart
 from prunelab.analysis.recommend.need import KEEP, NO_QUALITY, Need, resolved
 from prunelab.errors import InvalidRequest
 from prunelab.pruning.methods import methods
-from prunelab.studies.run import Run
+
+if TYPE_CHECKING:
+    from prunelab.studies.run import Run
 
 
 @dataclass(frozen=True)

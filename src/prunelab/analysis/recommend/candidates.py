@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import Evidence, MeasuredCut, higher_is_better, registered
 from prunelab.analysis.claims.speed import speedup
 from prunelab.analysis.recommend.need import NO_QUALITY, THROUGHPUT, Need
-from prunelab.studies.comparison import Difference
+
+if TYPE_CHECKING:
+    from prunelab.studies.comparison import Difference
 
 
 @dataclass(frozen=True)

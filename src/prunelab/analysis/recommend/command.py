@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import Evidence, MeasuredCut
 from prunelab.models.loading import short_name
 from prunelab.pruning.apply import CalibrationOptions
 from prunelab.pruning.methods import methods
-from prunelab.pruning.plan_summary import PlannedCut
-from prunelab.studies.config import StudyConfig
-from prunelab.studies.run import Run
 from prunelab.studies.store import slug
+
+if TYPE_CHECKING:
+    from prunelab.pruning.plan_summary import PlannedCut
+    from prunelab.studies.config import StudyConfig
+    from prunelab.studies.run import Run
 
 
 def prune_command(run: Run, cut: MeasuredCut, plan: PlannedCut | None = None) -> str:

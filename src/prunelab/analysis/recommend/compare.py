@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import Evidence, higher_is_better
 from prunelab.analysis.claims.trials import Effect, normal_trial, trial_of
-from prunelab.analysis.recommend.candidates import Candidate
-from prunelab.analysis.recommend.need import Need
-from prunelab.stats.paired_tests import Comparison
+
+if TYPE_CHECKING:
+    from prunelab.analysis.recommend.candidates import Candidate
+    from prunelab.analysis.recommend.need import Need
+    from prunelab.stats.paired_tests import Comparison
 
 
 def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Effect | None:

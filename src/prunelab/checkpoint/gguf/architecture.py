@@ -17,14 +17,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from prunelab.errors import UnsupportedModel
-from prunelab.models.families import BlockShape
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from prunelab.models.families import BlockShape
+    from prunelab.models.loading import LanguageModel
 
 FAMILIES = ("llama", "mistral", "qwen2", "gemma2")
 PROJECTIONS = {

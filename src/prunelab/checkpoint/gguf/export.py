@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from prunelab.io.atomic_write import atomic_file, require_space
 from prunelab.io.html import html_table
 from prunelab.io.outputs import is_gguf
 from prunelab.io.paths import require_output_file
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_0_BLOCK = 32

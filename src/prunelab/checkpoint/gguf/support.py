@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prunelab.checkpoint.gguf.architecture import layout_of
 from prunelab.checkpoint.gguf.tokenizer import vocabulary_of
 from prunelab.errors import UnsupportedModel
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)

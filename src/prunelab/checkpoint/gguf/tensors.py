@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from prunelab.checkpoint.gguf.architecture import PROJECTIONS, Layout, norms_of, used_biases
-from prunelab.models.families import BlockShape
-from prunelab.models.layout import InputProjection
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.families import BlockShape
+    from prunelab.models.layout import InputProjection
+    from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prunelab.checkpoint.gguf.awkward_texts import AWKWARD_TEXTS
 from prunelab.checkpoint.gguf.tokenizer import Kind, Vocabulary
 from prunelab.errors import UnsupportedModel
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 OWN_TEXTS = 3000
 """So many tokens of the vocabulary are read as texts, evenly chosen."""

@@ -11,15 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from string import ascii_letters, digits
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from prunelab.checkpoint.gguf.merging import merged_by_llama_cpp_alone, unreachable
 from prunelab.checkpoint.gguf.pretokenizer import SPACE, PreTokenizer, pre_tokenizer_of
 from prunelab.checkpoint.gguf.special_texts import TAKEN_AS_SPECIAL
 from prunelab.errors import UnsupportedModel
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from prunelab.models.loading import LanguageModel
 
 
 class Kind(IntEnum):

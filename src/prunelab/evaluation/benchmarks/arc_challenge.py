@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.arc_easy import ArcRow
 from prunelab.evaluation.benchmarks.lm_eval.benchmark import LmEvalBenchmark
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
-from prunelab.io.data_rows import Row
+
+if TYPE_CHECKING:
+    from prunelab.io.data_rows import Row
 
 
 @register

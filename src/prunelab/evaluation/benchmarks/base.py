@@ -7,17 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prunelab.errors import UnknownName
-from prunelab.inference.runtimes import Runtime
 from prunelab.io.bounds import EVALUATION, check_all
-from prunelab.io.datasets import Source
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, Statistic, paired_accuracy, paired_bootstrap, perplexity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.inference.runtimes import Runtime
+    from prunelab.io.datasets import Source
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 Progress = Callable[[int, int], None]
 ChatTemplate = Literal["auto", "always", "never"]

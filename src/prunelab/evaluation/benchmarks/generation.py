@@ -7,14 +7,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunelab.errors import DataError
-from prunelab.evaluation.benchmarks.base import Benchmark, EvaluationSettings, Progress
 from prunelab.inference import Completion, Prompt, Sampler, SamplingSettings
 from prunelab.io.atomic_write import write_text
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.structured import read_json_object
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks.base import Benchmark, EvaluationSettings, Progress
+    from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
 from pydantic import ValidationInfo, field_validator
 
 from prunelab.errors import InvalidRequest, MissingRequirement
@@ -24,9 +23,13 @@ from prunelab.inference import Completion, Prompt, SamplingSettings
 from prunelab.inference.batch_memory import batch_conditions
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, mean, paired_bootstrap, standard_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 HUMANEVAL = Source("openai/openai_humaneval", "openai_humaneval", wanted_by="--benchmark humaneval")
 

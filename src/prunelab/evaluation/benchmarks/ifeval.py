@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,7 +18,9 @@ from prunelab.evaluation.benchmarks.lm_eval.definition import prepare
 from prunelab.evaluation.benchmarks.lm_eval.punkt import require_packages, sentence_splitter
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric
 from prunelab.io.data_rows import Row, Words
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
 
 SPLITTING = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
 """The instructions whose checks split text by nltk's `punkt_tab`."""

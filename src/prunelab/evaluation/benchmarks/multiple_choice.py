@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
@@ -16,9 +16,11 @@ from prunelab.inference.make_scorer import make_scorer
 from prunelab.io.datasets import Source, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.structured import parse_json_object
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import standard_error
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 
 @dataclass(frozen=True)

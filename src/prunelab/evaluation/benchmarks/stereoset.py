@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prunelab.evaluation.benchmarks import register
@@ -31,10 +30,14 @@ from prunelab.inference.make_scorer import make_scorer
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source, documents_hash
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, paired_bootstrap, standard_error
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 SOURCES: dict[Split, Source] = {
     split: Source("McGill-NLP/stereoset", split, wanted_by="--benchmark stereoset") for split in SPLITS

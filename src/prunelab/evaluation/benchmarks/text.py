@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
 import torch
 
 from prunelab.calibration.corpus import start_tokens
@@ -24,9 +23,13 @@ from prunelab.evaluation.benchmarks.base import (
 from prunelab.inference.losses import token_losses
 from prunelab.io.datasets import read_documents
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, exponential
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 
 @register_with_argument("text")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunelab.calibration.image_text import TEXTVQA, TextVqaTrainRow
 from prunelab.evaluation.benchmarks import register
@@ -15,10 +13,14 @@ from prunelab.evaluation.benchmarks.base import EvaluationSettings, Score, resam
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark, average, images_hash, undecoded
 from prunelab.evaluation.metrics.textvqa import score
 from prunelab.inference.vision_answers import PictureQuestion
-from prunelab.io.datasets import Source
 from prunelab.models.vision.images import Picture, column_picture
 from prunelab.models.vision.prompts import BRIEFLY
 from prunelab.stats.paired_tests import Comparison, mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.io.datasets import Source
 
 
 class TextVqaRow(TextVqaTrainRow):

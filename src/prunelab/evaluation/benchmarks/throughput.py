@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.inference.runtimes import TimedGeneration, bytes_a_second, bytes_a_token, check_runtime
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 
 @register

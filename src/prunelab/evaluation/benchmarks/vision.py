@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
 import numpy as np
@@ -14,11 +14,13 @@ from prunelab.errors import DataError, InvalidRequest
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.inference.vision_answers import ROWS, ImageReport, PictureQuestion, answers
 from prunelab.io.data_rows import Row, require_rows
-from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
 from prunelab.models.processor_validation import try_processor
 from prunelab.models.rotary import RotaryLengths
+
+if TYPE_CHECKING:
+    from prunelab.io.datasets import Source
+    from prunelab.models.loading import LanguageModel
 
 
 class VisionBenchmark(Benchmark):

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
 import torch
 
 from prunelab.calibration.corpus import WIKITEXT2, start_tokens
@@ -27,12 +26,16 @@ from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, Prepar
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, task_scores
 from prunelab.inference.losses import TOKENS_A_BATCH, token_losses
 from prunelab.io.data_rows import Row, TextRow, Words, require_rows
-from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, exponential
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.io.datasets import Source
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 
 class PageRow(Row):

@@ -33,13 +33,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Split: TypeAlias = Literal["intrasentence", "intersentence"]
 SPLITS: tuple[Split, Split] = ("intrasentence", "intersentence")

@@ -6,13 +6,16 @@ import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from prunelab.errors import DataError
 from prunelab.evaluation.sandbox import inside
 from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Exercise, Limits, ProgramVerdict
-from prunelab.evaluation.sandbox.isolation import Isolation
 from prunelab.evaluation.sandbox.process import Role, execute, started, system_errors
-from prunelab.evaluation.sandbox.watch import Watch
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.sandbox.isolation import Isolation
+    from prunelab.evaluation.sandbox.watch import Watch
 
 _ATTEMPTS = 2
 

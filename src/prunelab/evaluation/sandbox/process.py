@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
+from typing import TYPE_CHECKING
 
 from prunelab.errors import DiskFull, MissingRequirement
 from prunelab.evaluation.sandbox import exchange, inside, sealing, values
-from prunelab.evaluation.sandbox.execution import Execution, Limits
 from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
 from prunelab.evaluation.sandbox.seccomp import build_filter
 from prunelab.evaluation.sandbox.watch import Watch
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.sandbox.execution import Execution, Limits
 
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 

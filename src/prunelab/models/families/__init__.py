@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from transformers import PreTrainedConfig, PreTrainedModel
+from typing import TYPE_CHECKING
 
 from prunelab.errors import UnsupportedModel
 from prunelab.io.registry import Registry, discover
 from prunelab.models.decoder import Decoder
 from prunelab.models.layout import BlockShape, InputProjection, ModelFamily, UnitLayout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 families: Registry[ModelFamily] = Registry("family")
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from prunelab.errors import CheckpointError
 from prunelab.models.decoder import ROWS_AT_ONCE, InputRecorder
 from prunelab.models.families import Decoder, ModelFamily
-from prunelab.models.tensor_files import TensorFiles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from prunelab.models.tensor_files import TensorFiles
 
 
 class StreamedDecoder(Decoder):

@@ -8,14 +8,13 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import xxhash
 from transformers import GenerationConfig
 
 from prunelab.io.fingerprint import config_hash, tensor_bytes
-from prunelab.models.families import ModelFamily
-from prunelab.models.inspection import Inspection
 from prunelab.models.loading import (
     LanguageModel,
     inspected,
@@ -27,7 +26,11 @@ from prunelab.models.loading import (
 )
 from prunelab.models.memory import free_memory, is_too_large
 from prunelab.models.streaming.decoder import StreamedDecoder
-from prunelab.models.tensor_files import TensorFiles
+
+if TYPE_CHECKING:
+    from prunelab.models.families import ModelFamily
+    from prunelab.models.inspection import Inspection
+    from prunelab.models.tensor_files import TensorFiles
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 
 from prunelab.models.chat_templates import render
 from prunelab.models.tokenizer_validation import added_tokens
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def prompt_text(processor: Any, question: str, images: int) -> str:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -35,12 +35,14 @@ from torch import Tensor
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.compensation.linear_map import linear_map, removed_runs
 from prunelab.pruning.compensation.projection import CompensatedProjection, masked, units_of
 from prunelab.pruning.compensation.second_moments import fitted, repaired, second_moments
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride, ProjectionOverrides
+
+if TYPE_CHECKING:
+    from prunelab.models.layout import UnitLayout
 
 Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_map"]
 

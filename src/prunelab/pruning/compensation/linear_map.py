@@ -13,17 +13,20 @@ the achieved ratio, as added biases are not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from prunelab.calibration import CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
-from prunelab.models.families import Decoder
-from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.compensation.ridge import solve
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
+
+if TYPE_CHECKING:
+    from prunelab.calibration import CalibrationSet
+    from prunelab.models.families import Decoder
+    from prunelab.pruning.allocation import KeptUnits
 
 
 def removed_runs(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, int]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
-from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.search.layerwise import ProjectionOverride
+
+if TYPE_CHECKING:
+    from prunelab.models.families import Decoder
+    from prunelab.models.layout import UnitLayout
+    from prunelab.pruning.allocation import KeptUnits
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ The systems are solved in float64, by Cholesky.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from prunelab.calibration.joint_moments import JointMoments
+if TYPE_CHECKING:
+    from prunelab.calibration.joint_moments import JointMoments
 
 RIDGE = 1e-5
 """Relative to the mean eigenvalue of the inputs' covariance."""

@@ -9,16 +9,19 @@ sums are the same: where no token is masked, to the bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
-from prunelab.models.families import Decoder
 from prunelab.models.layout import UnitLayout
 from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.compensation.ridge import fit
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.models.families import Decoder
 
 ProjectionPosition = tuple[int, UnitLayout]
 """A block, and which of its sublayers."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import MethodInputs, WidthMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics
+    from prunelab.models.layout import UnitLayout
 
 
 def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from prunelab.errors import InvalidRequest
 from prunelab.pruning.allocation import KeptUnits, depth_count
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
-from prunelab.pruning.search.layerwise import LayerwiseRunner
+
+if TYPE_CHECKING:
+    from prunelab.pruning.search.layerwise import LayerwiseRunner
 
 
 def last_states(walk: LayerwiseRunner) -> Tensor:

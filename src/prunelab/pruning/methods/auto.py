@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.errors import InvalidRequest
 from prunelab.pruning.allocation import KeptUnits, achieved_ratio, check_ratio
-from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import methods, register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.search.level_search import LevelSearch
+
+if TYPE_CHECKING:
+    from prunelab.pruning.compensation import Compensation
 
 RIVALS = (
     "activation_norm", "angular", "magnitude_width", "flap", "greedy_depth", "shortgpt", "hybrid", "magnitude_depth",

@@ -5,21 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics, CalibrationSet
-from prunelab.calibration.joint_moments import JointMoments
 from prunelab.errors import InvalidRequest
-from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.allocation import Constraints, KeptUnits, allocate_depth, allocate_uniform, allocate_width
-from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.compensation.second_moments import ProjectionPosition, second_moments
 from prunelab.pruning.scores import ImportanceScores, width_scores
 from prunelab.pruning.search.layerwise import LayerwiseRunner
 from prunelab.pruning.search.prefix_reuse import PrefixCachedLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics, CalibrationSet
+    from prunelab.calibration.joint_moments import JointMoments
+    from prunelab.models.families import Decoder
+    from prunelab.models.layout import UnitLayout
+    from prunelab.pruning.compensation import Compensation
 
 Strategy = Literal["depth", "width", "hybrid"]
 T = TypeVar("T")

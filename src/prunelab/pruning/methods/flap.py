@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics
-from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 from prunelab.pruning.methods.magnitude_width import column_norms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics
+    from prunelab.models.families import Decoder
+    from prunelab.models.layout import UnitLayout
 
 
 def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from prunelab.errors import InvalidRequest
-from prunelab.models.families import BlockShape
 from prunelab.pruning.allocation import KeptUnits, allocate_depth, allocate_uniform, allocate_width, check_ratio
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.methods.flap import Flap
 from prunelab.pruning.methods.shortgpt import block_influence
 from prunelab.pruning.scores import ImportanceScores
+
+if TYPE_CHECKING:
+    from prunelab.models.families import BlockShape
 
 
 @register

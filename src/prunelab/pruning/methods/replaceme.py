@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from prunelab.pruning.allocation import KeptUnits, depth_count
-from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.angular import least_run
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
-from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
+
+if TYPE_CHECKING:
+    from prunelab.pruning.compensation import Compensation
+    from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
 
 
 def cosine_distances(walk: LayerwiseRunner, length: int) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from prunelab.calibration import ActivationStatistics
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.calibration import ActivationStatistics
 
 
 def block_influence(statistics: ActivationStatistics) -> Tensor:

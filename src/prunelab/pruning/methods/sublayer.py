@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from prunelab.errors import InvalidRequest
-from prunelab.models.families import Decoder
 from prunelab.pruning.allocation import KeptUnits, check_ratio
-from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.search.layerwise import ProjectionOverride
 from prunelab.pruning.search.prefix_reuse import BlockChoice, PrefixCachedLoss
+
+if TYPE_CHECKING:
+    from prunelab.models.families import Decoder
+    from prunelab.pruning.compensation import Compensation
 
 SublayerPosition = tuple[int, str]
 """A block and the output projection of one of its sublayers."""

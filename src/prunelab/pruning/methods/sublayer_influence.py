@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
 from torch.nn import functional as F
 
 from prunelab.pruning.methods import register
-from prunelab.pruning.methods.base import Budget, MethodInputs
 from prunelab.pruning.methods.sublayer import SublayerMethod, SublayerPosition, drop_until
-from prunelab.pruning.search.layerwise import LayerwiseRunner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelab.pruning.methods.base import Budget, MethodInputs
+    from prunelab.pruning.search.layerwise import LayerwiseRunner
 
 
 @register

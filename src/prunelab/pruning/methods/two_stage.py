@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from prunelab.errors import InvalidRequest
-from prunelab.models.families import Decoder
 from prunelab.pruning.allocation import KeptUnits, cheapest_prefix, check_ratio
-from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.activation_norm import activation_sizes
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 from prunelab.pruning.methods.sublayer import SublayerPosition, cheapest
 from prunelab.pruning.search.layerwise import ProjectionOverride
 from prunelab.pruning.search.prefix_reuse import PrefixCachedLoss
+
+if TYPE_CHECKING:
+    from prunelab.models.families import Decoder
+    from prunelab.pruning.compensation import Compensation
 
 ALPHA = 1.5
 """2SSP's balance between the stages (its section 4.3)."""

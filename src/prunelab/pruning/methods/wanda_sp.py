@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.activation_norm import activation_sizes
 from prunelab.pruning.methods.base import MethodInputs, WidthMethod
+
+if TYPE_CHECKING:
+    from prunelab.models.families import Decoder
+    from prunelab.models.layout import UnitLayout
 
 
 def column_sums(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunelab.calibration.corpus import CalibrationSet, Pairs
-from prunelab.models.families import Decoder
+if TYPE_CHECKING:
+    from prunelab.calibration.corpus import CalibrationSet, Pairs
+    from prunelab.models.families import Decoder
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28

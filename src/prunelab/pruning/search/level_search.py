@@ -13,12 +13,12 @@ import numpy as np
 
 from prunelab.errors import InvalidRequest
 from prunelab.pruning.allocation import Constraints, KeptUnits
-from prunelab.pruning.search.layerwise import ProjectionOverride
 from prunelab.pruning.search.levels import SublayerLevels, sublayer_levels
 from prunelab.pruning.search.prefix_reuse import BlockChoice, PrefixCachedLoss
 
 if TYPE_CHECKING:
     from prunelab.pruning.methods.base import Budget, MethodInputs
+    from prunelab.pruning.search.layerwise import ProjectionOverride
 
 BINS = 800
 """Into which dynamic programming divides the blocks' weights, at least."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from prunelab.calibration.joint_moments import JointMoments
-from prunelab.models.families import Decoder
-from prunelab.models.layout import UnitLayout
 from prunelab.pruning.compensation.projection import masked
 from prunelab.pruning.compensation.ridge import factored, ridge
 from prunelab.pruning.compensation.second_moments import repaired
-from prunelab.pruning.search.layerwise import ProjectionOverride
+
+if TYPE_CHECKING:
+    from prunelab.calibration.joint_moments import JointMoments
+    from prunelab.models.families import Decoder
+    from prunelab.models.layout import UnitLayout
+    from prunelab.pruning.search.layerwise import ProjectionOverride
 
 STEPS = 16
 """Levels of an MLP between whole and gone."""

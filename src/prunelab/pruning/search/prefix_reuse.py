@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
-from prunelab.models.families import Decoder
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride
+
+if TYPE_CHECKING:
+    from prunelab.models.families import Decoder
 
 
 @dataclass(frozen=True)

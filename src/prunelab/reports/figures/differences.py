@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunelab.evaluation.benchmarks import Benchmark
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import Column, number
-from prunelab.reports.grid import ReportCut, Study
-from prunelab.studies.run import Measured
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks import Benchmark
+    from prunelab.reports.grid import ReportCut, Study
+    from prunelab.studies.run import Measured
+    from prunelab.studies.store import Measurement
 
 Z = 1.959963984540054
 STEPS = 3

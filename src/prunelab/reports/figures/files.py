@@ -6,10 +6,9 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,6 +18,9 @@ from prunelab.reports.chart import Chart, HeatMap, Panel, Point, Radar, Series
 from prunelab.reports.figures.labels import label, literal_text
 from prunelab.reports.figures.marks import mark_axes
 from prunelab.reports.figures.ticks import limits, ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same.
 COLOURS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import MeasuredCut
 from prunelab.analysis.recommend.command import prune_command
@@ -10,9 +11,11 @@ from prunelab.evaluation.records import times_as_fast
 from prunelab.reports.chart import Chart, Panel, Point, Series
 from prunelab.reports.columns import marker_of, number, series_name
 from prunelab.reports.figures.by_ratio import methods_in_order
-from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.retention import mean_quality
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import ReportCut, Study
+    from prunelab.studies.store import Measurement
 
 AXES = {
     "decode_tokens_per_second": ("frontier_speed", "Quality against speed", "decoding speed, times the dense model's"),

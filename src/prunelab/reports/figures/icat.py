@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.reports.chart import Chart, Point, Radar, Series
 from prunelab.reports.columns import marker_of, number, series_name
 from prunelab.reports.grid import ReportCut, Study
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.store import Measurement
 
 DOMAINS = ("gender", "profession", "race", "religion")
 

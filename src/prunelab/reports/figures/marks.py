@@ -6,13 +6,15 @@ The library's own ticks are five artists each, most of them not seen, and took h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from matplotlib.axes import Axes
 from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.transforms import ScaledTranslation
 
 from prunelab.reports.figures.labels import label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Marks: TypeAlias = tuple[Sequence[float], Sequence[str], str]
 """Where an axis is marked, what stands there, and what the axis is called."""

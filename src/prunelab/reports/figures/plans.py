@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import TYPE_CHECKING
 
-from prunelab.pruning.plan_summary import PlannedCut
 from prunelab.reports.chart import Chart, HeatMap
 from prunelab.reports.grid import ReportCut, Study
+
+if TYPE_CHECKING:
+    from prunelab.pruning.plan_summary import PlannedCut
 
 UNITS = {"key_value_groups": "key-value groups", "channels": "MLP channels"}
 

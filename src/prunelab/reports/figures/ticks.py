@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from prunelab.reports.chart import Panel
+if TYPE_CHECKING:
+    from prunelab.reports.chart import Panel
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

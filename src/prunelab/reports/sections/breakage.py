@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from statistics import mean
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from prunelab.evaluation.benchmarks.humaneval import HumanEval
 from prunelab.evaluation.metrics.repetition import repeats_itself
 from prunelab.reports.columns import Column
 from prunelab.reports.elements import Row, Section, TableCell, TableData
 from prunelab.reports.grid import ReportCut, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROGRAMS = {"tampered": "tampers with its test", "syntax_error": "does not compile", "timed_out": "does not end"}
 UNREADABLE, REPEATS = "cannot be read", "repeats itself"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from prunelab.reports.columns import Column, number, strategy_of
 from prunelab.reports.elements import Row, Section, TableCell, TableData
 from prunelab.reports.grid import ReportCut, Study
-from prunelab.studies.comparison import Difference
+
+if TYPE_CHECKING:
+    from prunelab.studies.comparison import Difference
 
 LEAD = (
     "Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired "

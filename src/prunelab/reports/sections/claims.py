@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims import Judgement, Verdict, judge
 from prunelab.reports.columns import number
 from prunelab.reports.elements import ClaimVerdict, Row, Section, TableCell, TableData
-from prunelab.reports.grid import Study
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Study
 
 TONES = {
     Verdict.SUPPORTED: "good",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from prunelab.reports.elements import AnswerComparison, ModelAnswer, Part, Prose, Section
 from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.pictures import with_pictures
-from prunelab.studies.run import Measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.studies.run import Measured
 
 SHOWN = 4
 LONGEST = 700

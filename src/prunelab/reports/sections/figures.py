@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.reports.columns import number
 from prunelab.reports.elements import Figure, Part, Row, Section, TableCell, TableData
 from prunelab.reports.figures.by_ratio import accuracy_by_ratio, ln_perplexity, pass_at_1
 from prunelab.reports.figures.differences import DepthMinusWidth, depth_minus_width, difference_chart
 from prunelab.reports.figures.icat import DOMAINS, icat_radar, scores
-from prunelab.reports.grid import Study
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Study
 
 
 def section(study: Study) -> Section | None:

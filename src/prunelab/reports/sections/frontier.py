@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.reports.elements import Figure, Section
 from prunelab.reports.figures.frontier import AXES, frontier
-from prunelab.reports.grid import Study
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Study
 
 
 def section(study: Study) -> Section | None:

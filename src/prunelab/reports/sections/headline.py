@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prunelab.reports.chart import Chart
 from prunelab.reports.figures.by_ratio import quality_by_ratio
-from prunelab.reports.grid import Grid, Study
 from prunelab.reports.retention import mean_quality
 from prunelab.reports.summary import Brief, brief, listed
+
+if TYPE_CHECKING:
+    from prunelab.reports.chart import Chart
+    from prunelab.reports.grid import Grid, Study
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.claims.evidence import MeasuredCut
 from prunelab.analysis.recommend.command import prune_command
 from prunelab.reports.columns import is_baseline
 from prunelab.reports.elements import Code, Listing, Part, Prose, Row, Section, TableCell, TableData
 from prunelab.reports.grid import ReportCut, Study
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.store import Measurement
 
 VERSIONS = ("prunelab", "python", "torch", "transformers")
 

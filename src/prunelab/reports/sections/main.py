@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.reports.elements import Row, Section, TableCell, TableData
-from prunelab.reports.grid import Study
 from prunelab.reports.tables import main_sheet
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Study
 
 
 def section(study: Study) -> Section | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelab.reports.elements import Row, Section, TableCell, TableData
 from prunelab.reports.grid import ReportCut, Study
-from prunelab.studies.store import Measurement
+
+if TYPE_CHECKING:
+    from prunelab.studies.store import Measurement
 
 
 def section(study: Study) -> Section | None:

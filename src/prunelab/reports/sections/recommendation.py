@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.recommend import KEEP, Candidate, Recommendation
 from prunelab.reports.columns import Column, number
 from prunelab.reports.elements import Code, Listing, Part, Prose, Row, Section, TableCell, TableData
-from prunelab.reports.grid import Study
 from prunelab.reports.summary import cut_words
-from prunelab.studies.comparison import Difference
 from prunelab.studies.store import slug
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Study
+    from prunelab.studies.comparison import Difference
 
 
 def section(study: Study) -> Section | None:

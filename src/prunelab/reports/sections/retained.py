@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from prunelab.reports.columns import Column
+from typing import TYPE_CHECKING
+
 from prunelab.reports.elements import Part, Row, Section, TableCell, TableData
-from prunelab.reports.grid import ReportCut, Study
 from prunelab.reports.retention import above_chance, retained
+
+if TYPE_CHECKING:
+    from prunelab.reports.columns import Column
+    from prunelab.reports.grid import ReportCut, Study
 
 
 def section(study: Study) -> Section | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from prunelab.analysis.paper import Table, paper_note, paper_value
 from prunelab.reports.columns import Column, number
 from prunelab.reports.elements import Prose, Row, Section, TableCell, TableData
-from prunelab.reports.grid import Entry, ReportCut, Study
+
+if TYPE_CHECKING:
+    from prunelab.reports.grid import Entry, ReportCut, Study
 
 TITLES = {
     "ifeval": "Table 1: IFEval, share of verifiable instructions followed",

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import textwrap
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from prunelab.errors import InvalidRequest, MissingRequirement
-from prunelab.studies.config import RayConfig
+
+if TYPE_CHECKING:
+    from prunelab.studies.config import RayConfig
 
 CONNECTION_SECONDS = 5
 ANSWER_SECONDS = 30

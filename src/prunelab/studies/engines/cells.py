@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.io.folder_lock import holds
 from prunelab.studies.config import StudyConfig
 from prunelab.studies.grid import cells_of
 from prunelab.studies.model_runner import ModelStudy, StudyState
 from prunelab.studies.progress import StudyView, title
-from prunelab.studies.run import Failure
 from prunelab.studies.store import ResultsStore
+
+if TYPE_CHECKING:
+    from prunelab.studies.run import Failure
 
 Event = tuple[str, tuple[Any, ...]]
 """A call of the view's, by name, its cells as labels and its benchmarks as titles."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from prunelab.studies.config import StudyConfig
+from typing import TYPE_CHECKING
+
 from prunelab.studies.grid import cells_of
 from prunelab.studies.model_runner import ModelStudy, StudyState
 from prunelab.studies.store import ResultsStore
+
+if TYPE_CHECKING:
+    from prunelab.studies.config import StudyConfig
 
 
 def run_local(config: StudyConfig, found: StudyState) -> None:

@@ -8,17 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import InvalidRequest, first_line
 from prunelab.models.memory import format_bytes, parse_memory
-from prunelab.studies.config import RayConfig, StudyConfig
 from prunelab.studies.engines.cells import Event, SharedStep, Task, TaskResult, apply_event, run_task
 from prunelab.studies.engines.events import EventQueue
 from prunelab.studies.grid import GridCell, cells_of, study_grid, trunk_of
-from prunelab.studies.model_runner import StudyState
 from prunelab.studies.run import Failure, Measured
 from prunelab.studies.store import ResultsStore
+
+if TYPE_CHECKING:
+    from prunelab.studies.config import RayConfig, StudyConfig
+    from prunelab.studies.model_runner import StudyState
 
 RETRIES = 3
 """How often a task begins again whose worker was lost; what was written before is found, and not measured again."""

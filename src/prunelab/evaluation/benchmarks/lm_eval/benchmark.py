@@ -6,22 +6,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score, resampled
 from prunelab.evaluation.benchmarks.lm_eval.definition import Definition, PreparedTask, prepare
 from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, chance_of, records, task_scores, with_groups
 from prunelab.inference.batch_memory import batch_conditions
-from prunelab.io.data_rows import Row
-from prunelab.io.datasets import Source
 from prunelab.io.fingerprint import content_hash
 from prunelab.models.chat_templates import check_template
-from prunelab.models.loading import LanguageModel
-from prunelab.models.metadata import ModelMetadata
 from prunelab.stats.paired_tests import Comparison, ratio
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from prunelab.io.data_rows import Row
+    from prunelab.io.datasets import Source
+    from prunelab.models.loading import LanguageModel
+    from prunelab.models.metadata import ModelMetadata
 
 
 class LmEvalBenchmark(Benchmark):

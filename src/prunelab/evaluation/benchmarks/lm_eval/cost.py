@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prunelab.evaluation.benchmarks.base import EvaluationSettings
-from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
 from prunelab.evaluation.benchmarks.lm_eval.run import quiet, templates_compiled_once
 from prunelab.inference.tokenization import Encoder
 from prunelab.models.chat_templates import check_template, render
-from prunelab.models.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks.base import EvaluationSettings
+    from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
+    from prunelab.models.metadata import ModelMetadata
 
 SAMPLED = 32
 """Documents of a task that are counted, evenly spaced; the others are taken to be like them."""

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.io.data_rows import Row, require_rows
 from prunelab.io.datasets import Source, documents_hash
+
+if TYPE_CHECKING:
+    import datasets
 
 LM_EVAL_SEED = 1234
 """With this one lm-eval draws its shots unless told otherwise."""

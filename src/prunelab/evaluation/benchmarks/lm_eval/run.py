@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lm_eval.api.task
 import lm_eval.utils
 from lm_eval import evaluator
 
-from prunelab.evaluation.benchmarks.base import EvaluationSettings, Progress
-from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
 from prunelab.inference.lm_eval_adapter import PrunelabLM
 from prunelab.inference.make_scorer import make_scorer
-from prunelab.models.loading import LanguageModel
+
+if TYPE_CHECKING:
+    from prunelab.evaluation.benchmarks.base import EvaluationSettings, Progress
+    from prunelab.evaluation.benchmarks.lm_eval.definition import PreparedTask
+    from prunelab.models.loading import LanguageModel
 
 
 @dataclass(frozen=True)
