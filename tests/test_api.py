@@ -52,11 +52,11 @@ def test_what_their_objects_offer_is_frozen() -> None:
         for kind in (PrunedModel, EvaluationResult, ReportResult, Run, Exported)
     }
     assert {kind.__name__: {name for name in names if name[0] != "_"} for kind, names in offered.items()} == {
-        "Pruned": {"model", "plan", "call", "save", "to_gguf"},
-        "Scores": {"measurements", "table"},
-        "Report": {"run", "path"},
+        "PrunedModel": {"model", "plan", "call", "save", "to_gguf"},
+        "EvaluationResult": {"measurements", "table"},
+        "ReportResult": {"run", "path"},
         "Run": {
-            "folder", "config", "measured", "differences", "failures", "measurements", "planned", "twins", "write",
+            "folder", "config", "measured", "differences", "failures", "measurements", "planned", "duplicates", "write",
         },
         "Exported": {"path", "architecture", "size", "notes"},
     }  # fmt: skip
@@ -122,7 +122,7 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     pruned = prunelab.prune(model, method="flap", ratio=0.2, calibration=str(corpus), samples=4, sequence_length=32)
     assert_type(pruned, PrunedModel)
     assert_type(pruned.plan, PruningPlan)
-    assert repr(pruned) == "Pruned('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
+    assert repr(pruned) == "PrunedModel('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
     assert "MLP channels in all" in pruned._repr_html_()
     assert str(pruned.plan) == (
         "PruningPlan('pocket-llama', 'flap', 10 of 10 blocks kept, 20.00% of the blocks' weights removed)"
@@ -165,7 +165,7 @@ def test_study_and_report(corpus: Path, tmp_path: Path) -> None:
     assert made.path.exists()
     assert made._repr_html_().startswith(run._repr_html_())
     assert f"<a href='{made.path}'>" in made._repr_html_()
-    assert repr(prunelab.report(run)) == f"Report('{tmp_path / 'run' / 'report' / 'index.html'}')"
+    assert repr(prunelab.report(run)) == f"ReportResult('{tmp_path / 'run' / 'report' / 'index.html'}')"
 
 
 def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:

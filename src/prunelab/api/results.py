@@ -50,7 +50,7 @@ class PrunedModel:
 
     def __repr__(self) -> str:
         plan = self.plan
-        return f"Pruned({plan.base.name!r}, {plan.method!r}, {plan.achieved_ratio:.2%} of the blocks' weights removed)"
+        return f"PrunedModel({plan.base.name!r}, {plan.method!r}, {plan.achieved_ratio:.2%} of the blocks' weights removed)"
 
     def _repr_html_(self) -> str:
         plan, before, after = self.plan, self.plan.base.parameters, self.model.decoder.parameters
@@ -96,7 +96,7 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{m.benchmark} {m.metric} {m.value:.6g}" for m in self.measurements if m.primary)
-        return f"Scores({figures})"
+        return f"EvaluationResult({figures})"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -119,7 +119,7 @@ class ReportResult:
         return self.run.folder / "report" / "index.html"
 
     def __repr__(self) -> str:
-        return f"Report({str(self.path)!r})"
+        return f"ReportResult({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
         place = escape(str(self.path))
