@@ -166,7 +166,7 @@ def test_a_machine_without_a_cage_is_found_before_the_data_are_read(monkeypatch:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"completions": 0}, "0 completions"), ({"temperature": -1.0}, "temperature is -1"), ({"top_p": 0.0}, "top_p is")],
+    [({"completions": 0}, "completions 0"), ({"temperature": -1.0}, "temperature -1"), ({"top_p": 0.0}, "top_p 0")],
 )
 def test_impossible_draws_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):

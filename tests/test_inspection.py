@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from inspected_folders import configure, rewrite, shard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils.hub import cached_file
 
 from prunelab.checkpoint.save import save_checkpoint
 from prunelab.checkpoint.streamed_save import save_streamed
@@ -375,12 +376,15 @@ def _hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[list[str]]:
         return str(folder)
 
     monkeypatch.setattr("prunelab.models.fetching.snapshot_download", give)
-    for auto in (transformers.AutoConfig, transformers.AutoTokenizer):
-        plain = auto.from_pretrained
-        monkeypatch.setattr(
-            f"prunelab.models.loading.{auto.__name__}.from_pretrained",
-            lambda name, plain=plain, **more: plain(folder if name == "someone/model" else name, **more),
-        )
+    plain = transformers.AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        "prunelab.models.loading.AutoTokenizer.from_pretrained",
+        lambda name, **more: plain(folder if name == "someone/model" else name, **more),
+    )
+    monkeypatch.setattr(
+        "prunelab.models.config_validation.cached_file",
+        lambda name, file, **more: cached_file(folder if name == "someone/model" else name, file, **more),
+    )
     monkeypatch.setattr("prunelab.models.loading.require_hub", lambda: None)
     return asked
 

@@ -155,7 +155,7 @@ def test_any_text_can_label_a_figure(text: str, tmp_path: Path) -> None:
         assert all(path.stat().st_size > 1000 for path in written)
 
 
-@pytest.mark.parametrize("name", ["_$x_1$ [red]<b>`|\\[&lt;<!--", "a\\frac$ _b_\n# c\x1b[31m"])
+@pytest.mark.parametrize("name", ["_$x_1$ [red]<b>`|\\[&lt;<!--", "a\\frac$ _b_ # c [31m"])
 def test_a_study_of_a_model_with_any_name_is_reported(name: str, tmp_path: Path) -> None:
     run = MadeUpStudy(tmp_path, (name,), ("shortgpt", "flap"), (0.2,), (0,), 0.01, ("arc_easy",), 4).run()
     write_report(run)

@@ -346,7 +346,7 @@ def test_other_code_writes_another_folder(tmp_path: Path) -> None:
     for name in ("first", "second"):
         shutil.copytree(package, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
     assert version_of(tmp_path / "first") == version_of(package)
-    words = tmp_path / "second" / "pictures" / "scene.py"
+    words = tmp_path / "second" / "vision" / "scene.py"
     words.write_text(words.read_text() + "\n")
     assert version_of(tmp_path / "second") != version_of(package)
 

@@ -90,8 +90,8 @@ def test_a_second_run_computes_nothing(
     given = fields(tiny_checkpoint("llama"), corpus, tmp_path / "run")
     run(**given)
     before = (tmp_path / "run" / "results.csv").read_bytes()
-    for name in ("model_study.evaluate", "subjects.pruned_model", "model_plans.make_pruning_plan"):
-        monkeypatch.setattr(f"prunelab.{name}", lambda *_, **__: pytest.fail("computed again"))
+    for name in ("model_runner.evaluate", "targets.pruned_model", "plans.make_pruning_plan"):
+        monkeypatch.setattr(f"prunelab.studies.{name}", lambda *_, **__: pytest.fail("computed again"))
     assert not run(**given).failures
     assert (tmp_path / "run" / "results.csv").read_bytes() == before
 

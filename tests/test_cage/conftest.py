@@ -55,13 +55,14 @@ def caged_children() -> list[int]:
 
 @pytest.fixture(scope="session")
 def package_for_all() -> Iterator[Path]:
-    """A copy of the cage that every user can read, without the rest of prunelab."""
+    """A copy of the sandbox that every user can read, without the rest of prunelab."""
     with tempfile.TemporaryDirectory() as name:
-        source = Path(prunelab.evaluation.sandbox.__file__).parent
+        source = Path(prunelab.evaluation.sandbox.__file__).parents[2]
         target = Path(name, "prunelab")
-        shutil.copytree(source, target / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(source.parent / "errors.py", target)
-        (target / "__init__.py").touch()
+        for part in ("evaluation/sandbox", "errors"):
+            shutil.copytree(source / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for folder in (target, target / "evaluation"):
+            (folder / "__init__.py").touch()
         for path in (Path(name), *Path(name).rglob("*")):
             path.chmod(0o755)
         yield Path(name)

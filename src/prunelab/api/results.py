@@ -50,7 +50,8 @@ class PrunedModel:
 
     def __repr__(self) -> str:
         plan = self.plan
-        return f"PrunedModel({plan.base.name!r}, {plan.method!r}, {plan.achieved_ratio:.2%} of the blocks' weights removed)"
+        removed = f"{plan.achieved_ratio:.2%} of the blocks' weights removed"
+        return f"PrunedModel({plan.base.name!r}, {plan.method!r}, {removed})"
 
     def _repr_html_(self) -> str:
         plan, before, after = self.plan, self.plan.base.parameters, self.model.decoder.parameters
