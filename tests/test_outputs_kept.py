@@ -236,6 +236,11 @@ def test_a_run_that_was_killed_at_once_goes_on_and_one_without_its_lock(
     index = tmp_path / "run" / "index.json"
     index.write_text(json.dumps({"files": json.loads(index.read_text())["files"]}))  # as earlier versions wrote it
     assert run_small(fields).measurements == first.measurements
+    index.unlink()
+    for left in ("", "0123456789ab process 7 on host\nst\n"):  # killed while the lock was written
+        (tmp_path / "run" / ".lock").write_text(left)
+        assert run_small(fields).measurements == first.measurements
+        index.unlink()
     (tmp_path / "link").symlink_to(tmp_path / "run")
     assert run_small({**fields, "out": str(tmp_path / "link")}).measurements == first.measurements
 

@@ -125,6 +125,7 @@ def child_of(study: Study, folder: Path) -> int:
         return child
     try:
         warnings.simplefilter("ignore")
+        torch.set_num_threads(1)  # makes PyTorch's pool anew before threads that load weights race for it
         if study.name == "streamed":
             setattr(prunelab.models.streaming.model, "is_too_large", lambda *_: True)  # noqa: B010  (imported there, not exported)
         run({**study.fields, "out": str(folder)})
@@ -262,10 +263,12 @@ def kill_all(
             study = chosen[done % len(chosen)]
             if kill(study, chance.uniform(0, 0.7 * study.seconds)):
                 done += 1
+                study.seconds *= 1.02  # the machine may have become slower, or faster
                 check_resumable(study)
                 if done % 50 == 0:
                     say(f"{done} kills, {ended} runs came to their end")
             else:
+                study.seconds *= 0.9
                 check_finished(study)
                 ended += 1
                 shutil.rmtree(study.folder)

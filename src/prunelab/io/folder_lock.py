@@ -48,8 +48,9 @@ def locked(
             if error.errno not in _NO_LOCKS:
                 raise
         token = uuid.uuid4().hex[:12]
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{token} process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        line = f"{token} process {os.getpid()} on {socket.gethostname()}\n".encode()
+        os.pwrite(handle, line, 0)
+        os.ftruncate(handle, len(line))  # behind: a kill in between must not leave an empty file
         yield token
     finally:
         os.close(handle)

@@ -22,7 +22,8 @@ from prunelab.io.unfinished import sweep_below
 INDEX, STUDY, FAILURES = "index.json", "study.yaml", "failures.json"
 FILES = (LOCK, STUDY, FAILURES, INDEX, "results.csv", "results.parquet", "comparisons.csv")
 FOLDERS = ("cells", "plans", "statistics", "generations", "made", "report", "report/tables", "report/figures")
-_HELD = re.compile(r"[0-9a-f]{12} process \d+ on \S+\n?")
+_HELD = re.compile(r"[0-9a-f]{12} process \d+ on \S+\n?(?:.*\n?)?")
+"""A kill may leave the end of a longer line behind the first."""
 _CELL_FILE = re.compile(r"cells/[^/]+/[^/]+\.json")
 _TEMPORARY = re.compile(r"\.(?:study\.yaml|\.lock)-.*[a-z0-9_]{8}")
 
@@ -57,7 +58,14 @@ def is_run(folder: Path) -> bool:
         return True
     if kind_of(folder / STUDY) != "file":
         return False
-    return _is_lock(folder / LOCK) or _is_index(folder)
+    return _is_lock(folder / LOCK) or _is_index(folder) or _is_emptied(folder)
+
+
+def _is_emptied(folder: Path) -> bool:
+    """Whether an earlier version was killed in a run while it wrote its lock file, which was left empty."""
+    known = {*FILES, *FOLDERS}
+    emptied = kind_of(folder / LOCK) == "file" and (folder / LOCK).stat().st_size == 0
+    return emptied and all(path.name in known or path.name.startswith(".") for path in folder.iterdir())
 
 
 def _is_trace(path: Path) -> bool:
