@@ -9,13 +9,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import byte_tokenizer
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from conftest import Ran, byte_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+Command = Callable[..., Ran]
 FAMILY = """\
 from prunelab.models.families import register
 from prunelab.models.layout import ModelFamily
@@ -42,7 +45,7 @@ class OutputNorm(WidthMethod):
 
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The norm of each column."""
-        return evidence.decoder.weight(block, layout.writer).float().norm(dim=0)
+        return evidence.decoder.weight(block, layout.output_projection).float().norm(dim=0)
 '''
 BENCHMARK = '''\
 from prunelab.evaluation.benchmarks import register
@@ -131,11 +134,9 @@ def test_the_study_measured_every_cell(run: subprocess.CompletedProcess[str], pl
     assert all(f",{method}," in rows for method in ("dense", "output_norm", "shortgpt"))
 
 
-def test_the_benchmark_is_right_by_hand(run: subprocess.CompletedProcess[str], plugin: Path) -> None:
-    """The accuracy is that of log-likelihoods by transformers, one choice at a time."""
-    assert run.returncode == 0
-    model, tokenizer = Qwen3ForCausalLM.from_pretrained(plugin / "model").eval(), byte_tokenizer()
-    right = 0
+def _right(model: Any) -> int:
+    """Questions whose right choice is the likeliest, by transformers, one choice at a time."""
+    right, tokenizer = 0, byte_tokenizer()
     for row in ROWS:
         prompt = tokenizer(f"Question: {row['question']}\nAnswer:").input_ids
         sums = []
@@ -145,6 +146,14 @@ def test_the_benchmark_is_right_by_hand(run: subprocess.CompletedProcess[str], p
                 logits = model(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
             sums.append(sum(logits[i - 1, ids[i]].item() for i in range(len(prompt), len(ids))))
         right += sums.index(max(sums)) == row["answer"]
+    return right
+
+
+def test_the_benchmark_is_right_by_hand(run: subprocess.CompletedProcess[str], plugin: Path) -> None:
+    """The accuracy is that of log-likelihoods by transformers, one choice at a time."""
+    assert run.returncode == 0
+    model = Qwen3ForCausalLM.from_pretrained(plugin / "model").eval()
+    right = _right(model)
     measured = [
         line.split(",") for line in (plugin / "run" / "results.csv").read_text().splitlines() if "dense" in line
     ]
@@ -155,3 +164,66 @@ def test_lengths_of_the_files() -> None:
     assert len(FAMILY.splitlines()) <= 5
     assert len(METHOD.splitlines()) <= 25
     assert len(BENCHMARK.splitlines()) <= 25
+
+
+YAML = """\
+task: quiz_of_mine
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: quiz.jsonl
+output_type: multiple_choice
+test_split: test
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_choice: "{{choices}}"
+doc_to_target: answer
+metric_list:
+  - metric: acc
+"""
+
+
+def test_a_definition_of_lm_eval_measures_what_the_benchmark_does(
+    run: subprocess.CompletedProcess[str], plugin: Path, command: Command
+) -> None:
+    """The same questions, through a YAML file of the user's own: the accuracy of the benchmark above."""
+    assert run.returncode == 0
+    (plugin / "quiz.yaml").write_text(YAML)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=258, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=256, bos_token_id=256, eos_token_id=257,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(plugin / "llama")
+    byte_tokenizer().save_pretrained(plugin / "llama")
+    out = plugin / "yaml.json"
+    ran = command("evaluate", plugin / "llama", "--benchmark", f"lm_eval:{plugin / 'quiz.yaml'}", "--out", out)
+    assert ran.code == 0, ran.err
+    (acc,) = (row for row in json.loads(out.read_text()) if row["metric"] == "acc")
+    assert (acc["benchmark"], acc["n"]) == ("lm_eval:quiz_of_mine", len(ROWS))
+    assert acc["value"] == _right(model) / len(ROWS)
+    assert acc["chance"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [", "cannot be read"),
+        ("group: mine\ntask: [a, b]\n", "give a single task"),
+        (YAML.replace("metric: acc", "metric: bleu"), "none of the metrics"),
+        (YAML.replace("quiz.jsonl", "none.jsonl"), "does not exist"),
+        (YAML.replace("test_split: test", "test_split: dev"), "has no split 'dev'"),
+        (YAML.replace("data_files:\n    test: quiz.jsonl", "data_files: 3"), "must name data_files"),
+    ],
+)
+def test_a_definition_that_cannot_be_used_is_refused(text: str, message: str, plugin: Path, command: Command) -> None:
+    (plugin / "wrong.yaml").write_text(text)
+    ran = command("evaluate", "pocket-llama", "--benchmark", f"lm_eval:{plugin / 'wrong.yaml'}")
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+def test_a_task_that_lm_eval_does_not_define_is_refused_with_the_nearest(command: Command) -> None:
+    ran = command("evaluate", "pocket-llama", "--benchmark", "lm_eval:hellaswagg")
+    assert ran.code == 2
+    assert "did you mean 'hellaswag'" in ran.err

@@ -160,7 +160,7 @@ class LmEvalBenchmark(Benchmark):
             "truncated": results.truncated,
             **batch_conditions(results.tokens_a_batch, results.shrunk_from),
         }
-        if self.chance is not None:
+        if samples and "scores" in samples[0]:
             conditions["chance"] = chance_of(samples)
         return Evaluation(with_groups(scores) if len(scores) > 1 else scores[""], samples, conditions)
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prunelab.errors import DataError, InvalidRequest
+import datasets
+
+from prunelab.errors import DataError, InvalidRequest, first_line
 from prunelab.io.data_rows import Row, require_rows
-from prunelab.io.datasets import Source, documents_hash
-
-if TYPE_CHECKING:
-    import datasets
+from prunelab.io.datasets import Source, documents_hash, read_lines
+from prunelab.io.structured import parse_json_object
 
 LM_EVAL_SEED = 1234
 """With this one lm-eval draws its shots unless told otherwise."""
@@ -57,6 +57,38 @@ class Definition:
         """The data set that it is about."""
         fields = self.fields(resolve=False)
         return Source(fields["dataset_path"], fields.get("dataset_name"), wanted_by=self.wanted_by)
+
+    def load_splits(self, root: Path | None) -> datasets.DatasetDict:
+        """All splits of its data: from `root` or the hub, or from local JSON files that the definition names.
+
+        Files (`dataset_path: json` with `dataset_kwargs: {data_files: ...}`) are found beside the definition, or else
+        in the working directory.
+
+        Raises:
+            DataError: the data set or a file is missing or damaged.
+        """
+        fields = self.fields(resolve=False)
+        if fields["dataset_path"] != "json":
+            return self.source.load_splits(root)
+        files = (fields.get("dataset_kwargs") or {}).get("data_files")
+        by_split = {"train": files} if isinstance(files, str) else files
+        if not isinstance(by_split, dict) or not all(isinstance(file, str) for file in by_split.values()):
+            raise DataError(
+                f"{self.path}: dataset_kwargs must name data_files, one JSONL file a split: correct the file"
+            )
+        return datasets.DatasetDict({split: self._rows(file) for split, file in by_split.items()})
+
+    def _rows(self, file: str) -> datasets.Dataset:
+        beside = (tasks_folder() / self.path).parent / file
+        path = beside if beside.exists() else Path(file)
+        rows = [
+            parse_json_object(line, source=f"{path}, line {number}", error=DataError)
+            for number, line in read_lines(path)
+        ]
+        try:
+            return datasets.Dataset.from_list(rows)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: rows of different kinds ({first_line(error)}): make all rows alike") from error
 
 
 @dataclass(frozen=True)
@@ -154,10 +186,10 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
         DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
     """
     source = definition.source
-    data = source.load_splits(root)
+    data = definition.load_splits(root)
     stock = definition.fields(resolve=True)
-    scored = stock.get("test_split") or stock["validation_split"]
-    if scored not in data:
+    scored = stock.get("test_split") or stock.get("validation_split")
+    if scored is None or scored not in data:
         raise DataError(
             f"{source.described()} has no split {scored!r}, only {', '.join(data)}: fetch it again with "
             f"`prunelab fetch {source.wanted_by} --to DIR`"
@@ -169,7 +201,7 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
         require_rows(source, split, data[split], definition.row)
     return PreparedTask(
         name=stock["task"],
-        version=str(stock["metadata"]["version"]),
+        version=str((stock.get("metadata") or {}).get("version", 0)),
         fields=fields,
         data=data,
         split=scored,
