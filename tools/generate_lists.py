@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from prunelab.api.doctor import EXTRAS
-from prunelab.evaluation.benchmarks import _with_argument, benchmarks
+from prunelab.evaluation.benchmarks import benchmarks, with_argument
 from prunelab.evaluation.benchmarks.base import Benchmark
 from prunelab.evaluation.benchmarks.suites import suites
 from prunelab.models.families import families
@@ -25,8 +25,6 @@ from prunelab.pruning.methods import PruningMethod, methods
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- (?:generated: (?P<name>[\w-]+)|(?P<end>end)) -->$", re.MULTILINE)
 STRATEGIES = ("depth", "width", "hybrid")
-ARGUMENTS = {"text": "FILE", "pope": "QUESTIONS:IMAGES"}
-"""What follows the colon of a benchmark that takes an argument."""
 NEEDED_FOR = {
     "ifeval": "the `ifeval` benchmark",
     "gguf": "`prunelab export --to gguf`",
@@ -86,8 +84,7 @@ def benchmark_table() -> list[str]:
     """Every benchmark, and those that take an argument."""
     own = [b for b in benchmarks.values() if type(b).__module__.startswith("prunelab.")]
     rows = [_benchmark_row(b.name, type(b)) for b in own]
-    for prefix, make in _with_argument.items():
-        rows.append(_benchmark_row(f"{prefix}:{ARGUMENTS[prefix]}", make.__self__))  # type: ignore[attr-defined]
+    rows += [_benchmark_row(form, b) for form, b in with_argument.items() if b.__module__.startswith("prunelab.")]
     return table(("benchmark", "measures", "primary metric", "chance", "examples in the prompt"), rows)
 
 

@@ -13,7 +13,7 @@ from prunelab.cli.terminal import app, out
 @app.command(name="list")
 def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
     """List what is registered."""
-    from prunelab.evaluation.benchmarks import benchmarks
+    from prunelab.evaluation.benchmarks import benchmarks, with_argument
     from prunelab.evaluation.benchmarks.suites import suites
     from prunelab.models.families import families
     from prunelab.pruning.methods import methods
@@ -27,8 +27,8 @@ def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"]
         for b in benchmarks.values():
             chance, shots = ("" if x is None else f"{x:.3g}" for x in (b.chance, b.shots))
             table.add_row(b.name, b.title, b.primary, chance, shots)
-        table.add_row("text:FILE", "perplexity of any text or JSONL file", "token_perplexity", "", "")
-        table.add_row("pope:QUESTIONS:IMAGES", "POPE from its official question files", "acc", "0.5", "")
+        for form, kind in with_argument.items():
+            table.add_row(form, kind.title, kind.primary, "" if kind.chance is None else f"{kind.chance:.3g}", "")
     elif what == "suites":
         table = RichTable("suite", "what it is", "limit", "benchmarks")
         for s in suites.values():

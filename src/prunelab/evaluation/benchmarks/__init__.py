@@ -11,7 +11,8 @@ from prunelab.io.registry import Registry, discover
 B = TypeVar("B", bound=Benchmark)
 
 benchmarks: Registry[Benchmark] = Registry("benchmark")
-_with_argument: dict[str, Callable[[str], Benchmark]] = {}
+with_argument: dict[str, type[Benchmark]] = {}
+"""Benchmarks that take an argument, by what is typed: `text:FILE`."""
 
 
 def register(benchmark: type[Benchmark]) -> type[Benchmark]:
@@ -20,11 +21,11 @@ def register(benchmark: type[Benchmark]) -> type[Benchmark]:
     return benchmark
 
 
-def register_with_argument(prefix: str) -> Callable[[type[B]], type[B]]:
-    """Class decorator: `PREFIX:ARGUMENT` names the benchmark that `from_argument` makes of the argument."""
+def register_with_argument(form: str) -> Callable[[type[B]], type[B]]:
+    """Class decorator: what is typed as `form`, such as `text:FILE`, is made by the class's `from_argument`."""
 
     def register_class(benchmark: type[B]) -> type[B]:
-        _with_argument[prefix] = benchmark.from_argument
+        with_argument[form] = benchmark
         return benchmark
 
     return register_class
@@ -42,8 +43,9 @@ def find_benchmark(name: str) -> Benchmark:
         UnknownName: with the nearest name.
     """
     prefix, colon, argument = name.partition(":")
-    if colon and prefix in _with_argument:
-        return _with_argument[prefix](argument)
+    for form, benchmark in with_argument.items():
+        if colon and form.partition(":")[0] == prefix:
+            return benchmark.from_argument(argument)
     return benchmarks[name]
 
 
@@ -56,4 +58,5 @@ __all__ = [
     "find_benchmark",
     "register",
     "register_with_argument",
+    "with_argument",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prunelab.errors import InvalidRequest, first_line
 from prunelab.evaluation.benchmarks import register_with_argument
@@ -26,7 +26,7 @@ class AnyRow(Row):
     """The columns of a task are not known beforehand."""
 
 
-@register_with_argument("lm_eval")
+@register_with_argument("lm_eval:TASK")
 class LmEvalTask(LmEvalBenchmark):
     """One task of lm-eval, run by prunelab's scorer and sampler and judged by lm-eval's metrics.
 
@@ -39,6 +39,8 @@ class LmEvalTask(LmEvalBenchmark):
         fields: what the file defines, functions unresolved.
     """
 
+    title: ClassVar[str] = "any single task of lm-eval, by its name or by a YAML file"
+    primary: ClassVar[str] = "acc"
     row = AnyRow
 
     def __init__(self, path: Path, fields: Mapping[str, Any]) -> None:

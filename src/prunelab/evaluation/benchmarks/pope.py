@@ -69,7 +69,7 @@ class Item:
 
 
 @register
-@register_with_argument("pope")
+@register_with_argument("pope:QUESTIONS:IMAGES")
 class Pope(VisionBenchmark):
     """ "Is there a X in the image?", half of the answers yes; what is absent was chosen in three ways.
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from prunelab.models.metadata import ModelMetadata
 
 
-@register_with_argument("text")
+@register_with_argument("text:FILE")
 class TextPerplexity(Benchmark):
     """Perplexity of a user's text or JSONL file.
 
