@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
-import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
+from prunelab.io.lazy import torch, transformers
 from prunelab.models import modeling_prunelab
 from prunelab.models.families import ModelFamily, families
 from prunelab.models.loading import LanguageModel

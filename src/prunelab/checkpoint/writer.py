@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.models.tensor_files import DTYPES, INDEX, SINGLE, StoredTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SHARD_BYTES = 5 * 10**9

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from prunelab.io.lazy import torch
 
 SATURATION = defaultdict(lambda: 16384, cpu=512)
 """By type of device: tokens a batch beyond which it computes no faster, and more would only cost memory."""

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION
 from prunelab.inference.continuation import last_text
 from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import PackedRow, make_batch
 from prunelab.inference.sampling import SamplingSettings, choose, uniform
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
     from prunelab.inference.runner import TreeRunner

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from transformers.cache_utils import Cache
+
+from prunelab.io.lazy import torch
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION, batch_size, forward_bytes, say_shrunk
@@ -14,6 +13,7 @@ from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
+from prunelab.io.lazy import inference_mode, torch
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
@@ -66,7 +66,7 @@ class Scorer:
         """Counts since the scorer was made."""
         return self._runner.statistics
 
-    @torch.inference_mode()
+    @inference_mode
     def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
         """Score every request; the answers keep the requests' order.
 
@@ -207,7 +207,7 @@ class SharedPrefixScorer(Scorer):
         self._runner = TogetherRunner(together)
         self._models = list(together.models)
 
-    @torch.inference_mode()
+    @inference_mode
     def score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None = None
     ) -> list[list[LogLikelihood] | NonFiniteValue]:

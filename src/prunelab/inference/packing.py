@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
     from prunelab.inference.batch_planning import Range

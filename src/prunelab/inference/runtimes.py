@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from prunelab.errors import MissingRequirement
+from prunelab.io.lazy import inference_mode, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.loading import LanguageModel
 
 Runtime = Literal["eager", "compiled"]
@@ -96,7 +97,7 @@ def bytes_a_token(model: LanguageModel, length: int) -> int:
     return int(weights + cached * length)
 
 
-@torch.inference_mode()
+@inference_mode
 def bytes_a_second(device: torch.device, size: int, synchronise: Callable[[torch.device], None]) -> float:
     """How fast `size` bytes of weights can be read here, by products of a matrix and a vector.
 

@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
 from transformers import DynamicCache
 
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.continuation import continuation_text
 from prunelab.inference.sampler import end_tokens
+from prunelab.io.lazy import inference_mode, torch
 from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.models.vision.images import Opened, Picture, UnusableImage, open_picture
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.loading import LanguageModel
 
 ROWS = 8
@@ -164,7 +165,7 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
     yield from zip(ready.questions, texts, strict=True)
 
 
-@torch.inference_mode()
+@inference_mode
 def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: int, name: str) -> list[str]:
     """The likeliest token again and again; nothing is taken from the model's own generation settings but its ends."""
     ends = torch.tensor(sorted(_ends(model)), dtype=torch.long, device=model.device)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import datasets
 from datasets.exceptions import DatasetsError
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from prunelab.errors import DataError, first_line
 from prunelab.errors.text import one_line
 from prunelab.io.datasets import Source, require_documents
+from prunelab.io.lazy import datasets
 
 _AT_ONCE = 1000
 _SHOWN = 80

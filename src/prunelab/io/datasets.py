@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
 from datasets.exceptions import DatasetsError
 from huggingface_hub import metadata_load
@@ -18,6 +17,7 @@ from prunelab.io.data_files import check_json_files
 from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import require_hub
+from prunelab.io.lazy import datasets
 from prunelab.io.paths import require_output_folder
 
 __all__ = [

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from prunelab.io.lazy import torch
 
 Fields = dict[str, Any]
 

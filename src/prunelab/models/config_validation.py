@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, PreTrainedConfig
 from transformers.initialization import no_init_weights
@@ -20,6 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.hub import cached_file
 
 from prunelab.errors import CheckpointError, UnsupportedModel, first_line
+from prunelab.io.lazy import torch
 from prunelab.io.structured import read_json_object
 from prunelab.models.config_fields import (
     UNDECLARED,

@@ -8,10 +8,10 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from prunelab.io.lazy import nn, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from prunelab.models.layout import ModelFamily, UnitLayout

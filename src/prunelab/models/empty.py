@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import local_torch_dtype
+
+from prunelab.io.lazy import nn, torch
 
 
 def empty_model(

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +17,7 @@ from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
 from prunelab.io.html import html_table
 from prunelab.io.hub import require_hub
+from prunelab.io.lazy import torch, transformers
 from prunelab.io.paths import model_name
 from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of

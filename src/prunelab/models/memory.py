@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
     from prunelab.models.families import BlockShape

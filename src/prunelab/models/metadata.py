@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from transformers import PreTrainedTokenizerBase
 
+from prunelab.io.lazy import torch, transformers
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.families import Decoder, decoder_of, find_family
 from prunelab.models.loading import DTYPES, load_config, load_tokenizer

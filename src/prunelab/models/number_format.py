@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
-import torch
-
 from prunelab.errors import CheckpointError
+from prunelab.io.lazy import torch
 
 POSSIBLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.models.names import is_harmless
 from prunelab.models.weight_files import INDEX, SINGLE, find_weight_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.io.bounds import CONSTRAINTS, RATIO, check_all, shown
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import BlockShape
     from prunelab.pruning.scores import ImportanceScores
 

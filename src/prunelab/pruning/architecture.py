@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from prunelab.io.lazy import transformers
 from prunelab.models import modeling_prunelab
 from prunelab.models.families import BlockShape, Decoder, ModelFamily, families
 from prunelab.pruning.allocation import KeptUnits

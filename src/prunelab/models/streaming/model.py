@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 import xxhash
 from transformers import GenerationConfig
 
 from prunelab.io.fingerprint import config_hash, tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.models.loading import (
     LanguageModel,
     inspected,

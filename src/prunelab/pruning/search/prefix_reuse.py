@@ -6,12 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import Decoder
 
 

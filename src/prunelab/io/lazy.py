@@ -1,0 +1,64 @@
+"""Libraries that take seconds to import, each imported when one of its names is first used.
+
+`from prunelab.io.lazy import torch` stands in for `import torch`: a command that only lists, reads results or prints
+its help never uses a name of torch, and so never waits for it. Type checkers see the library itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_imported = cache(import_module)
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+    import transformers
+    from torch import nn
+    from torch.nn import functional as F
+else:
+
+    class _LazyModule(ModuleType):
+        """A module that is imported when an attribute is first read, set or deleted."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(_imported(self.__name__), name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(_imported(self.__name__), name, value)
+
+        def __delattr__(self, name: str) -> None:
+            delattr(_imported(self.__name__), name)
+
+        def __dir__(self) -> list[str]:
+            return dir(_imported(self.__name__))
+
+    datasets = _LazyModule("datasets")
+    torch = _LazyModule("torch")
+    nn = _LazyModule("torch.nn")
+    F = _LazyModule("torch.nn.functional")
+    transformers = _LazyModule("transformers")
+
+
+def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
+    """`torch.inference_mode()` as a decorator of a function or a generator, looked up at the first call."""
+
+    @cache
+    def decorated() -> Callable[P, R]:
+        return torch.inference_mode()(function)
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return decorated()(*args, **kwargs)
+
+    return run
+
+
+__all__ = ["F", "datasets", "inference_mode", "nn", "torch", "transformers"]
