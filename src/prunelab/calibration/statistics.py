@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from prunelab.errors import DataError, first_line
 from prunelab.io.atomic_write import atomic_file
@@ -119,6 +118,8 @@ class ActivationStatistics:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all; without second moments."""
+        from safetensors.torch import save_file
+
         tensors = {"cosine_sum": self.cosine_sum}
         for kind, moments in (("attention", self.attention), ("mlp", self.mlp)):
             for block, m in enumerate(moments):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
 
-Answers = tuple[Batch, int, torch.Tensor, torch.Tensor]
+Answers: TypeAlias = "tuple[Batch, int, torch.Tensor, torch.Tensor]"
 """A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prunelab.inference.batch_planning import Range
     from prunelab.inference.prefix_tree import IntArray, PrefixTree
 
-Masks = torch.Tensor | dict[str, torch.Tensor]
+Masks: TypeAlias = "torch.Tensor | dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from transformers import DynamicCache
-
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.continuation import continuation_text
 from prunelab.inference.sampler import end_tokens
-from prunelab.io.lazy import inference_mode, torch
+from prunelab.io.lazy import inference_mode, torch, transformers
 from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.models.vision.images import Opened, Picture, UnusableImage, open_picture
 
@@ -172,7 +170,7 @@ def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: i
     moved = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     mask = moved["attention_mask"]
     places = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    cache = DynamicCache(config=model.model.config.get_text_config())
+    cache = transformers.DynamicCache(config=model.model.config.get_text_config())
     written: list[Tensor] = []
     over = torch.zeros(len(mask), dtype=torch.bool, device=model.device)
     fed = {**moved, "position_ids": places}

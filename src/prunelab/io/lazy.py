@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import datasets
     import torch
     import transformers
+    from scipy import optimize, special
     from torch import nn
     from torch.nn import functional as F
 else:
@@ -44,6 +45,8 @@ else:
     torch = _LazyModule("torch")
     nn = _LazyModule("torch.nn")
     F = _LazyModule("torch.nn.functional")
+    optimize = _LazyModule("scipy.optimize")
+    special = _LazyModule("scipy.special")
     transformers = _LazyModule("transformers")
 
 
@@ -61,4 +64,4 @@ def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-__all__ = ["F", "datasets", "inference_mode", "nn", "torch", "transformers"]
+__all__ = ["F", "datasets", "inference_mode", "nn", "optimize", "special", "torch", "transformers"]

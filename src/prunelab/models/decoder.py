@@ -14,24 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from prunelab.models.input_recorder import InputRecorder
     from prunelab.models.layout import ModelFamily, UnitLayout
 
 ROWS_AT_ONCE = 256
 """Rows of a large model's projections that stay in a processor's cache while something is done with them."""
-
-
-class InputRecorder(nn.Module):
-    """Stands in a block's place, passes the hidden states on and keeps what else the block would have been given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = torch.empty(0)
-        self.given: dict[str, Any] = {}
-
-    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
-        """The hidden states as they came."""
-        self.hidden, self.given = hidden_states, given
-        return hidden_states
 
 
 class Decoder:
@@ -92,6 +79,8 @@ class Decoder:
     @contextmanager
     def _recorded(self) -> Iterator[list[InputRecorder]]:
         """Recorders in the blocks' places, for as long as the `with` lasts."""
+        from prunelab.models.input_recorder import InputRecorder
+
         own, recorders = self.blocks, [InputRecorder() for _ in self.shapes]
         setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
         try:

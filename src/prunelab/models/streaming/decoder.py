@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError
 from prunelab.io.lazy import nn, torch
-from prunelab.models.decoder import ROWS_AT_ONCE, InputRecorder
+from prunelab.models.decoder import ROWS_AT_ONCE
 from prunelab.models.families import Decoder, ModelFamily
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from prunelab.models.input_recorder import InputRecorder
     from prunelab.models.tensor_files import TensorFiles
 
 

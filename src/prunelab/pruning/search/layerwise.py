@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunelab.io.lazy import F, inference_mode, nn, torch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
 
-Hidden = Sequence[Tensor]
+Hidden: TypeAlias = "Sequence[Tensor]"
 """Hidden states of all tokens, a batch each, of shape `(samples, tokens, hidden)`."""
 
 
