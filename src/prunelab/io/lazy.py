@@ -6,7 +6,8 @@ its help never uses a name of torch, and so never waits for it. Type checkers se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from importlib import import_module
 from types import ModuleType
@@ -50,6 +51,24 @@ else:
     transformers = _LazyModule("transformers")
 
 
+def lazy_attributes(package: str, module_of: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's `__getattr__` (PEP 562) that imports each public name from its module when it is first used.
+
+    Args:
+        package: the package's `__name__`.
+        module_of: the module that defines each name, by name.
+    """
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(module_of[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get
+
+
 def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
     """`torch.inference_mode()` as a decorator of a function or a generator, looked up at the first call."""
 
@@ -64,4 +83,4 @@ def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-__all__ = ["F", "datasets", "inference_mode", "nn", "optimize", "special", "torch", "transformers"]
+__all__ = ["F", "datasets", "inference_mode", "lazy_attributes", "nn", "optimize", "special", "torch", "transformers"]
