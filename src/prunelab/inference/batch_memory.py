@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from prunelab.io.lazy import torch
+from prunelab.io.lazy import psutil, torch
 
 SATURATION = defaultdict(lambda: 16384, cpu=512)
 """By type of device: tokens a batch beyond which it computes no faster, and more would only cost memory."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION, batch_size, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
-from prunelab.io.lazy import inference_mode, torch
+from prunelab.io.lazy import inference_mode, np, torch
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 

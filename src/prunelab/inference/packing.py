@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from prunelab.errors import InvalidRequest, UnsupportedModel
-from prunelab.io.lazy import torch
+from prunelab.io.lazy import np, torch
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from prunelab.inference.batch_planning import Range
     from prunelab.inference.prefix_tree import IntArray, PrefixTree
 

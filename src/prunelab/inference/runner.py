@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from prunelab.inference.batch_planning import Costs, Group
 from prunelab.inference.packing import Batch, MaskStyle, chain, make_batch, tree_masks
+from prunelab.io.lazy import np
 
 if TYPE_CHECKING:
     import torch

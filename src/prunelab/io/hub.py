@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.error
-import urllib.request
 from functools import lru_cache
 
 TIMEOUT = 5.0
@@ -21,6 +19,9 @@ GOOD_FOR = 60.0
 
 def hub_answers() -> bool:
     """Whether anything answers where the hub is."""
+    import urllib.error
+    import urllib.request
+
     from huggingface_hub import constants
 
     try:

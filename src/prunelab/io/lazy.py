@@ -20,8 +20,12 @@ _imported = cache(import_module)
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
+    import pandas as pd
+    import psutil
     import torch
     import transformers
+    from PIL import Image, ImageDraw, ImageFont
     from scipy import optimize, special
     from torch import nn
     from torch.nn import functional as F
@@ -46,6 +50,12 @@ else:
     torch = _LazyModule("torch")
     nn = _LazyModule("torch.nn")
     F = _LazyModule("torch.nn.functional")
+    np = _LazyModule("numpy")
+    pd = _LazyModule("pandas")
+    psutil = _LazyModule("psutil")
+    Image = _LazyModule("PIL.Image")
+    ImageDraw = _LazyModule("PIL.ImageDraw")
+    ImageFont = _LazyModule("PIL.ImageFont")
     optimize = _LazyModule("scipy.optimize")
     special = _LazyModule("scipy.special")
     transformers = _LazyModule("transformers")
@@ -83,4 +93,20 @@ def inference_mode(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-__all__ = ["F", "datasets", "inference_mode", "lazy_attributes", "nn", "optimize", "special", "torch", "transformers"]
+__all__ = [
+    "F",
+    "Image",
+    "ImageDraw",
+    "ImageFont",
+    "datasets",
+    "inference_mode",
+    "lazy_attributes",
+    "nn",
+    "np",
+    "optimize",
+    "pd",
+    "psutil",
+    "special",
+    "torch",
+    "transformers",
+]

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.io.bounds import CONSTRAINTS, RATIO, check_all, shown
-from prunelab.io.lazy import torch
+from prunelab.io.lazy import np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor

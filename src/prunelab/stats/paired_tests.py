@@ -17,16 +17,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from prunelab.errors import InvalidRequest, NonFiniteValue
-from prunelab.io.lazy import optimize, special
+from prunelab.io.lazy import np, optimize, special
 from prunelab.stats.alignment import FloatArray, PerUnit, aligned, table_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
+Statistic: TypeAlias = "Callable[[FloatArray], FloatArray]"
 """From means over units `(resamples, features)` to one figure a resample `(resamples,)`."""
 
 LEVEL = 0.05

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
-import pandas as pd
-
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
 from prunelab.analysis.claims.evidence import Evidence, MeasuredCut, keys_of
@@ -21,6 +19,7 @@ from prunelab.evaluation.metrics.stereoset import (
     icat_statistic,
     terms_of,
 )
+from prunelab.io.lazy import pd
 from prunelab.stats.paired_tests import mean, paired_bootstrap
 
 STEREOSET = "stereoset"
@@ -28,7 +27,7 @@ COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
 """Of a term, for each figure."""
 MARGIN = 5.0
 """Points of ICAT, and of LMS, that "about where it was" allows."""
-Terms: TypeAlias = Mapping[tuple[str, str], pd.DataFrame]
+Terms: TypeAlias = "Mapping[tuple[str, str], pd.DataFrame]"
 """What a domain's target terms, or all, give for a figure."""
 Both: TypeAlias = tuple[Terms, Terms]
 """The dense model's and the cut's."""
