@@ -148,7 +148,7 @@ def _write(file: FileIO, content: Content, dtype: torch.dtype) -> None:
         assert content.tensor.dtype == dtype
         content.write(file)
         return
-    for part in [content] if isinstance(content, Tensor) else content:
+    for part in [content] if isinstance(content, torch.Tensor) else content:
         assert part.dtype == dtype
         if part.numel():
             _write_all(file, tensor_bytes(part.reshape(-1)))

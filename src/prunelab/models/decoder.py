@@ -122,12 +122,12 @@ class Decoder:
     def bias(self, block: int, path: str) -> Tensor | None:
         """A projection's bias, shape `(rows,)`; None where it has none."""
         bias = self.blocks[block].get_submodule(path).bias
-        return bias.detach() if isinstance(bias, Tensor) else None
+        return bias.detach() if isinstance(bias, torch.Tensor) else None
 
     def map_behind(self, block: int, norm: str) -> Tensor | None:
         """The linear map behind a norm of a block, shape `(hidden, hidden)`; None where there is none."""
         found = getattr(self.blocks[block].get_submodule(norm), "map", None)
-        return found.detach() if isinstance(found, Tensor) else None
+        return found.detach() if isinstance(found, torch.Tensor) else None
 
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, on the model's device."""
