@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
@@ -19,8 +19,10 @@ from prunelab.evaluation.metrics.stereoset import (
     icat_statistic,
     terms_of,
 )
-from prunelab.io.lazy import pd
 from prunelab.stats.paired_tests import mean, paired_bootstrap
+
+if TYPE_CHECKING:
+    from prunelab.io.lazy import pd
 
 STEREOSET = "stereoset"
 COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
