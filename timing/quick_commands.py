@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from common import ratio, report
@@ -15,6 +16,7 @@ EARLIER = Path(__file__).parents[1] / "tests" / "earlier" / "run"
 """A small finished run."""
 REFERENCE = "import typer, rich, pandas"
 MOST = 1.5
+CACHE = str(Path(tempfile.gettempdir()) / f"prunelab-quick-commands-{os.getuid()}")
 
 
 def main() -> None:
@@ -35,7 +37,9 @@ def main() -> None:
 
 
 def _python(*arguments: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    """Run a process; compiled modules are kept, as an installed package has them."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPYCACHEPREFIX": CACHE}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
