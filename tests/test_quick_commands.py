@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from prunelab import cli
 from prunelab.io import lazy
+from prunelab.stats import paired_tests
 from prunelab.stats.paired_tests import LEVEL, Z
 
 HEAVY = ("torch", "transformers", "datasets", "lm_eval")
@@ -75,17 +76,22 @@ def test_a_library_that_is_imported_is_seen() -> None:
     assert (code, heavy) == (0, ["torch"])
 
 
-def test_a_lazy_module_is_the_library_once_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    assert lazy.torch.Tensor is torch.Tensor
-    assert lazy.nn.Module is torch.nn.Module
-    monkeypatch.setattr(lazy.torch, "answer", 42, raising=False)
-    assert torch.answer == 42  # type: ignore[attr-defined]
-    monkeypatch.undo()
+@pytest.mark.parametrize("name", ["xml.dom.minidom", "wave", "plistlib"])
+def test_a_lazy_module_is_the_module_itself_once_it_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    stand_in = vars(lazy)["_LazyModule"](name)
+    monkeypatch.setattr(lazy, "nn", stand_in)
+    monkeypatch.setattr("prunelab.stats.paired_tests.special", stand_in)
+    assert name not in sys.modules
+    assert stand_in.__file__.endswith(".py")
+    module = sys.modules[name]
+    assert vars(lazy)["nn"] is vars(paired_tests)["special"] is module
+    assert dir(stand_in) == dir(module)
+    stand_in.answer = 42
+    assert vars(module)["answer"] == 42
+    del stand_in.answer
     with pytest.raises(AttributeError, match="answer"):
-        _ = lazy.torch.answer  # type: ignore[attr-defined]
-    assert "Tensor" in dir(lazy.torch)
+        _ = stand_in.answer
 
 
 @pytest.mark.parametrize("package", ["prunelab.inference", "prunelab.calibration", "prunelab.reports"])

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_imported = cache(import_module)
-
 if TYPE_CHECKING:
     import datasets
     import numpy as np
@@ -35,16 +33,27 @@ else:
         """A module that is imported when an attribute is first read, set or deleted."""
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(_imported(self.__name__), name)
+            return getattr(_loaded(self), name)
 
         def __setattr__(self, name: str, value: Any) -> None:
-            setattr(_imported(self.__name__), name, value)
+            setattr(_loaded(self), name, value)
 
         def __delattr__(self, name: str) -> None:
-            delattr(_imported(self.__name__), name)
+            delattr(_loaded(self), name)
 
         def __dir__(self) -> list[str]:
-            return dir(_imported(self.__name__))
+            return dir(_loaded(self))
+
+    @cache
+    def _loaded(lazy: ModuleType) -> ModuleType:
+        """The module itself, which takes the lazy one's place in all of prunelab's modules: later uses cost nothing."""
+        module = import_module(lazy.__name__)
+        users = [user for name, user in list(sys.modules.items()) if name.partition(".")[0] == "prunelab"]
+        for user in users:
+            for name, value in list(vars(user).items()):
+                if value is lazy:
+                    setattr(user, name, module)
+        return module
 
     datasets = _LazyModule("datasets")
     torch = _LazyModule("torch")
