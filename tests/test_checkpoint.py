@@ -248,6 +248,6 @@ def test_a_gated_repository_is_named_with_the_login_command(monkeypatch: pytest.
         except GatedRepoError as error:
             raise OSError("You are trying to access a gated repo.") from error
 
-    monkeypatch.setattr("prunelab.models.config_validation.cached_file", refuse)
+    monkeypatch.setattr("transformers.utils.hub.cached_file", refuse)
     with pytest.raises(CheckpointError, match=r"meta-llama/Llama-9 is gated.*hf auth login"):
         load_model("meta-llama/Llama-9")

@@ -375,14 +375,14 @@ def _hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[list[str]]:
         asked.append(allow_patterns)
         return str(folder)
 
-    monkeypatch.setattr("prunelab.models.fetching.snapshot_download", give)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", give)
     plain = transformers.AutoTokenizer.from_pretrained
     monkeypatch.setattr(
         "prunelab.models.loading.AutoTokenizer.from_pretrained",
         lambda name, **more: plain(folder if name == "someone/model" else name, **more),
     )
     monkeypatch.setattr(
-        "prunelab.models.config_validation.cached_file",
+        "transformers.utils.hub.cached_file",
         lambda name, file, **more: cached_file(folder if name == "someone/model" else name, file, **more),
     )
     monkeypatch.setattr("prunelab.models.loading.require_hub", lambda: None)

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
-import torch
 from huggingface_hub import constants, get_token
 
 from prunelab.calibration.corpus import C4, WIKITEXT2
@@ -17,6 +16,7 @@ from prunelab.errors import MissingRequirement
 from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.sandbox import Sandbox
 from prunelab.io.hub import hub_answers
+from prunelab.io.lazy import torch
 from prunelab.models.inspection import findings
 from prunelab.models.loading import best_device, inspected
 from prunelab.pruning.apply import cache_folder

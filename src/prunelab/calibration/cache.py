@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from prunelab.calibration import (
     ActivationStatistics,
     CalibrationSet,
@@ -23,6 +21,7 @@ from prunelab.calibration.streaming import calibrate_streaming, require_streamin
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.io.bounds import CALIBRATION, check_all
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.lazy import torch
 from prunelab.io.outputs import is_statistics
 from prunelab.io.paths import require_output_file
 from prunelab.models.memory import MOMENTS_SHARE, Eyes, format_bytes, free_memory, held, moments_bytes, plan_streaming

@@ -10,16 +10,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
 from prunelab.calibration.joint_moments import JointMoments
 from prunelab.calibration.statistics import ActivationStatistics, Moments
 from prunelab.errors import NonFiniteValue
+from prunelab.io.lazy import inference_mode, nn, torch
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.corpus import CalibrationSet
     from prunelab.models.families import Decoder
 
@@ -180,7 +180,7 @@ def _require_finite(values: Tensor, where: str) -> None:
         )
 
 
-@torch.inference_mode()
+@inference_mode
 def calibrate(
     decoder: Decoder,
     calibration: CalibrationSet,

@@ -9,17 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 import xxhash
-from torch import Tensor
 
 from prunelab.errors import DataError, InvalidRequest, UnknownName
 from prunelab.io.data_rows import TextRow, require_rows
 from prunelab.io.datasets import Source, read_documents
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.models.tokenizer_validation import added_tokens
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benchmark wikitext2")

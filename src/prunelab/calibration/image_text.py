@@ -7,21 +7,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 import xxhash
 from pydantic import Field
-from torch import Tensor
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.io.data_rows import Row, Words, require_rows
 from prunelab.io.datasets import Source
 from prunelab.io.documents import is_json_name, read_rows
+from prunelab.io.lazy import torch
 from prunelab.models.vision.dialogue import model_inputs, prompt_text, without_marks
 from prunelab.models.vision.images import Picture, UnusableImage, column_picture, file_picture, open_picture
 from prunelab.models.vision.prompts import BRIEFLY
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEXTVQA = Source("lmms-lab/textvqa", "default", wanted_by="--benchmark textvqa")
 PAIR_CORPORA = {"textvqa": TEXTVQA}

@@ -13,14 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-import transformers
-
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
+from prunelab.io.lazy import inference_mode, torch, transformers
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.rotary import RotaryLengths
 
@@ -28,7 +26,7 @@ AT_ONCE = 64
 """Documents that are written side by side."""
 
 
-@torch.inference_mode()
+@inference_mode
 def own_text(model: LanguageModel, documents: int, tokens: int, seed: int = 0) -> list[str]:
     """Documents drawn from the model at temperature 1 from its whole vocabulary, each from the start token on.
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from prunelab.errors import DataError, first_line
 from prunelab.io.atomic_write import atomic_file
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.io.structured import parse_json_object
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.joint_moments import JointMoments
 
 FORMAT = "prunelab/statistics/1"
@@ -118,6 +118,8 @@ class ActivationStatistics:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all; without second moments."""
+        from safetensors.torch import save_file
+
         tensors = {"cosine_sum": self.cosine_sum}
         for kind, moments in (("attention", self.attention), ("mlp", self.mlp)):
             for block, m in enumerate(moments):

@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from prunelab.calibration.collect import TOKENS_A_BATCH, Collector
 from prunelab.calibration.statistics import ActivationStatistics
 from prunelab.errors import DataError
 from prunelab.io.atomic_write import report_os_errors, require_space, write_text
 from prunelab.io.fingerprint import tensor_bytes
 from prunelab.io.folder_lock import LOCK, locked
+from prunelab.io.lazy import inference_mode, torch
 from prunelab.io.paths import require_output_folder
 from prunelab.io.structured import read_json_object
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.corpus import CalibrationSet
     from prunelab.models.streaming.decoder import StreamedDecoder
 
@@ -110,7 +110,7 @@ class HiddenStates:
                 self.memory[start : start + 1] = self._read(start, start + 1)
 
 
-@torch.inference_mode()
+@inference_mode
 def calibrate_streaming(
     decoder: StreamedDecoder,
     calibration: CalibrationSet,

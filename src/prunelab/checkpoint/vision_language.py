@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
-
-import torch
-import transformers
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
-from prunelab.models import modeling_prunelab
+from prunelab.io.lazy import torch, transformers
 from prunelab.models.families import ModelFamily, families
 from prunelab.models.loading import LanguageModel
 from prunelab.models.tying import is_tied, with_flag
 from prunelab.pruning.plan import PruningPlan, make_plan
 from prunelab.pruning.surgery import bring_buffers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 MUST_FIT = ("hidden_size", "vocab_size")
 """What the rest of the model reads from its language model."""
@@ -136,6 +134,10 @@ def _inside(new: PreTrainedConfig, whole: PreTrainedConfig) -> PreTrainedConfig:
 
 def _build(family: ModelFamily, config: Any, mixed: bool, tensors: dict[str, torch.Tensor]) -> PreTrainedModel:
     """The family's model with these weights."""
+    from transformers.initialization import no_init_weights
+
+    from prunelab.models import modeling_prunelab
+
     model_class = getattr(modeling_prunelab, family.mixed_class) if mixed else getattr(transformers, family.stock_class)
     with torch.device("meta"), no_init_weights():
         model: PreTrainedModel = model_class(config)

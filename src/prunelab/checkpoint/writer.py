@@ -14,15 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
+from prunelab.models.number_format import words
 from prunelab.models.tensor_files import DTYPES, INDEX, SINGLE, StoredTensor
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+"""Number formats of a safetensors file by torch's names for them."""
 SHARD_BYTES = 5 * 10**9
 # What a system answers that cannot move bytes between these two files.
 _NO_MOVING = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -84,7 +87,7 @@ def _move(source: FileIO, target: FileIO, start: int, size: int) -> int:
     return _write_all(target, memoryview(source.read(min(size, _READ_AT_ONCE))))
 
 
-Content = Tensor | Moved | Iterator[Tensor]
+Content: TypeAlias = "Tensor | Moved | Iterator[Tensor]"
 """What is written of a tensor: itself, bytes of another file, or its rows, some after the other."""
 
 
@@ -145,7 +148,7 @@ def _write(file: FileIO, content: Content, dtype: torch.dtype) -> None:
         assert content.tensor.dtype == dtype
         content.write(file)
         return
-    for part in [content] if isinstance(content, Tensor) else content:
+    for part in [content] if isinstance(content, torch.Tensor) else content:
         assert part.dtype == dtype
         if part.numel():
             _write_all(file, tensor_bytes(part.reshape(-1)))
@@ -175,7 +178,7 @@ def _header_bytes(shard: Sequence[Announced]) -> bytes:
     """Length and header of a safetensors file whose tensors lie in the order given."""
     fields: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     for one, (start, stop) in zip(shard, _offsets(shard), strict=True):
-        fields[one.name] = {"dtype": NAMES[one.dtype], "shape": list(one.shape), "data_offsets": [start, stop]}
+        fields[one.name] = {"dtype": NAMES[words(one.dtype)], "shape": list(one.shape), "data_offsets": [start, stop]}
     text = json.dumps(fields, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

@@ -13,16 +13,15 @@ from prunelab.cli.terminal import app, out
 @app.command(name="list")
 def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
     """List what is registered."""
-    from prunelab.evaluation.benchmarks import benchmarks, with_argument
-    from prunelab.evaluation.benchmarks.suites import suites
-    from prunelab.models.families import families
-    from prunelab.pruning.methods import methods
-
     if what == "methods":
+        from prunelab.pruning.methods import methods
+
         table = RichTable("method", "removes", "what it does", "source")
         for m in methods.values():
             table.add_row(m.name, m.strategy, m.summary, m.source)
     elif what == "benchmarks":
+        from prunelab.evaluation.benchmarks import benchmarks, with_argument
+
         table = RichTable("benchmark", "what it measures", "primary metric", "chance", "shots")
         for b in benchmarks.values():
             chance, shots = ("" if x is None else f"{x:.3g}" for x in (b.chance, b.shots))
@@ -30,10 +29,14 @@ def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"]
         for form, kind in with_argument.items():
             table.add_row(form, kind.title, kind.primary, "" if kind.chance is None else f"{kind.chance:.3g}", "")
     elif what == "suites":
+        from prunelab.evaluation.benchmarks.suites import suites
+
         table = RichTable("suite", "what it is", "limit", "benchmarks")
         for s in suites.values():
             table.add_row(s.name, s.title, "" if s.limit is None else str(s.limit), ", ".join(s.benchmarks))
     else:
+        from prunelab.models.families import families
+
         table = RichTable("family", "architecture", "where blocks live")
         for f in families.values():
             table.add_row(f.name, f.stock_class, f"{f.decoder}.{f.blocks}")

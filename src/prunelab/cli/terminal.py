@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -56,15 +57,25 @@ def command() -> str:
     return shlex.join(["prunelab", *sys.argv[1:]])
 
 
-def quieten() -> None:
-    """Leave the terminal to our own lines: no bars and no advice from the libraries below."""
-    import datasets
-    import transformers
+QUIET = {
+    "DATASETS_VERBOSITY": "critical",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "critical",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""What keeps the libraries below from printing; each library reads its variables when it is imported."""
 
+
+def quieten() -> None:
+    """Leave the terminal to our own lines: no bars and no advice from the libraries below, which are not imported."""
     accept_any_character()
-    datasets.disable_progress_bars()
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
+    os.environ.update(QUIET)
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].logging.disable_progress_bar()
+        sys.modules["transformers"].logging.set_verbosity_error()
     # What they log as an error they raise as well.
     logging.getLogger("datasets").setLevel(logging.CRITICAL)
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)

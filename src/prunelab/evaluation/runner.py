@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import psutil
-import torch
-
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import Benchmark, EvaluationSettings, find_benchmark
 from prunelab.evaluation.records import CellId, Measurement, Scalar, measurements_of
+from prunelab.io.lazy import psutil, torch
 from prunelab.io.versions import versions
 from prunelab.models.families import families, find_family
 from prunelab.models.loading import LanguageModel, load_config, load_processor, load_tokenizer, supported

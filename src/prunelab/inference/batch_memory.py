@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from prunelab.io.lazy import psutil, torch
 
 SATURATION = defaultdict(lambda: 16384, cpu=512)
 """By type of device: tokens a batch beyond which it computes no faster, and more would only cost memory."""
@@ -36,6 +32,8 @@ class Peak:
 @contextmanager
 def measured_peak(device: torch.device) -> Iterator[Peak]:
     """Measure what the computation inside adds to the device's memory; read the result after leaving."""
+    from prunelab.inference.live_tensors import LiveTensors
+
     peak = Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -43,35 +41,9 @@ def measured_peak(device: torch.device) -> Iterator[Peak]:
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated(device) - before
     else:
-        with _LiveTensors() as tensors:
+        with LiveTensors() as tensors:
             yield peak
         peak.bytes = tensors.peak
-
-
-class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, while they live: the CPU keeps no such count."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = 0
-        self.peak = 0
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # Inputs that no operation here has made are weights, or the caller's: they were there before.
-        self._known.update(t.untyped_storage() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._known:
-                storage = tensor.untyped_storage()
-                self._known.add(storage)
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self._free, storage.nbytes())
-        return out
-
-    def _free(self, size: int) -> None:
-        self.live -= size
 
 
 def free_bytes(device: torch.device) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
+from prunelab.io.lazy import np
 
 if TYPE_CHECKING:
     from prunelab.inference.prefix_tree import IntArray, PrefixTree

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION
 from prunelab.inference.continuation import last_text
-from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import PackedRow, make_batch
 from prunelab.inference.sampling import SamplingSettings, choose, uniform
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
+    from prunelab.inference.kv_cache import DecodingCache, PrefixCache
     from prunelab.inference.runner import TreeRunner
 
 FinishReason = Literal["stop", "length"]
@@ -85,6 +84,8 @@ class BatchDecoder:
         Raises:
             NonFiniteValue: the model computed NaN or infinity for a document, which the message names.
         """
+        from prunelab.inference.kv_cache import DecodingCache
+
         device = self.runner.device
         queue, rows = deque(waiting), list[DecodingRow]()
         cache, logits = DecodingCache(), torch.empty(0)

@@ -9,12 +9,13 @@ They hold full-length keys in windowed layers too: the masks apply the window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-import torch
 from transformers.cache_utils import Cache
 
-KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+from prunelab.io.lazy import torch
+
+KeysAndValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 
 
 class PrefixCache(Cache):  # type: ignore[misc]

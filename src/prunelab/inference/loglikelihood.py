@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.batch_memory import SATURATION, batch_size, forward_bytes, say_shrunk
@@ -14,6 +11,7 @@ from prunelab.inference.batch_planning import Group, plan_groups
 from prunelab.inference.packing import Batch, PackedRow, make_batch, pack_row
 from prunelab.inference.prefix_tree import IntArray, PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TogetherRunner, TreeRunner, costs_of
+from prunelab.io.lazy import inference_mode, np, torch
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 SOFTMAX_ELEMENTS = 1 << 22
 """Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
 
-Answers = tuple[Batch, int, torch.Tensor, torch.Tensor]
+Answers: TypeAlias = "tuple[Batch, int, torch.Tensor, torch.Tensor]"
 """A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
 
 
@@ -66,7 +64,7 @@ class Scorer:
         """Counts since the scorer was made."""
         return self._runner.statistics
 
-    @torch.inference_mode()
+    @inference_mode
     def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
         """Score every request; the answers keep the requests' order.
 
@@ -207,7 +205,7 @@ class SharedPrefixScorer(Scorer):
         self._runner = TogetherRunner(together)
         self._models = list(together.models)
 
-    @torch.inference_mode()
+    @inference_mode
     def score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None = None
     ) -> list[list[LogLikelihood] | NonFiniteValue]:

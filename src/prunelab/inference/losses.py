@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
 import xxhash
-from torch import Tensor
-from torch.nn import functional as F
 
 from prunelab.calibration.corpus import CalibrationSet
 from prunelab.errors import NonFiniteValue
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import F, inference_mode, torch
 from prunelab.models.families import decoder_of
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from prunelab.inference.shared_blocks import SharedPrefixModels
@@ -35,7 +34,7 @@ def logits_of(model: LanguageModel, hidden: Tensor) -> Tensor:
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-@torch.inference_mode()
+@inference_mode
 def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = TOKENS_A_BATCH) -> Tensor:
     """Cross-entropy of every token but the first, in nats.
 
@@ -114,7 +113,7 @@ def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
     return token_losses(model, held_out).double().mean().item()
 
 
-@torch.inference_mode()
+@inference_mode
 def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
     """Mean Kullback-Leibler divergence a token in nats, of a model's predictions from the whole model's.
 
@@ -149,7 +148,7 @@ def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator
         yield model.decoder.run(ids[None], None, seen)[0][model.decoder.loss_mask(ids[None])[0]]
 
 
-@torch.inference_mode()
+@inference_mode
 def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float:
     """Pair by pair; the places of an image's features are given, not predicted."""
     total, count = 0.0, 0

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
-import torch
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
+from prunelab.io.lazy import np, torch
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from prunelab.inference.batch_planning import Range
     from prunelab.inference.prefix_tree import IntArray, PrefixTree
 
-Masks = torch.Tensor | dict[str, torch.Tensor]
+Masks: TypeAlias = "torch.Tensor | dict[str, torch.Tensor]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from prunelab.errors import DataError
+from prunelab.io.lazy import np
 
-IntArray = npt.NDArray[np.int64]
-TokenArray = npt.NDArray[np.uint32]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+IntArray: TypeAlias = "npt.NDArray[np.int64]"
+TokenArray: TypeAlias = "npt.NDArray[np.uint32]"
 
 
 @dataclass(frozen=True)

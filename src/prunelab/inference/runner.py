@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from prunelab.inference.batch_planning import Costs, Group
-from prunelab.inference.kv_cache import DecodingCache, PrefixCache
 from prunelab.inference.packing import Batch, MaskStyle, chain, make_batch, tree_masks
+from prunelab.io.lazy import np
 
 if TYPE_CHECKING:
     import torch
 
+    from prunelab.inference.kv_cache import DecodingCache, PrefixCache
     from prunelab.inference.prefix_tree import PrefixTree
     from prunelab.inference.shared_blocks import SharedPrefixModels
 
@@ -72,6 +71,8 @@ class TreeRunner:
 
         Depth first, and the way to the heaviest row before all else, so that memory is first needed where most is.
         """
+        from prunelab.inference.kv_cache import PrefixCache
+
         stack = [(root, PrefixCache(), False)]
         while stack:
             group, prefix, entered = stack.pop()

@@ -11,19 +11,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from torch import Tensor
-from transformers import DynamicCache, StaticCache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from prunelab.errors import MissingRequirement
+from prunelab.io.lazy import inference_mode, torch, transformers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.loading import LanguageModel
 
 Runtime = Literal["eager", "compiled"]
-Step = Callable[[Tensor, Tensor], Tensor]
+Step: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """Takes token ids and their positions, both `(1, tokens)`, and gives the likeliest next token, `(1, 1)`."""
 
 _SAMPLE_BYTES = 1 << 29
@@ -60,12 +59,12 @@ class TimedGeneration:
         if runtime == "compiled":
             mode = "reduce-overhead" if model.device.type == "cuda" else "default"
             self._one = torch.compile(model.model.forward, mode=mode, dynamic=False)
-            self._cache = StaticCache(config=model.model.config, max_cache_len=length)
+            self._cache = transformers.StaticCache(config=model.model.config, max_cache_len=length)
 
     def begin(self) -> None:
         """A new sequence, its cache empty."""
         if self.runtime == "eager":
-            self._cache = DynamicCache(config=self.model.model.config)
+            self._cache = transformers.DynamicCache(config=self.model.model.config)
         else:
             self._cache.reset()
 
@@ -96,7 +95,7 @@ def bytes_a_token(model: LanguageModel, length: int) -> int:
     return int(weights + cached * length)
 
 
-@torch.inference_mode()
+@inference_mode
 def bytes_a_second(device: torch.device, size: int, synchronise: Callable[[torch.device], None]) -> float:
     """How fast `size` bytes of weights can be read here, by products of a matrix and a vector.
 

@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from prunelab.errors import InvalidRequest
 from prunelab.inference.batch_memory import batch_size, cache_bytes, forward_bytes, say_shrunk
 from prunelab.inference.batch_planning import Group, plan_groups
@@ -17,6 +15,7 @@ from prunelab.inference.decoding import BatchDecoder, DecodingRow, FinishReason,
 from prunelab.inference.packing import pack_row
 from prunelab.inference.prefix_tree import PrefixTree, ScoringRequest, build_tree
 from prunelab.inference.runner import Progress, ScoringStatistics, TreeRunner, costs_of
+from prunelab.io.lazy import inference_mode, torch
 from prunelab.models.rotary import RotaryLengths
 from prunelab.models.tokenizer_validation import check_ids
 
@@ -128,7 +127,7 @@ class Sampler:
         for _, completion in self._stream(prompts, settings):
             yield completion
 
-    @torch.inference_mode()
+    @inference_mode
     def _stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
         for key, own in self._classes(prompts, settings).items():
             with self._rotary.fixed(key):

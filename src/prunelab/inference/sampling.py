@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-import torch
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import torch
 
 
 @dataclass(frozen=True)

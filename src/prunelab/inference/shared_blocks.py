@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import nn
-
+from prunelab.io.lazy import nn, torch
 from prunelab.models.families import Decoder, decoder_of
 
 if TYPE_CHECKING:

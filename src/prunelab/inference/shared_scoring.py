@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from prunelab.errors import PrunelabError
-from prunelab.inference.shared_blocks import SharedPrefixModels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from prunelab.inference.shared_blocks import SharedPrefixModels
 
 Answer = TypeVar("Answer")
 
@@ -26,6 +27,8 @@ class SharedEvaluation:
     """
 
     def __init__(self, models: Sequence[PreTrainedModel]) -> None:
+        from prunelab.inference.shared_blocks import SharedPrefixModels
+
         self.together = SharedPrefixModels(models)
         self._waiting: dict[tuple[int, Hashable], object] = {}
         self._seconds = [0.0] * len(models)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lm_eval.models.utils import has_bos_prefix
-
 from prunelab.errors import InvalidRequest
 from prunelab.models.tokenizer_validation import added_tokens, without_behind
 
@@ -50,6 +48,8 @@ class Encoder:
         return self._encode(prompts, None, self.tokenizer.bos_token)
 
     def _encode(self, strings: Iterable[str], special: bool | None, start: str | None) -> dict[str, list[int]]:
+        from lm_eval.models.utils import has_bos_prefix
+
         by_rule: dict[bool | None, list[str]] = {}
         for string in dict.fromkeys(strings):
             started = special is None and has_bos_prefix(string, start)

@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache
-
 from prunelab.errors import NonFiniteValue
 from prunelab.inference.continuation import continuation_text
 from prunelab.inference.sampler import end_tokens
+from prunelab.io.lazy import inference_mode, torch, transformers
 from prunelab.models.vision.dialogue import model_inputs, prompt_text
 from prunelab.models.vision.images import Opened, Picture, UnusableImage, open_picture
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.loading import LanguageModel
 
 ROWS = 8
@@ -164,14 +163,14 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
     yield from zip(ready.questions, texts, strict=True)
 
 
-@torch.inference_mode()
+@inference_mode
 def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: int, name: str) -> list[str]:
     """The likeliest token again and again; nothing is taken from the model's own generation settings but its ends."""
     ends = torch.tensor(sorted(_ends(model)), dtype=torch.long, device=model.device)
     moved = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     mask = moved["attention_mask"]
     places = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    cache = DynamicCache(config=model.model.config.get_text_config())
+    cache = transformers.DynamicCache(config=model.model.config.get_text_config())
     written: list[Tensor] = []
     over = torch.zeros(len(mask), dtype=torch.bool, device=model.device)
     fed = {**moved, "position_ids": places}

@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import datasets
-from datasets.exceptions import DatasetsError
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from prunelab.errors import DataError, first_line
 from prunelab.errors.text import one_line
 from prunelab.io.datasets import Source, require_documents
+from prunelab.io.lazy import datasets
 
 _AT_ONCE = 1000
 _SHOWN = 80
@@ -129,6 +128,8 @@ def refuse_repeated(
 
 def _readable(source: Source, split: str, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows; files that hold no UTF-8 or are damaged are found only when their rows are read."""
+    from datasets.exceptions import DatasetsError
+
     try:
         yield from rows
     except (ValueError, OSError, RuntimeError, TypeError, DatasetsError) as error:

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
-from datasets.exceptions import DatasetsError
-from huggingface_hub import metadata_load
 
 from prunelab.errors import DataError, DiskFull, first_line
 from prunelab.io.data_files import check_json_files
 from prunelab.io.documents import DOCUMENT_MARK, read_documents, read_lines
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.hub import require_hub
+from prunelab.io.lazy import datasets
 from prunelab.io.paths import require_output_folder
 
 __all__ = [
@@ -33,8 +31,7 @@ _EMPTY_PARQUET = "BatchSize must be greater than 0"
 # The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code,
 # and several others where a README's header is not what it expects.
 _UNUSABLE = (
-    OSError, ValueError, RuntimeError, DatasetsError, StopIteration, TypeError, LookupError, AttributeError,
-    yaml.YAMLError,
+    OSError, ValueError, RuntimeError, StopIteration, TypeError, LookupError, AttributeError, yaml.YAMLError,
 )  # fmt: skip
 
 
@@ -96,7 +93,7 @@ class Source:
             return ["train"]
         try:
             return list(datasets.get_dataset_split_names(self._found(root), self.config, **self._own_cache(root)))
-        except _UNUSABLE as error:
+        except (*_UNUSABLE, datasets.exceptions.DatasetsError) as error:
             raise self._missing(root, error) from error
 
     def load(self, split: str, root: Path | None = None) -> datasets.Dataset:
@@ -107,7 +104,7 @@ class Source:
         """
         try:
             return datasets.load_dataset(self._found(root), split=split, **self._arguments(root))
-        except _UNUSABLE as error:
+        except (*_UNUSABLE, datasets.exceptions.DatasetsError) as error:
             raise self._missing(root, error, split) from error
 
     def load_splits(self, root: Path | None = None) -> datasets.DatasetDict:
@@ -118,7 +115,7 @@ class Source:
         """
         try:
             return datasets.load_dataset(self._found(root), **self._arguments(root))
-        except _UNUSABLE as error:
+        except (*_UNUSABLE, datasets.exceptions.DatasetsError) as error:
             raise self._missing(root, error) from error
 
     def files(self, folder: Path) -> list[str]:
@@ -142,6 +139,8 @@ class Source:
 
 def _listed_files(readme: Path, config: str) -> list[str]:
     """Patterns of a configuration's files in a README's header; none where it has none, or is damaged."""
+    from huggingface_hub import metadata_load
+
     try:
         header = metadata_load(readme) if readme.is_file() else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError):

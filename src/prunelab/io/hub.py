@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.error
-import urllib.request
 from functools import lru_cache
-
-from huggingface_hub import constants
 
 TIMEOUT = 5.0
 """Seconds after which a hub that says nothing counts as out of reach."""
@@ -23,6 +19,11 @@ GOOD_FOR = 60.0
 
 def hub_answers() -> bool:
     """Whether anything answers where the hub is."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
     try:
         with urllib.request.urlopen(constants.ENDPOINT, timeout=TIMEOUT):
             return True
@@ -40,4 +41,6 @@ def require_hub() -> None:
 
 @lru_cache(maxsize=1)
 def _look(_: int) -> None:
+    from huggingface_hub import constants
+
     constants.HF_HUB_OFFLINE = not hub_answers()

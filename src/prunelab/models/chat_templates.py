@@ -9,9 +9,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-import psutil
-
 from prunelab.errors import InvalidRequest, first_line
+from prunelab.io.lazy import psutil
 
 SECONDS = 3.0
 """Within which a template must render a short conversation; real ones take milliseconds."""

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-import torch
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from prunelab.io.lazy import torch
 
 Fields = dict[str, Any]
 
@@ -56,7 +55,6 @@ ROPE_POSITIVE = (
     "partial_rotary_factor",
 )  # fmt: skip
 ROPE_OPTIONAL = ("attention_factor", "beta_fast", "beta_slow", "factor")
-ROPE_TYPES = {"default", *ROPE_INIT_FUNCTIONS}
 ROPE_LISTS = ("short_factor", "long_factor")
 LONGEST = 1 << 63
 """No whole number of a config is as large: torch has none."""
@@ -185,6 +183,12 @@ def _heads(path: str, part: Fields) -> str | None:
     return None
 
 
+def _rope_types() -> set[str]:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    return {"default", *ROPE_INIT_FUNCTIONS}
+
+
 def _rope(path: str, part: Fields) -> str | None:
     """Rotary parameters: positive numbers, and lists as long as half a head."""
     for name in ("rope_parameters", "rope_scaling"):
@@ -197,8 +201,8 @@ def _rope(path: str, part: Fields) -> str | None:
             )
         where = f"{path}{name}."
         kind = value.get("rope_type", value.get("type", "default"))
-        if not isinstance(kind, str) or kind not in ROPE_TYPES:
-            return f"{where}rope_type is {shown(kind)}: write one of {', '.join(sorted(ROPE_TYPES))}"
+        if not isinstance(kind, str) or kind not in _rope_types():
+            return f"{where}rope_type is {shown(kind)}: write one of {', '.join(sorted(_rope_types()))}"
         for key in ROPE_POSITIVE:
             number = value.get(key)
             optional = number is None and (key not in value or key in ROPE_OPTIONAL)

@@ -10,16 +10,10 @@ import copy
 import re
 import warnings
 from pathlib import Path
-from typing import Any
-
-import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import GenerationConfig, PreTrainedConfig
-from transformers.initialization import no_init_weights
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils.hub import cached_file
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError, UnsupportedModel, first_line
+from prunelab.io.lazy import torch, transformers
 from prunelab.io.structured import read_json_object
 from prunelab.models.config_fields import (
     UNDECLARED,
@@ -31,11 +25,18 @@ from prunelab.models.config_fields import (
     without_switches,
 )
 
-LIBRARY_ERRORS = (
-    StrictDataclassError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
-    RuntimeError, ImportError, MemoryError,
-)  # fmt: skip
-"""What transformers and torch raise at a config that they cannot build a model from."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """What transformers and torch raise at a config that they cannot build a model from."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return (
+        StrictDataclassError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
+        RuntimeError, ImportError, MemoryError,
+    )  # fmt: skip
 
 
 def read_config(name: str) -> PreTrainedConfig:
@@ -48,6 +49,8 @@ def read_config(name: str) -> PreTrainedConfig:
         CheckpointError: config.json is no JSON object, or a value in it is not possible; names the field.
         OSError: the hub did not give it.
     """
+    from transformers.utils.hub import cached_file
+
     path = Path(name) / "config.json"
     if not path.is_file():
         path = Path(cached_file(name, "config.json"))
@@ -80,7 +83,7 @@ def config_of(fields: Fields, name: str) -> PreTrainedConfig:
         config: PreTrainedConfig = config_class.from_dict(copy.deepcopy(fields), name_or_path=name)
         config.to_dict()
         text = config.get_text_config()
-    except LIBRARY_ERRORS as error:
+    except _library_errors() as error:
         raise _refusal(name, fields, error) from error
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()) and getattr(text, "sliding_window", 0) is None:
         raise CheckpointError(
@@ -101,10 +104,12 @@ def check_buildable(name: str, model_class: Any, config: PreTrainedConfig) -> No
     Raises:
         CheckpointError: the class cannot be built from the config.
     """
+    from transformers.initialization import no_init_weights
+
     try:
         with torch.device("meta"), no_init_weights():
             model_class(copy.deepcopy(config))
-    except LIBRARY_ERRORS as error:
+    except _library_errors() as error:
         raise _refusal(name, config.to_dict(), error) from error
 
 
@@ -125,8 +130,8 @@ def check_generation_config(name: str) -> None:
     if wrong:
         raise CheckpointError(f"{path}: eos_token_id holds {shown(wrong[0])}: write a token id, a list of ids, or null")
     try:
-        GenerationConfig.from_dict(fields)
-    except LIBRARY_ERRORS as error:
+        transformers.GenerationConfig.from_dict(fields)
+    except _library_errors() as error:
         raise CheckpointError(f"{path} cannot be read ({first_line(error)[:300]}): {remedy}") from error
 
 
@@ -137,7 +142,7 @@ def _class_of(fields: Fields, name: str) -> Any:
         raise CheckpointError(
             f"{name}: config.json's model_type is {shown(kind)}: write the architecture's name, such as \"llama\""
         )
-    if kind not in CONFIG_MAPPING:
+    if kind not in transformers.CONFIG_MAPPING:
         raise UnsupportedModel(
             f"{name}: config.json's model_type is {shown(kind)}, which transformers does not know: give a model of an "
             "architecture that it has (see `prunelab list families`)"
@@ -145,7 +150,7 @@ def _class_of(fields: Fields, name: str) -> Any:
     # As AutoConfig has it: Mistral with layer_types alternates windows.
     if kind == "mistral" and "layer_types" in fields:
         fields["model_type"] = kind = "ministral"
-    return CONFIG_MAPPING[kind]
+    return transformers.CONFIG_MAPPING[kind]
 
 
 def _refuse_methods(fields: Fields, config_class: Any, name: str) -> None:
@@ -160,7 +165,9 @@ def _leave_out_undeclared(fields: Fields, config_class: Any) -> None:
     """Leave out architectural fields that the architecture has not, as converters leave them behind."""
     for path, part in parts(fields):
         kind = part.get("model_type")
-        own = config_class if not path else CONFIG_MAPPING.get(kind, None) if isinstance(kind, str) else None
+        own = (
+            config_class if not path else transformers.CONFIG_MAPPING.get(kind, None) if isinstance(kind, str) else None
+        )
         for key in UNDECLARED:
             if own is not None and key in part and not hasattr(own, key):
                 del part[key]
@@ -168,6 +175,8 @@ def _leave_out_undeclared(fields: Fields, config_class: Any) -> None:
 
 def _refusal(name: str, fields: Fields, error: BaseException) -> CheckpointError:
     """One line for an error of the library's: the field, its value and the remedy, as far as the error names them."""
+    from huggingface_hub.errors import StrictDataclassError
+
     text = str(error)
     named = re.search(r"Validation error for field '(\w+)'", text)
     if named is not None:

@@ -8,30 +8,17 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from prunelab.io.lazy import nn, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
+    from prunelab.models.input_recorder import InputRecorder
     from prunelab.models.layout import ModelFamily, UnitLayout
 
 ROWS_AT_ONCE = 256
 """Rows of a large model's projections that stay in a processor's cache while something is done with them."""
-
-
-class InputRecorder(nn.Module):
-    """Stands in a block's place, passes the hidden states on and keeps what else the block would have been given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = torch.empty(0)
-        self.given: dict[str, Any] = {}
-
-    def forward(self, hidden_states: Tensor, **given: Any) -> Tensor:
-        """The hidden states as they came."""
-        self.hidden, self.given = hidden_states, given
-        return hidden_states
 
 
 class Decoder:
@@ -92,6 +79,8 @@ class Decoder:
     @contextmanager
     def _recorded(self) -> Iterator[list[InputRecorder]]:
         """Recorders in the blocks' places, for as long as the `with` lasts."""
+        from prunelab.models.input_recorder import InputRecorder
+
         own, recorders = self.blocks, [InputRecorder() for _ in self.shapes]
         setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
         try:
@@ -133,12 +122,12 @@ class Decoder:
     def bias(self, block: int, path: str) -> Tensor | None:
         """A projection's bias, shape `(rows,)`; None where it has none."""
         bias = self.blocks[block].get_submodule(path).bias
-        return bias.detach() if isinstance(bias, Tensor) else None
+        return bias.detach() if isinstance(bias, torch.Tensor) else None
 
     def map_behind(self, block: int, norm: str) -> Tensor | None:
         """The linear map behind a norm of a block, shape `(hidden, hidden)`; None where there is none."""
         found = getattr(self.blocks[block].get_submodule(norm), "map", None)
-        return found.detach() if isinstance(found, Tensor) else None
+        return found.detach() if isinstance(found, torch.Tensor) else None
 
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, on the model's device."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.initialization import no_init_weights
-from transformers.modeling_utils import local_torch_dtype
+from prunelab.io.lazy import nn, torch, transformers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def empty_model(
@@ -22,6 +21,9 @@ def empty_model(
         dtype: number format of the values that it would have.
         device: where its buffers, which no checkpoint holds, are made; without one they have no values either.
     """
+    from transformers.initialization import no_init_weights
+    from transformers.modeling_utils import local_torch_dtype
+
     with local_torch_dtype(dtype), torch.device("meta"), no_init_weights():
         model: PreTrainedModel = model_class(config)
     model.config.dtype = dtype
@@ -38,7 +40,7 @@ def _fill_buffers(module: nn.Module, owner: PreTrainedModel, device: torch.devic
     it would draw have no values here to change.
     """
     for child in module.children():
-        _fill_buffers(child, child if isinstance(child, PreTrainedModel) else owner, device)
+        _fill_buffers(child, child if isinstance(child, transformers.PreTrainedModel) else owner, device)
     buffers = {name: b for name, b in module.named_buffers(recurse=False) if b.is_meta}
     for name, buffer in buffers.items():
         module._buffers[name] = torch.empty_like(buffer, device=device)

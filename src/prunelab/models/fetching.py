@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from prunelab.models.weight_files import INDEX, SINGLE, read_index, refuse_adapter
 
 _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -22,6 +20,8 @@ def fetched(name: str) -> Path:
         CheckpointError: it is an adapter, or its index is damaged.
         OSError, ValueError, HfHubHTTPError: the hub did not give it.
     """
+    from huggingface_hub import snapshot_download
+
     folder = Path(snapshot_download(name, allow_patterns=list(_BESIDE_WEIGHTS)))
     refuse_adapter(folder)
     shards = sorted(set(read_index(folder).values())) if (folder / INDEX).exists() else []

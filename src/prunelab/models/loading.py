@@ -7,20 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoProcessor, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from prunelab.errors import CheckpointError, InvalidRequest, first_line
 from prunelab.io.fingerprint import model_fingerprint
 from prunelab.io.html import html_table
 from prunelab.io.hub import require_hub
+from prunelab.io.lazy import torch, transformers
 from prunelab.io.paths import model_name
-from prunelab.models import modeling_prunelab
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.config_validation import check_buildable, check_generation_config, read_config
 from prunelab.models.documents import check_documents
@@ -32,7 +28,10 @@ from prunelab.models.processor_validation import complete_processor
 from prunelab.models.tokenizer_validation import check_tokenizer
 from prunelab.models.weight_files import refuse_adapter
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,7 +136,8 @@ def parse_dtype(name: str | None) -> torch.dtype | str:
         return "auto"
     if name not in DTYPES:
         raise InvalidRequest(f"dtype {name!r} is not possible: {', '.join(DTYPES)} or auto, the checkpoint's own")
-    return DTYPES[name]
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def load_model(name: str, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
@@ -183,6 +183,8 @@ def inspected(name: str) -> Inspection:
             `inspect_folder`.
         UnsupportedModel: no family describes it, or its weights are quantised.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+
     called, path, config, family = supported(name)
     if Path(path).is_file():
         raise CheckpointError(f"{path} is a file: give the checkpoint's folder")
@@ -204,6 +206,8 @@ def weights_of(inspection: Inspection, number_format: torch.dtype | str, **place
     Raises:
         CheckpointError: a file changed since it was inspected, or transformers read other tensors than were expected.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+
     dtype = number_format if isinstance(number_format, torch.dtype) else inspection.number_format
     try:
         model, report = inspection.model_class.from_pretrained(
@@ -258,7 +262,7 @@ def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
         CheckpointError: it has none that can be read, or one of another model.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
@@ -279,7 +283,7 @@ def load_processor(name: str, config: Any = None) -> Any:
         CheckpointError: its files are missing or damaged.
     """
     try:
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(
@@ -305,6 +309,8 @@ def load_config(name: str) -> Any:
         CheckpointError: missing, gated, damaged, or with a value that is not possible; names the field.
         UnsupportedModel: transformers knows no such model type.
     """
+    from huggingface_hub.errors import HfHubHTTPError
+
     name = str(checkpoint_of(name) or name)
     path = Path(name)
     if path.is_dir():
@@ -324,6 +330,8 @@ def load_config(name: str) -> Any:
 
 def class_for(config: Any, family: ModelFamily) -> Any:
     """The class that builds a model of a family; for mixed widths prunelab's own, never one that came with it."""
+    from prunelab.models import modeling_prunelab
+
     if family.mixed_class in (config.architectures or ()):
         return getattr(modeling_prunelab, family.mixed_class)
     return getattr(transformers, family.stock_class)
@@ -345,6 +353,8 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 def explained(name: str, error: Exception) -> CheckpointError:
     """One line for whatever went wrong while loading: what, and the remedy."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
     causes = _causes(error)
     reason = first_line(error)
     if any(isinstance(cause, GatedRepoError) for cause in causes):

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
 from prunelab.models.names import is_harmless
 
 if TYPE_CHECKING:
@@ -52,6 +49,9 @@ class Renaming:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming
+
         transforms = get_model_conversion_mapping(model)
         self.renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
         self.converters = [one for one in transforms if isinstance(one, WeightConverter)]
@@ -60,6 +60,8 @@ class Renaming:
 
     def target(self, name: str) -> str:
         """What a stored tensor is called on loading, whether the model has such a tensor or not."""
+        from transformers.core_model_loading import rename_source_key
+
         renamed: str
         renamed, _ = rename_source_key(name, self.renamings, self.converters, self.prefix, self.expected)
         if renamed not in self.expected and name in self.expected:

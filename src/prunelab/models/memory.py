@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
-import torch
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import psutil, torch
 
 if TYPE_CHECKING:
     from prunelab.models.families import BlockShape

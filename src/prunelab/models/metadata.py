@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-from transformers import PreTrainedTokenizerBase
-
+from prunelab.io.lazy import torch, transformers
 from prunelab.models.bundled import checkpoint_of
 from prunelab.models.families import Decoder, decoder_of, find_family
 from prunelab.models.loading import DTYPES, load_config, load_tokenizer
 from prunelab.models.number_format import number_format_of
 from prunelab.models.tensor_files import TensorFiles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ModelMetadata:
         """
         if self.decoder is None:
             return None
-        chosen = DTYPES.get(dtype or "")
+        chosen = getattr(torch, dtype) if dtype in DTYPES else None
         size = (chosen or self._own_format()).itemsize
         return round((self.decoder.parameters - ratio * self.decoder.cost) * size)
 

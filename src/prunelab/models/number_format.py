@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import Any
 
-import torch
-
 from prunelab.errors import CheckpointError
+from prunelab.io.lazy import torch
 
-POSSIBLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+POSSIBLE = ("float32", "bfloat16", "float16", "float64")
 
 
 def number_format_of(config: Any, stored: Iterable[torch.dtype], called: str) -> tuple[torch.dtype, bool]:
@@ -29,8 +28,8 @@ def number_format_of(config: Any, stored: Iterable[torch.dtype], called: str) ->
     named = getattr(config, "dtype", None)
     if named is not None:
         chosen = getattr(torch, named, None) if isinstance(named, str) else named
-        if chosen not in POSSIBLE:
-            known = ", ".join(map(words, POSSIBLE))
+        if not isinstance(chosen, torch.dtype) or words(chosen) not in POSSIBLE:
+            known = ", ".join(POSSIBLE)
             raise CheckpointError(
                 f"{called}: dtype in config.json is {named!s:.40}, in which no model computes: write one of {known}"
             )

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import torch
 from prunelab.io.unfinished import temporary_folder
 from prunelab.models.loading import (
     LanguageModel,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PIL import Image
-
 from prunelab.errors import InvalidRequest, first_line
+from prunelab.io.lazy import Image
 from prunelab.models.chat_templates import WORD, check_template
 
 CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "pixtral": 0}

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
 from prunelab.errors import InvalidRequest, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -113,6 +111,8 @@ def _limit(module: Any) -> int:
 
 def _frequencies(module: Any, length: int) -> tuple[torch.Tensor, float]:
     """What transformers gives a text of so many tokens by itself: inverse frequencies, and the scale of cos and sin."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     if length <= _limit(module):
         frequencies, scaling = module.original_inv_freq, None
     else:

@@ -14,20 +14,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import CheckpointError
 from prunelab.io.fingerprint import tensor_bytes
+from prunelab.io.lazy import torch
 from prunelab.models.names import is_harmless
 from prunelab.models.weight_files import INDEX, SINGLE, find_weight_files
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+"""Number formats of a safetensors file, and torch's names for them."""
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 
@@ -219,7 +221,7 @@ def _stored(path: Path, start: int, name: str, field: Mapping[str, Any]) -> Stor
     shape, (first, last) = tuple(field["shape"]), field["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
         raise ValueError(f"{name} has an impossible shape or place")
-    stored = StoredTensor(path, DTYPES[field["dtype"]], shape, start + first)
+    stored = StoredTensor(path, getattr(torch, DTYPES[field["dtype"]]), shape, start + first)
     if stored.bytes != last - first:
         raise ValueError(f"{name} has {last - first} bytes, and its shape {stored.bytes}")
     return stored

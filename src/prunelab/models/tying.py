@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import torch
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

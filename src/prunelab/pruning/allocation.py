@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from prunelab.errors import InvalidRequest, UnknownName
 from prunelab.io.bounds import CONSTRAINTS, RATIO, check_all, shown
+from prunelab.io.lazy import np, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import BlockShape
     from prunelab.pruning.scores import ImportanceScores
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import transformers
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
-
-from prunelab.models import modeling_prunelab
+from prunelab.io.lazy import transformers
 from prunelab.models.families import BlockShape, Decoder, ModelFamily, families
 from prunelab.pruning.allocation import KeptUnits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # What a Llama's config shares with those of the families that it can stand for.
 _LLAMA_FIELDS = (
@@ -146,6 +145,8 @@ def _uniform_fields(fields: dict[str, Any], shape: BlockShape) -> dict[str, Any]
 
 def _build(config_class: Any, fields: dict[str, Any]) -> PreTrainedConfig | None:
     """The config, or None where the library refuses it."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return config_class.from_dict(fields)
     except (StrictDataclassError, ValueError):
@@ -214,6 +215,8 @@ def _per_layer(
         "per_layer_config": per_layer,
     }
     config = config_class.from_dict(fields)
+    from prunelab.models import modeling_prunelab
+
     return TargetArchitecture(getattr(modeling_prunelab, family.mixed_class), config, family, stock=False)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -26,11 +26,13 @@ from prunelab.io.atomic_write import write_text
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.html import html_table
 from prunelab.io.structured import read_json_object
-from prunelab.models.families import BlockShape, Decoder
 from prunelab.pruning.allocation import KeptUnits, achieved_ratio
 from prunelab.pruning.compensation import Compensation
 from prunelab.pruning.plan_records import BaseModelRecord, Frozen, PlanProvenance
 from prunelab.pruning.unit_ranges import count_in, from_ranges, to_ranges
+
+if TYPE_CHECKING:
+    from prunelab.models.families import BlockShape, Decoder
 
 __all__ = ["BaseModelRecord", "PlannedBlock", "PruningPlan", "from_ranges", "make_plan", "to_ranges"]
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import BlockShape
 
 

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from transformers.initialization import no_init_weights
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import nn, torch
 from prunelab.models.tying import config_of
 from prunelab.pruning.architecture import TargetArchitecture, choose_architecture
 from prunelab.pruning.compensation import COMPENSATORS, Compensation
 from prunelab.pruning.compensation.projection import Repairs, units_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from prunelab.calibration import ActivationStatistics, CalibrationSet
@@ -70,6 +68,8 @@ def cut_repaired(
         repairs: output projections after compensation.
         statistics: where given, what is removed leaves its mean behind as a bias.
     """
+    from transformers.initialization import no_init_weights
+
     form = architecture_of(decoder, kept, biased=statistics is not None, repairs=repairs)
     tensors = _cut_tensors(decoder, kept, form, statistics)
     for (block, path), repair in repairs.items():

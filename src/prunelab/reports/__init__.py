@@ -1,5 +1,12 @@
 """Reports: what a run found, for people."""
 
-from prunelab.reports.write import write_report
+from typing import TYPE_CHECKING
+
+from prunelab.io.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from prunelab.reports.write import write_report
 
 __all__ = ["write_report"]
+
+__getattr__ = lazy_attributes(__name__, {"write_report": "prunelab.reports.write"})

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from prunelab.errors import PrunelabError
 from prunelab.evaluation.benchmarks import EvaluationSettings, find_benchmark
 from prunelab.evaluation.benchmarks.vision import VisionBenchmark
+from prunelab.io.lazy import Image
 from prunelab.models.vision.images import Picture, UnusableImage, open_picture
 from prunelab.pocket.data import data_root
 

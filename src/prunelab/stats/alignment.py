@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import Any, TypeAlias
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prunelab.errors import InvalidRequest, NonFiniteValue
+from prunelab.io.lazy import np, pd
 
-FloatArray: TypeAlias = NDArray[np.float64]
-PerUnit: TypeAlias = Mapping[Any, Any] | pd.Series | pd.DataFrame | Sequence[Any] | NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FloatArray: TypeAlias = "NDArray[np.float64]"
+PerUnit: TypeAlias = "Mapping[Any, Any] | pd.Series | pd.DataFrame | Sequence[Any] | NDArray[Any]"
 """A number or a vector a unit: under its sample id (mapping, Series or DataFrame), or by position alone."""
 
 

@@ -17,21 +17,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from scipy.optimize import brentq
-from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
-
 from prunelab.errors import InvalidRequest, NonFiniteValue
+from prunelab.io.lazy import np, optimize, special
 from prunelab.stats.alignment import FloatArray, PerUnit, aligned, table_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Statistic: TypeAlias = Callable[[FloatArray], FloatArray]
+Statistic: TypeAlias = "Callable[[FloatArray], FloatArray]"
 """From means over units `(resamples, features)` to one figure a resample `(resamples,)`."""
 
 LEVEL = 0.05
-Z = float(ndtri(1 - LEVEL / 2))
+Z = 1.959963984540054
+"""The standard normal's quantile at `1 - LEVEL / 2`."""
 FEWEST_TO_RESAMPLE = 6  # below, no sign test reaches 5 % either: 2 * 0.5**5 > 0.05
 FEWEST_RESAMPLES = 1000
 CELLS_AT_ONCE = 2_000_000  # resample counts held in memory (16 MB)
@@ -148,7 +146,7 @@ def paired_accuracy(dense: PerUnit, pruned: PerUnit, *, shared_only: bool = Fals
             )
     n = len(ids)
     gained, lost = int((after > before).sum()), int((after < before).sum())
-    p = min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
+    p = min(1.0, 2 * float(special.bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
     return Comparison(
         dense=float(before.mean()),
         pruned=float(after.mean()),
@@ -268,7 +266,7 @@ def _tango_upper(gained: int, lost: int, n: int) -> float:
         return (gained - lost - n * delta) ** 2 - Z**2 * variance
 
     # just above the estimate: at the estimate itself, 0 is a spurious root where no pair is discordant
-    return float(brentq(excess, (gained - lost) / n + 1e-9, 1.0))
+    return float(optimize.brentq(excess, (gained - lost) / n + 1e-9, 1.0))
 
 
 def _resampled_means(tables: Sequence[FloatArray], seed: int, resamples: int) -> list[FloatArray]:
@@ -324,9 +322,9 @@ def _bootstrap_error(values: FloatArray, n: int) -> float:
 
 
 def _student(difference: float, error: float, n: int) -> tuple[tuple[float, float], float]:
-    half = error * float(stdtrit(n - 1, 1 - LEVEL / 2))
+    half = error * float(special.stdtrit(n - 1, 1 - LEVEL / 2))
     t = abs(difference) / error if error else math.inf if difference else 0.0
-    p = 2 * float(stdtr(n - 1, -t))
+    p = 2 * float(special.stdtr(n - 1, -t))
     return (difference - half, difference + half), p
 
 
@@ -334,10 +332,10 @@ def _expanded_percentile(differences: FloatArray, n: int) -> tuple[tuple[float, 
     """Interval and p of the resampled differences. A normal deviate z of the percentile method stands for
     Student's t = z sqrt((n - 1) / n): the interval goes from t to z, p from z to t."""
     count, narrowing = len(differences), math.sqrt((n - 1) / n)
-    tail = float(ndtr(stdtrit(n - 1, LEVEL / 2) / narrowing))
+    tail = float(special.ndtr(special.stdtrit(n - 1, LEVEL / 2) / narrowing))
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     share = (beyond + 1) / (count + 1)
-    p = 2 * float(stdtr(n - 1, narrowing * ndtri(share))) if share < 0.5 else 1.0
+    p = 2 * float(special.stdtr(n - 1, narrowing * special.ndtri(share))) if share < 0.5 else 1.0
     # order statistics, chosen so that 0 lies outside them exactly where share < tail, that is p < 5 %
     edge = max(0, math.ceil(tail * (count + 1)) - 2)
     ordered = np.sort(differences)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from scipy import stats
-
 from prunelab.evaluation.benchmarks import find_benchmark
+from prunelab.io.lazy import special
 from prunelab.stats.paired_tests import Comparison, with_holm
 from prunelab.studies.store import Measurement, StoredResult, read_stored
 
@@ -55,7 +54,7 @@ class FigureDifference:
             return self.paired.p if self.paired.p_adjusted is None else self.paired.p_adjusted
         if not self.standard_error:
             return None
-        return float(2 * stats.norm.sf(abs(self.difference) / self.standard_error))
+        return float(2 * special.ndtr(-abs(self.difference) / self.standard_error))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from prunelab.io.atomic_write import atomic_file
+from prunelab.io.lazy import pd
 from prunelab.stats.paired_tests import Comparison, with_holm
 
 if TYPE_CHECKING:

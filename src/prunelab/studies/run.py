@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from prunelab.errors import DataError, InvalidRequest
 from prunelab.evaluation.benchmarks import find_benchmark
 from prunelab.io.atomic_write import write_text
 from prunelab.io.html import html_table
+from prunelab.io.lazy import pd
 from prunelab.io.paths import local_path
 from prunelab.io.structured import read_json
 from prunelab.pruning.plan_summary import PlannedCut, planned_cuts

@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import xxhash
 from pydantic import ValidationError
 
@@ -24,6 +23,7 @@ from prunelab.errors import DataError
 from prunelab.evaluation.records import CellId, Measurement, Scalar, measurements_of, slug
 from prunelab.io.atomic_write import atomic_file, write_text
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.lazy import pd
 from prunelab.io.paths import inside
 from prunelab.io.structured import read_json_object
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import pandas as pd
-
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
 from prunelab.analysis.claims.evidence import HIGH, CutPair, Evidence
 from prunelab.analysis.claims.rules import any_significant, most_significant, rows
 from prunelab.analysis.claims.trials import Effect, trial_of
+from prunelab.io.lazy import pd
 from prunelab.stats.paired_tests import paired_bootstrap, ratio
 
 WIKITEXT2 = "wikitext2"

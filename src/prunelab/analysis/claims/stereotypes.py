@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, TypeAlias
-
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from prunelab.analysis.claims import register
 from prunelab.analysis.claims.base import Claim, ClaimPart, Verdict
@@ -23,12 +21,15 @@ from prunelab.evaluation.metrics.stereoset import (
 )
 from prunelab.stats.paired_tests import mean, paired_bootstrap
 
+if TYPE_CHECKING:
+    from prunelab.io.lazy import pd
+
 STEREOSET = "stereoset"
 COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
 """Of a term, for each figure."""
 MARGIN = 5.0
 """Points of ICAT, and of LMS, that "about where it was" allows."""
-Terms: TypeAlias = Mapping[tuple[str, str], pd.DataFrame]
+Terms: TypeAlias = "Mapping[tuple[str, str], pd.DataFrame]"
 """What a domain's target terms, or all, give for a figure."""
 Both: TypeAlias = tuple[Terms, Terms]
 """The dense model's and the cut's."""

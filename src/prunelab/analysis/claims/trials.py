@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from scipy.special import ndtr
-
+from prunelab.io.lazy import special
 from prunelab.stats.paired_tests import LEVEL, Comparison, Z, holm
 
 Row: TypeAlias = Mapping[str, str | float]
@@ -82,7 +81,7 @@ def normal_trial(keys: Row, effect: float, error: float) -> Effect:
     if not math.isfinite(error):
         return Effect(keys, effect, -math.inf, math.inf, 1.0)
     deviate = abs(effect) / error if error else math.inf if effect else 0.0
-    return Effect(keys, effect, effect - Z * error, effect + Z * error, 2 * float(ndtr(-deviate)))
+    return Effect(keys, effect, effect - Z * error, effect + Z * error, 2 * float(special.ndtr(-deviate)))
 
 
 def mean_trial(keys: Row, trials: Sequence[Effect]) -> Effect:

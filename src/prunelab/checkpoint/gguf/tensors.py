@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from prunelab.checkpoint.gguf.architecture import PROJECTIONS, Layout, norms_of, used_biases
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import BlockShape
     from prunelab.models.layout import InputProjection
     from prunelab.models.loading import LanguageModel

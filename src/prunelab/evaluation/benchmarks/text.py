@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from prunelab.calibration.corpus import start_tokens
 from prunelab.errors import DataError
 from prunelab.evaluation.benchmarks import register_with_argument
@@ -23,6 +21,7 @@ from prunelab.evaluation.benchmarks.base import (
 from prunelab.inference.losses import token_losses
 from prunelab.io.datasets import read_documents
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.lazy import torch
 from prunelab.stats.paired_tests import Comparison, exponential
 
 if TYPE_CHECKING:

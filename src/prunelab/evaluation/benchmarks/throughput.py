@@ -8,13 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
-
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
 from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, EvaluationSettings, Progress, Score
 from prunelab.inference.runtimes import TimedGeneration, bytes_a_second, bytes_a_token, check_runtime
+from prunelab.io.lazy import inference_mode, np, torch
 
 if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
@@ -121,7 +119,7 @@ def size_scores(model: LanguageModel) -> list[Score]:
     ]
 
 
-@torch.inference_mode()
+@inference_mode
 def generate(run: TimedGeneration, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
     """Seconds of reading the prompt (the first new token included) and of the other new tokens."""
     run.begin()

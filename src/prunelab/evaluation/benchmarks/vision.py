@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import datasets
-import numpy as np
 import xxhash
 
 from prunelab.errors import DataError, InvalidRequest
@@ -15,6 +13,7 @@ from prunelab.evaluation.benchmarks.base import Benchmark, Evaluation, Evaluatio
 from prunelab.inference.vision_answers import ROWS, ImageReport, PictureQuestion, answers
 from prunelab.io.data_rows import Row, require_rows
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.lazy import datasets, np
 from prunelab.models.processor_validation import try_processor
 from prunelab.models.rotary import RotaryLengths
 

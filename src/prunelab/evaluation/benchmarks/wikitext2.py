@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from prunelab.calibration.corpus import WIKITEXT2, start_tokens
 from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import register
@@ -27,6 +25,7 @@ from prunelab.evaluation.benchmarks.lm_eval.scores import Metric, Record, task_s
 from prunelab.inference.losses import TOKENS_A_BATCH, token_losses
 from prunelab.io.data_rows import Row, TextRow, Words, require_rows
 from prunelab.io.fingerprint import content_hash
+from prunelab.io.lazy import torch
 from prunelab.models.tokenizer_validation import require_start
 from prunelab.stats.paired_tests import Comparison, exponential
 

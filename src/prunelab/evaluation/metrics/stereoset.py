@@ -35,10 +35,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import pandas as pd
-
 from prunelab.errors import InvalidRequest, NonFiniteValue
+from prunelab.io.lazy import np, pd
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
 from prunelab.errors import CheckpointError
-from prunelab.models.decoder import ROWS_AT_ONCE, InputRecorder
+from prunelab.io.lazy import nn, torch
+from prunelab.models.decoder import ROWS_AT_ONCE
 from prunelab.models.families import Decoder, ModelFamily
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
+    from prunelab.models.input_recorder import InputRecorder
     from prunelab.models.tensor_files import TensorFiles
 
 

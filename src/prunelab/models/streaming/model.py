@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 import xxhash
-from transformers import GenerationConfig
 
 from prunelab.io.fingerprint import config_hash, tensor_bytes
+from prunelab.io.lazy import torch, transformers
 from prunelab.models.loading import (
     LanguageModel,
     inspected,
@@ -130,7 +129,7 @@ def stream_inspected(inspection: Inspection, *, device: str | None = None, dtype
     tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.is_multimodal else None
     model = inspection.empty(number_format if isinstance(number_format, torch.dtype) else None, where)
     with suppress(OSError):  # where there is none, the one made from the config stays
-        model.generation_config = GenerationConfig.from_pretrained(inspection.folder)
+        model.generation_config = transformers.GenerationConfig.from_pretrained(inspection.folder)
     for line in inspection.corrections:
         warnings.warn(f"{inspection.name}: {line}", UserWarning, stacklevel=2)
     model.name_or_path = path

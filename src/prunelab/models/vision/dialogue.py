@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from prunelab.io.lazy import torch
 from prunelab.models.chat_templates import render
 from prunelab.models.tokenizer_validation import added_tokens
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from prunelab.errors import DataError
+from prunelab.io.lazy import Image
 from prunelab.io.reading import read_bytes
 
 MOST_PIXELS = 80_000_000
@@ -21,16 +20,16 @@ LARGEST_FILE = 1 << 29
 """Bytes of an image's file at most."""
 LARGE_SIDE = 4096
 """A larger image is scaled down to this; the largest size that Idefics3's image processor makes is below it."""
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _ORIENTATION = 0x0112
 """The EXIF tag in which a camera writes down how it was held."""
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
+    8: "ROTATE_90",
 }  # fmt: skip
+"""By EXIF orientation: the member of `Image.Transpose` that sets the image upright."""
 
 
 class UnusableImage(DataError):
@@ -126,9 +125,10 @@ def open_picture(picture: Picture) -> Opened:
 def _way_up(image: Image.Image) -> Image.Transpose | None:
     """What sets a photograph upright, as every viewer shows it and `datasets` decodes it; None where it stands."""
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except _BROKEN:  # the picture itself has been decoded
         return None
+    return None if turn is None else Image.Transpose[turn]
 
 
 def _as_rgb(image: Image.Image) -> Opened:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 
-from PIL import Image, ImageDraw, ImageFont
-
+from prunelab.io.lazy import Image, ImageDraw, ImageFont
 from prunelab.pocket.vision.scene import COLOURS, SIDE, Drawn, Scene, Sign
 
 CELL = 16

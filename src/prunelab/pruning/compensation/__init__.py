@@ -29,11 +29,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
 from prunelab.calibration import ActivationStatistics, CalibrationSet
 from prunelab.calibration.joint_moments import JointMoments
+from prunelab.io.lazy import torch
 from prunelab.models.families import Decoder
 from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.compensation.linear_map import linear_map, removed_runs
@@ -42,6 +40,8 @@ from prunelab.pruning.compensation.second_moments import fitted, repaired, secon
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride, ProjectionOverrides
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.layout import UnitLayout
 
 Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_map"]

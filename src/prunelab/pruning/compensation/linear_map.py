@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from prunelab.calibration.joint_moments import JointMoments
+from prunelab.io.lazy import torch
 from prunelab.pruning.compensation.projection import CompensatedProjection
 from prunelab.pruning.compensation.ridge import solve
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration import CalibrationSet
     from prunelab.models.families import Decoder
     from prunelab.pruning.allocation import KeptUnits

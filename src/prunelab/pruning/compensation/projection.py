@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from prunelab.io.lazy import torch
 from prunelab.pruning.search.layerwise import ProjectionOverride
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import Decoder
     from prunelab.models.layout import UnitLayout
     from prunelab.pruning.allocation import KeptUnits

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.joint_moments import JointMoments
 
 RIDGE = 1e-5

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import torch
 from prunelab.pruning.allocation import KeptUnits, depth_count
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.pruning.search.layerwise import LayerwiseRunner
 
 

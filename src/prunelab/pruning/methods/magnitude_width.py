@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
+from prunelab.io.lazy import torch
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import MethodInputs, WidthMethod
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import Decoder
     from prunelab.models.layout import UnitLayout
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-
+from prunelab.io.lazy import torch
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import MethodInputs, ScoringMethod, Strategy
 from prunelab.pruning.scores import ImportanceScores

@@ -6,9 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import torch
 from prunelab.pruning.allocation import KeptUnits, check_ratio
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.base import Budget, Decision, MethodInputs, PruningMethod, Strategy

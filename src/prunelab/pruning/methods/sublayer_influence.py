@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch.nn import functional as F
-
+from prunelab.io.lazy import F
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.sublayer import SublayerMethod, SublayerPosition, drop_until
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import np
 from prunelab.pruning.allocation import KeptUnits, cheapest_prefix, check_ratio
 from prunelab.pruning.methods import register
 from prunelab.pruning.methods.activation_norm import activation_sizes

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from prunelab.io.lazy import F, inference_mode, nn, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.corpus import CalibrationSet, Pairs
     from prunelab.models.families import Decoder
 
 TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
 
-Hidden = Sequence[Tensor]
+Hidden: TypeAlias = "Sequence[Tensor]"
 """Hidden states of all tokens, a batch each, of shape `(samples, tokens, hidden)`."""
 
 
@@ -116,7 +116,7 @@ class LayerwiseRunner:
         places = torch.arange(mask.shape[1], device=mask.device).where(mask, -1).amax(dim=1)
         return activations[torch.arange(len(places), device=mask.device), places].float().cpu()
 
-    @torch.inference_mode()
+    @inference_mode
     def through(self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None) -> Hidden:
         """Behind a block, its output projections exchanged."""
         self.blocks_run += 1
@@ -125,7 +125,7 @@ class LayerwiseRunner:
                 module(states, **arguments[block]) for states, arguments in zip(hidden, self._arguments, strict=True)
             ]
 
-    @torch.inference_mode()
+    @inference_mode
     def watch(
         self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None, until: str | None = None
     ) -> Iterator[BlockActivations]:
@@ -167,7 +167,7 @@ class LayerwiseRunner:
                 output = None
         return BlockActivations(inputs[0] if inputs else None, added, said, output)
 
-    @torch.inference_mode()
+    @inference_mode
     def loss(self, hidden: Hidden) -> float:
         """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
         total, count = 0.0, 0
@@ -180,7 +180,7 @@ class LayerwiseRunner:
             count += len(targets)
         return total / count
 
-    @torch.inference_mode()
+    @inference_mode
     def divergence(self, hidden: Hidden, whole: Hidden) -> float:
         """Mean Kullback-Leibler divergence a token in nats, of predictions from the whole model's.
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from prunelab.errors import InvalidRequest
+from prunelab.io.lazy import np
 from prunelab.pruning.allocation import Constraints, KeptUnits
 from prunelab.pruning.search.levels import SublayerLevels, sublayer_levels
 from prunelab.pruning.search.prefix_reuse import BlockChoice, PrefixCachedLoss

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from prunelab.io.lazy import torch
 from prunelab.pruning.compensation.projection import masked
 from prunelab.pruning.compensation.ridge import factored, ridge
 from prunelab.pruning.compensation.second_moments import repaired
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.calibration.joint_moments import JointMoments
     from prunelab.models.families import Decoder
     from prunelab.models.layout import UnitLayout

@@ -6,12 +6,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from prunelab.calibration.corpus import CalibrationSet
+from prunelab.io.lazy import torch
 from prunelab.pruning.search.layerwise import Hidden, LayerwiseRunner, ProjectionOverride
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prunelab.models.families import Decoder
 
 
@@ -50,7 +51,9 @@ class PrefixCachedLoss:
     """
 
     def __init__(self, decoder: Decoder, windows: Tensor | CalibrationSet, against_whole: bool = False) -> None:
-        self.walk = LayerwiseRunner.of(decoder, CalibrationSet(windows) if isinstance(windows, Tensor) else windows)
+        self.walk = LayerwiseRunner.of(
+            decoder, CalibrationSet(windows) if isinstance(windows, torch.Tensor) else windows
+        )
         self.reference: Sequence[BlockChoice] = ()
         self._hidden: list[Hidden] = [self.walk.start]
         self._whole: Hidden | None = None
