@@ -40,7 +40,7 @@ def test_the_version(command: Command) -> None:
     ran = command("--version")
     assert (ran.code, ran.out) == (0, f"prunelab {prunelab.__version__}\n")
     assert "--version" in command("--help").out
-    assert "see honestly what was lost" in command("--help").out
+    assert "an evaluation that states what was lost" in command("--help").out
 
 
 def test_prune_evaluate_and_measure(
@@ -49,8 +49,8 @@ def test_prune_evaluate_and_measure(
     out = tmp_path / "pruned"
     ran = command("prune", tiny_checkpoint("llama"), "--method", "flap", "--ratio", 0.25, "--out", out, *quick(corpus))
     assert ran.code == 0, ran
-    assert "of the blocks' weights removed (asked: 25.00%)" in ran.out
-    assert "of the whole model" in ran.out
+    assert "of the blocks' weights removed (requested: 25.00%)" in ran.out
+    assert "of all weights" in ran.out
     model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)
     assert model.num_parameters() < 40_000
 
@@ -277,4 +277,4 @@ def test_a_command_that_is_interrupted_says_so_in_its_code(
 
     monkeypatch.setattr("prunelab.models.streaming.model.open_model", interrupted)
     ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "out")
-    assert (ran.code, ran.err) == (130, "stopped; what was finished is kept\n")
+    assert (ran.code, ran.err) == (130, "interrupted: completed work is kept\n")

@@ -101,7 +101,7 @@ def test_everything_arrives(command: Command, base: Path, corpus: Path, fake: Fa
     ran = command("push", folder, "--to", "me/small", "--base-model", "org/base")
     assert ran.code == 0, ran
     assert "licence apache-2.0" in ran.out
-    assert "sent to https://huggingface.co/me/small" in ran.out
+    assert "uploaded to https://huggingface.co/me/small" in ran.out
     expected = {"model.safetensors", "config.json", "tokenizer.json", "pruning_plan.json", "modeling_prunelab.py"}
     assert expected <= set(fake.sent)
     assert fake.sent["LICENSE.txt"] == b"LICENSE.txt of the base\n"
@@ -139,7 +139,7 @@ def test_a_dry_run_sends_nothing(command: Command, base: Path, corpus: Path, fak
     assert ran.code == 0
     assert "model.safetensors" in ran.out
     assert "README.md" in ran.out
-    assert "nothing was sent" in ran.out
+    assert "nothing was uploaded" in ran.out
     assert not fake.sent
     assert not fake.taken
 

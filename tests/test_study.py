@@ -192,7 +192,7 @@ def test_a_study_from_a_file_with_options_over_it(
     ran = command("study", path, "--out", tmp_path / "run")
     last = ran.out.splitlines()[-1]
     assert last.endswith(f": prunelab recommend {tmp_path / 'run'} --keep 95%")
-    assert "make it: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
+    assert "command: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
     (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
     assert (
         "bad.yaml, line 2: ratio: no such key; known are models, methods" in command("study", tmp_path / "bad.yaml").err
