@@ -67,20 +67,20 @@ def test_places_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     refused(command("export", pocket, "--out", tmp_path / "file" / "x.gguf"), "is a file, not a folder")
-    refused(command("export", pocket, "--out", tmp_path), "is a folder, and a file is to be written")
+    refused(command("export", pocket, "--out", tmp_path), "is a folder, and the output is a file")
     refused(command("export", pocket, "--out", tmp_path / ("x" * 300)), "cannot be written (File name too long)")
     refused(command("export", pocket, "--out", "/dev/null", "--overwrite"), "neither a file nor a folder")
-    refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another place")
+    refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another path")
     with monkeypatch.context() as patch:
         patch.setattr("prunelab.models.loading.load_model", lambda *_, **__: pytest.fail("too early"))
         patch.setattr("prunelab.io.atomic_write.os.access", lambda *_: False)
-        refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"nothing may be written to {tmp_path}")
+        refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"{tmp_path} is not writable")
 
     def forbidden(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("prunelab.io.unfinished.tempfile.mkstemp", forbidden)
-    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another place")
+    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another path")
 
 
 def test_no_room(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

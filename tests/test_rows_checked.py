@@ -257,7 +257,7 @@ def test_names_of_samples_occur_once(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", [["x.png", "y.png"], [1, 2], [b"a", b"b"], [["x"], ["y"]]])
 def test_a_column_of_images_that_holds_none_is_refused(column: list[Any]) -> None:
     rows = [{**GOOD[TextVqaRow], "question_id": i, "image": image} for i, image in enumerate(column)]
-    with pytest.raises(DataError, match="field image: images are needed"):
+    with pytest.raises(DataError, match="field image: images are required"):
         require_rows(benchmarks["textvqa"].sources()[0], "test", datasets.Dataset.from_list(rows), TextVqaRow)
 
 

@@ -16,7 +16,7 @@ def doctor(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="checkpoint to inspect: folder, Hugging Face model id or pocket model; by default the installation"
+            help="checkpoint to inspect (folder, Hugging Face model id or pocket model) instead of the installation"
         ),
     ] = None,
     datasets_root: DatasetsRoot = None,

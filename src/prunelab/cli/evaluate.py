@@ -36,7 +36,8 @@ def evaluate(
     benchmark: Annotated[
         list[str] | None,
         typer.Option(
-            help="benchmark to run, repeatable (see `prunelab list benchmarks`); text:FILE is perplexity on a text file"
+            help="benchmark to run, repeatable (see `prunelab list benchmarks`); text:FILE "
+            "measures perplexity on a text file"
         ),
     ] = None,
     suite: SuiteNames = None,

@@ -15,7 +15,7 @@ Device = Annotated[
     str | None, typer.Option(help="device to run on, such as cuda or cpu; by default the best available")
 ]
 Dtype = Annotated[
-    str | None, typer.Option(help="number format: float32, bfloat16 or float16; by default the checkpoint's")
+    str | None, typer.Option(help="number format: float32, bfloat16 or float16; by default that of the checkpoint")
 ]
 DatasetsRoot = Annotated[
     Path | None,

@@ -19,7 +19,11 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "M
 @app.command()
 def recommend(
     run: Annotated[
-        Path | None, typer.Argument(help="folder of a study; without it, the advice comes from the rules of the paper")
+        Path | None,
+        typer.Argument(
+            help='folder of a study; without it, advice from "Rethinking the Value of Training-Free Structured '
+            'Pruning of LLMs"'
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="model to choose for, if the run has several")] = None,
     keep: Annotated[

@@ -16,7 +16,6 @@ from prunelab.cli.options import (
     Device,
     Dtype,
     Memory,
-    RuntimeName,
     Shots,
     SuiteNames,
     counts,
@@ -61,7 +60,10 @@ def study(
     samples: Annotated[int | None, typer.Option(help="number of calibration samples")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="tokens per calibration sample")] = None,
     limit: Annotated[int | None, typer.Option(help="maximum number of documents per benchmark")] = None,
-    runtime: RuntimeName | None = None,
+    runtime: Annotated[
+        Literal["eager", "compiled"] | None,
+        typer.Option(help="run models eagerly or compiled with torch.compile when measuring throughput"),
+    ] = None,
     window: Annotated[int | None, typer.Option(help="tokens per perplexity window")] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="folder of the run; an interrupted study resumes from it")
