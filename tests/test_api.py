@@ -186,7 +186,7 @@ def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="did you mean 'limit'"):
         prunelab.evaluate("pocket-llama", "arc_easy", limits=3)
     monkeypatch.setattr("prunelab.pocket.study.pocket_study", fail)
-    with pytest.raises(InvalidRequest, match="method: no such key"):
+    with pytest.raises(InvalidRequest, match="method: unknown key"):
         prunelab.study("pocket-llama", method="flap")
     assert issubclass(UnknownName, prunelab.PrunelabError)
 

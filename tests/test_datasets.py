@@ -66,7 +66,7 @@ def test_code_that_comes_with_data_is_refused_and_not_run(tmp_path: Path) -> Non
     folder = tmp_path / "owner/data"
     folder.mkdir(parents=True)
     (folder / "data.py").write_text("raise SystemExit('it was run')")
-    with pytest.raises(DataError, match=r"owner/data \(main, split test\) is not usable"):
+    with pytest.raises(DataError, match=r"owner/data \(main, split test\) is neither readable"):
         SOURCE.load("test", tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_an_address_where_nothing_listens_is_said_within_seconds(
     "address", ["cluster", "", "local", ":6379", "host:", "host:x", "host:0", "host:99999", "ray://", "http://host"]
 )
 def test_what_is_no_address(address: str, installed: None) -> None:
-    with pytest.raises(InvalidRequest, match="is no address: give HOST:PORT, ray://HOST:PORT or auto"):
+    with pytest.raises(InvalidRequest, match="is not an address: give HOST:PORT, ray://HOST:PORT or auto"):
         check_ray(RayConfig(address=address))
 
 

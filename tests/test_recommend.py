@@ -366,7 +366,7 @@ def test_the_command_line(command: Command, tmp_path: Path) -> None:
         (["--weight", "mmlu=2"], "mmlu"),
     ):  # fmt: skip
         refused(command("recommend", folder, *options), text)
-    refused(command("recommend", tmp_path / "gone"), "is no finished run")
+    refused(command("recommend", tmp_path / "gone"), "is not a finished run")
 
 
 def test_the_papers_rules(command: Command) -> None:
@@ -375,7 +375,7 @@ def test_the_papers_rules(command: Command) -> None:
     assert "depth (shortgpt) at 10%" in ran.out
     assert "nothing was measured here" in ran.out
     assert "depth (shortgpt) at 20%" in command("recommend", "--speedup", "1.1").out
-    refused(command("recommend", "--memory", "1GB"), "give a run for the other options")
+    refused(command("recommend", "--memory", "1GB"), "give the folder of a study for other options")
 
 
 def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_names_of_samples_occur_once(name: str, tmp_path: Path) -> None:
     fields = dict(GOOD[row])
     fields |= {image: {"bytes": b"", "path": None} for image in row.images}
     twice = datasets.Dataset.from_list([fields, fields])
-    with pytest.raises(DataError, match=r"row 1 \(counted from 0\), field .*may occur once.*in row 0 as well"):
+    with pytest.raises(DataError, match=r"row 1 \(counted from 0\), field .*may occur once.*also given in row 0"):
         require_rows(source, "test", twice, row)
     require_rows(source, "test", datasets.Dataset.from_list([fields]), row)
 
