@@ -166,7 +166,10 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"models": [{"path": "a", "benchmarks": ["bolq"]}]}, "models.0.benchmarks: .*did you mean 'boolq'"),
         ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: -1 is not possible"),
         ({"models": [{"path": "a", "benchmark_ratios": {"bolq": [0.1]}}]}, "did you mean 'boolq'"),
-        ({"models": [{"path": "a", "batch": 2}]}, "models.0.batch: unknown key; allowed keys are path, name, dtype, device"),
+        (
+            {"models": [{"path": "a", "batch": 2}]},
+            "models.0.batch: unknown key; allowed keys are path, name, dtype, device",
+        ),
         ({"calibration": {"samples": 0}}, "calibration.samples: 0 is not possible: give a whole number from 1"),
     ],
 )
@@ -195,7 +198,8 @@ def test_a_study_from_a_file_with_options_over_it(
     assert "command: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
     (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
     assert (
-        "bad.yaml, line 2: ratio: unknown key; allowed keys are models, methods" in command("study", tmp_path / "bad.yaml").err
+        "bad.yaml, line 2: ratio: unknown key; allowed keys are models, methods"
+        in command("study", tmp_path / "bad.yaml").err
     )
     (tmp_path / "worse.yaml").write_text("models: [x\n")
     assert "line 2: not YAML" in command("study", tmp_path / "worse.yaml").err

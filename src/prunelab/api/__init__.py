@@ -159,10 +159,10 @@ def evaluate(
     names, limit = expand(_listed(suites), _listed(benchmarks))
     if not names:
         raise InvalidRequest("nothing to evaluate: name a benchmark or a suite (see `prunelab list benchmarks`)")
-    given = _given(model)
-    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, given))
+    source = _given(model)
+    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, source))
     runs = benchmark_tasks(names, chosen, shots)
-    loaded = checked_model(runs, given, load)
+    loaded = checked_model(runs, source, load)
     cell = dense_cell(loaded)
     return EvaluationResult([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
 
@@ -242,8 +242,8 @@ def _given(model: PathLike | LanguageModel | PrunedModel) -> str | LanguageModel
 
 
 def _loaded(model: PathLike | LanguageModel | PrunedModel) -> LanguageModel:
-    given = _given(model)
-    return load(given) if isinstance(given, str) else given
+    source = _given(model)
+    return load(source) if isinstance(source, str) else source
 
 
 def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:

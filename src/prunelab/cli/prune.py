@@ -136,8 +136,8 @@ def _require_statistics(statistics: Path, out_folder: Path) -> None:
         raise InvalidRequest(f"--statistics: {error}") from error
     if statistics.absolute().is_relative_to(out_folder.absolute()):
         raise InvalidRequest(
-            f"--statistics {statistics} lies in the output folder {out_folder}, which is replaced as a whole: give a "
-            "file outside of it"
+            f"--statistics {statistics} lies in the output folder {out_folder}, which is replaced completely: give "
+            "a file outside of it"
         )
 
 

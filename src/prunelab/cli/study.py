@@ -103,14 +103,16 @@ def study(
     from prunelab.studies.terminal_view import LiveView
 
     fields: dict[str, Any] = read_config(config) if config is not None else {}
-    given = {
+    overrides = {
         "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
         "limit": limit, "window": window, "runtime": runtime, "shots": counts(shots), "chat_template": chat_template,
         "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
         "completions": completions, "out": out_folder, "device": device, "dtype": dtype, "memory": memory,
         "datasets_root": datasets_root, "trackers": tracker, "engine": engine,
     }  # fmt: skip
-    fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
+    fields.update(
+        {key: value for key, value in overrides.items() if not (value is None or value is False or value == [])}
+    )
     if temperature is not None:  # 0 is a valid temperature
         fields["temperature"] = temperature
     if config is None and all(checkpoint_of(name) for name in model or []):
@@ -126,8 +128,8 @@ def study(
     text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
     chosen = {key: value for key, value in text.items() if value is not None}
     if chosen:
-        written = fields.get("calibration") or {}
-        fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
+        file_value = fields.get("calibration") or {}
+        fields["calibration"] = {**({"corpus": file_value} if isinstance(file_value, str) else file_value), **chosen}
     ray_options = {key: value for key, value in {"address": address, "workers": workers}.items() if value is not None}
     if ray_options:
         fields["ray"] = {**(fields.get("ray") or {}), **ray_options}

@@ -26,8 +26,8 @@ app = typer.Typer(
 SECONDS_A_LINE = 60
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"prunelab {version('prunelab')}")
         raise typer.Exit
 

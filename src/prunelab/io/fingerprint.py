@@ -59,8 +59,8 @@ def model_fingerprint(model: PreTrainedModel) -> str:
 
 def _essential(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without incidental entries, including the nested configs of text and vision models."""
-    kept = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+    essential = {key: value for key, value in config.items() if key not in _INCIDENTAL}
     for part in ("text_config", "vision_config"):
-        if isinstance(kept.get(part), Mapping):
-            kept[part] = _essential(kept[part])
-    return kept
+        if isinstance(essential.get(part), Mapping):
+            essential[part] = _essential(essential[part])
+    return essential

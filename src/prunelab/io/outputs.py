@@ -43,8 +43,8 @@ def is_measurements(path: Path) -> bool:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return False
-    wanted = {"model", "benchmark", "metric", "value"}
-    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and wanted <= set(row) for row in rows)
+    required = {"model", "benchmark", "metric", "value"}
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and required <= set(row) for row in rows)
 
 
 def is_statistics(path: Path) -> bool:

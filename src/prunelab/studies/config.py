@@ -180,7 +180,7 @@ class StudyConfig(Frozen):
 
     @field_validator("models")
     @classmethod
-    def _told_apart(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+    def _distinct_names(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
         names = [entry.title for entry in models]
         for name in names:
             if names.count(name) > 1:

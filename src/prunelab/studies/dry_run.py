@@ -153,12 +153,12 @@ class _CostEstimator:
         identity = self._identity(run)
         store = ResultsStore(self.config.out)
         return identity is not None and any(
-            self._is_cell(kept, cell) and path == store.path(kept.cell, run[0].name, identity)
-            for path, kept in self.kept
+            self._is_cell(stored, cell) and path == store.path(stored.cell, run[0].name, identity)
+            for path, stored in self.kept
         )
 
-    def _is_cell(self, kept: StoredResult, cell: GridCell) -> bool:
-        stored_cell = kept.cell
+    def _is_cell(self, stored: StoredResult, cell: GridCell) -> bool:
+        stored_cell = stored.cell
         dtype = self.entry.dtype or self.config.dtype
         if dtype not in (None, "auto", stored_cell.dtype):
             return False

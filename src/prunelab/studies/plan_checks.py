@@ -77,11 +77,11 @@ def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
     if CONTENT in plan.provenance:
         return True
     for folder in sorted(store.run.glob("cells/*")):
-        kept = next(
-            (kept for path in sorted(folder.glob("*.json")) if isinstance(kept := read_stored(path), StoredResult)),
+        stored = next(
+            (stored for path in sorted(folder.glob("*.json")) if isinstance(stored := read_stored(path), StoredResult)),
             None,
         )
-        if kept is not None and kept.cell.plan == plan.fingerprint and kept.cell.method == plan.method:
+        if stored is not None and stored.cell.plan == plan.fingerprint and stored.cell.method == plan.method:
             return True
     return False
 

@@ -128,7 +128,7 @@ class ModelPlans:
         name = slug(f"{self.model.name[:150]}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
         path = self.store.run / "plans" / f"{name}.json"
         fingerprint = None if calibration is None else calibration.fingerprint
-        stored = _kept(path, Asked(self.model, cut.method, target, options, fingerprint, request))
+        stored = _stored_plan(path, Asked(self.model, cut.method, target, options, fingerprint, request))
         if stored is not None and is_proven(stored, self.store):
             return stored
         plan = make_pruning_plan(
@@ -157,7 +157,7 @@ class ModelPlans:
             return cut.ratio
 
 
-def _kept(path: Path, asked: Asked) -> PruningPlan | None:
+def _stored_plan(path: Path, asked: Asked) -> PruningPlan | None:
     """Read the requested plan from a file; any other plan is renamed."""
     if not os.path.lexists(path):
         return None

@@ -153,9 +153,9 @@ def load_run(folder: Path) -> Run:
             UserWarning,
             stacklevel=2,
         )
-        measured = _in_order([_believed(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
+        measured = _in_order([_valid_result(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
     else:
-        measured = [_believed(path) for path in paths]
+        measured = [_valid_result(path) for path in paths]
     failures = _failures(folder / FAILURES)
     return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
 
@@ -187,7 +187,7 @@ class Compared(Sequence[Difference]):
         return len(self._made)
 
 
-def _believed(path: Path) -> Measured:
+def _valid_result(path: Path) -> Measured:
     """Read a measurement file of a run.
 
     Raises:
