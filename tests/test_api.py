@@ -123,7 +123,7 @@ def test_prune_evaluate_save_and_load(corpus: Path, tmp_path: Path) -> None:
     assert_type(pruned, PrunedModel)
     assert_type(pruned.plan, PruningPlan)
     assert repr(pruned) == "PrunedModel('pocket-llama', 'flap', 20.00% of the blocks' weights removed)"
-    assert "MLP channels in all" in pruned._repr_html_()
+    assert "MLP channels in total" in pruned._repr_html_()
     assert str(pruned.plan) == (
         "PruningPlan('pocket-llama', 'flap', 10 of 10 blocks kept, 20.00% of the blocks' weights removed)"
     )
@@ -186,7 +186,7 @@ def test_what_the_caller_can_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="did you mean 'limit'"):
         prunelab.evaluate("pocket-llama", "arc_easy", limits=3)
     monkeypatch.setattr("prunelab.pocket.study.pocket_study", fail)
-    with pytest.raises(InvalidRequest, match="method: no such key"):
+    with pytest.raises(InvalidRequest, match="method: unknown key"):
         prunelab.study("pocket-llama", method="flap")
     assert issubclass(UnknownName, prunelab.PrunelabError)
 

@@ -182,7 +182,7 @@ def test_a_cell_that_lacks_a_benchmark_is_named(tmp_path: Path) -> None:
 
 
 def test_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="is no finished run"):
+    with pytest.raises(InvalidRequest, match="is not a finished run"):
         write_arena([tmp_path], tmp_path / "arena.md")
 
 

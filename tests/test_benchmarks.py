@@ -242,7 +242,7 @@ def test_bad_data_is_named_before_anything_is_computed(tmp_path: Path) -> None:
     )
     refused(r"has no split 'test', only validation", {"validation": rows})
     for suffix in ("jsonl", "parquet"):
-        refused(r"ai2_arc \(ARC-Easy\).*a file of it is empty.*--benchmark arc_easy", {"test": []}, suffix)
+        refused(r"ai2_arc \(ARC-Easy\).*one of its files is empty.*--benchmark arc_easy", {"test": []}, suffix)
     with pytest.raises(UnknownName, match="did you mean 'arc_easy'"):
         find_benchmark("arc_esay")
     write_data_set(tmp_path / "zero" / "allenai/ai2_arc", {"ARC-Easy": {"test": rows}})

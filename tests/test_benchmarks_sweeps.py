@@ -40,7 +40,7 @@ def test_several_shots_are_each_measured_and_printed(
     assert ran.code == 0, ran
     rows = [row for row in json.loads(out.read_text()) if row["metric"] == "acc"]
     assert [(row["shots"], row["shots_from_validation"]) for row in rows] == [(0, False), (2, True)]
-    assert "shots drawn from the validation split, the train split being absent" in ran.out
+    assert "few-shot examples come from the validation split: there is no train split" in ran.out
     assert "limited to 3 documents" in ran.out
 
 

@@ -126,7 +126,7 @@ OFFICIAL = {"question_id": 1, "image": "x.jpg", "text": "Is there a dog in the i
         (b"", "is empty"),
         (b"\xff\xe9", "is not UTF-8"),
         (b"{", "line 1: not JSON"),
-        (b"[1]", "line 1: an object is needed, and 1 is given: fetch the official"),
+        (b"[1]", "line 1: an object is required, and 1 is given: fetch the official"),
         (json.dumps({**OFFICIAL, "label": "maybe"}).encode(), "field label: .*'yes' or 'no', and 'maybe' is given"),
         (json.dumps({**OFFICIAL, "image": 3}).encode(), "line 1, field image: .* string, and 3 is given"),
     ],

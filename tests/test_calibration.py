@@ -225,7 +225,7 @@ def test_jsonl_lines_are_documents(tmp_path: Path) -> None:
     ("name", "content", "match"),
     [
         ("missing.txt", None, "does not exist"),
-        ("empty.txt", b"  \n", "holds no text"),
+        ("empty.txt", b"  \n", "contains no text"),
         ("latin.txt", b"caf\xe9 " * 50, "not UTF-8"),
         ("c5", None, "no corpus is called"),
     ],

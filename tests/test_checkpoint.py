@@ -79,11 +79,11 @@ def test_an_output_that_exists_stays_unless_it_may_go(tiny: TinyOf, tmp_path: Pa
     (out / "mine.txt").write_text("precious")
     with pytest.raises(OutputExists, match="--overwrite"):
         save_checkpoint(pruned, plan, out)
-    with pytest.raises(OutputExists, match="something else than a checkpoint"):
+    with pytest.raises(OutputExists, match="something other than a checkpoint"):
         save_checkpoint(pruned, plan, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "precious"
     (out / "config.json").write_text("{}")
-    with pytest.raises(OutputExists, match=r"something else than a checkpoint \(such as mine.txt\)"):
+    with pytest.raises(OutputExists, match=r"something other than a checkpoint \(such as mine.txt\)"):
         save_checkpoint(pruned, plan, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "precious"
     (out / "mine.txt").unlink()

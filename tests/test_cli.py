@@ -40,7 +40,7 @@ def test_the_version(command: Command) -> None:
     ran = command("--version")
     assert (ran.code, ran.out) == (0, f"prunelab {prunelab.__version__}\n")
     assert "--version" in command("--help").out
-    assert "see honestly what was lost" in command("--help").out
+    assert "structured pruning of language models" in command("--help").out
 
 
 def test_prune_evaluate_and_measure(
@@ -49,8 +49,8 @@ def test_prune_evaluate_and_measure(
     out = tmp_path / "pruned"
     ran = command("prune", tiny_checkpoint("llama"), "--method", "flap", "--ratio", 0.25, "--out", out, *quick(corpus))
     assert ran.code == 0, ran
-    assert "of the blocks' weights removed (asked: 25.00%)" in ran.out
-    assert "of the whole model" in ran.out
+    assert "of the blocks' weights removed (requested: 25.00%)" in ran.out
+    assert "of all weights" in ran.out
     model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True)
     assert model.num_parameters() < 40_000
 
@@ -209,12 +209,12 @@ def test_places_that_cannot_be_written(command: Command, tiny_checkpoint: Checkp
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
     refused(command("prune", model, "--out", file / "x"), "is a file, not a folder")
-    refused(command("prune", model, "--out", file, "--overwrite"), "is a file, and a folder is to be written")
-    refused(command("prune", model, "--out", folder, "--overwrite"), "something else than a checkpoint")
-    refused(command("prune", model, "--out", model, "--overwrite"), "is the model itself")
+    refused(command("prune", model, "--out", file, "--overwrite"), "is a file, and the output is a folder")
+    refused(command("prune", model, "--out", folder, "--overwrite"), "something other than a checkpoint")
+    refused(command("prune", model, "--out", model, "--overwrite"), "is the input model")
     refused(command("prune", model, "--out", tmp_path / "x", "--statistics", folder), "is a folder: give a file")
     refused(command("throughput", model, "--out", file / "x.json"), "is a file, not a folder")
-    refused(command("throughput", model, "--out", folder, "--overwrite"), "is a folder, and a file is to be written")
+    refused(command("throughput", model, "--out", folder, "--overwrite"), "is a folder, and the output is a file")
     refused(command("study", "--model", model, "--benchmark", "throughput", "--out", file), "is a file, not a folder")
     assert file.read_text() == (folder / "mine.txt").read_text() == "mine"
 
@@ -277,4 +277,4 @@ def test_a_command_that_is_interrupted_says_so_in_its_code(
 
     monkeypatch.setattr("prunelab.models.streaming.model.open_model", interrupted)
     ran = command("prune", tiny_checkpoint("llama"), "--out", tmp_path / "out")
-    assert (ran.code, ran.err) == (130, "stopped; what was finished is kept\n")
+    assert (ran.code, ran.err) == (130, "interrupted: completed work is kept\n")

@@ -60,7 +60,7 @@ def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(found.cells) == 64
     assert sum(len(one.missing) for one in found.cells) == 366
     assert not any(one.done or one.tokens or one.weight_bytes for one in found.cells)
-    assert sum("tokens and bytes are not known" in note for note in found.notes) == 7
+    assert sum("tokens and bytes are unknown" in note for note in found.notes) == 7
     assert found.calibration_tokens["Qwen2-1.5B"] == 128 * 2048
     assert not (tmp_path / "run").exists()
 

@@ -53,9 +53,11 @@ def test_missing_data_name_the_command_that_brings_them(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     text = r"allenai/ai2_arc \(ARC-Easy\) is not on the hub.*Couldn't reach the hub\): run `prunelab fetch --benchmark "
-    with pytest.raises(DataError, match=text + "arc_easy --to DIR` where there is internet, and give --datasets-root"):
+    with pytest.raises(
+        DataError, match=text + "arc_easy --to DIR` on a machine with internet access, and give --datasets-root"
+    ):
         benchmarks["arc_easy"].check(EvaluationSettings())
-    with pytest.raises(DataError, match=r"not usable from .*missing") as caught:
+    with pytest.raises(DataError, match=r"neither readable from .*missing") as caught:
         benchmarks["gsm8k"].check(EvaluationSettings(datasets_root=tmp_path / "missing"))
     assert "\n" not in str(caught.value)
 
@@ -64,7 +66,7 @@ def test_code_that_comes_with_data_is_refused_and_not_run(tmp_path: Path) -> Non
     folder = tmp_path / "owner/data"
     folder.mkdir(parents=True)
     (folder / "data.py").write_text("raise SystemExit('it was run')")
-    with pytest.raises(DataError, match=r"owner/data \(main, split test\) is not usable"):
+    with pytest.raises(DataError, match=r"owner/data \(main, split test\) is neither readable"):
         SOURCE.load("test", tmp_path)
 
 
@@ -121,7 +123,7 @@ def test_what_cannot_be_fetched_is_said_in_one_line(
     shutil.rmtree(hub / "openai")
     ran = command("fetch", "--benchmark", "gsm8k", "--to", tmp_path / "data")
     assert ran.code == 2
-    assert "openai/gsm8k cannot be fetched from the hub (openai/gsm8k cannot be reached)" in ran.err
+    assert "openai/gsm8k cannot be downloaded from the hub (openai/gsm8k cannot be reached)" in ran.err
     assert len(ran.err.splitlines()) == 1
     assert command("fetch", "--to", tmp_path / "data").code == 2
     assert "did you mean 'paper'" in command("fetch", "--suite", "papre", "--to", tmp_path / "data").err
@@ -134,7 +136,7 @@ def test_what_cannot_be_fetched_is_said_in_one_line(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
-    with pytest.raises(DiskFull, match="no space left while fetching aps/super_glue"):
+    with pytest.raises(DiskFull, match="no space left while downloading aps/super_glue"):
         list(fetch_sources(benchmarks["boolq"].sources(), tmp_path / "data"))
 
 
@@ -163,7 +165,7 @@ def test_one_file_of_a_large_repository(tmp_path: Path) -> None:
     ("name", "content", "text"),
     [
         ("gone.txt", None, "does not exist"),
-        ("empty.txt", b" \n", "holds no text"),
+        ("empty.txt", b" \n", "contains no text"),
         ("latin.txt", b"caf\xe9", "not UTF-8"),
         ("bad.jsonl", b'{"text": "a"}\n{"txet": "b"}\n', "line 2, is not"),
     ],

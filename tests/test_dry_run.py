@@ -88,10 +88,10 @@ def test_the_command(given: dict[str, Any], command: Callable[..., Ran], tmp_pat
     ran = command("study", *asked, "--out", tmp_path / "run", "--dry-run", "--samples", 8, "--sequence-length", 64)
     assert ran.code == 0, ran
     assert "3 cells, 6 benchmarks: 0 measured, 6 missing" in ran.out
-    assert "tiny-llama: 512 tokens to calibrate on" in ran.out
+    assert "tiny-llama: 512 calibration tokens" in ran.out
     gone = command("study", "--model", "./gone", *asked[2:], "--out", tmp_path / "run", "--dry-run")
     assert gone.code == 0, gone
-    assert "not known" in gone.out
+    assert "unknown" in gone.out
     assert "./gone does not exist" in gone.err
     assert not (tmp_path / "run").exists()
 

@@ -146,7 +146,7 @@ def test_the_trunk_is_a_task_of_its_own_and_cells_do_without_one_that_is_lost(
         assert there.began == [SharedStep.PLANS, SharedStep.TRUNK, width, dense, depth]
     else:
         assert there.began == [SharedStep.PLANS, dense, depth, width]
-    assert ("cells are scored one by one: the worker died" in said) == (share and bool(lost))
+    assert ("cells are scored individually: the worker died" in said) == (share and bool(lost))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -241,9 +241,9 @@ def test_what_no_machine_has_is_named() -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     assert _lacking({"num_cpus": 2, "num_gpus": 0, "memory": 4e9}, nodes) is None
-    assert _lacking({"num_gpus": 0.5}, nodes) == "a cell asks for 0.5 GPU, and no machine of Ray has more than 0"
-    assert _lacking({"memory": 5e9}, nodes) == "a cell asks for 5 GB memory, and no machine of Ray has more than 4 GB"
-    assert _lacking({"num_cpus": 1}, []) == "a cell asks for 1 CPU, and no machine of Ray has more than 0"
+    assert _lacking({"num_gpus": 0.5}, nodes) == "a cell requests 0.5 GPU, but no Ray machine has more than 0"
+    assert _lacking({"memory": 5e9}, nodes) == "a cell requests 5 GB memory, but no Ray machine has more than 4 GB"
+    assert _lacking({"num_cpus": 1}, []) == "a cell requests 1 CPU, but no Ray machine has more than 0"
 
 
 def test_without_ray_the_command_that_installs_it_is_named(

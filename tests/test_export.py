@@ -46,7 +46,7 @@ def test_the_command_writes_a_pruned_model(command: Command, pocket: Path, corpu
     assert command("prune", pocket, "--out", pruned, *quick(corpus)).code == 0
     ran = command("export", pruned, "--to", "gguf", "--out", out, "--type", "q8_0")
     assert ran.code == 0, ran
-    assert "llama.cpp's architecture deci" in ran.out
+    assert "llama.cpp architecture deci" in ran.out
     assert f"llama-server -m {out}" in ran.out
     found = fields(out)
     config = json.loads((pruned / "config.json").read_text())
@@ -67,20 +67,20 @@ def test_places_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     refused(command("export", pocket, "--out", tmp_path / "file" / "x.gguf"), "is a file, not a folder")
-    refused(command("export", pocket, "--out", tmp_path), "is a folder, and a file is to be written")
+    refused(command("export", pocket, "--out", tmp_path), "is a folder, and the output is a file")
     refused(command("export", pocket, "--out", tmp_path / ("x" * 300)), "cannot be written (File name too long)")
     refused(command("export", pocket, "--out", "/dev/null", "--overwrite"), "neither a file nor a folder")
-    refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another place")
+    refused(command("export", pocket, "--out", "/proc/x.gguf"), "/proc/x.gguf", "choose another path")
     with monkeypatch.context() as patch:
         patch.setattr("prunelab.models.loading.load_model", lambda *_, **__: pytest.fail("too early"))
         patch.setattr("prunelab.io.atomic_write.os.access", lambda *_: False)
-        refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"nothing may be written to {tmp_path}")
+        refused(command("export", pocket, "--out", tmp_path / "x.gguf"), f"{tmp_path} is not writable")
 
     def forbidden(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("prunelab.io.unfinished.tempfile.mkstemp", forbidden)
-    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another place")
+    refused(command("export", pocket, "--out", tmp_path / "x.gguf"), "x.gguf cannot be written", "choose another path")
 
 
 def test_no_room(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

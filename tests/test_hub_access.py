@@ -45,7 +45,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_hub")
 def test_without_a_hub_data_and_models_are_refused_at_once() -> None:
-    with pytest.raises(DataError, match="out of reach"):
+    with pytest.raises(DataError, match="unreachable"):
         Source("nobody/has-this-data", "main").load("train")
     with pytest.raises(CheckpointError, match="the hub did not give it"):
         load_config("nobody/has-this-model")

@@ -44,7 +44,7 @@ def test_ctrl_c_while_libraries_are_imported(module: str, start: list[str], tmp_
         timeout=120,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (130, "stopped; what was finished is kept\n"), ran
+    assert (ran.returncode, ran.stderr) == (130, "interrupted: completed work is kept\n"), ran
 
 
 def test_ctrl_c_that_a_library_turns_into_another_error(
@@ -61,7 +61,7 @@ def test_ctrl_c_that_a_library_turns_into_another_error(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 130
-    assert capsys.readouterr().err == "stopped; what was finished is kept\n"
+    assert capsys.readouterr().err == "interrupted: completed work is kept\n"
     assert signal.getsignal(signal.SIGINT) is before
 
 

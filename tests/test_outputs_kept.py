@@ -157,7 +157,7 @@ def test_a_folder_in_the_place_of_hidden_states(
         "prune", tiny_checkpoint("llama"), "--calibration", corpus, "--samples", "2", "--sequence-length", "16",
         "--out", tmp_path / "out", "--statistics", tmp_path / "s", "--memory", "100KB",
     )  # fmt: skip
-    refused(ran, "s.streaming holds something else")
+    refused(ran, "s.streaming contains something other")
     assert (tmp_path / "s.streaming" / "thesis.txt").read_text() == "mine"
 
 

@@ -43,7 +43,7 @@ def test_a_line_a_cell_with_state_figures_and_time_left() -> None:
     dense, first, _second = grid
     boolq, arc = dense.runs
     view.begin(grid)
-    assert view.summary() == "0 of 3 cells, time left not known yet"
+    assert view.summary() == "0 of 3 cells, time left unknown"
     view.cell_started(dense)
     view.benchmark_progress(dense, boolq, 1, 4)
     assert drawn(view)[1].split()[:4] == ["m", "dense", "boolq", "25%"]
@@ -137,7 +137,7 @@ def test_where_there_is_no_terminal_a_line_is_said_now_and_then(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "no time left to wait"), (119, "about 119 s left"), (600, "about 10 min left"),
+    ("seconds", "words"), [(0, "no time left"), (119, "about 119 s left"), (600, "about 10 min left"),
                            (9000, "about 2.5 h left")]
 )  # fmt: skip
 def test_time_in_words(seconds: float, words: str) -> None:

@@ -101,7 +101,7 @@ def test_everything_arrives(command: Command, base: Path, corpus: Path, fake: Fa
     ran = command("push", folder, "--to", "me/small", "--base-model", "org/base")
     assert ran.code == 0, ran
     assert "licence apache-2.0" in ran.out
-    assert "sent to https://huggingface.co/me/small" in ran.out
+    assert "uploaded to https://huggingface.co/me/small" in ran.out
     expected = {"model.safetensors", "config.json", "tokenizer.json", "pruning_plan.json", "modeling_prunelab.py"}
     assert expected <= set(fake.sent)
     assert fake.sent["LICENSE.txt"] == b"LICENSE.txt of the base\n"
@@ -130,7 +130,7 @@ def test_measured_losses_come_along(command: Command, base: Path, corpus: Path, 
     assert {row["method"] for row in rows} == {"flap"}
     shutil.rmtree(folder)
     other = pruned(command, base, corpus, "--ratio", 0.4)
-    refused(command("push", other, "--to", "me/other", "--run", run), "did not measure the cut")
+    refused(command("push", other, "--to", "me/other", "--run", run), "did not measure the model")
 
 
 def test_a_dry_run_sends_nothing(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
@@ -139,7 +139,7 @@ def test_a_dry_run_sends_nothing(command: Command, base: Path, corpus: Path, fak
     assert ran.code == 0
     assert "model.safetensors" in ran.out
     assert "README.md" in ran.out
-    assert "nothing was sent" in ran.out
+    assert "nothing was uploaded" in ran.out
     assert not fake.sent
     assert not fake.taken
 
@@ -162,7 +162,7 @@ def test_a_restrictive_licence_is_named_before_anything_leaves(
 ) -> None:
     (base / "README.md").write_text(f"---\nlicense: {licence}\nlicense_name: the-terms\n---\n")
     folder = pruned(command, base, corpus, "--method", "magnitude_depth", "--ratio", 0.25)
-    refused(command("push", folder, "--to", "me/small"), "came under the-terms", "--accept-license")
+    refused(command("push", folder, "--to", "me/small"), "is licensed under the-terms", "--accept-license")
     assert not fake.sent
     assert command("push", folder, "--to", "me/small", "--accept-license").code == 0
     fields, _ = front_matter(fake.sent["README.md"].decode())
@@ -172,7 +172,7 @@ def test_a_restrictive_licence_is_named_before_anything_leaves(
 def test_the_licence_is_asked_of_the_hub(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
     (base / "README.md").unlink()
     folder = pruned(command, base, corpus)
-    refused(command("push", folder, "--to", "me/small"), "licence of base is not known", "--license", "--base-model")
+    refused(command("push", folder, "--to", "me/small"), "licence of base is unknown", "--license", "--base-model")
     fake.licences["org/base"] = "mit"
     ran = command("push", folder, "--to", "me/small", "--base-model", "org/base", "--dry-run")
     assert "licence mit" in ran.out
@@ -184,7 +184,7 @@ def test_names_tokens_and_refusals(
     command: Command, base: Path, corpus: Path, fake: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pruned(command, base, corpus)
-    refused(command("push", folder, "--to", "small"), "'small' is no repository's name", "user/name")
+    refused(command("push", folder, "--to", "small"), "'small' is not a repository name", "user/name")
     refused(command("push", folder, "--to", "me/small--er"), "Cannot have -- or ..", "user/name")
     refused(command("push", folder, "--to", "me/" + "x" * 97), "maximum length is 96", "user/name")
     refused(command("push", folder, "--to", "me/small", "--base-model", "Qwen2"), "'Qwen2' is no", "ORG/NAME")
@@ -213,7 +213,7 @@ def test_no_hub(gone: Exception, command: Command, base: Path, corpus: Path, fak
         (base / name).unlink()
     shutil.rmtree(folder)
     unknown = pruned(command, base, corpus)
-    refused(command("push", unknown, "--to", "me/new", "--base-model", "org/base"), "licence of org/base is not known")
+    refused(command("push", unknown, "--to", "me/new", "--base-model", "org/base"), "licence of org/base is unknown")
 
 
 def test_only_known_free_licences_are_free() -> None:

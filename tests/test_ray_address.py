@@ -58,7 +58,7 @@ def test_an_address_where_nothing_listens_is_said_within_seconds(
     "address", ["cluster", "", "local", ":6379", "host:", "host:x", "host:0", "host:99999", "ray://", "http://host"]
 )
 def test_what_is_no_address(address: str, installed: None) -> None:
-    with pytest.raises(InvalidRequest, match="is no address: give HOST:PORT, ray://HOST:PORT or auto"):
+    with pytest.raises(InvalidRequest, match="is not an address: give HOST:PORT, ray://HOST:PORT or auto"):
         check_ray(RayConfig(address=address))
 
 
@@ -79,7 +79,7 @@ def test_workers_are_for_a_ray_that_is_started_here(
     with pytest.raises(InvalidRequest, match="--workers 2 is for a Ray that is started here, and --address host:6379"):
         check_ray(RayConfig(address="host:6379", workers=2))
     ran = command("study", "--model", tiny_checkpoint("llama"), "--address", "host:6379", "--out", tmp_path / "run")
-    assert (ran.code, "--address is for cells on Ray: give --engine ray" in ran.err) == (2, True), ran
+    assert (ran.code, "--address can only be used with Ray: add --engine ray" in ran.err) == (2, True), ran
 
 
 @contextmanager

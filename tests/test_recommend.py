@@ -352,21 +352,21 @@ def test_the_command_line(command: Command, tmp_path: Path) -> None:
         in ran.out
     )
     assert "costs: gsm8k 5-shot exact_match: fell from 50.0 to 45.0 %" in ran.out
-    assert "make it: prunelab prune m --method shortgpt --ratio 0.1 --out" in ran.out
+    assert "command: prunelab prune m --method shortgpt --ratio 0.1 --out" in ran.out
     assert "runner-up: m, width (flap) at 10%" in ran.out
     ran = command("recommend", folder, "--speedup", "9x")
     assert ran.code == 0, ran
-    assert "nothing meets the need; nearest: m, depth (shortgpt) at 20%" in ran.out
+    assert "nothing meets the requirements; nearest: m, depth (shortgpt) at 20%" in ran.out
     assert "misses speed by 7.75x (1.25x reached, 9.00x wanted)" in ran.out
     for options, text in (
         (["--keep", "0%"], "above 0%"), (["--keep", "200%"], "up to 100%"), (["--keep", "95"], "such as 95% or 0.95"),
-        (["--keep", "much"], "is no number"), (["--weight", "gsm8k"], "such as gsm8k=2"),
-        (["--weight", "gsm8k=x"], "is no number"), (["--memory", "12 apples"], "such as 12GB"),
+        (["--keep", "much"], "is not a number"), (["--weight", "gsm8k"], "such as gsm8k=2"),
+        (["--weight", "gsm8k=x"], "is not a number"), (["--memory", "12 apples"], "such as 12GB"),
         (["--benchmark", "bolq"], "did you mean 'boolq'"), (["--model", "n"], "known are m"),
         (["--weight", "mmlu=2"], "mmlu"),
     ):  # fmt: skip
         refused(command("recommend", folder, *options), text)
-    refused(command("recommend", tmp_path / "gone"), "is no finished run")
+    refused(command("recommend", tmp_path / "gone"), "is not a finished run")
 
 
 def test_the_papers_rules(command: Command) -> None:
@@ -375,7 +375,7 @@ def test_the_papers_rules(command: Command) -> None:
     assert "depth (shortgpt) at 10%" in ran.out
     assert "nothing was measured here" in ran.out
     assert "depth (shortgpt) at 20%" in command("recommend", "--speedup", "1.1").out
-    refused(command("recommend", "--memory", "1GB"), "give a run for the other options")
+    refused(command("recommend", "--memory", "1GB"), "give the folder of a study for other options")
 
 
 def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path: Path) -> None:

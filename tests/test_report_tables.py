@@ -270,4 +270,4 @@ def test_a_run_without_anything_still_has_a_report(tmp_path: Path) -> None:
 def test_a_report_of_no_run(command: Callable[..., Ran], tmp_path: Path) -> None:
     ran = command("report", tmp_path / "gone")
     assert ran.code == 2
-    assert "is no finished run" in ran.err
+    assert "is not a finished run" in ran.err

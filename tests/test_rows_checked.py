@@ -249,7 +249,7 @@ def test_names_of_samples_occur_once(name: str, tmp_path: Path) -> None:
     fields = dict(GOOD[row])
     fields |= {image: {"bytes": b"", "path": None} for image in row.images}
     twice = datasets.Dataset.from_list([fields, fields])
-    with pytest.raises(DataError, match=r"row 1 \(counted from 0\), field .*may occur once.*in row 0 as well"):
+    with pytest.raises(DataError, match=r"row 1 \(counted from 0\), field .*may occur once.*also given in row 0"):
         require_rows(source, "test", twice, row)
     require_rows(source, "test", datasets.Dataset.from_list([fields]), row)
 
@@ -257,7 +257,7 @@ def test_names_of_samples_occur_once(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", [["x.png", "y.png"], [1, 2], [b"a", b"b"], [["x"], ["y"]]])
 def test_a_column_of_images_that_holds_none_is_refused(column: list[Any]) -> None:
     rows = [{**GOOD[TextVqaRow], "question_id": i, "image": image} for i, image in enumerate(column)]
-    with pytest.raises(DataError, match="field image: images are needed"):
+    with pytest.raises(DataError, match="field image: images are required"):
         require_rows(benchmarks["textvqa"].sources()[0], "test", datasets.Dataset.from_list(rows), TextVqaRow)
 
 

@@ -183,7 +183,7 @@ def test_figures_that_are_not_believed(
             refused(command("report", run))
             refused(command("compare", run, fields["out"]))
             refused(command("merge", run, fields["out"], "--out", run.parent / "merged"))
-    with pytest.warns(UserWarning, match=r"set aside as .*damaged and measured anew"):
+    with pytest.warns(UserWarning, match=r"renamed to .*damaged and measured again"):
         again = run_study(given)
     assert figures(again) == figures(load_run(Path(fields["out"])))
     assert list(run.glob("cells/*/*.damaged"))
@@ -242,7 +242,7 @@ PLANS = [
 def test_plans_that_are_not_believed(tamper: Callable[[Path], None], fields: Json, given: Json) -> None:
     run = Path(given["out"])
     tamper(run)
-    with pytest.warns(UserWarning, match=r"plans/.*flap.* is not .*: set aside as .*damaged and made anew"):
+    with pytest.warns(UserWarning, match=r"plans/.*flap.* is not .*: renamed to .*damaged and computed again"):
         again = run_study(given)
     assert figures(again) == figures(load_run(Path(fields["out"])))
     assert files(run).keys() - files(Path(fields["out"])).keys() == {
@@ -258,7 +258,7 @@ def test_statistics_of_another_model_in_the_run(given: Json, tiny_checkpoint: Ch
     shutil.copy(foreign, own)
     for path in (*run.glob("plans/*flap*"), *run.glob("cells/*flap*/*")):
         path.unlink()
-    with pytest.warns(UserWarning, match=r"is of another model or other tokens: set aside as .* collected anew"):
+    with pytest.warns(UserWarning, match=r"belongs to another model or to other tokens: renamed to .* collected again"):
         assert figures(run_study(given)) == figures(load_run(Path(fields["out"])))
 
 
@@ -380,4 +380,4 @@ def test_a_run_of_an_earlier_version_is_read_and_goes_on(
     values = [(m.method, m.metric, m.value) for m in again.measurements]
     assert values == [(m.method, m.metric, m.value) for m in before.measurements]
     assert not list(Path("run").rglob("*.damaged"))
-    assert not [str(w.message) for w in recwarn if "set aside" in str(w.message)]
+    assert not [str(w.message) for w in recwarn if "renamed to" in str(w.message)]

@@ -62,7 +62,7 @@ def test_the_same_samples_are_compared_in_pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("right", "data", "why"),
-    [(FOUR, "e", "other data"), (FOUR[:9], "d", "other samples (10 and 9, 9 in both)")],
+    [(FOUR, "e", "different data"), (FOUR[:9], "d", "different samples (10 and 9, 9 in both)")],
 )
 def test_other_samples_are_compared_by_standard_errors(
     right: Sequence[int], data: str, why: str, tmp_path: Path
@@ -150,7 +150,7 @@ def test_a_contradiction_is_refused_unless_one_run_is_preferred(tmp_path: Path, 
 def test_runs_made_differently_are_not_mixed(tmp_path: Path) -> None:
     a = made(tmp_path / "a", {("dense", "boolq"): ALL})
     b = made(tmp_path / "b", {("dense", "arc_easy"): ALL}, window=512)
-    with pytest.raises(InvalidRequest, match="were made with window 2048 and 512"):
+    with pytest.raises(InvalidRequest, match=r"differ in window \(2048 and 512\)"):
         merge_runs(a, b, tmp_path / "c")
     c = made(tmp_path / "d", {("dense", "arc_easy"): ALL}, dtype="float32")
     with pytest.raises(InvalidRequest, match="m has dtype None in one run and float32 in the other"):

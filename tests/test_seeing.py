@@ -344,7 +344,7 @@ def test_the_commands_take_apart_and_put_together(
         ran = command(
             "extract-language-model", tmp_path / "taken", "--into", whole, "--out", out, "--overwrite", *options
         )
-        assert (ran.code, "is the model itself" in ran.err) == (2, True)
+        assert (ran.code, "is the input model" in ran.err) == (2, True)
     ran = command("extract-language-model", tmp_path / "taken", "--out", tmp_path / "twice", *options)
     assert (ran.code, "give one that sees" in ran.err) == (2, True)
 

@@ -64,4 +64,4 @@ def test_the_command_says_that_parts_stay_on_the_disk(
     folder = tiny_checkpoint("llama")
     ran = command("evaluate", folder, "--benchmark", f"text:{corpus}", "--device", "cpu", "--memory", "100KB")
     assert ran.code == 0, ran
-    assert "does not fit --memory: parts of it stay on the disk" in ran.out
+    assert "does not fit in --memory: parts of it stay on disk" in ran.out

@@ -327,7 +327,7 @@ def test_the_command_streams_what_does_not_fit_and_says_so(
     monkeypatch.setenv("PRUNELAB_CACHE", str(tmp_path / "cache"))
     ran = command("prune", folder, "--out", tmp_path / "streamed", "--memory", "8GB", *options)
     assert ran.code == 0, ran
-    assert "too large for --memory: read block by block" in ran.out
+    assert "do not fit in --memory: they are read block by block" in ran.out
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "streamed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     ran = command("prune", folder, "--out", tmp_path / "h", "--method", "hybrid", *options)

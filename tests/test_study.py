@@ -150,23 +150,26 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"method": ["flap"]}, "method: no such key; known are models, methods"),
+        ({"method": ["flap"]}, "method: unknown key; allowed keys are models, methods"),
         ({"ratios": [0.2, 1.5]}, "ratios: ratio 1.5 is not possible"),
         ({"methods": ["flapp"]}, "did you mean 'flap'"),
         ({"benchmarks": ["wikitext3"]}, "did you mean 'wikitext2'"),
         ({"models": []}, "models: .*at least 1"),
         ({"ratios": 0.2}, "ratios: 0.2 is not a list: give one, such as"),
-        ({"models": [{"path": "a", "name": "m"}, {"path": "b", "name": "m"}]}, "two models are called 'm'"),
+        ({"models": [{"path": "a", "name": "m"}, {"path": "b", "name": "m"}]}, "two models are named 'm'"),
         ({"suites": 5}, "suites: 5 is not a list of names"),
         ({"limit": 0}, "limit: 0 is not possible"),
-        ({"pruning": {"unifrom": True}}, "pruning.unifrom: no such key; known are protect_first"),
+        ({"pruning": {"unifrom": True}}, "pruning.unifrom: unknown key; allowed keys are protect_first"),
         ({"trackers": ["mlfow"]}, "trackers: .*did you mean 'mlflow'"),
         ({"dtype": "int8"}, "dtype: dtype 'int8' is not possible: float32, bfloat16, float16"),
         ({"models": [{"path": "a", "ratios": [2]}]}, "models.0.ratios: ratio 2 is not possible"),
         ({"models": [{"path": "a", "benchmarks": ["bolq"]}]}, "models.0.benchmarks: .*did you mean 'boolq'"),
         ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: -1 is not possible"),
         ({"models": [{"path": "a", "benchmark_ratios": {"bolq": [0.1]}}]}, "did you mean 'boolq'"),
-        ({"models": [{"path": "a", "batch": 2}]}, "models.0.batch: no such key; known are path, name, dtype, device"),
+        (
+            {"models": [{"path": "a", "batch": 2}]},
+            "models.0.batch: unknown key; allowed keys are path, name, dtype, device",
+        ),
         ({"calibration": {"samples": 0}}, "calibration.samples: 0 is not possible: give a whole number from 1"),
     ],
 )
@@ -192,10 +195,11 @@ def test_a_study_from_a_file_with_options_over_it(
     ran = command("study", path, "--out", tmp_path / "run")
     last = ran.out.splitlines()[-1]
     assert last.endswith(f": prunelab recommend {tmp_path / 'run'} --keep 95%")
-    assert "make it: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
+    assert "command: prunelab prune" in command(*shlex.split(last.partition(": prunelab ")[2])).out
     (tmp_path / "bad.yaml").write_text("models: [x]\nratio: 0.2\n")
     assert (
-        "bad.yaml, line 2: ratio: no such key; known are models, methods" in command("study", tmp_path / "bad.yaml").err
+        "bad.yaml, line 2: ratio: unknown key; allowed keys are models, methods"
+        in command("study", tmp_path / "bad.yaml").err
     )
     (tmp_path / "worse.yaml").write_text("models: [x\n")
     assert "line 2: not YAML" in command("study", tmp_path / "worse.yaml").err
@@ -204,7 +208,7 @@ def test_a_study_from_a_file_with_options_over_it(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models: [x]\n\nmethod: [flap]\n", "grid.yaml, line 3: method: no such key; known are models, methods"),
+        ("models: [x]\n\nmethod: [flap]\n", "grid.yaml, line 3: method: unknown key; allowed keys are models, methods"),
         ("models: [x]\nratios:\n - 0.2\n - 1.5\n", "grid.yaml, line 4: ratios: ratio 1.5 is not possible"),
         ("models: [x]\nseeds:\n - 0\n - -1\n", "grid.yaml, line 4: seeds.1: "),
         (
@@ -217,7 +221,7 @@ def test_a_study_from_a_file_with_options_over_it(
         ),
         (
             "models: [x]\npruning:\n  unifrom: true\n",
-            "grid.yaml, line 3: pruning.unifrom: no such key; known are protect",
+            "grid.yaml, line 3: pruning.unifrom: unknown key; allowed keys are protect",
         ),
     ],
 )
@@ -356,6 +360,6 @@ def test_cuts_that_are_the_same_model_are_measured_once(
         assert [m.seconds for m in same[1:]] == [0.0] * (len(same) - 1)
         assert len({(m.method, m.seed) for m in same}) == len(same)
     assert len({pd.read_parquet(samples_beside(one.path)).to_json() for one in result.measured}) == len(by_plan)
-    lines = [line for line in said if "the same model as" in line]
+    lines = [line for line in said if "same model as" in line]
     assert len(lines) == 10 - len(by_plan)
     assert "the same model, measured once" in (tmp_path / "run" / "report" / "report.md").read_text()

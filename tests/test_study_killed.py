@@ -40,11 +40,11 @@ def _gone(path: Path) -> None:
 
 
 DAMAGES = [
-    ("cells/*flap*/text*.json", _cut_short, "is damaged: set aside as"),
-    ("cells/*flap*/text*.json", _changed, "figures are not those that were written: set aside as"),
-    ("cells/*flap*/text*.samples.parquet", _cut_short, "sample records .* are damaged or missing: set aside as"),
-    ("cells/*flap*/text*.samples.parquet", _gone, "sample records .* are damaged or missing: set aside as"),
-    ("plans/*flap*.json", _cut_short, "is damaged: set aside as .* and made anew"),
+    ("cells/*flap*/text*.json", _cut_short, "is damaged: renamed to"),
+    ("cells/*flap*/text*.json", _changed, "figures do not match its hash: renamed to"),
+    ("cells/*flap*/text*.samples.parquet", _cut_short, "sample records .* are damaged or missing: renamed to"),
+    ("cells/*flap*/text*.samples.parquet", _gone, "sample records .* are damaged or missing: renamed to"),
+    ("plans/*flap*.json", _cut_short, "is damaged: renamed to .* and computed again"),
 ]
 
 
@@ -71,6 +71,6 @@ def test_damaged_statistics_are_collected_anew(given: dict[str, Any]) -> None:
     statistics.write_bytes(written)
     for path in (*folder.glob("plans/*flap*"), *folder.glob("cells/*flap*/*")):
         path.unlink()
-    with pytest.warns(UserWarning, match="safetensors is damaged: set aside as .* and collected anew"):
+    with pytest.warns(UserWarning, match="safetensors is damaged: renamed to .* and collected again"):
         assert figures(run(given)) == before
     assert list(folder.glob("statistics/*.damaged"))

@@ -167,7 +167,7 @@ def test_bytes_that_are_no_text_are_refused_by_line(content: bytes, line: int, n
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.ndjson"])
 def test_empty_files_are_refused(content: bytes, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=rf"{re.escape(name)}.*holds no text|{re.escape(name)}, line 1"):
+    with pytest.raises(DataError, match=rf"{re.escape(name)}.*contains no text|{re.escape(name)}, line 1"):
         read_documents(tmp_path / name)
 
 

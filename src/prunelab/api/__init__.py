@@ -1,4 +1,4 @@
-"""The Python API: what the commands do, for a notebook.
+"""The Python API: the functions behind the commands, for scripts and notebooks.
 
     import prunelab
 
@@ -7,8 +7,8 @@
     prunelab.evaluate(pruned, "arc_easy")
     pruned.save("pruned")
 
-Nothing heavy is imported before a function is called. Every function raises `PrunelabError` for what its caller can
-mend.
+Heavy libraries are imported only when a function is called. Every function raises `PrunelabError` for errors that its
+caller can fix.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PathLike = str | os.PathLike[str]
 
 
 def _for_the_user(record: logging.LogRecord) -> bool:
-    """Not what transformers' own checks of a config with widths per block say of themselves, five lines a model."""
+    """Drop the messages that transformers logs for each config with per-block widths, five lines per model."""
     return not record.getMessage().startswith("Reading global config value")
 
 
@@ -37,17 +37,17 @@ logging.getLogger("transformers.integrations.heterogeneity.configuration_utils")
 
 
 def load(model: PathLike, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
-    """Load a checkpoint, whole or pruned.
+    """Load a dense or pruned checkpoint.
 
     Args:
-        model: a folder, an id on the hub, or the name of a pocket model.
-        device: `cuda`, `cpu`, ...; the best there is if not given.
-        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+        model: a folder, a hub id, or the name of a pocket model.
+        device: `cuda`, `cpu`, ...; by default the best available.
+        dtype: `float32`, `bfloat16` or `float16`; by default that of the checkpoint.
 
     Raises:
-        CheckpointError: missing, gated, damaged, or weights that are not safetensors.
-        UnsupportedModel: an architecture that no family describes.
-        InvalidRequest: an unknown device or dtype.
+        CheckpointError: the checkpoint is missing, gated, damaged, or not in safetensors format.
+        UnsupportedModel: the architecture is not supported.
+        InvalidRequest: the device or dtype is unknown.
     """
     from prunelab.models.loading import load_model
 
@@ -72,30 +72,30 @@ def prune(
     compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto",
     datasets_root: PathLike | None = None,
 ) -> PrunedModel:
-    """Prune a model; the one given is left as it was.
+    """Prune a model; the given model is not changed.
 
-    Statistics of the calibration pass are kept, so that a second method or ratio costs no second pass.
+    Calibration statistics are cached, so that a second method or ratio needs no second calibration pass.
 
     Args:
         model: a loaded model, or what `load` takes.
         method: see `prunelab list methods`.
         ratio: share of the blocks' projection weights to remove.
         calibration: `wikitext2`, `c4`, `textvqa` (images with text), or a `.txt` or `.jsonl` file.
-        samples: calibration samples.
-        sequence_length: tokens a sample, cut to the model's context.
-        seed: of the calibration's and a random method's draws.
-        protect_first: blocks at the beginning to leave whole.
-        protect_last: blocks at the end to leave whole.
+        samples: number of calibration samples.
+        sequence_length: tokens per sample, at most the model's context length.
+        seed: random seed of the calibration sample and of random methods.
+        protect_first: number of blocks at the start to leave unpruned.
+        protect_last: number of blocks at the end to leave unpruned.
         channel_multiple: round pruned MLP widths to a multiple of this.
-        drop_sublayers: let a block lose its whole attention or MLP.
-        competition: which units compete for one budget in width; see `Constraints`.
-        uniform: one width for all blocks, for a stock class.
-        compensation: what makes up for removed units; `auto` is the method's own.
-        datasets_root: folder with copies of the hub's data sets.
+        drop_sublayers: allow removing the entire attention or MLP of a block.
+        competition: which units are ranked together in width pruning; see `Constraints`.
+        uniform: prune all blocks to the same width, which standard transformers classes can load.
+        compensation: how to compensate for removed units; `auto` is the default of the method.
+        datasets_root: folder with local copies of data sets.
 
     Raises:
-        UnknownName: no such method, corpus, competition or compensation.
-        InvalidRequest: the ratio is out of reach, or options contradict each other.
+        UnknownName: the method, corpus, competition or compensation does not exist.
+        InvalidRequest: the ratio cannot be reached, or options contradict each other.
     """
     given = dict(locals())
     from prunelab.api.results import PrunedModel
@@ -132,24 +132,23 @@ def evaluate(
     datasets_root: PathLike | None = None,
     **settings: Any,
 ) -> EvaluationResult:
-    """Measure a model, whole or pruned.
+    """Evaluate a dense or pruned model on benchmarks.
 
     Args:
         model: a loaded or pruned model, or what `load` takes.
-        benchmarks: one or more; `text:FILE` is the perplexity of any text.
-        suites: one or more of `prunelab list suites`.
-        shots: numbers of examples in the prompt, each measured; none for each benchmark's own.
-        datasets_root: folder with copies of the hub's data sets.
+        benchmarks: one or more names; `text:FILE` measures perplexity on a text file.
+        suites: one or more names from `prunelab list suites`.
+        shots: numbers of few-shot examples, each measured; by default the benchmark's standard number.
+        datasets_root: folder with local copies of data sets.
         settings: fields of `EvaluationSettings`, such as `limit=100` or `allow_code_execution=True`.
 
     Raises:
-        UnknownName: no such benchmark or suite.
+        UnknownName: the benchmark or suite does not exist.
         MissingRequirement: something must be installed or allowed first.
-        DataError: a benchmark's data are not to be had.
-        InvalidRequest: nothing to measure, or a model that cannot be measured so.
+        DataError: the data of a benchmark are not available.
+        InvalidRequest: no benchmark is given, or the model does not support one.
 
-    What is missing is said before a checkpoint's weights are loaded, and what the model lacks before anything is
-    computed.
+    Missing requirements are reported before weights are loaded, and unsupported benchmarks before anything is computed.
     """
     from prunelab.api.results import EvaluationResult, settings_of
     from prunelab.errors import InvalidRequest
@@ -160,26 +159,26 @@ def evaluate(
     names, limit = expand(_listed(suites), _listed(benchmarks))
     if not names:
         raise InvalidRequest("nothing to evaluate: name a benchmark or a suite (see `prunelab list benchmarks`)")
-    given = _given(model)
-    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, given))
+    source = _given(model)
+    chosen = settings_of({"limit": limit, **settings}, _root(datasets_root, source))
     runs = benchmark_tasks(names, chosen, shots)
-    loaded = checked_model(runs, given, load)
+    loaded = checked_model(runs, source, load)
     cell = dense_cell(loaded)
     return EvaluationResult([m for benchmark, how in runs for m in run(loaded, cell, benchmark, how).measurements])
 
 
 def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
-    """Prune models every way, measure every cut, and compare each with the whole model on the same samples.
+    """Prune models with every method and ratio, measure each, and compare it with the dense model on the same samples.
 
-    A study that was killed goes on where it was; one that is done is read.
+    An interrupted study resumes; a finished one is read from its folder.
 
     Args:
-        models: folders, ids or pocket models; the pocket study if none.
-        fields: of `StudyConfig`, such as `methods=["flap"], ratios=[0.2], benchmarks=["wikitext2"], out="runs/mine"`.
+        models: folders, hub ids or pocket models; by default the pocket study.
+        fields: fields of `StudyConfig`: `methods=["flap"], ratios=[0.2], benchmarks=["wikitext2"], out="runs/mine"`.
 
     Raises:
-        InvalidRequest: an unknown field or a value that is not possible.
-        PrunelabError: what is missing, before anything is computed.
+        InvalidRequest: a field is unknown or has an invalid value.
+        PrunelabError: a requirement is missing; raised before anything is computed.
     """
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.models.bundled import checkpoint_of
@@ -189,7 +188,7 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
     from prunelab.studies.runner import run_study
 
     chosen = _listed(models)
-    study_config({**fields, "models": chosen or ["pocket-llama"]})  # what is impossible by itself is said at once
+    study_config({**fields, "models": chosen or ["pocket-llama"]})  # refuse invalid fields early
     known: dict[str, Any] = {"models": chosen}
     if all(checkpoint_of(name) for name in chosen):
         named, _ = expand(_listed(fields.get("suites", ())), _listed(fields.get("benchmarks", ())))
@@ -202,25 +201,25 @@ def study(models: str | Sequence[str] = (), **fields: Any) -> Run:
 
 
 def report(run: PathLike | Run) -> ReportResult:
-    """Make a run's report again, and show it.
+    """Write a run's report again and return it for display.
 
     Args:
-        run: what `study` returned, or the folder of a run.
+        run: the result of `study`, or the folder of a run.
 
     Raises:
-        InvalidRequest: no finished run is there.
+        InvalidRequest: the folder does not hold a finished run.
     """
     from prunelab.api.results import ReportResult
     from prunelab.reports import write_report
     from prunelab.studies.run import Run, load_run
 
-    found = run if isinstance(run, Run) else load_run(Path(run))
-    write_report(found)
-    return ReportResult(found)
+    finished_run = run if isinstance(run, Run) else load_run(Path(run))
+    write_report(finished_run)
+    return ReportResult(finished_run)
 
 
 def _as_typed(model: str, given: Mapping[str, Any]) -> str:
-    """A call of `prune`: the method, the ratio, and what is not as it is by default."""
+    """The call of `prune` as code, with the method, the ratio and every argument that differs from its default."""
     words = [repr(model)]
     for name, known in list(signature(prune).parameters.items())[1:]:
         value = os.fspath(given[name]) if isinstance(given[name], os.PathLike) else given[name]
@@ -234,7 +233,7 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 
 
 def _given(model: PathLike | LanguageModel | PrunedModel) -> str | LanguageModel:
-    """A model, or where its checkpoint is."""
+    """A model, or the path of its checkpoint."""
     if isinstance(model, str | os.PathLike):
         return os.fspath(model)
     from prunelab.api.results import PrunedModel
@@ -243,20 +242,20 @@ def _given(model: PathLike | LanguageModel | PrunedModel) -> str | LanguageModel
 
 
 def _loaded(model: PathLike | LanguageModel | PrunedModel) -> LanguageModel:
-    given = _given(model)
-    return load(given) if isinstance(given, str) else given
+    source = _given(model)
+    return load(source) if isinstance(source, str) else source
 
 
 def _root(given: PathLike | None, model: str | LanguageModel) -> Path | None:
-    """Where data are read; a pocket model, also pruned, is asked about its own little world."""
+    """The folder to read data from; pocket models, also pruned, use the miniature data sets bundled with them."""
     from prunelab.models.bundled import ALL_MODELS
     from prunelab.pocket.data import data_root
 
     folder = None if given is None else Path(given)
     if isinstance(model, str):
         return data_root(folder, [model])
-    own = [name for name in ALL_MODELS if model.name == name or model.name.startswith(f"{name}-")]
-    return data_root(folder, own[:1])
+    pocket_names = [name for name in ALL_MODELS if model.name == name or model.name.startswith(f"{name}-")]
+    return data_root(folder, pocket_names[:1])
 
 
 def _calibrated(model: LanguageModel, options: Any, datasets_root: PathLike | None, moments: bool) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What is installed, reachable and missing on this machine, and how to get it."""
+"""Check what is installed and reachable on this machine, with a remedy for what is missing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from prunelab.pruning.apply import cache_folder
 
 PACKAGES = ("prunelab", "torch", "transformers", "safetensors", "datasets", "lm-eval")
 EXTRAS = {"ifeval": "langdetect", "gguf": "gguf", "ray": "ray", "mlflow": "mlflow", "wandb": "wandb"}
-"""What can be installed besides, with a package that each brings."""
+"""Optional extras, with a package that each installs."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One line of the doctor's report; the remedy is empty where nothing is wanting."""
+    """One line of the report; the remedy is empty if nothing is missing."""
 
     what: str
     found: str
@@ -36,7 +36,7 @@ class Diagnosis:
 
 
 def examine(datasets_root: Path | None = None) -> Iterator[Diagnosis]:
-    """Look at everything that prunelab may need."""
+    """Check everything that prunelab may need."""
     for package in PACKAGES:
         try:
             yield Diagnosis(package, version(package))
@@ -46,7 +46,7 @@ def examine(datasets_root: Path | None = None) -> Iterator[Diagnosis]:
         try:
             yield Diagnosis(f"extra {extra}", f"{package} {version(package)}")
         except PackageNotFoundError:
-            yield Diagnosis(f"extra {extra}", "not installed", f"pip install '.[{extra}]', where it is wanted")
+            yield Diagnosis(f"extra {extra}", "not installed", f"pip install '.[{extra}]', if needed")
     memory = psutil.virtual_memory()
     yield Diagnosis("device", str(best_device()), "" if torch.cuda.is_available() else "a CPU works, slowly")
     yield Diagnosis("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
@@ -58,21 +58,21 @@ def examine(datasets_root: Path | None = None) -> Iterator[Diagnosis]:
     sources = dict.fromkeys([WIKITEXT2, C4, *(s for benchmark in benchmarks.values() for s in benchmark.sources())])
     places = {source.repository: source.place(datasets_root) for source in sources}
     for repository, place in places.items():
-        there = Path(place).is_dir()
-        remedy = "" if there else "prunelab fetch --suite paper --to DIR, then --datasets-root DIR"
-        yield Diagnosis(repository, f"in {place}" if there else "not in a folder, so from the hub", remedy)
-    yield _cage()
-    yield Diagnosis("statistics kept in", str(cache_folder()))
+        is_local = Path(place).is_dir()
+        remedy = "" if is_local else "prunelab fetch --suite paper --to DIR, then --datasets-root DIR"
+        yield Diagnosis(repository, f"in {place}" if is_local else "no local copy; read from the hub", remedy)
+    yield _sandbox()
+    yield Diagnosis("statistics cache", str(cache_folder()))
 
 
 def examine_model(name: str) -> Iterator[Diagnosis]:
-    """Inspect a checkpoint as every command does before it computes anything.
+    """Inspect a checkpoint with the checks that every command runs first.
 
     Args:
-        name: a folder, an id on the hub, or the name of a pocket model.
+        name: a folder, a hub id, or the name of a pocket model.
 
     Raises:
-        PrunelabError: with the line that every other command would refuse it with.
+        PrunelabError: the error with which every command would refuse the checkpoint.
     """
     for what, value, remedy in findings(inspected(name)):
         yield Diagnosis(what, value, remedy)
@@ -81,13 +81,13 @@ def examine_model(name: str) -> Iterator[Diagnosis]:
 def _hub() -> Diagnosis:
     if hub_answers():
         return Diagnosis("hub", f"{constants.ENDPOINT} answers")
-    return Diagnosis("hub", f"{constants.ENDPOINT} is out of reach", "local folders and --datasets-root DIR")
+    return Diagnosis("hub", f"{constants.ENDPOINT} is unreachable", "use local folders and --datasets-root DIR")
 
 
-def _cage() -> Diagnosis:
-    """Whether generated programs can be run; every guarantee is tried."""
+def _sandbox() -> Diagnosis:
+    """Whether generated programs can run in the sandbox; tests every guarantee."""
     try:
         Sandbox().check()
     except MissingRequirement as error:
-        return Diagnosis("cage for generated code", "not to be had here", str(error))
-    return Diagnosis("cage for generated code", "holds")
+        return Diagnosis("sandbox for generated code", "not available", str(error))
+    return Diagnosis("sandbox for generated code", "works")

@@ -1,4 +1,4 @@
-"""What the Python API gives back: objects that show themselves in a notebook."""
+"""Results of the Python API, with HTML representations for notebooks."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """A pruned model and the plan that made it.
+    """A pruned model and its pruning plan.
 
     Attributes:
-        model: ready to be evaluated; `model.model` is the transformers model, `model.tokenizer` its tokenizer.
-        plan: what was kept, and why.
-        call: the call that made it, for its card.
+        model: the model; `model.model` is the transformers model, `model.tokenizer` its tokenizer.
+        plan: what was kept, and how it was chosen.
+        call: the call that created it, for the model card.
     """
 
     model: LanguageModel
@@ -40,12 +40,12 @@ class PrunedModel:
     call: str = ""
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a checkpoint that loads everywhere; see `save_checkpoint`."""
+        """Write a Hugging Face checkpoint; see `save_checkpoint`."""
         save_checkpoint(self.model, self.plan, Path(out), command=self.call, overwrite=overwrite)
         return Path(out)
 
     def to_gguf(self, out: str | Path, number_format: NumberFormat = "f16", **options: Any) -> Exported:
-        """Write a file for llama.cpp; see `export_gguf`."""
+        """Write a GGUF file for llama.cpp; see `export_gguf`."""
         return export_gguf(self.model, Path(out), number_format, **options)
 
     def __repr__(self) -> str:
@@ -60,23 +60,23 @@ class PrunedModel:
             ("parameters", before, after),
             ("blocks", len(plan.base.shapes), len(shapes)),
             (
-                "key-value groups in all",
+                "key-value groups in total",
                 sum(s.key_value_groups for s in plan.base.shapes),
                 sum(s.key_value_groups for s in shapes),
             ),
-            ("MLP channels in all", sum(s.channels for s in plan.base.shapes), sum(s.channels for s in shapes)),
+            ("MLP channels in total", sum(s.channels for s in plan.base.shapes), sum(s.channels for s in shapes)),
         ]
         removed = f"; removed blocks: {to_ranges(plan.removed_blocks)}" if plan.removed_blocks else ""
         caption = (
-            f"{plan.base.name}, {plan.method}: {plan.achieved_ratio:.2%} of the blocks' weights removed (asked: "
-            f"{plan.requested_ratio:.2%}), {plan.share_of_model:.2%} of the whole model{removed}"
+            f"{plan.base.name}, {plan.method}: {plan.achieved_ratio:.2%} of the blocks' weights removed (requested: "
+            f"{plan.requested_ratio:.2%}), {plan.share_of_model:.2%} of all weights{removed}"
         )
-        return html_table(("", "whole", "pruned"), rows, caption)
+        return html_table(("", "dense", "pruned"), rows, caption)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What benchmarks found on one model, one measurement a figure."""
+    """Benchmark results of one model, one measurement per figure."""
 
     measurements: Sequence[Measurement]
 
@@ -84,7 +84,7 @@ class EvaluationResult:
         return iter(self.measurements)
 
     def __getitem__(self, benchmark: str) -> float:
-        """A benchmark's primary figure."""
+        """The primary figure of a benchmark."""
         primary = {m.benchmark: m.value for m in self.measurements if m.primary}
         if benchmark not in primary:
             raise UnknownName("benchmark measured here", benchmark, primary)
@@ -92,7 +92,7 @@ class EvaluationResult:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Every figure, one a row."""
+        """Every figure, one per row."""
         return to_frame(self.measurements)
 
     def __repr__(self) -> str:
@@ -110,13 +110,13 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class ReportResult:
-    """A run's report."""
+    """The report of a run."""
 
     run: Run
 
     @property
     def path(self) -> Path:
-        """The page, which needs no other file."""
+        """The report page, a self-contained HTML file."""
         return self.run.folder / "report" / "index.html"
 
     def __repr__(self) -> str:
@@ -124,17 +124,17 @@ class ReportResult:
 
     def _repr_html_(self) -> str:
         place = escape(str(self.path))
-        return f"{self.run._repr_html_()}<p>The whole report: <a href='{place}'>{place}</a></p>"
+        return f"{self.run._repr_html_()}<p>Full report: <a href='{place}'>{place}</a></p>"
 
 
 def settings_of(given: Mapping[str, Any], datasets_root: Path | None) -> EvaluationSettings:
-    """Evaluation settings from keywords.
+    """Build evaluation settings from keyword arguments.
 
     Raises:
-        UnknownName: no setting is called so.
+        UnknownName: a setting does not exist.
     """
     known = [field.name for field in fields(EvaluationSettings)]
     for name in given:
         if name not in known:
-            raise UnknownName("setting of an evaluation", name, known)
+            raise UnknownName("evaluation setting", name, known)
     return EvaluationSettings(**given, datasets_root=datasets_root)

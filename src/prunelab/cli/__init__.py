@@ -1,6 +1,6 @@
-"""The command line: parse, call, print. A command is a file here.
+"""The command-line interface: one module per command, which parses options, calls the library and prints.
 
-Nothing but the standard library is imported before `main` is called, so that Ctrl-C is answered from the start.
+Only the standard library is imported before `main` runs, so that Ctrl-C is handled from the start.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from types import FrameType
 from typing import Any
 
 STOPPED = 130
-"""The exit code after Ctrl-C: 128 and the signal's number."""
-MESSAGE = "stopped; what was finished is kept"
+"""Exit code after Ctrl-C: 128 plus the signal number."""
+MESSAGE = "interrupted: completed work is kept"
 
 
 def load_commands() -> Any:
-    """The application with all its commands, which are imported."""
+    """Import every command module and return the application."""
     for module in pkgutil.iter_modules(__path__):
         if module.name != "__main__":
             importlib.import_module(f"{__name__}.{module.name}")
@@ -32,21 +32,21 @@ def load_commands() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """`prunelab.cli.app`, imported when it is asked for."""
+    """`prunelab.cli.app`, imported on first access."""
     if name == "app":
         return load_commands()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main() -> None:
-    """Entry point of the command `prunelab`."""
+    """Entry point of the `prunelab` command."""
     code = _run()
     if code:
         sys.exit(code)
 
 
 def _run() -> int:
-    """Run the command that `sys.argv` names; gives the exit code."""
+    """Run the command in `sys.argv` and return its exit code."""
     interrupted: list[int] = []
     try:
         with _answering(_stop_at_once):
@@ -61,12 +61,13 @@ def _run() -> int:
 
         with _answering(interrupt):
             code = _code_of(application)
-        # Ctrl-C during an import or a callback can come out as another error.
+        # Ctrl-C during an import or a callback can surface as another exception.
         return _say_stopped() if code == STOPPED or (code and interrupted) else code
     except KeyboardInterrupt:
         return _say_stopped()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        # Avoids a second error when the interpreter flushes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception:
         if interrupted:
@@ -75,7 +76,7 @@ def _run() -> int:
 
 
 def _code_of(application: Any) -> int:
-    """The exit code of a command; an error that the user can mend is one line and code 2."""
+    """Run the application and return its exit code; a user error is printed on one line and gives code 2."""
     import typer
 
     from prunelab.cli.terminal import err
@@ -86,7 +87,7 @@ def _code_of(application: Any) -> int:
 
     try:
         require_utf8(sys.argv)
-        # Typer gives back what a command stopped with.
+        # Outside standalone mode, Typer returns the exit code of the command.
         return int(application(standalone_mode=False) or 0)
     except PrunelabError as error:
         err.print(labelled("error:", "red", error))
@@ -102,7 +103,7 @@ def _code_of(application: Any) -> int:
     except typer.Abort:
         return STOPPED
     except Exception as error:
-        # Typer raises click's usage errors; its copy of click has no public name to catch them by.
+        # Usage errors come from the copy of click inside Typer, which has no public exception class.
         if not hasattr(error, "format_message"):
             raise
         err.print(labelled("error:", "red", f"{one_line(error.format_message(), LONGEST)} (see --help)"))
@@ -115,17 +116,17 @@ def _say_stopped() -> int:
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    """While libraries are imported nothing is open, and an exception could be swallowed or end in a traceback."""
+    """Exit at once: during imports no file is open, and an exception could be swallowed or printed as a traceback."""
     os.write(2, f"{MESSAGE}\n".encode())
     os._exit(STOPPED)
 
 
 @contextmanager
 def _answering(handler: Any) -> Iterator[None]:
-    """Answer Ctrl-C by `handler` while the block lasts; only the main thread can, and only where it is not ignored."""
+    """Handle Ctrl-C with `handler` inside the block; only in the main thread, and only if SIGINT is not ignored."""
     before = signal.getsignal(signal.SIGINT)
     can = threading.current_thread() is threading.main_thread() and before not in (signal.SIG_IGN, None)
-    if can:  # ignored it is in the background of a shell, or under nohup
+    if can:  # a shell script ignores it for background jobs
         signal.signal(signal.SIGINT, handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`prunelab compare`: two runs side by side."""
+"""`prunelab compare`: compare two runs."""
 
 from __future__ import annotations
 
@@ -13,44 +13,52 @@ from prunelab.cli.terminal import app, out
 
 @app.command()
 def compare(run_a: RunFolder, run_b: RunFolder) -> None:
-    """Print how two runs differ: tested pair by pair on the same samples, else by standard errors."""
+    """Compare two runs: with a paired test if both used the same samples, otherwise by standard errors."""
     from prunelab.studies.compare import compare_runs, label_of
     from prunelab.studies.run import load_run
 
-    found = compare_runs(load_run(run_a), load_run(run_b))
-    table = RichTable("cell", "benchmark", "metric", "A", "B", "B - A", "p", "how")
-    for one in found.both:
-        a, b = one.first, one.second
+    comparison = compare_runs(load_run(run_a), load_run(run_b))
+    table = RichTable("cell", "benchmark", "metric", "A", "B", "B - A", "p", "test")
+    for difference in comparison.both:
+        a, b = difference.first, difference.second
         shots = "" if a.shots is None else f" {a.shots}-shot"
-        p = "" if one.p is None else f"{one.p:.2g}"
-        row = (label_of(a), f"{a.benchmark}{shots}", a.metric, f"{a.value:.6g}", f"{b.value:.6g}", _change(one), p)
-        table.add_row(*row, _how(one))
-    if found.both:
+        p = "" if difference.p is None else f"{difference.p:.2g}"
+        row = (
+            label_of(a),
+            f"{a.benchmark}{shots}",
+            a.metric,
+            f"{a.value:.6g}",
+            f"{b.value:.6g}",
+            _change(difference),
+            p,
+        )
+        table.add_row(*row, _how(difference))
+    if comparison.both:
         out.print(table)
     else:
-        out.print("the runs have no benchmark of any cell in common")
-    for folder, only in ((run_a, found.only_first), (run_b, found.only_second)):
+        out.print("the two runs have no benchmark of any cell in common")
+    for folder, only in ((run_a, comparison.only_first), (run_b, comparison.only_second)):
         for cell, names in _by_cell(only).items():
             out.print(f"only in {folder}: {cell}: {', '.join(names)}")
 
 
-def _change(one: Any) -> str:
-    if one.paired is not None:
-        low, high = one.paired.interval
-        return f"{one.difference:+.4g} ({low:+.4g} to {high:+.4g})"
-    error = one.standard_error
-    return f"{one.difference:+.4g}" + ("" if error is None else f" ± {error:.2g}")
+def _change(difference: Any) -> str:
+    if difference.paired is not None:
+        low, high = difference.paired.interval
+        return f"{difference.difference:+.4g} ({low:+.4g} to {high:+.4g})"
+    error = difference.standard_error
+    return f"{difference.difference:+.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 
-def _how(one: Any) -> str:
-    """The test, or why there is none; and what was set differently."""
-    if one.paired is not None:
-        how = f"{one.paired.test}, n = {one.paired.n}, p after Holm"
-    elif one.standard_error is None:
-        how = f"difference ({one.why_unpaired})"
+def _how(difference: Any) -> str:
+    """The test, or the reason why there is none, and the settings that differ."""
+    if difference.paired is not None:
+        how = f"{difference.paired.test}, n = {difference.paired.n}, Holm-adjusted p"
+    elif difference.standard_error is None:
+        how = f"difference only ({difference.why_unpaired})"
     else:
-        how = f"standard errors ({one.why_unpaired})"
-    return "; ".join([how, *one.settings])
+        how = f"standard errors ({difference.why_unpaired})"
+    return "; ".join([how, *difference.settings])
 
 
 def _by_cell(measurements: Sequence[Any]) -> dict[str, list[str]]:

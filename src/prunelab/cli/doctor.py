@@ -1,4 +1,4 @@
-"""`prunelab doctor`: what is installed, reachable and missing; `prunelab doctor MODEL`: what a checkpoint holds."""
+"""`prunelab doctor`: check the installation; `prunelab doctor MODEL`: inspect a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from prunelab.cli.terminal import app, out
 def doctor(
     model: Annotated[
         str | None,
-        typer.Argument(help="inspect this checkpoint (folder, id on the hub, pocket model) instead of the machine"),
+        typer.Argument(
+            help="checkpoint to inspect (folder, Hugging Face model id or pocket model) instead of the installation"
+        ),
     ] = None,
     datasets_root: DatasetsRoot = None,
 ) -> None:
-    """Say what is installed, reachable and missing, and how to get it; of a model, what its folder holds."""
+    """Check what is installed and reachable, with a remedy for what is missing; or inspect a checkpoint."""
     from prunelab.api.doctor import examine, examine_model
 
-    table = RichTable("what", "found", "remedy")
+    table = RichTable("check", "result", "remedy")
     for finding in examine(datasets_root) if model is None else examine_model(model):
         table.add_row(finding.what, finding.found, finding.remedy)
     out.print(table)

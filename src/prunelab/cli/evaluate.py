@@ -34,31 +34,45 @@ from prunelab.io.atomic_write import write_text
 def evaluate(
     model: Model,
     benchmark: Annotated[
-        list[str] | None, typer.Option(help="repeatable; text:FILE is the perplexity of any text")
+        list[str] | None,
+        typer.Option(
+            help="benchmark to run, repeatable (see `prunelab list benchmarks`); text:FILE "
+            "measures perplexity on a text file"
+        ),
     ] = None,
     suite: SuiteNames = None,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file to write the measurements to")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="only so many documents, a subject where there are any")
+        int | None,
+        typer.Option(
+            min=1, help="maximum number of documents per benchmark (per subject if the benchmark has subjects)"
+        ),
     ] = None,
     shots: Shots = None,
     chat_template: Annotated[
-        Literal["auto", "always", "never"], typer.Option(help="for prompts; auto: for IFEval where there is one")
+        Literal["auto", "always", "never"],
+        typer.Option(
+            help="apply the tokenizer's chat template to prompts; auto: only for IFEval, if the tokenizer has one"
+        ),
     ] = "auto",
     allow_untrained_punkt: AllowUntrainedPunkt = False,
     allow_code_execution: AllowCodeExecution = False,
-    completions: Annotated[int, typer.Option(min=1, help="HumanEval's, of each problem")] = 5,
-    temperature: Annotated[float, typer.Option(min=0.0, help="of HumanEval's completions; 0 is greedy")] = 0.8,
-    seed: Annotated[int, typer.Option(help="of what is drawn; with 0 the shots are those that lm-eval draws")] = 0,
-    tokens_a_batch: Annotated[int | None, typer.Option(min=1, help="by default what the memory holds")] = None,
-    window: Annotated[int, typer.Option(min=2, help="tokens a perplexity window, cut to the context")] = 2048,
+    completions: Annotated[int, typer.Option(min=1, help="number of HumanEval completions per problem")] = 5,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="sampling temperature of HumanEval completions; 0 is greedy decoding")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(help="random seed; 0 draws the same few-shot examples as lm-eval")] = 0,
+    tokens_a_batch: Annotated[
+        int | None, typer.Option(min=1, help="maximum tokens per batch; by default as many as fit in memory")
+    ] = None,
+    window: Annotated[int, typer.Option(min=2, help="tokens per perplexity window, at most the context length")] = 2048,
     device: Device = None,
     dtype: Dtype = None,
     memory: Memory = None,
     datasets_root: DatasetsRoot = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure a model, whole or pruned."""
+    """Evaluate a dense or pruned model on benchmarks."""
     from prunelab.evaluation.benchmarks import EvaluationSettings
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.evaluation.runner import benchmark_tasks
@@ -66,7 +80,9 @@ def evaluate(
 
     names, suites_limit = expand(suite or [], benchmark or [])
     if not names:
-        raise InvalidRequest("nothing to evaluate: give --benchmark NAME or --suite NAME (see `prunelab list`)")
+        raise InvalidRequest(
+            "nothing to evaluate: give --benchmark NAME or --suite NAME (see `prunelab list benchmarks`)"
+        )
     settings = EvaluationSettings(
         limit=limit or suites_limit,
         chat_template=chat_template,
@@ -86,16 +102,16 @@ def evaluate(
 def throughput(
     model: Model,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file to write the measurements to")] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    new_tokens: Annotated[int, typer.Option(min=2)] = 64,
-    repeats: Annotated[int, typer.Option(min=1, help="the median of so many runs")] = 5,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="tokens in the prompt")] = 128,
+    new_tokens: Annotated[int, typer.Option(min=2, help="tokens to generate")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="number of timed runs; the median is reported")] = 5,
     runtime: RuntimeName = "eager",
     device: Device = None,
     dtype: Dtype = None,
     memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure speed and size at batch size 1."""
+    """Measure the speed and size of a model at batch size 1."""
     from prunelab.evaluation.benchmarks import EvaluationSettings
     from prunelab.evaluation.runner import benchmark_tasks
 
@@ -122,7 +138,9 @@ def _evaluate(
     device, dtype, memory = placement
     model = checked_model(runs, name, partial(load_offloaded, device=device, dtype=dtype, memory=parse_memory(memory)))
     if isinstance(model, OffloadedModel):
-        out.print(f"{model.name} does not fit {'--memory' if memory else 'what is free'}: parts of it stay on the disk")
+        out.print(
+            f"{model.name} does not fit in {'--memory' if memory else 'the free memory'}: parts of it stay on disk"
+        )
     measurements = []
     for benchmark, settings in runs:
         with bar(benchmark.name, 1) as progress:
@@ -135,7 +153,7 @@ def _evaluate(
 
 
 def _print_measurements(measurements: Sequence[Any], out_file: Path | None) -> None:
-    """The figures as a table, single subjects left out, and what was not as usual below."""
+    """Print the figures as a table without single subjects, followed by remarks on unusual conditions."""
     shown = [m for m in measurements if "/" not in m.group]
     table = RichTable("benchmark", "shots", "metric", "value", "± standard error", "n")
     for m in shown:
@@ -144,27 +162,31 @@ def _print_measurements(measurements: Sequence[Any], out_file: Path | None) -> N
         table.add_row(m.benchmark, shots, f"{m.metric} {m.group}".strip(), figure(m.value), error, str(m.n))
     out.print(table)
     if limit := measurements[0].details["limit"]:
-        out.print(f"limited to {limit} documents of each benchmark, and of each subject where there are any")
+        out.print(f"limited to {limit} documents per benchmark (per subject if the benchmark has subjects)")
     for m in measurements:
         if m.primary and (remarks := _remarks(m.details)):
             out.print(f"{m.benchmark}: {'; '.join(remarks)}")
     if len(shown) < len(measurements) and out_file is None:
-        out.print(f"{len(measurements) - len(shown)} figures of single subjects are not shown: give --out FILE.json")
+        out.print(
+            f"{len(measurements) - len(shown)} figures of single subjects are not shown: save them with --out FILE.json"
+        )
 
 
 def _remarks(details: dict[str, Any]) -> list[str]:
-    """What makes a figure differ from others'."""
+    """Conditions under which a figure is not comparable with others."""
     remarks = {
-        f"{details.get('truncated')} requests were longer than the context and lost tokens": details.get("truncated"),
-        "shots drawn from the validation split, the train split being absent": details.get("shots_from_validation"),
-        f"{details.get('larger than any float')} left out, being larger than any float": details.get(
+        f"{details.get('truncated')} requests exceeded the context length and were truncated": details.get("truncated"),
+        "few-shot examples come from the validation split: there is no train split": details.get(
+            "shots_from_validation"
+        ),
+        f"{details.get('larger than any float')} left out: larger than the largest floating-point number": details.get(
             "larger than any float"
         ),
-        f"{details.get('not_official')} over both splits are not the official scorer's": details.get("not_official"),
+        f"{details.get('not_official')} over both splits differ from the official scorer": details.get("not_official"),
         f"intersentence {details.get('intersentence')}": details.get("intersentence"),
-        f"{details.get('beyond context')} questions were with their images longer than the context": details.get(
+        f"{details.get('beyond context')} questions exceeded the context length with their images": details.get(
             "beyond context"
         ),
-        f"images that could not be shown: {details.get('unusable images')}": details.get("unusable images"),
+        f"images that could not be used: {details.get('unusable images')}": details.get("unusable images"),
     }
     return [remark for remark, holds in remarks.items() if holds]

@@ -1,4 +1,4 @@
-"""`prunelab export`: a checkpoint in another program's format."""
+"""`prunelab export`: write a checkpoint in another program's format."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from prunelab.cli.terminal import app, bar, out
 def export(
     model: Model,
     out_file: Annotated[Path, typer.Option("--out", help="file to write")],
-    to: Annotated[Literal["gguf"], typer.Option(help="gguf: one file for llama.cpp")] = "gguf",
+    to: Annotated[Literal["gguf"], typer.Option(help="output format; gguf is a single file for llama.cpp")] = "gguf",
     type_: Annotated[
-        Literal["f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="number format of the matrices")
+        Literal["f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="number format of the weight matrices")
     ] = "f16",
     pad_widths: Annotated[
         bool,
-        typer.Option("--pad-widths", help="fill every block with zeros up to the widest, for Gemma-2 of mixed widths"),
+        typer.Option(
+            "--pad-widths",
+            help="pad every block with zeros to the widest one (Gemma-2 with different widths per block)",
+        ),
     ] = False,
     allow_other_tokens: Annotated[
         bool,
-        typer.Option("--allow-other-tokens", help="write the file though llama.cpp reads some texts as other tokens"),
+        typer.Option("--allow-other-tokens", help="export even if llama.cpp tokenizes some texts differently"),
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model, whole or pruned, in another program's format."""
+    """Export a dense or pruned model to another program's format."""
     from prunelab.checkpoint.gguf.export import export_gguf, require_gguf
     from prunelab.io.outputs import is_gguf
     from prunelab.io.paths import require_output_file
@@ -39,13 +42,14 @@ def export(
     require_output_file(out_file, overwrite, is_gguf, "a GGUF file")
     loaded = load_model(model, device="cpu")
     with bar("writing", 1) as progress:
-        done = export_gguf(
+        exported = export_gguf(
             loaded, out_file, type_, pad_widths=pad_widths, allow_other_tokens=allow_other_tokens, overwrite=overwrite,
             progress=progress,
         )  # fmt: skip
     out.print(
-        f"written to {done.path}: {done.size / 1e6:,.1f} MB, {type_}, llama.cpp's architecture {done.architecture}"
+        f"written to {exported.path}: {exported.size / 1e6:,.1f} MB, {type_}, "
+        f"llama.cpp architecture {exported.architecture}"
     )
-    for note in done.notes:
+    for note in exported.notes:
         out.print(f"note: {note}")
-    out.print(f"next: llama-server -m {done.path}")
+    out.print(f"next: llama-server -m {exported.path}")

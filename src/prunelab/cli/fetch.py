@@ -1,4 +1,4 @@
-"""`prunelab fetch`: data for machines without internet."""
+"""`prunelab fetch`: download data sets for machines without internet access."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from prunelab.errors import InvalidRequest
 
 @app.command()
 def fetch(
-    to: Annotated[Path, typer.Option(help="the folder to fill, for --datasets-root")],
+    to: Annotated[Path, typer.Option(help="folder to download to; pass it to other commands as --datasets-root")],
     suite: SuiteNames = None,
-    benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
-    calibration: Annotated[list[str] | None, typer.Option(help="wikitext2 or c4; repeatable")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="benchmark whose data to download; repeatable")] = None,
+    calibration: Annotated[
+        list[str] | None, typer.Option(help="calibration corpus to download, wikitext2 or c4; repeatable")
+    ] = None,
 ) -> None:
-    """Bring benchmarks' data into a folder, for machines without internet."""
+    """Download the data of benchmarks and calibration corpora, for machines without internet access."""
     from prunelab.calibration.corpus import find_corpus
     from prunelab.evaluation.benchmarks import find_benchmark
     from prunelab.evaluation.benchmarks.suites import expand
@@ -31,8 +33,8 @@ def fetch(
     corpora = [find_corpus(name) for name in calibration or []]
     if not chosen and not corpora:
         raise InvalidRequest("nothing to fetch: give --suite NAME, --benchmark NAME or --calibration NAME")
-    for folder in fetch_sources([source for one in chosen for source in one.sources()] + corpora, to):
+    for folder in fetch_sources([source for item in chosen for source in item.sources()] + corpora, to):
         out.print(f"fetched {folder}")
-    for one in chosen:
-        one.fetch(to)
-    out.print(f"next, where there is no internet: prunelab evaluate MODEL --datasets-root {to}")
+    for item in chosen:
+        item.fetch(to)
+    out.print(f"next, on the machine without internet access: prunelab evaluate MODEL --datasets-root {to}")

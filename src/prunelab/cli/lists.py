@@ -1,4 +1,4 @@
-"""`prunelab list`: what is registered."""
+"""`prunelab list`: list methods, benchmarks, suites and model families."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from prunelab.cli.terminal import app, out
 
 
 @app.command(name="list")
-def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument()]) -> None:
-    """List what is registered."""
+def list_(
+    what: Annotated[Literal["methods", "benchmarks", "suites", "families"], typer.Argument(help="what to list")],
+) -> None:
+    """List the available methods, benchmarks, suites or model families."""
     if what == "methods":
         from prunelab.pruning.methods import methods
 
@@ -31,13 +33,13 @@ def list_(what: Annotated[Literal["methods", "benchmarks", "suites", "families"]
     elif what == "suites":
         from prunelab.evaluation.benchmarks.suites import suites
 
-        table = RichTable("suite", "what it is", "limit", "benchmarks")
+        table = RichTable("suite", "description", "limit", "benchmarks")
         for s in suites.values():
             table.add_row(s.name, s.title, "" if s.limit is None else str(s.limit), ", ".join(s.benchmarks))
     else:
         from prunelab.models.families import families
 
-        table = RichTable("family", "architecture", "where blocks live")
+        table = RichTable("family", "architecture", "module path of the blocks")
         for f in families.values():
             table.add_row(f.name, f.stock_class, f"{f.decoder}.{f.blocks}")
     out.print(table)

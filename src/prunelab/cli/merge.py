@@ -1,4 +1,4 @@
-"""`prunelab merge`: two runs in one folder."""
+"""`prunelab merge`: merge two runs into one folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from prunelab.cli.terminal import app, out
 def merge(
     run_a: RunFolder,
     run_b: RunFolder,
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write both to")],
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the merged run to")],
     prefer: Annotated[
-        Literal["a", "b"] | None, typer.Option(help="whose figures to keep where both measured the same and differ")
+        Literal["a", "b"] | None,
+        typer.Option(help="run whose figures to keep where the two runs contradict each other"),
     ] = None,
 ) -> None:
-    """Write a folder that holds two runs; they must not contradict each other."""
+    """Merge two runs into a new folder; contradicting figures are an error unless --prefer is given."""
     from prunelab.io.atomic_write import refuse_existing
     from prunelab.studies.merge import merge_runs
     from prunelab.studies.run import load_run
@@ -29,5 +30,5 @@ def merge(
     a, b = load_run(run_a), load_run(run_b)
     run = merge_runs(a, b, out_folder, {"a": a, "b": b, None: None}[prefer])
     cells = len({m.plan or m.model for m in run.measurements})
-    out.print(f"{out_folder} holds {cells} cells with {len(run.measured)} benchmarks measured")
-    out.print(f"`prunelab report {out_folder}` makes its report")
+    out.print(f"merged into {out_folder}: {cells} cells, {len(run.measured)} benchmark results")
+    out.print(f"next: prunelab report {out_folder}")

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -10,33 +10,46 @@ import typer
 from prunelab.errors import InvalidRequest
 from prunelab.io.bounds import SHOTS
 
-Model = Annotated[str, typer.Argument(help="a checkpoint's folder, an id on the hub, or a pocket model")]
-Device = Annotated[str | None, typer.Option(help="cuda, cpu, ...; the best there is by default")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; the checkpoint's own by default")]
-DatasetsRoot = Annotated[
-    Path | None, typer.Option(help="folder with copies of the hub's data sets; `pocket` for the miniatures")
+Model = Annotated[str, typer.Argument(help="checkpoint folder, Hugging Face model id, or pocket model")]
+Device = Annotated[
+    str | None, typer.Option(help="device to run on, such as cuda or cpu; by default the best available")
 ]
-SuiteNames = Annotated[list[str] | None, typer.Option(help="repeatable; see `prunelab list suites`")]
-Shots = Annotated[str | None, typer.Option(help="examples in the prompt; several, such as 0,5, are each measured")]
+Dtype = Annotated[
+    str | None, typer.Option(help="number format: float32, bfloat16 or float16; by default that of the checkpoint")
+]
+DatasetsRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="folder with local copies of data sets (see `prunelab fetch`); `pocket` for the miniature benchmarks"
+    ),
+]
+SuiteNames = Annotated[list[str] | None, typer.Option(help="benchmark suite, repeatable (see `prunelab list suites`)")]
+Shots = Annotated[
+    str | None,
+    typer.Option(help="number of few-shot examples in the prompt; with several, such as 0,5, each is measured"),
+]
 AllowUntrainedPunkt = Annotated[
-    bool, typer.Option("--allow-untrained-punkt", help="accepted, without effect any more", hidden=True)
+    bool, typer.Option("--allow-untrained-punkt", help="accepted for compatibility; has no effect", hidden=True)
 ]
 AllowCodeExecution = Annotated[
-    bool, typer.Option("--allow-code-execution", help="let HumanEval run generated programs, in a cage")
+    bool, typer.Option("--allow-code-execution", help="allow HumanEval to run generated programs in a sandbox")
 ]
 RuntimeName = Annotated[
-    Literal["eager", "compiled"], typer.Option(help="how throughput runs models: as they are, or compiled")
+    Literal["eager", "compiled"],
+    typer.Option(help="run models eagerly or compiled with torch.compile when measuring throughput"),
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(help="what a model may take, such as 8GB; what is free by default. Larger ones stay on disk"),
+    typer.Option(
+        help="memory limit per model, such as 8GB; by default the free memory. Larger models are read from disk"
+    ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the output where it exists")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace existing output")]
 
 
 def counts(shots: str | None) -> list[int]:
-    """The numbers in `0,5`."""
+    """Parse numbers of few-shot examples, such as `0,5`."""
     parts = [part.strip() for part in (shots or "").split(",") if part.strip()]
     if not all(part.isdecimal() and len(part) <= 9 and SHOTS.holds(int(part)) for part in parts):
-        raise InvalidRequest(f"--shots {shots} is not possible: give numbers of examples from 0, such as 0,5")
+        raise InvalidRequest(f"--shots {shots} is not possible: give whole numbers from 0 to 1,000, such as 0,5")
     return [int(part) for part in parts]

@@ -1,4 +1,4 @@
-"""`prunelab push`: a checkpoint to the hub."""
+"""`prunelab push`: upload a pruned checkpoint to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,35 +13,42 @@ from prunelab.errors import InvalidRequest
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder that `prunelab prune --out` wrote")],
-    to: Annotated[str, typer.Option(help="repository on the hub, user/name")],
-    run: Annotated[Path | None, typer.Option(help="a run that measured this cut; its figures go into the card")] = None,
-    base_model: Annotated[str | None, typer.Option(help="the base's id on the hub, if the plan has none")] = None,
-    license_: Annotated[str | None, typer.Option("--license", help="the base's licence, if no card says it")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="folder written by `prunelab prune --out`")],
+    to: Annotated[str, typer.Option(help="repository on the hub, as USER/NAME")],
+    run: Annotated[
+        Path | None, typer.Option(help="run that measured this pruned model; adds its figures to the model card")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="hub id of the base model, if the plan does not record it")
+    ] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="licence of the base model, if no model card states it")
+    ] = None,
     accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="you have read a restrictive licence and keep to it")
+        bool,
+        typer.Option("--accept-license", help="confirm that you have read a restrictive licence and comply with it"),
     ] = False,
-    private: Annotated[bool, typer.Option("--private", help="for your eyes only")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be sent; send nothing")] = False,
+    private: Annotated[bool, typer.Option("--private", help="make the repository private")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the files to upload without uploading them")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace weights and card where the name is taken")
+        bool, typer.Option("--overwrite", help="replace the weights and the card of an existing repository")
     ] = False,
 ) -> None:
-    """Send a pruned checkpoint to the hub, with its card, plan and figures."""
+    """Upload a pruned checkpoint to the Hugging Face Hub, with its card, plan and figures."""
     from prunelab.studies.hub_upload import prepare_upload, upload
     from prunelab.studies.run import load_run
 
-    found = load_run(run) if run is not None else None
-    parcel = prepare_upload(folder, to, run=found, base=base_model, licence=license_)
-    out.print(f"{to}: base {parcel.base}, licence {parcel.licence.title}")
-    refused = parcel.demand and not accept_license
-    if parcel.demand and (dry_run or not refused):
-        out.print(f"note: {parcel.demand}{', then give --accept-license' if refused else ''}")
+    loaded_run = load_run(run) if run is not None else None
+    prepared = prepare_upload(folder, to, run=loaded_run, base=base_model, licence=license_)
+    out.print(f"{to}: base {prepared.base}, licence {prepared.licence.title}")
+    unconfirmed = prepared.demand and not accept_license
+    if prepared.demand and (dry_run or not unconfirmed):
+        out.print(f"note: {prepared.demand}{', then give --accept-license' if unconfirmed else ''}")
     if dry_run:
-        for name, size in parcel.files:
+        for name, size in prepared.files:
             out.print(f"  {name}  {size:,} bytes")
-        out.print("nothing was sent")
+        out.print("dry run: nothing was uploaded")
         return
-    if refused:
-        raise InvalidRequest(f"{parcel.demand}, then give --accept-license")
-    out.print(f"sent to {upload(parcel, private=private, overwrite=overwrite)}")
+    if unconfirmed:
+        raise InvalidRequest(f"{prepared.demand}, then give --accept-license")
+    out.print(f"uploaded to {upload(prepared, private=private, overwrite=overwrite)}")

@@ -1,4 +1,4 @@
-"""`prunelab recommend`: which strategy and ratio for a need."""
+"""`prunelab recommend`: recommend a method and ratio for given requirements."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "M
 
 @app.command()
 def recommend(
-    run: Annotated[Path | None, typer.Argument(help="a study's folder; without, the paper's rules answer")] = None,
-    model: Annotated[str | None, typer.Option(help="which of the run's models")] = None,
-    keep: Annotated[
-        str | None, typer.Option(help="least share of the dense model's quality, such as 95%, which is the default")
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help='folder of a study; without it, advice from "Rethinking the Value of Training-Free Structured '
+            'Pruning of LLMs"'
+        ),
     ] = None,
-    benchmark: Annotated[list[str] | None, typer.Option(help="what quality is; repeatable, all by default")] = None,
-    weight: Annotated[list[str] | None, typer.Option(help="of a benchmark, such as gsm8k=2; repeatable")] = None,
-    speedup: Annotated[str | None, typer.Option(help="least speed against the dense model, such as 1.3")] = None,
-    memory: Annotated[str | None, typer.Option(help="most memory, such as 12GB")] = None,
+    model: Annotated[str | None, typer.Option(help="model to choose for, if the run has several")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="minimum share of the dense model's quality to keep, 95% by default")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="benchmark that counts as quality, repeatable; by default all")
+    ] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="weight of a benchmark, such as gsm8k=2; repeatable")] = None,
+    speedup: Annotated[str | None, typer.Option(help="minimum speed-up over the dense model, such as 1.3")] = None,
+    memory: Annotated[str | None, typer.Option(help="maximum memory, such as 12GB")] = None,
 ) -> None:
-    """Say which strategy and ratio meet a need, what they cost, and the command that makes the checkpoint."""
+    """Recommend a method and ratio, with the quality they cost and the command that creates the checkpoint."""
     from prunelab.analysis.paper.advice import paper_advice
     from prunelab.analysis.recommend import Need
     from prunelab.analysis.recommend import recommend as answer
@@ -44,78 +52,81 @@ def recommend(
     )
     if run is None:
         if need.model or need.benchmarks or need.weights or need.memory:
-            raise InvalidRequest("the paper's rules know --keep and --speedup alone: give a run for the other options")
+            raise InvalidRequest(
+                "without a run, only --keep and --speedup are available: give the folder of a study for other options"
+            )
         for line in advice_lines(paper_advice(need.keep, need.speedup)):
             out.print(line)
         return
-    found = answer(load_run(run), need)
-    for line in recommendation_lines(found):
+    recommendation = answer(load_run(run), need)
+    for line in recommendation_lines(recommendation):
         out.print(line)
-    out.print(_table(found))
-    out.print(f"make it: {found.command}")
+    out.print(_table(recommendation))
+    out.print(f"command: {recommendation.command}")
 
 
 def share_of(text: str) -> float:
-    """95% or 0.95 as a share."""
+    """Parse a share, such as 95% or 0.95."""
     if text.strip().endswith("%"):
         return _number(text.strip()[:-1], "--keep", "95%") / 100
     value = _number(text, "--keep", "95%")
     if value > 1:
-        raise InvalidRequest(f"--keep {text} is no share: give one up to 100%, such as 95% or 0.95")
+        raise InvalidRequest(f"--keep {text} is not a share: give at most 100%, such as 95% or 0.95")
     return value
 
 
 def weight_of(text: str) -> tuple[str, float]:
-    """gsm8k=2 as a name and a number."""
+    """Parse a benchmark and its weight, such as gsm8k=2."""
     name, equals, value = text.rpartition("=")
     if not equals or not name:
-        raise InvalidRequest(f"--weight {text} names no weight: give a benchmark and a number, such as gsm8k=2")
+        raise InvalidRequest(f"--weight {text} is not a weight: give a benchmark and a number, such as gsm8k=2")
     return name, _number(value, "--weight", "gsm8k=2")
 
 
 def bytes_of(text: str) -> float:
-    """12GB, 800 MB or 11.5GiB as bytes."""
-    found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", text.upper())
-    if found is None or found.group(2) not in UNITS:
-        raise InvalidRequest(f"--memory {text} is no size: give a number and a unit, such as 12GB or 800MiB")
-    return _number(found.group(1), "--memory", "12GB") * UNITS[found.group(2)]
+    """Parse a memory size, such as 12GB, 800 MB or 11.5GiB, into bytes."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?I?)B?\s*", text.upper())
+    if match is None or match.group(2) not in UNITS:
+        raise InvalidRequest(f"--memory {text} is not a size: give a number and a unit, such as 12GB or 800MiB")
+    return _number(match.group(1), "--memory", "12GB") * UNITS[match.group(2)]
 
 
 def _number(text: str, option: str, example: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InvalidRequest(f"{option}: {text!r} is no number: give one, such as {example}") from None
+        raise InvalidRequest(f"{option}: {text!r} is not a number: give one, such as {example}") from None
 
 
 def advice_lines(advice: Any) -> list[str]:
-    """The paper's advice in words."""
+    """The paper's advice as lines of text."""
     from prunelab.analysis.paper.advice import SOURCE
 
     lines = [f"{advice.strategy} ({advice.method}) at {advice.ratio:.0%}: {advice.why}"]
-    lines += [f"but {advice.caution}"] if advice.caution else []
-    lines += [f"this is from {SOURCE}; measure: prunelab study --model MODEL, then prunelab recommend RUN"]
-    return [*lines, f"make it: prunelab prune MODEL --method {advice.method} --ratio {advice.ratio:g} --out DIR"]
+    lines += [f"caution: {advice.caution}"] if advice.caution else []
+    lines += [f"source: {SOURCE}; to measure: prunelab study --model MODEL, then prunelab recommend RUN"]
+    return [*lines, f"command: prunelab prune MODEL --method {advice.method} --ratio {advice.ratio:g} --out DIR"]
 
 
-def recommendation_lines(found: Any) -> list[str]:
-    """The choice, its reason, its cost and its doubts."""
-    need, choice = found.need, found.choice
-    what = "recommended" if choice.feasible else "nothing meets the need; nearest"
-    lines = [f"{what}: {cut_words(choice)}", f"because {found.why}" if choice.feasible else found.why]
+def recommendation_lines(recommendation: Any) -> list[str]:
+    """The choice with its reason, costs and uncertainties, as lines of text."""
+    need, choice = recommendation.need, recommendation.choice
+    what = "recommended" if choice.feasible else "nothing meets the requirements; nearest"
+    lines = [f"{what}: {cut_words(choice)}", f"reason: {recommendation.why}" if choice.feasible else recommendation.why]
     weights = "" if not need.weights else f", weighted {', '.join(f'{n} {w:g}' for n, w in need.weights.items())}"
     lines.append(f"quality is the mean share kept above chance on {', '.join(need.benchmarks)}{weights}")
-    lines += [f"of several: {what}" for what in found.taken]
-    lines += [f"once: {what}" for what in found.duplicates]
-    if choice.memory is not None and found.dense_memory is not None:
-        lines.append(f"memory: {_gigabytes(choice.memory)} of {_gigabytes(found.dense_memory)} ({found.memory_is})")
+    lines += [f"note: {what}" for what in recommendation.taken]
+    lines += [f"duplicate: {what}" for what in recommendation.duplicates]
+    if choice.memory is not None and recommendation.dense_memory is not None:
+        dense = _gigabytes(recommendation.dense_memory)
+        lines.append(f"memory: {_gigabytes(choice.memory)} of {dense} ({recommendation.memory_is})")
     lines += [f"costs: {difference.sentence()}" for difference in (*choice.fell, *choice.untold)]
     if not (choice.fell or choice.untold):
-        lines.append("costs: no chosen benchmark was seen to fall significantly")
-    lines += [f"runner-up: {cut_words(one)}; {doubt}" for one, doubt in found.runners_up]
-    lines += [f"left out: {reason}" for reason in found.left_out]
-    if found.not_measured:
-        lines.append(f"not measured: {', '.join(found.not_measured)}")
+        lines.append("costs: no chosen benchmark fell significantly")
+    lines += [f"runner-up: {cut_words(candidate)}; {doubt}" for candidate, doubt in recommendation.runners_up]
+    lines += [f"left out: {reason}" for reason in recommendation.left_out]
+    if recommendation.not_measured:
+        lines.append(f"not measured: {', '.join(recommendation.not_measured)}")
     return lines
 
 
@@ -128,19 +139,19 @@ def cut_words(candidate: Any) -> str:
     return f"{cut.model}, {cut.strategy} ({cut.method}) at {size}: {quality}{speed}"
 
 
-def _table(found: Any) -> RichTable:
-    """The feasible frontier, or the nearest cut where nothing is feasible."""
-    names: Sequence[str] = found.need.benchmarks
-    title = "feasible, and beaten by none" if found.frontier else "nearest"
+def _table(recommendation: Any) -> RichTable:
+    """The Pareto frontier of feasible cuts, or the nearest cut if none is feasible."""
+    names: Sequence[str] = recommendation.need.benchmarks
+    title = "feasible and not dominated" if recommendation.frontier else "nearest"
     table = RichTable("cut", "achieved", "quality", "speed", "memory", *names, title=title)
-    for one in found.frontier or (found.choice,):
-        shares = [f"{one.retained[name]:.1%}" if name in one.retained else "–" for name in names]
+    for candidate in recommendation.frontier or (recommendation.choice,):
+        shares = [f"{candidate.retained[name]:.1%}" if name in candidate.retained else "–" for name in names]
         table.add_row(
-            f"{one.cut.method} {one.cut.ratio:.0%}",
-            f"{one.cut.achieved_ratio:.1%}",
-            "–" if one.quality is None else f"{one.quality:.1%}",
-            "–" if one.speedup is None else f"{one.speedup:.2f}x",
-            "–" if one.memory is None else _gigabytes(one.memory),
+            f"{candidate.cut.method} {candidate.cut.ratio:.0%}",
+            f"{candidate.cut.achieved_ratio:.1%}",
+            "–" if candidate.quality is None else f"{candidate.quality:.1%}",
+            "–" if candidate.speedup is None else f"{candidate.speedup:.2f}x",
+            "–" if candidate.memory is None else _gigabytes(candidate.memory),
             *shares,
         )
     return table

@@ -1,4 +1,4 @@
-"""`prunelab report`: the report of a run, made again."""
+"""`prunelab report`: write the report of a run again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prunelab.cli.terminal import app, out
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder that `prunelab study --out` wrote")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder written by `prunelab study --out`")],
 ) -> None:
-    """Make a run's report again: a page to read and to send, tables and figures."""
+    """Write a run's report again: a self-contained HTML page, tables and figures."""
     from prunelab.reports import write_report
     from prunelab.studies.run import load_run
 
     write_report(load_run(run))
     folder = run / "report"
-    out.print(f"{folder / 'index.html'} is the report; tables and figures are beside it in {folder}")
+    out.print(f"report: {folder / 'index.html'}; tables and figures: {folder}")

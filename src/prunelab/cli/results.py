@@ -1,4 +1,4 @@
-"""`prunelab results`: a run's figures as tables."""
+"""`prunelab results`: print the figures of a run as tables."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from rich.table import Table as RichTable
 from prunelab.cli.terminal import app, err, figure, out
 from prunelab.io.terminal import labelled
 
-RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
+RunFolder = Annotated[Path, typer.Argument(help="folder written by `prunelab study --out`")]
 
 
 @app.command()
 def results(
     run: RunFolder,
     benchmark: Annotated[
-        list[str] | None, typer.Option(help="repeatable; all figures of it, single subjects left out")
+        list[str] | None, typer.Option(help="show all figures of this benchmark except single subjects; repeatable")
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="every figure as CSV")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print every figure as CSV")] = False,
 ) -> None:
-    """Print what a study found."""
+    """Print the results of a study."""
     from prunelab.errors import UnknownName
     from prunelab.reports.tables import main_table
     from prunelab.studies.run import load_run
     from prunelab.studies.store import to_frame
 
-    found = load_run(run)
-    names = list(dict.fromkeys(m.benchmark for m in found.measurements))
+    loaded_run = load_run(run)
+    names = list(dict.fromkeys(m.benchmark for m in loaded_run.measurements))
     for name in benchmark or []:
         if name not in names:
             raise UnknownName("benchmark of this run", name, names)
-    chosen = [m for m in found.measurements if not benchmark or m.benchmark in benchmark]
+    chosen = [m for m in loaded_run.measurements if not benchmark or m.benchmark in benchmark]
     if csv:
         to_frame(chosen).to_csv(sys.stdout, index=False)
         return
@@ -43,18 +43,18 @@ def results(
         for name in dict.fromkeys(benchmark):
             out.print(_figures(name, [m for m in chosen if m.benchmark == name]))
     else:
-        table = main_table(chosen, found.differences)
+        table = main_table(chosen, loaded_run.differences)
         shown = RichTable(*table.columns)
         for row in table.rows:
             shown.add_row(*row)
         out.print(shown)
-    for failure in found.failures:
-        reason = (failure.error.strip().splitlines() or ["without a reason"])[-1]
+    for failure in loaded_run.failures:
+        reason = (failure.error.strip().splitlines() or ["no reason recorded"])[-1]
         err.print(labelled("failed:", "red", f"{failure.cell}: {reason}"))
 
 
 def _figures(name: str, measurements: Sequence[Any]) -> RichTable:
-    """One benchmark: a row a figure, cells in the order of the grid."""
+    """Table of one benchmark: one row per figure, cells in the order of the grid."""
     from prunelab.studies.compare import label_of
 
     table = RichTable("cell", "achieved", "shots", "metric", "value", "± standard error", "n", title=name)

@@ -1,4 +1,4 @@
-"""`prunelab study`: the whole grid."""
+"""`prunelab study`: measure a grid of models, methods, ratios and benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from prunelab.cli.options import (
     Device,
     Dtype,
     Memory,
-    RuntimeName,
     Shots,
     SuiteNames,
     counts,
@@ -28,45 +27,71 @@ from prunelab.io.terminal import labelled
 
 @app.command()
 def study(
-    config: Annotated[Path | None, typer.Argument(help="a YAML file; options override it")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
-    ratio: Annotated[list[float] | None, typer.Option(help="repeatable")] = None,
-    benchmark: Annotated[list[str] | None, typer.Option(help="repeatable")] = None,
+    config: Annotated[Path | None, typer.Argument(help="YAML file with the configuration; options override it")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="model to prune, repeatable")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="pruning method, repeatable (see `prunelab list methods`)")
+    ] = None,
+    ratio: Annotated[
+        list[float] | None, typer.Option(help="share of the blocks' projection weights to remove, repeatable")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="benchmark to run, repeatable (see `prunelab list benchmarks`)")
+    ] = None,
     suite: SuiteNames = None,
     shots: Shots = None,
-    seed: Annotated[list[int] | None, typer.Option(help="repeatable")] = None,
-    chat_template: Annotated[Literal["auto", "always", "never"] | None, typer.Option(help="for prompts")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="random seed, repeatable")] = None,
+    chat_template: Annotated[
+        Literal["auto", "always", "never"] | None,
+        typer.Option(help="apply the tokenizer's chat template to prompts; auto: only for IFEval"),
+    ] = None,
     allow_untrained_punkt: AllowUntrainedPunkt = False,
     allow_code_execution: AllowCodeExecution = False,
-    completions: Annotated[int | None, typer.Option(min=1, help="HumanEval's, of each problem")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.0, help="of HumanEval's completions")] = None,
+    completions: Annotated[int | None, typer.Option(min=1, help="number of HumanEval completions per problem")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="sampling temperature of HumanEval completions")
+    ] = None,
     calibration: Annotated[
-        str | None, typer.Option(help="wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file")
+        str | None,
+        typer.Option(
+            help="calibration text: wikitext2, c4, textvqa (images with text), or a .txt, .jsonl or .json file"
+        ),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="calibration samples")] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="tokens a sample")] = None,
-    limit: Annotated[int | None, typer.Option(help="only so many documents a benchmark")] = None,
-    runtime: RuntimeName | None = None,
-    window: Annotated[int | None, typer.Option(help="tokens a perplexity window")] = None,
+    samples: Annotated[int | None, typer.Option(help="number of calibration samples")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="tokens per calibration sample")] = None,
+    limit: Annotated[int | None, typer.Option(help="maximum number of documents per benchmark")] = None,
+    runtime: Annotated[
+        Literal["eager", "compiled"] | None,
+        typer.Option(help="run models eagerly or compiled with torch.compile when measuring throughput"),
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="tokens per perplexity window")] = None,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="the run's folder; a study goes on where it was")
+        Path | None, typer.Option("--out", help="folder of the run; an interrupted study resumes from it")
     ] = None,
-    tracker: Annotated[list[str] | None, typer.Option(help="mlflow or wandb; repeatable")] = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="send the figures to mlflow or wandb; repeatable")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print what is done, what is missing and what it costs; compute nothing")
+        bool,
+        typer.Option(
+            "--dry-run", help="print what is done, what is missing and what it costs, without computing anything"
+        ),
     ] = False,
-    engine: Annotated[
-        Literal["local", "ray"] | None, typer.Option(help="where cells run: here, or as tasks of Ray")
+    engine: Annotated[Literal["local", "ray"] | None, typer.Option(help="run in this process, or as Ray tasks")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="address of a Ray cluster; without it, Ray is started on this machine")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; without one, Ray is started here")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="cells at once, where Ray is started here")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="number of models to measure in parallel when Ray is started on this machine"),
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     memory: Memory = None,
     datasets_root: DatasetsRoot = None,
 ) -> None:
-    """Prune a model every way, measure every cut, and report what was lost; by default, the pocket study."""
+    """Prune models with every method and ratio, measure each result, and report what was lost.
+
+    Without a configuration or a model, a small bundled model is studied on miniature benchmarks.
+    """
     from prunelab.evaluation.benchmarks.suites import expand
     from prunelab.models.bundled import checkpoint_of
     from prunelab.pocket.study import pocket_study
@@ -78,18 +103,20 @@ def study(
     from prunelab.studies.terminal_view import LiveView
 
     fields: dict[str, Any] = read_config(config) if config is not None else {}
-    given = {
+    overrides = {
         "models": model, "methods": method, "ratios": ratio, "benchmarks": benchmark, "suites": suite, "seeds": seed,
         "limit": limit, "window": window, "runtime": runtime, "shots": counts(shots), "chat_template": chat_template,
         "allow_untrained_punkt": allow_untrained_punkt, "allow_code_execution": allow_code_execution,
         "completions": completions, "out": out_folder, "device": device, "dtype": dtype, "memory": memory,
         "datasets_root": datasets_root, "trackers": tracker, "engine": engine,
     }  # fmt: skip
-    fields.update({key: value for key, value in given.items() if not (value is None or value is False or value == [])})
-    if temperature is not None:  # 0 is one, too
+    fields.update(
+        {key: value for key, value in overrides.items() if not (value is None or value is False or value == [])}
+    )
+    if temperature is not None:  # 0 is a valid temperature
         fields["temperature"] = temperature
     if config is None and all(checkpoint_of(name) for name in model or []):
-        study_config({**fields, "models": model or ["pocket-llama"]})  # what is impossible by itself is said at once
+        study_config({**fields, "models": model or ["pocket-llama"]})  # refuse invalid options early
         pocket, left_out = pocket_study(model or ["pocket-llama"], expand(suite or (), benchmark or ())[0])
         fields = {**pocket, **fields}
         for line in left_out:
@@ -101,14 +128,16 @@ def study(
     text = {"corpus": calibration, "samples": samples, "sequence_length": sequence_length}
     chosen = {key: value for key, value in text.items() if value is not None}
     if chosen:
-        written = fields.get("calibration") or {}
-        fields["calibration"] = {**({"corpus": written} if isinstance(written, str) else written), **chosen}
-    of_ray = {key: value for key, value in {"address": address, "workers": workers}.items() if value is not None}
-    if of_ray:
-        fields["ray"] = {**(fields.get("ray") or {}), **of_ray}
+        file_value = fields.get("calibration") or {}
+        fields["calibration"] = {**({"corpus": file_value} if isinstance(file_value, str) else file_value), **chosen}
+    ray_options = {key: value for key, value in {"address": address, "workers": workers}.items() if value is not None}
+    if ray_options:
+        fields["ray"] = {**(fields.get("ray") or {}), **ray_options}
     resolved = study_config(fields, str(config) if config is not None else "the study", config)
-    if of_ray and resolved.engine != "ray":
-        raise InvalidRequest(f"{' and '.join(f'--{key}' for key in of_ray)} is for cells on Ray: give --engine ray")
+    if ray_options and resolved.engine != "ray":
+        raise InvalidRequest(
+            f"{' and '.join(f'--{key}' for key in ray_options)} can only be used with Ray: add --engine ray"
+        )
     if dry_run:
         _print_dry_run(resolved)
         return
@@ -116,16 +145,16 @@ def study(
     run = run_study(resolved, view=view)
     write_report(run)
     _print_results(main_table(run.measurements, run.differences))
-    out.print(f"{run.folder}/results.csv holds every figure, {run.folder}/report/index.html the report")
+    out.print(f"figures: {run.folder}/results.csv; report: {run.folder}/report/index.html")
     if (command := _next_command(run)) is not None:
-        out.print(f"which cut to take, and the command that makes it: {command}")
+        out.print(f"next, to choose a pruned model: {command}")
     if run.failures:
-        err.print(labelled(f"{len(run.failures)} cells failed:", "red", f"{run.folder}/failures.json says why"))
+        err.print(labelled(f"{len(run.failures)} cells failed:", "red", f"see {run.folder}/failures.json"))
         raise typer.Exit(1 if any(f.fault for f in run.failures) else 2)
 
 
 def _next_command(run: Any) -> str | None:
-    """`prunelab recommend` for the run, where there is a cut to choose; random ones are baselines."""
+    """The `prunelab recommend` command for the run; None if it only has random baselines to choose from."""
     from prunelab.analysis.recommend import KEEP
     from prunelab.pruning.methods import methods
 
@@ -138,7 +167,7 @@ def _next_command(run: Any) -> str | None:
 
 
 def _print_results(table: Any) -> None:
-    """The main table; whole lines where there is no terminal, for logs."""
+    """Print the main table; without a terminal as Markdown, so that logs hold unbroken lines."""
     if not out.is_terminal:
         typer.echo(table.markdown())
         return
@@ -149,32 +178,32 @@ def _print_results(table: Any) -> None:
 
 
 def _print_dry_run(config: Any) -> None:
-    """The grid as a table, and what all of it costs."""
+    """Print the grid as a table, and its total cost."""
     from prunelab.studies.dry_run import dry_run
 
-    found = dry_run(config)
+    estimate = dry_run(config)
     table = RichTable("cell", "done", "missing", "tokens to compute", "weights")
-    for one in found.cells:
-        total = len(one.done) + len(one.missing)
-        tokens = _count(one.tokens, known=not one.unknown) if one.missing else "none"
-        weights = "not known" if one.weight_bytes is None else f"{one.weight_bytes / 1e9:.3g} GB"
-        table.add_row(one.cell.label, f"{len(one.done)} of {total}", ", ".join(one.missing), tokens, weights)
+    for cost in estimate.cells:
+        total = len(cost.done) + len(cost.missing)
+        tokens = _count(cost.tokens, known=not cost.unknown) if cost.missing else "none"
+        weights = "unknown" if cost.weight_bytes is None else f"{cost.weight_bytes / 1e9:.3g} GB"
+        table.add_row(cost.cell.label, f"{len(cost.done)} of {total}", ", ".join(cost.missing), tokens, weights)
     out.print(table)
-    for model, calibrating in found.calibration_tokens.items():
-        out.print(f"{model}: {calibrating:,} tokens to calibrate on")
-    every = sum(one.tokens for one in found.cells) + sum(found.calibration_tokens.values())
-    done = sum(len(one.done) for one in found.cells)
-    missing = sum(len(one.missing) for one in found.cells)
-    known = not any(one.unknown for one in found.cells)
+    for model, calibrating in estimate.calibration_tokens.items():
+        out.print(f"{model}: {calibrating:,} calibration tokens")
+    total_tokens = sum(cost.tokens for cost in estimate.cells) + sum(estimate.calibration_tokens.values())
+    done = sum(len(cost.done) for cost in estimate.cells)
+    missing = sum(len(cost.missing) for cost in estimate.cells)
+    known = not any(cost.unknown for cost in estimate.cells)
     out.print(
-        f"{len(found.cells)} cells, {done + missing} benchmarks: {done} measured, {missing} missing, "
-        f"{_count(every, known)} tokens to compute (prompts, choices and answers as long as expected)"
+        f"{len(estimate.cells)} cells, {done + missing} benchmarks: {done} measured, {missing} missing, "
+        f"{_count(total_tokens, known)} tokens to compute (prompts, choices and answers of expected length)"
     )
-    for note in found.notes:
+    for note in estimate.notes:
         err.print(labelled("note:", "yellow", note))
 
 
 def _count(tokens: int, known: bool) -> str:
     if known:
         return f"{tokens:,}"
-    return f"more than {tokens:,}" if tokens else "not known"
+    return f"more than {tokens:,}" if tokens else "unknown"

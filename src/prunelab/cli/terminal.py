@@ -1,4 +1,4 @@
-"""The application, where it prints, and what is common to its commands."""
+"""The Typer application, its consoles, and helpers shared by the commands."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ app = typer.Typer(
 SECONDS_A_LINE = 60
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"prunelab {version('prunelab')}")
         raise typer.Exit
 
@@ -36,24 +36,24 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _for_all(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="say the version and stop")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
-    """Prune a language model without training it, and see honestly what was lost."""
+    """Training-free structured pruning of language models, with an evaluation that states what was lost."""
 
 
-# A pipe has no width: tables get one that holds them.
+# A pipe has no width, so tables get a fixed one that is wide enough.
 out = Terminal(width=None if sys.stdout.isatty() else 160)
 err = Terminal(stderr=True)
 
 
 def figure(value: float) -> str:
-    """A figure with six digits; a whole number, such as one of bytes, with all that it has."""
+    """Format a figure with six significant digits, or a whole number, such as a size in bytes, in full."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def command() -> str:
-    """The command that is being run, as one would type it."""
+    """The command being run, quoted for a shell."""
     return shlex.join(["prunelab", *sys.argv[1:]])
 
 
@@ -64,11 +64,11 @@ QUIET = {
     "HF_HUB_VERBOSITY": "critical",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""What keeps the libraries below from printing; each library reads its variables when it is imported."""
+"""Variables that silence the libraries; each library reads them when it is imported."""
 
 
 def quieten() -> None:
-    """Leave the terminal to our own lines: no bars and no advice from the libraries below, which are not imported."""
+    """Silence the progress bars and log messages of the libraries, without importing them."""
     accept_any_character()
     os.environ.update(QUIET)
     if "datasets" in sys.modules:
@@ -76,7 +76,7 @@ def quieten() -> None:
     if "transformers" in sys.modules:
         sys.modules["transformers"].logging.disable_progress_bar()
         sys.modules["transformers"].logging.set_verbosity_error()
-    # What they log as an error they raise as well.
+    # They also raise the errors that they log.
     logging.getLogger("datasets").setLevel(logging.CRITICAL)
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     warnings.showwarning = _show_warning
@@ -89,7 +89,7 @@ def _show_warning(message: Any, category: Any, *rest: Any, **more: Any) -> None:
 
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Any]:
-    """A progress bar on a terminal; elsewhere, of what takes long, a line now and then."""
+    """A progress bar on a terminal; elsewhere a line every minute."""
     if not err.is_terminal:
         yield _lines(what, total)
         return
@@ -100,13 +100,13 @@ def bar(what: str, total: int) -> Iterator[Any]:
 
 
 def _lines(what: str, total: int) -> Callable[..., None]:
-    began = said = time.monotonic()
+    start = last_line = time.monotonic()
 
     def update(done: int, of: int = total) -> None:
-        nonlocal said
+        nonlocal last_line
         now = time.monotonic()
-        if now - said >= SECONDS_A_LINE and 0 < done < of:
-            said = now
-            err.print(f"{what}: {done:,} of {of:,} in {(now - began) / 60:.0f} min")
+        if now - last_line >= SECONDS_A_LINE and 0 < done < of:
+            last_line = now
+            err.print(f"{what}: {done:,} of {of:,} in {(now - start) / 60:.0f} min")
 
     return update

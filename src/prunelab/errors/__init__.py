@@ -1,19 +1,19 @@
-"""Everything that prunelab raises on purpose.
+"""The exceptions of prunelab.
 
     PrunelabError                  the base; the command prints it as one line and exits with code 2
-    ├── InvalidRequest             an argument that cannot be honoured: a ratio, an option, a combination
-    │   ├── UnknownName            no such method, family, benchmark or suite (with the nearest name)
-    │   └── OutputExists           the output folder is there already
-    ├── UnsupportedModel           an architecture that no family describes
-    ├── CheckpointError            a checkpoint that is missing, gated, damaged, or a pickle
-    ├── PlanError                  a plan file that is damaged or contradicts itself
-    │   └── PlanMismatch           a plan made for another model
+    ├── InvalidRequest             an invalid argument, option or combination of them
+    │   ├── UnknownName            no such method, family, benchmark or suite (suggests the nearest name)
+    │   └── OutputExists           the output already exists
+    ├── UnsupportedModel           an architecture that prunelab does not support
+    ├── CheckpointError            a checkpoint that is missing, gated, damaged, or not in safetensors format
+    ├── PlanError                  a plan file that is damaged or inconsistent
+    │   └── PlanMismatch           a plan for another model
     ├── DataError                  a data set or text that is missing, damaged or too short
-    ├── MissingRequirement         a package, a permission or a data file that must be had first
-    ├── NonFiniteValue             NaN or infinity, with the layer or the sample in which it arose
-    └── DiskFull                   no room for what is to be written
+    ├── MissingRequirement         a package, a permission or a data file that is missing
+    ├── NonFiniteValue             NaN or infinity, with the layer or sample in which it occurred
+    └── DiskFull                   no space left for an output
 
-Every message names what was given, what is allowed, and the remedy, on one line.
+Every message states what was given, what is allowed, and the remedy, on one line.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from collections.abc import Iterable
 from prunelab.errors.text import one_line
 
 LONGEST = 2000
-"""Characters of a message; of a longer one, which repeats what was given, the middle is left out."""
+"""Maximum length of a message in characters; a longer one is cut in the middle."""
 
 
 class PrunelabError(Exception):
-    """Base of all errors that the user of prunelab can mend."""
+    """Base class of all errors that the user can fix."""
 
     def __str__(self) -> str:
-        """The message on one line, whatever names and values from outside stand in it."""
+        """The message on one line, with control characters in names and values escaped."""
         return one_line(super().__str__(), LONGEST)
 
 
 class InvalidRequest(PrunelabError):
-    """An argument is outside what is possible."""
+    """An argument is invalid."""
 
 
 class UnknownName(InvalidRequest):
-    """A name that no registered thing bears; suggests the nearest one."""
+    """A name is not registered; the message suggests the nearest one."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -50,15 +50,15 @@ class UnknownName(InvalidRequest):
 
 
 class OutputExists(InvalidRequest):
-    """The output folder or file exists and overwriting was not asked for."""
+    """The output exists and may not be overwritten."""
 
 
 class UnsupportedModel(PrunelabError):
-    """The model's architecture is not one that prunelab can take apart."""
+    """The model's architecture is not supported."""
 
 
 class CheckpointError(PrunelabError):
-    """A checkpoint cannot be found, reached, read, or trusted."""
+    """A checkpoint is missing, unreachable, damaged or unsafe."""
 
 
 class PlanError(PrunelabError):
@@ -66,26 +66,26 @@ class PlanError(PrunelabError):
 
 
 class PlanMismatch(PlanError):
-    """A pruning plan belongs to another model than the one given."""
+    """A pruning plan belongs to a different model."""
 
 
 class DataError(PrunelabError):
-    """A data set or a text is missing, malformed, or too short for what was asked."""
+    """A data set or a text is missing, malformed, or too short for the request."""
 
 
 class MissingRequirement(PrunelabError):
-    """Something must be installed, fetched or allowed first."""
+    """Something must be installed, downloaded or allowed first."""
 
 
 class NonFiniteValue(PrunelabError):
-    """NaN or infinity arose where numbers were expected."""
+    """A computation produced NaN or infinity."""
 
 
 class DiskFull(PrunelabError):
-    """The disk has no room for what is to be written."""
+    """The disk has no space left for an output."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, cut to one line; its kind where it says nothing."""
+    """First line of an error's message; the name of its class if the message is empty."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Text from outside, made fit to stand in one line."""
+"""Escape external text so that it fits on one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def one_line(text: object, limit: int | None = None) -> str:
-    """A text in which nothing can end the line, move the cursor or reorder what is read.
+    """Escape characters that end the line, move the cursor or reorder the text.
 
-    Control characters (ANSI escapes begin with one), line separators, marks of writing direction and lone surrogates
+    Control characters (such as those that begin ANSI sequences), line separators, directional marks and lone surrogates
     become escapes such as `\\n` and `\\x1b`.
 
     Args:
-        text: anything; its `str` is taken.
-        limit: characters at most; what is longer is cut in the middle.
+        text: any object; converted with `str`.
+        limit: maximum length in characters; a longer text is cut in the middle.
     """
     cleaned = _UNPRINTABLE.sub(_escape, str(text))
     if limit is not None and len(cleaned) > limit:

@@ -1,4 +1,4 @@
-"""Files and terminals: reading JSON and YAML within limits, and printing what came from outside.
+"""Input and output: JSON and YAML within limits, paths, atomic writes, data sets and the terminal.
 
-Nothing here knows models; no module here imports torch or transformers.
+No module here depends on models.
 """

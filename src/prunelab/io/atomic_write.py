@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half there: aside first, then renamed."""
+"""Atomic writes: write to a temporary path, then rename."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 def _is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # safetensors writes from Rust and reports the same as a text.
+    # safetensors writes from Rust and reports a full disk in the text of its own error.
     return isinstance(error, SafetensorError) and "No space left" in str(error)
 
 
@@ -44,13 +44,13 @@ def _is_unusable(error: BaseException) -> TypeGuard[OSError]:
 
 def _unwritable(path: Path, error: OSError) -> InvalidRequest:
     return InvalidRequest(
-        f"{path} cannot be written ({os.strerror(error.errno or 0)}): choose another place, or mend its permissions"
+        f"{path} cannot be written ({os.strerror(error.errno or 0)}): choose another path, or change its permissions"
     )
 
 
 @contextmanager
 def report_os_errors(path: Path) -> Iterator[None]:
-    """A disk that is full, or a place that may not be written to, is an error that names the path."""
+    """Turn errors about a full disk or an unwritable path into errors that name the path."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -58,32 +58,32 @@ def report_os_errors(path: Path) -> Iterator[None]:
             raise _unwritable(path, error) from error
         if not _is_full(error):
             raise
-        raise DiskFull(f"no space left while writing {path}: free some, or choose another place") from error
+        raise DiskFull(f"no space left while writing {path}: free some space, or choose another path") from error
 
 
 def require_space(path: Path, needed: int) -> None:
-    """Refuse to begin writing `needed` bytes where the disk cannot hold them.
+    """Refuse to start writing `needed` bytes if the disk has less free space.
 
     Raises:
-        DiskFull: naming both figures.
+        DiskFull: with both sizes.
     """
-    there = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise DiskFull(
-            f"{path} needs {needed / 1e9:.3g} GB and its disk has {free / 1e9:.3g} GB left: free some, or choose "
-            "another place"
+            f"{path} needs {needed / 1e9:.3g} GB and its disk has {free / 1e9:.3g} GB left: free some space, or "
+            "choose another path"
         )
 
 
 def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
-    """Refuse an output that exists unless it may be overwritten, and one that is not of the kind to be written.
+    """Refuse an existing output, unless it may be overwritten and is of the same kind.
 
-    A folder is only overwritten where it holds a checkpoint or nothing: never someone's other files.
+    A folder is overwritten only if it is empty or holds a checkpoint, so that other files are never lost.
 
     Raises:
-        OutputExists: it exists, and may not be overwritten.
-        InvalidRequest: its place cannot come to be.
+        OutputExists: it exists and may not be overwritten.
+        InvalidRequest: the path cannot be created.
     """
     if folder:
         remove_unfinished(path)
@@ -93,19 +93,19 @@ def refuse_existing(path: Path, overwrite: bool, folder: bool = False) -> None:
 
 
 def refuse_input_path(path: Path, models: Iterable[str]) -> None:
-    """Refuse to write over a model that is read: even where overwriting is asked for, that one is not meant.
+    """Refuse to overwrite a model that the command reads, even with `--overwrite`.
 
     Raises:
-        InvalidRequest: it is one of them.
+        InvalidRequest: the output path is one of the models.
     """
     for model in models:
         if path.exists() and os.path.exists(model) and path.samefile(model):
-            raise InvalidRequest(f"{path} is the model itself: choose another place")
+            raise InvalidRequest(f"{path} is the input model: choose another output path")
 
 
 @contextmanager
 def _begun(path: Path) -> Iterator[None]:
-    """The folder above is made; where the system lets nothing be made (`/proc`) it says that there is no such file."""
+    """Create the parent folder; `/proc` and others report a missing file where nothing can be created."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -117,46 +117,46 @@ def _begun(path: Path) -> Iterator[None]:
 def atomic_folder(
     path: Path, overwrite: bool = False, foreign: Callable[[Path], str | None] = foreign_to_checkpoint
 ) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+    """A temporary folder that is renamed to `path` if the block succeeds, and removed if it fails.
 
     Args:
         path: the folder to write.
-        overwrite: it may be replaced.
-        foreign: names what in it may not be replaced; None where there is nothing.
+        overwrite: whether it may be replaced.
+        foreign: describes content of the folder that may not be replaced; None if there is none.
 
     Raises:
         OutputExists: `path` exists and `overwrite` is false.
-        DiskFull: the disk filled up; nothing is left behind.
-        InvalidRequest: the place cannot be written.
+        DiskFull: no space left; the temporary folder is removed.
+        InvalidRequest: the path cannot be written.
     """
     remove_unfinished(path)
     require_output_folder(path, overwrite, foreign, "a checkpoint")
-    with report_os_errors(path), ExitStack() as held:
+    with report_os_errors(path), ExitStack() as stack:
         with _begun(path):
-            aside = held.enter_context(unfinished_folder(path))
-        yield aside
-        aside.chmod(0o777 & ~_umask())
-        for file in aside.rglob("*"):
-            if file.is_file():  # safetensors makes them the writer's alone
+            temporary = stack.enter_context(unfinished_folder(path))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            if file.is_file():  # safetensors creates files that only their owner can read
                 file.chmod(0o666 & ~_umask())
-        replace_folder(aside, path)
+        replace_folder(temporary, path)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and vanishes when it does not."""
-    with report_os_errors(path), ExitStack() as held:
+    """A temporary path that is renamed to `path` if the block succeeds, and removed if it fails."""
+    with report_os_errors(path), ExitStack() as stack:
         with _begun(path):
-            aside = held.enter_context(unfinished_file(path))
-        yield aside
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
+            temporary = stack.enter_context(unfinished_file(path))
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with atomic_file(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write a text file atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:

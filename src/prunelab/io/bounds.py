@@ -1,4 +1,4 @@
-"""What every number that a user gives may be: one table for commands, configurations and the Python API."""
+"""Bounds of all numbers that users give, shared by the command line, configurations and the Python API."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from prunelab.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Bounds:
-    """From where to where a number may be, both included.
+    """Inclusive bounds of a number.
 
     Attributes:
-        low: the least.
-        high: the largest; what lies above is a slip, and would end in an overflow or in all of the memory.
+        low: the smallest allowed value.
+        high: the largest allowed value; anything larger is a typo, and would overflow or exhaust the memory.
         whole: whether it must be a whole number.
-        or_zero: whether 0 is possible besides.
+        or_zero: whether 0 is allowed in addition.
     """
 
     low: float
@@ -34,33 +34,33 @@ class Bounds:
         return f"{'0 or ' if self.or_zero else ''}{number} from {self.low:,.12g} to {self.high:,.12g}"
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is a number within the bounds; true and false are not, NaN is not."""
+        """Whether a value is a number within the bounds; booleans and NaN are not."""
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
         number: Any = value
         return bool(self.low <= number <= self.high or (self.or_zero and number == 0))
 
     def check(self, called: str, value: Any) -> None:
-        """Refuse what is not within the bounds.
+        """Refuse a value outside the bounds.
 
         Args:
-            called: the option or the field.
-            value: what was given.
+            called: name of the option or field.
+            value: the given value.
 
         Raises:
-            InvalidRequest: naming what was given and what is possible.
+            InvalidRequest: with the given value and the bounds.
         """
         if not self.holds(value):
             raise InvalidRequest(f"{called} {shown(value)} is not possible: give {self}")
 
     @property
     def field(self) -> WrapValidator:
-        """For a field of a configuration: `Annotated[int, LIMIT.field]`."""
+        """Validator for a pydantic field: `Annotated[int, LIMIT.field]`."""
         return WrapValidator(self._validated)
 
     def _validated(self, value: Any, parse: Callable[[Any], Any]) -> Any:
-        if isinstance(value, bool):  # which pydantic takes for 0 or 1
-            raise ValueError(f"{str(value).lower()} is no number: give {self}")
+        if isinstance(value, bool):  # pydantic would accept it as 0 or 1
+            raise ValueError(f"{str(value).lower()} is not a number: give {self}")
         parsed = parse(value)
         if not self.holds(parsed):
             raise ValueError(f"{shown(parsed)} is not possible: give {self}")
@@ -68,18 +68,18 @@ class Bounds:
 
 
 def check_all(values: Mapping[str, Any], bounds: Mapping[str, Bounds]) -> None:
-    """Refuse the first value that is not within its bounds; None is not given.
+    """Refuse the first value outside its bounds; None counts as not given.
 
     Raises:
-        InvalidRequest: as `Bounds.check`.
+        InvalidRequest: see `Bounds.check`.
     """
-    for name, one in bounds.items():
+    for name, bound in bounds.items():
         if values.get(name) is not None:
-            one.check(name, values[name])
+            bound.check(name, values[name])
 
 
 def shown(value: Any) -> str:
-    """A value for a message: a long one is cut, a huge number counted."""
+    """Format a value for a message: long text is truncated, and a huge integer is replaced by its number of digits."""
     if isinstance(value, bool) or not isinstance(value, Real):
         text = repr(value)
         return text if len(text) <= 40 else f"{text[:40]}..."
@@ -99,7 +99,7 @@ SEQUENCE_LENGTH = Bounds(2, 10**7)
 WINDOW = Bounds(2, 10**7)
 COMPLETIONS = Bounds(1, 10**4)
 TEMPERATURE = Bounds(0.001, 100, whole=False, or_zero=True)
-"""Logits are divided by it: below a thousandth the likeliest token is all that is left, which 0 says."""
+"""Divides the logits; below 0.001 only the most likely token has probability left, which is what 0 means."""
 RATIO = Bounds(1e-6, 1 - 1e-6, whole=False, or_zero=True)
 SHARE = Bounds(1e-6, 1, whole=False)
 TOKENS = Bounds(1, 10**6)

@@ -1,6 +1,6 @@
-"""JSON files of a data set, looked at before pyarrow reads them: some values end its process instead of raising.
+"""Checks of a data set's JSON files before pyarrow reads them, because some values crash the process.
 
-A first row that is `null` and lists nested some thousand deep are segmentation faults in pyarrow's JSON reader.
+pyarrow's JSON reader segfaults on a first row that is `null` and on lists nested about a thousand deep.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _NAMES = (".jsonl", ".ndjson", ".json")
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _UNREADABLE = (OSError, EOFError, lzma.LZMAError)
 _LIMITS = Limits(size=1 << 30, values=20_000_000)
-_REMEDY = "give one JSON object a line, or one list of objects"
+_REMEDY = "give one JSON object per line, or one list of objects"
 
 
 def check_json_files(folder: Path, patterns: Iterable[str]) -> None:
-    """Refuse JSON files in a data set's folder that would end the process that reads them.
+    """Refuse JSON files in a data set's folder that would crash pyarrow.
 
     Args:
-        folder: the data set's.
-        patterns: of the files that are to be read, relative to it.
+        folder: the data set's folder.
+        patterns: of the files to read, relative to the folder.
 
     Raises:
-        DataError: naming file and line.
+        DataError: with file and line.
     """
-    wanted = list(patterns)
+    selected = list(patterns)
     for path in sorted(folder.rglob("*")):
-        if not any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in wanted):
+        if not any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in selected):
             continue
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO or a device, which may have no end
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a FIFO or a device may never end
             raise DataError(f"{one_line(path)} is not a regular file: {_REMEDY}")
         if _is_json(path):
             status = path.stat()
@@ -54,12 +54,12 @@ def _is_json(path: Path) -> bool:
 
 @lru_cache(maxsize=4096)
 def _check_file(path: Path, size: int, modified: int) -> None:
-    """Check one file; `size` and `modified` make it checked again when it has changed."""
+    """Check one file; `size` and `modified` are cache keys, so that a changed file is checked again."""
     try:
         with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
             _check_lines(path, file)
     except _UNREADABLE:
-        return  # the library that reads it for use says why
+        return  # the library that loads the data set reports the reason
 
 
 def _check_lines(path: Path, file: IO[bytes]) -> None:

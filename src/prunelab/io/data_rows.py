@@ -1,7 +1,7 @@
-"""Rows of data sets, checked before anything is computed: types, labels among those allowed, answers that can be right.
+"""Validation of data set rows before anything is computed: types, allowed labels, and answers that can be correct.
 
-A benchmark declares its rows as a `Row`; `require_rows` checks a split against it. A label outside the allowed ones
-would otherwise count as a wrong answer, and a missing text end in a traceback when its turn comes.
+A benchmark declares its rows as a `Row`, and `require_rows` checks a split against it. Otherwise an invalid label would
+count as a wrong answer, and a missing text would end in a traceback in the middle of an evaluation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _IMAGE_PARTS = {"bytes", "path"}
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("a text that is not blank is needed")
+        raise ValueError("a non-blank text is required")
     return text
 
 
@@ -34,14 +34,14 @@ Words = Annotated[str, AfterValidator(_not_blank)]
 
 
 class Row(BaseModel):
-    """The fields of a data set's row that a benchmark reads; types are strict, other fields are ignored.
+    """The fields of a row that a benchmark reads; types are strict, and other fields are ignored.
 
-    A field with a default may be missing; an alias is the column's name. A validator that refuses a value raises
-    ValueError and says what is allowed.
+    A field with a default may be missing; an alias is the column's name. A validator raises a ValueError that states
+    what is allowed.
 
     Attributes:
-        images: columns that hold images, which are not read here.
-        unique: fields that together occur once in a split; none where rows may be repeated.
+        images: columns that hold images, which are not decoded here.
+        unique: fields whose combination must be unique in a split; empty if rows may repeat.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -51,7 +51,7 @@ class Row(BaseModel):
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """The columns that a split must have."""
+        """The required columns of a split."""
         fields = cls.model_fields.items()
         return (*(field.alias or name for name, field in fields if field.is_required()), *cls.images)
 
@@ -66,19 +66,19 @@ RowType = TypeVar("RowType", bound=Row)
 
 
 def require_rows(source: Source, split: str, documents: datasets.Dataset, row: type[Row]) -> None:
-    """Refuse a split that is empty, lacks a column, or holds a row that cannot be used.
+    """Refuse a split that is empty, lacks a column, or has an invalid row.
 
     Args:
         source: the data set, for messages.
-        split: likewise.
-        documents: the split.
-        row: what its rows are.
+        split: its name, for messages.
+        documents: the rows of the split.
+        row: schema of a row.
 
     Raises:
-        DataError: naming the row, counted from 0, and the field.
+        DataError: with the row, counted from 0, and the field.
     """
     require_documents(source, split, documents, row.columns())
-    remedy = f"fetch it again with `prunelab fetch {source.wanted_by} --to DIR`, or mend the row"
+    remedy = f"fetch it again with `prunelab fetch {source.wanted_by} --to DIR`, or correct the row"
     _require_images(source, split, documents, row)
     seen: dict[tuple[Any, ...], int] = {}
     for index, fields in enumerate(_readable(source, split, _rows_of(documents, row))):
@@ -88,16 +88,16 @@ def require_rows(source: Source, split: str, documents: datasets.Dataset, row: t
 
 
 def checked_row(row: type[RowType], fields: Any, where: str, remedy: str) -> RowType:
-    """A row's fields, checked.
+    """Validate a row.
 
     Args:
-        row: what the row is.
-        fields: what it holds.
-        where: what messages call it.
-        remedy: at the end of the message.
+        row: schema of the row.
+        fields: its values.
+        where: its place, for messages.
+        remedy: end of the message.
 
     Raises:
-        DataError: naming the first field that cannot be used.
+        DataError: with the first invalid field.
     """
     try:
         return row.model_validate(fields)
@@ -105,7 +105,7 @@ def checked_row(row: type[RowType], fields: Any, where: str, remedy: str) -> Row
         problem = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(map(str, problem["loc"]))
         named = f", field {field}" if field else ""
-        message = "an object is needed" if problem["type"] == "model_type" else problem["msg"]
+        message = "an object is required" if problem["type"] == "model_type" else problem["msg"]
         message = message.removeprefix("Value error, ")
         value = one_line(repr(problem["input"]), _SHOWN)
         raise DataError(f"{where}{named}: {one_line(message, 300)}, and {value} is given: {remedy}") from None
@@ -114,20 +114,20 @@ def checked_row(row: type[RowType], fields: Any, where: str, remedy: str) -> Row
 def refuse_repeated(
     row: type[Row], fields: Mapping[str, Any], where: str, remedy: str, seen: dict[tuple[Any, ...], Any], place: str
 ) -> None:
-    """Refuse a row whose `unique` fields were seen before; `seen` keeps them with their places."""
+    """Refuse a row that repeats the `unique` fields of an earlier row; `seen` maps these fields to places."""
     if not row.unique:
         return
     key = tuple(fields[name] for name in row.unique)
     if key in seen:
         raise DataError(
-            f"{where}, field {', '.join(row.unique)}: each may occur once, and {one_line(repr(key), _SHOWN)} is given "
-            f"in {seen[key]} as well: {remedy}"
+            f"{where}, field {', '.join(row.unique)}: each value may occur once, and {one_line(repr(key), _SHOWN)} is "
+            f"also given in {seen[key]}: {remedy}"
         )
     seen[key] = place
 
 
 def _readable(source: Source, split: str, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows; files that hold no UTF-8 or are damaged are found only when their rows are read."""
+    """Yield the rows; damaged files and files that are not UTF-8 only fail when their rows are read."""
     from datasets.exceptions import DatasetsError
 
     try:
@@ -150,7 +150,7 @@ def _rows_of(documents: datasets.Dataset, row: type[Row]) -> Iterator[dict[str, 
 
 
 def _require_images(source: Source, split: str, documents: datasets.Dataset, row: type[Row]) -> None:
-    """Refuse a column of images that holds something else; images themselves are opened one by one later."""
+    """Refuse an image column of another type; the images are decoded later, one at a time."""
     for name in documents.column_names:
         if not row.images or _IMAGE_COLUMN.fullmatch(name) is None:
             continue
@@ -160,6 +160,6 @@ def _require_images(source: Source, split: str, documents: datasets.Dataset, row
         )
         if not holds_images and feature != datasets.Value("null"):
             raise DataError(
-                f"{source.described(split)}, field {name}: images are needed, and {one_line(feature, _SHOWN)} "
+                f"{source.described(split)}, field {name}: images are required, and {one_line(feature, _SHOWN)} "
                 f"is given: fetch it again with `prunelab fetch {source.wanted_by} --to DIR`"
             )

@@ -1,4 +1,4 @@
-"""Where texts come from: the hub, a folder laid out like it, or a file of the user's own."""
+"""Data sets and texts: from the Hugging Face Hub, from a local copy of it, or from a user's file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = [
     "require_documents",
 ]
 _EMPTY_PARQUET = "BatchSize must be greater than 0"
-# The library lets a StopIteration out where a JSON file is empty, a RuntimeError where a repository wants to run code,
-# and several others where a README's header is not what it expects.
+# `datasets` raises a StopIteration for an empty JSON file, a RuntimeError for a repository that wants to run code, and
+# several others for an unexpected README header.
 _UNUSABLE = (
     OSError, ValueError, RuntimeError, StopIteration, TypeError, LookupError, AttributeError, yaml.YAMLError,
 )  # fmt: skip
@@ -37,13 +37,13 @@ _UNUSABLE = (
 
 @dataclass(frozen=True)
 class Source:
-    """One data set on the hub.
+    """A data set on the hub.
 
     Attributes:
         repository: such as `Salesforce/wikitext`.
-        config: the configuration in it, or None.
-        file: the one file that serves, for repositories too large to take whole.
-        wanted_by: the option of `prunelab fetch` that brings it.
+        config: the configuration of the repository, or None.
+        file: the only file to use, for repositories that are too large to download completely.
+        wanted_by: the option of `prunelab fetch` that downloads it.
     """
 
     repository: str
@@ -52,13 +52,13 @@ class Source:
     wanted_by: str = field(default="--suite paper", compare=False)
 
     def place(self, root: Path | None) -> str:
-        """The folder `root/<repository>` where there is one, else the hub's id."""
+        """The folder `root/<repository>` if it exists, otherwise the hub id."""
         if root is not None and (root / self.repository).is_dir():
             return str(root / self.repository)
         return self.repository
 
     def _found(self, root: Path | None) -> str:
-        """The same, to be read now."""
+        """As `place`, after checking that it can be read."""
         place = self.place(root)
         if place == self.repository:
             require_hub()
@@ -71,23 +71,23 @@ class Source:
         return {**chosen, **self._own_cache(root)}
 
     def _own_cache(self, root: Path | None) -> dict[str, str]:
-        """Where the library keeps its copy of a local folder.
+        """Cache folder that `datasets` uses for a local folder.
 
-        By itself it tells folders apart by their name and README alone: of files that have changed since, or of another
-        folder of that name, it would silently give the contents that it saw first.
+        By default `datasets` identifies a folder by its name and README only. After a change of its files, or for
+        another folder of the same name, it would silently return the old contents.
         """
         folder = Path(self.place(root))
         if not folder.is_dir():
             return {}
         files = [(path, path.stat()) for path in sorted(folder.resolve().rglob("*")) if path.is_file()]
-        key = content_hash({str(path): [found.st_size, found.st_mtime_ns] for path, found in files})
+        key = content_hash({str(path): [status.st_size, status.st_mtime_ns] for path, status in files})
         return {"cache_dir": str(Path(datasets.config.HF_DATASETS_CACHE) / f"prunelab-{key}")}
 
     def splits(self, root: Path | None = None) -> list[str]:
-        """The splits there are.
+        """Names of the available splits.
 
         Raises:
-            DataError: the data set is neither in `root` nor on a hub that can be reached.
+            DataError: the data set is neither in `root` nor on a reachable hub.
         """
         if self.file:
             return ["train"]
@@ -97,10 +97,10 @@ class Source:
             raise self._missing(root, error) from error
 
     def load(self, split: str, root: Path | None = None) -> datasets.Dataset:
-        """One split, from `root` if it is there, else from the hub.
+        """Load one split, from `root` if it is there, otherwise from the hub.
 
         Raises:
-            DataError: the data set is neither in `root` nor on a hub that can be reached, or lacks the split.
+            DataError: the data set is neither in `root` nor on a reachable hub, or lacks the split.
         """
         try:
             return datasets.load_dataset(self._found(root), split=split, **self._arguments(root))
@@ -108,10 +108,10 @@ class Source:
             raise self._missing(root, error, split) from error
 
     def load_splits(self, root: Path | None = None) -> datasets.DatasetDict:
-        """All splits there are, from `root` if they are there, else from the hub.
+        """Load all splits, from `root` if they are there, otherwise from the hub.
 
         Raises:
-            DataError: the data set is neither in `root` nor on a hub that can be reached.
+            DataError: the data set is neither in `root` nor on a reachable hub.
         """
         try:
             return datasets.load_dataset(self._found(root), **self._arguments(root))
@@ -119,26 +119,31 @@ class Source:
             raise self._missing(root, error) from error
 
     def files(self, folder: Path) -> list[str]:
-        """Patterns of the files that hold it, by what the README in its folder says, else by the hub's customs."""
+        """Patterns of the data files, from the README in its folder, otherwise from the hub's conventions."""
         if self.file:
             return [self.file]
         files = _listed_files(folder / "README.md", self.config or "default")
         return files or ([f"{self.config}/*"] if self.config else ["*"])
 
     def described(self, split: str = "") -> str:
-        """What messages call it, or one split of it."""
+        """Name for messages, of the data set or of one split."""
         return f"{self.repository} ({self.config or 'default'}{', split ' + split if split else ''})"
 
     def _missing(self, root: Path | None, error: Exception, split: str = "") -> DataError:
-        tried = f"not usable from {root} and not from the hub" if root else "not on the hub, or the hub is out of reach"
+        tried = (
+            f"neither readable from {root} nor available from the hub"
+            if root
+            else "not on the hub, or the hub is unreachable"
+        )
         return DataError(
             f"data set {self.described(split)} is {tried} ({_reason(error)}): run `prunelab fetch {self.wanted_by} "
-            f"--to DIR` where there is internet, and give --datasets-root DIR with its folder DIR/{self.repository}"
+            f"--to DIR` on a machine with internet access, and give --datasets-root DIR (which holds "
+            f"{self.repository})"
         )
 
 
 def _listed_files(readme: Path, config: str) -> list[str]:
-    """Patterns of a configuration's files in a README's header; none where it has none, or is damaged."""
+    """Patterns of a configuration's files in a README's header; empty if it has none or is damaged."""
     from huggingface_hub import metadata_load
 
     try:
@@ -146,10 +151,10 @@ def _listed_files(readme: Path, config: str) -> list[str]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
     configs = header.get("configs") if isinstance(header, dict) else None
-    chosen = [one for one in _as_list(configs) if isinstance(one, dict) and one.get("config_name") == config]
+    chosen = [entry for entry in _as_list(configs) if isinstance(entry, dict) and entry.get("config_name") == config]
     parts = _as_list(chosen[0].get("data_files") if chosen else None)
     paths = [part.get("path") if isinstance(part, dict) else part for part in parts]
-    return [path for some in paths for path in _as_list(some) if isinstance(path, str)]
+    return [path for part_paths in paths for path in _as_list(part_paths) if isinstance(path, str)]
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -159,65 +164,65 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong at the bottom of it, in one line."""
+    """The root cause of an error, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, StopIteration) or _EMPTY_PARQUET in str(error):
-        return "a file of it is empty"
+        return "one of its files is empty"
     return first_line(error)
 
 
 def require_documents(source: Source, split: str, documents: datasets.Dataset, columns: Sequence[str]) -> None:
-    """Refuse a split without documents, or whose documents lack a column.
+    """Refuse a split without documents, or without one of the columns.
 
     Raises:
-        DataError: naming the split and the column.
+        DataError: with the split and the column.
     """
     remedy = f"fetch it again with `prunelab fetch {source.wanted_by} --to DIR`"
     for column in columns:
         if column not in documents.column_names:
-            there = ", ".join(documents.column_names)
-            raise DataError(f"{source.described(split)} has no column {column!r}, only {there}: {remedy}")
+            present = ", ".join(documents.column_names)
+            raise DataError(f"{source.described(split)} has no column {column!r}, only {present}: {remedy}")
     if not len(documents):
         raise DataError(f"{source.described(split)} is empty: {remedy}")
 
 
 def documents_hash(documents: datasets.Dataset) -> str:
-    """Hash of a split's documents, whatever files they came from; 16 hexadecimal digits."""
+    """Hash of a split's documents, independent of their files; 16 hexadecimal digits."""
     return content_hash({"documents": documents.to_list()})
 
 
 def fetch_sources(sources: Iterable[Source], to: Path) -> Iterator[Path]:
-    """Copy data sets from the hub to `to/<repository>`, the files of the wanted configurations only.
+    """Download data sets from the hub to `to/<repository>`, only the files of the given configurations.
 
-    Every one is read back from there, so that what is missing is known where there is internet.
+    Each one is loaded afterwards, so that a missing file is noticed while there is internet access.
 
     Yields:
-        The folder of each repository, when it is there and readable.
+        The folder of each repository, once it is complete and readable.
 
     Raises:
-        DataError: the hub does not give it, or not whole.
-        DiskFull: no room.
+        DataError: the hub does not provide it, or only a part of it.
+        DiskFull: no space left.
         OutputExists: a repository's folder holds something else.
     """
     by_repository: dict[str, list[Source]] = {}
     for source in sources:
         by_repository.setdefault(source.repository, []).append(source)
     for repository in by_repository:
-        require_output_folder(to / repository, True, _not_fetched, f"what was fetched of {repository}")
-    for repository, wanted in by_repository.items():
+        require_output_folder(to / repository, True, _not_fetched, f"a download of {repository}")
+    for repository, requested in by_repository.items():
         folder = to / repository
         _download(repository, folder, ["README.md"])
-        _download(repository, folder, [pattern for source in wanted for pattern in source.files(folder)])
-        for source in wanted:
+        _download(repository, folder, [pattern for source in requested for pattern in source.files(folder)])
+        for source in requested:
             source.load_splits(to)
         yield folder
 
 
 def _not_fetched(folder: Path) -> str | None:
-    """Says so where a folder was not filled from the hub: its client leaves a mark, and a README comes first."""
+    """Why a folder is not a download from the hub, which has a `.cache` or at least a README; None if it is."""
     fetched = (folder / ".cache" / "huggingface").is_dir() or (folder / "README.md").is_file()
-    return None if fetched else "it was not fetched from the hub"
+    return None if fetched else "it was not downloaded from the hub"
 
 
 def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
@@ -227,8 +232,8 @@ def _download(repository: str, folder: Path, patterns: Sequence[str]) -> None:
         snapshot_download(repository, repo_type="dataset", local_dir=folder, allow_patterns=list(patterns))
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no space left while fetching {repository} to {folder}: choose another --to") from error
+            raise DiskFull(f"no space left while downloading {repository} to {folder}: choose another --to") from error
         raise DataError(
-            f"{repository} cannot be fetched from the hub ({_reason(error)}): check the connection, and "
-            "`hf auth login` if the repository wants it"
+            f"{repository} cannot be downloaded from the hub ({_reason(error)}): check the connection, and run "
+            "`hf auth login` if the repository requires it"
         ) from error

@@ -1,8 +1,8 @@
-"""Texts of a user's own: plain text, JSON lines, or a list in JSON, each read as what it is.
+"""A user's text files: plain text, JSON lines, or a JSON list.
 
-A file whose name ends in `.jsonl`, `.ndjson` or `.json`, in any case, is JSON: one value a line, or one list of values.
-Any other file is plain text; one that begins like JSON is refused, because its quotes and escapes would be taken for
-the text, unless it begins with the document mark. All are regular UTF-8 files without NUL characters.
+A file whose name ends in `.jsonl`, `.ndjson` or `.json`, in any case, is JSON: one value per line, or one list. Any
+other file is plain text; if it begins like JSON it is refused, because its quotes and escapes would be read as text,
+unless it begins with the document mark. All files must be regular UTF-8 files without NUL characters.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from prunelab.io.structured import parse_json
 DOCUMENT_MARK = "<|endoftext|>"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 LARGEST = 1 << 30
-"""Bytes of a file at most."""
+"""Maximum size of a file in bytes."""
 
 _LIMITS = Limits(size=LARGEST, values=20_000_000)
 _BLANK = " \t\r\n"
 _BEGINS_LIKE_ROWS = re.compile(r'(?:\[\s*)*\{\s*"(?:[^"\\\n]|\\.){0,200}"\s*:|(?:\[\s*)+"(?:[^"\\\n]|\\.){0,200}"\s*,')
 _LINES_TRIED = 5
-"""First lines of plain text that must all be JSON where the first holds numbers only."""
+"""Number of first lines that must all be JSON if the first one only holds numbers."""
 
 _DECODER = json.JSONDecoder()
 
@@ -42,7 +42,7 @@ class Row:
 
     Attributes:
         value: the value.
-        where: the file and the line on which the value begins, for messages.
+        where: file and first line of the value, for messages.
     """
 
     value: Any
@@ -50,19 +50,19 @@ class Row:
 
 
 def is_json_name(path: Path) -> bool:
-    """Whether a file's name says that it is JSON."""
+    """Whether a file is JSON by its name."""
     return path.suffix.lower() in JSON_SUFFIXES
 
 
 def read_documents(path: Path) -> list[str]:
-    """The documents of a user's file; those without a visible character are left out.
+    """Read the documents of a user's file; blank documents are left out.
 
-    JSON holds one document a row: an object with a `text`, or a string. Plain text has `<|endoftext|>` between
-    documents where there are several; with the mark in front of it, plain text may begin like JSON.
+    A row of JSON is one document: an object with a `text` field, or a string. In plain text, `<|endoftext|>` separates
+    documents; a plain text that begins with this mark may look like JSON.
 
     Raises:
-        DataError: naming file and line: the file is missing, no regular file, empty, not UTF-8, or holds a NUL; a row
-            is not JSON or holds no text; plain text begins like JSON.
+        DataError: with file and line, if the file is missing, not a regular file, empty, not UTF-8, or holds a NUL; if
+            a row is not JSON or holds no text; or if plain text begins like JSON.
     """
     if is_json_name(path):
         documents = [_document(row) for row in read_rows(path)]
@@ -72,27 +72,27 @@ def read_documents(path: Path) -> list[str]:
         documents = [part.strip("\n") for part in text.split(DOCUMENT_MARK)]
     documents = [document for document in documents if document.strip()]
     if not documents:
-        raise DataError(f"{one_line(path)} holds no text: give a file with at least one document")
+        raise DataError(f"{one_line(path)} contains no text: give a file with at least one document")
     return documents
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a user's file that are not blank, with their numbers from 1.
+    """Yield the non-blank lines of a user's file with their numbers, from 1.
 
     Raises:
-        DataError: the file is missing, no regular file, not UTF-8, or holds a NUL.
+        DataError: the file is missing, not a regular file, not UTF-8, or holds a NUL.
     """
-    # Not splitlines(): it also breaks at separators that JSON strings may hold.
+    # Not splitlines(), which also splits at separators that JSON strings may contain.
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if line.strip():
             yield number, line
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The values of a JSON file: of one list, or one a line.
+    """Yield the values of a JSON file: the items of one list, or one value per line.
 
     Raises:
-        DataError: the file is missing, no regular file or not UTF-8, or a value is not JSON, with its line.
+        DataError: the file is missing, not a regular file or not UTF-8, or a value is not JSON; with its line.
     """
     text = _text_of(path)
     start = len(text) - len(text.lstrip(_BLANK))
@@ -114,7 +114,7 @@ def _list_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def _lines_of_items(text: str) -> Iterator[int]:
-    """The lines on which the values of a list begin; the text is valid JSON."""
+    """Yield the line on which each item of a list begins; the text is valid JSON."""
     at, line, seen = text.index("[") + 1, 1, 0
     while True:
         while text[at] in _BLANK or text[at] == ",":
@@ -127,7 +127,7 @@ def _lines_of_items(text: str) -> Iterator[int]:
 
 
 def _is_line_of_lists(text: str, start: int) -> bool:
-    """Whether a list ends on the first line and another value follows: lists one a line."""
+    """Whether the file holds one list per line: a list ends on the first line, and another value follows."""
     rest = text[start:].partition("\n")[2]
     return bool(rest.strip(_BLANK)) and _is_json(_line_at(text, start))
 
@@ -146,24 +146,24 @@ def _is_json(text: str) -> bool:
 
 
 def _parsed(path: Path, text: str, line: int) -> Any:
-    remedy = "give one JSON object a line, or one list of objects"
+    remedy = "give one JSON object per line, or one list of objects"
     return parse_json(text, source=str(path), line=line, nonfinite=True, limits=_LIMITS, remedy=remedy)
 
 
 def _document(row: Row) -> str:
     text = row.value.get("text") if isinstance(row.value, dict) else row.value
     if not isinstance(text, str):
-        raise DataError(f'{row.where}, is not {{"text": "..."}}: give one such object a line, or a list of them')
+        raise DataError(f'{row.where}, is not {{"text": "..."}}: give one such object per line, or a list of them')
     return text
 
 
 def _text_of(path: Path) -> str:
     text = read_text(path, limit=LARGEST, remedy="give a text or JSONL file")
-    if "\r" in text:  # line ends of Windows and of old Macs
+    if "\r" in text:  # line ends of Windows and classic Mac OS
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{one_line(path)}, line {line}, holds a NUL character, which no text has: give a text file")
+        raise DataError(f"{one_line(path)}, line {line}, contains a NUL character: give a text file")
     return text
 
 
@@ -171,13 +171,13 @@ def _refuse_json(path: Path, text: str) -> None:
     if _begins_like_json(text.lstrip()):
         line = text.count("\n", 0, len(text) - len(text.lstrip())) + 1
         raise DataError(
-            f"{one_line(path)}, line {line}, begins like JSON, and the file's name is of plain text: rename it to "
-            f"{one_line(path.stem)}.jsonl, or, if this is the text itself, put a line {DOCUMENT_MARK} in front of it"
+            f"{one_line(path)}, line {line}, begins like JSON, but the file's name is that of plain text: rename it to "
+            f"{one_line(path.stem)}.jsonl, or, if it is plain text, insert {DOCUMENT_MARK} as the first line"
         )
 
 
 def _begins_like_json(text: str) -> bool:
-    """Whether plain text begins with an object, a list, or what was to become one."""
+    """Whether plain text begins with a JSON object or list, complete or not."""
     if not text.startswith(("{", "[")):
         return False
     try:
@@ -187,10 +187,10 @@ def _begins_like_json(text: str) -> bool:
     if text[end:].strip() == "":
         return True
     line_end = text.find("\n", end)
-    behind = text[end : len(text) if line_end < 0 else line_end].strip()
+    rest = text[end : len(text) if line_end < 0 else line_end].strip()
     if isinstance(value, dict):
-        return bool(value) and (behind in ("", ",") or behind.lstrip(", ").startswith("{"))
-    if behind:  # such as a footnote's mark, followed by the note
+        return bool(value) and (rest in ("", ",") or rest.lstrip(", ").startswith("{"))
+    if rest:  # such as a footnote mark, followed by the note
         return False
     lines = islice(filter(str.strip, io.StringIO(text)), _LINES_TRIED)
-    return all(isinstance(one, dict | str | list) for one in value) or all(map(_is_json, lines))
+    return all(isinstance(item, dict | str | list) for item in value) or all(map(_is_json, lines))

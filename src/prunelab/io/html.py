@@ -1,4 +1,4 @@
-"""How things show themselves in a notebook: a plain table that takes the notebook's own style."""
+"""HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """A table as HTML, everything escaped; numbers are aligned to the right."""
+    """Render a table as escaped HTML, with numbers aligned to the right."""
     head = "".join(f"<th style='text-align:left'>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     title = f"<caption style='text-align:left;white-space:normal'>{escape(caption)}</caption>" if caption else ""

@@ -1,7 +1,7 @@
-"""Whether the hub answers; where it does not, its libraries are told.
+"""Detect whether the Hugging Face Hub is reachable, and switch its libraries to offline mode if it is not.
 
-By themselves they try again for half a minute for every model and data set that is asked for, and then take what is in
-their cache, if anything is. Told so, they do that at once.
+Otherwise the libraries retry for half a minute per model or data set before they fall back to their cache. In offline
+mode they use the cache immediately.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import time
 from functools import lru_cache
 
 TIMEOUT = 5.0
-"""Seconds after which a hub that says nothing counts as out of reach."""
+"""Seconds without an answer after which the hub counts as unreachable."""
 
 GOOD_FOR = 60.0
-"""Seconds after which it is asked again: a notebook outlives a lost connection."""
+"""Seconds until the hub is checked again, so that a notebook recovers from a lost connection."""
 
 
 def hub_answers() -> bool:
-    """Whether anything answers where the hub is."""
+    """Whether the hub's endpoint answers at all."""
     import urllib.error
     import urllib.request
 
@@ -34,7 +34,7 @@ def hub_answers() -> bool:
 
 
 def require_hub() -> None:
-    """Put the hub's libraries offline while the hub does not answer; where they were set so, they stay so."""
+    """Set the hub's libraries offline while the hub is unreachable; an offline mode set by the user is kept."""
     if not any(os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         _look(int(time.monotonic() // GOOD_FOR))
 

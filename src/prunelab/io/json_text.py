@@ -1,4 +1,4 @@
-"""JSON within limits: Python's own reader, watched."""
+"""JSON parsing within limits, on top of Python's `json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from prunelab.io.limits import Limits, Malformed
 
-# The end of a string may be missing, so that this never goes back: it is linear in any text.
+# The closing quote is optional, so that the pattern never backtracks and takes linear time.
 _STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
 _TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]:,]|[^\s{{}}\[\]:,\"]+", re.DOTALL)
 _STRINGS = re.compile(_STRING, re.DOTALL)
@@ -19,7 +19,7 @@ _SHOWN = 40
 
 
 class _Refused(Exception):
-    """A token that is refused, before its line is known."""
+    """A token is refused; its line is not known yet."""
 
     def __init__(self, reason: str, token: str) -> None:
         super().__init__(reason)
@@ -27,14 +27,14 @@ class _Refused(Exception):
 
 
 class _Repeated(Exception):
-    """An object names a key twice."""
+    """An object has a repeated key."""
 
 
 def load(text: str, limits: Limits, nonfinite: bool) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        Malformed: with the line where it is known.
+        Malformed: with the line if it is known.
     """
     _check_count(text, limits)
     try:
@@ -88,7 +88,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, int]]:
-    """Every token with its line; slow, for messages."""
+    """Yield every token with its line; slow, used for messages only."""
     line, last = 1, 0
     for match in _TOKEN.finditer(text):
         line += text.count("\n", last, match.start())
@@ -97,17 +97,17 @@ def _tokens(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _repeated(text: str) -> Malformed:
-    """Which key is repeated, and where."""
-    above: list[dict[str, int] | None] = []  # the keys of the objects that are open, with their lines; None for a list
+    """Find the repeated key and its line."""
+    open_objects: list[dict[str, int] | None] = []  # keys of the open objects with their lines; None for a list
     previous = ""
     key_next = False
     for token, line in _tokens(text):
         if token in ("{", "["):
-            above.append({} if token == "{" else None)
+            open_objects.append({} if token == "{" else None)
         elif token in ("}", "]"):
-            above.pop()
-        elif key_next and above and above[-1] is not None:
-            key, keys = json.loads(token), above[-1]
+            open_objects.pop()
+        elif key_next and open_objects and open_objects[-1] is not None:
+            key, keys = json.loads(token), open_objects[-1]
             if key in keys:
                 return Malformed(f"key {key!r} is repeated (first on line {keys[key]})", line)
             keys[key] = line
@@ -117,22 +117,22 @@ def _repeated(text: str) -> Malformed:
 
 
 def _check_count(text: str, limits: Limits) -> None:
-    """Refuse too many values before any is made: an empty list takes thirty times the memory of its two characters."""
+    """Refuse too many values before parsing: an empty list takes thirty times the memory of its two characters."""
 
     def counted(part: str) -> int:
         return part.count(",") + part.count("[") + part.count("{")
 
     if counted(text) >= limits.values and (values := counted(_STRINGS.sub("", text))) >= limits.values:
-        raise Malformed(f"some {values:,} values, more than {limits.values:,}")
+        raise Malformed(f"about {values:,} values, more than {limits.values:,}")
 
 
 def _check_depth(value: Any, text: str, limits: Limits) -> None:
     level, depth = [value], 0
-    while level := [one for one in level if isinstance(one, dict | list)]:
+    while level := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
         if depth > limits.depth:
             raise _too_deep(text, limits)
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for node in level for inner in (node.values() if isinstance(node, dict) else node)]
 
 
 def _too_deep(text: str, limits: Limits) -> Malformed:
@@ -145,9 +145,9 @@ def _too_deep(text: str, limits: Limits) -> Malformed:
 
 
 def _check_surrogates(text: str) -> None:
-    """Refuse halves of surrogate pairs, which no file and no terminal can be given."""
+    """Refuse lone surrogates, which cannot be written to a file or a terminal."""
     if _SURROGATE.search(text) is None and r"\ud" not in text and r"\uD" not in text:
         return
     for token, line in _tokens(text):
         if token.startswith('"') and _SURROGATE.search(json.loads(token)):
-            raise Malformed(f"{token[:_SHOWN]} holds half a surrogate pair, which is no character", line)
+            raise Malformed(f"{token[:_SHOWN]} contains a lone surrogate, which is not a character", line)

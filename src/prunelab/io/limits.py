@@ -1,4 +1,4 @@
-"""How large and how deep a JSON or YAML text may be."""
+"""Limits on the size and depth of JSON and YAML texts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one text.
+    """Limits of one text.
 
     Attributes:
-        size: bytes of a file, characters of a text.
-        depth: lists and mappings inside each other.
-        values: values in all; what a YAML alias stands for counts each time.
-        digits: characters of a number.
+        size: maximum bytes of a file, or characters of a text.
+        depth: maximum nesting of lists and mappings.
+        values: maximum number of values; the target of a YAML alias counts each time it is used.
+        digits: maximum characters of a number.
     """
 
     size: int
@@ -23,17 +23,17 @@ class Limits:
 
 
 JSON = Limits(size=64 << 20)
-"""Holds what checkpoints hold: a tokenizer of 260,000 tokens has some 20 MB; `model_max_length` has 31 digits."""
+"""Large enough for checkpoints: a tokenizer of 260,000 tokens takes about 20 MB; `model_max_length` has 31 digits."""
 
 YAML = Limits(size=256 << 10, values=50_000)
-"""Smaller, since YAML is read slowly: some 100 kB a second."""
+"""Smaller, because parsing YAML is slow, about 100 kB per second."""
 
 
 class Malformed(ValueError):
-    """A text that is not what it should be.
+    """A text is malformed or exceeds a limit.
 
     Attributes:
-        line: of the text, from 1; None where it is not known.
+        line: line of the text, from 1; None if unknown.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:

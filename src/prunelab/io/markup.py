@@ -1,4 +1,4 @@
-"""Text from outside, made fit to stand in Markdown: it reads the same and makes nothing."""
+"""Escape external text for Markdown, so that it renders literally."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from prunelab.errors.text import one_line
 _REPLACED = re.compile(
     r"(?P<backslash>\\(?=[!-/:-@\[-`{-~]|$))"
     r"|(?P<escaped>[`\[\]|~])"
-    r"|(?P<star>\*(?=\S))"  # what a space follows opens no emphasis
-    r"|(?P<underscore>(?<![^\W_])_(?=\S))"  # nor does one inside a word
+    r"|(?P<star>\*(?=\S))"  # a star before a space does not open emphasis
+    r"|(?P<underscore>(?<![^\W_])_(?=\S))"  # nor does an underscore inside a word
     r"|(?P<less><(?=[A-Za-z/!?]))"
     r"|(?P<ampersand>&(?=#?\w+;))"
     r"|(?P<dollar>\$)"  # mathematics on GitHub
@@ -24,21 +24,20 @@ _BLOCK = re.compile(
 
 
 def markdown(text: object) -> str:
-    """A text for the inside of a Markdown paragraph, heading or table cell, on one line.
+    """Escape a text for use within a Markdown paragraph, heading or table cell, on one line.
 
-    What Markdown, HTML in it, GitHub's mathematics and its automatic links would act on is escaped; prose stays as it
-    is written.
+    Escapes the syntax of Markdown, HTML, GitHub's math and automatic links; ordinary prose is unchanged.
     """
     return _REPLACED.sub(_escape, one_line(" ".join(str(text).split())))
 
 
 def markdown_paragraph(text: object) -> str:
-    """As `markdown`, for a text that begins a paragraph: it begins no heading, list or quotation either."""
+    """As `markdown`, for a text at the start of a paragraph: also escapes headings, lists and quotations."""
     return _BLOCK.sub(_escape_block, markdown(text), count=1)
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A text as a fenced block of code, whose fence is longer than any in it."""
+    """Format a text as a fenced code block, with a fence longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     lines = "\n".join(map(one_line, text.split("\n")))
@@ -46,7 +45,7 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def indented(text: str) -> str:
-    """A text as an indented block of code."""
+    """Format a text as an indented code block."""
     return "\n".join(f"    {one_line(line)}" for line in text.splitlines() or [""])
 
 

@@ -1,4 +1,4 @@
-"""Old names of modules that have moved: `prunelab.loading` is `prunelab.models.loading`, with a warning."""
+"""Old module names: importing `prunelab.loading` gives `prunelab.models.loading` and a warning."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MOVED = {
     "prunelab.streamed": "prunelab.models.streaming.model",
     "prunelab.surgery": "prunelab.pruning.surgery",
 }
-"""By old name: the documented modules, and those that programs outside of the package were seen to import."""
+"""New names by old name, for the documented modules and for those that other programs import."""
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Gives the module itself, not a copy, so that a class imported by either name is one class."""
+    """Returns the moved module itself, not a copy, so that classes are identical under both names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -50,7 +50,7 @@ class _MovedModules(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is executed again; the module keeps the specification of its new name."""
+        """Keep the specification of the new name; the module is not executed again."""
         spec = module.__spec__
         assert spec is not None
         module.__spec__ = spec.loader_state
@@ -59,6 +59,6 @@ class _MovedModules(MetaPathFinder, Loader):
 
 
 def serve_moved_modules() -> None:
-    """Make the old names importable; calling it again changes nothing."""
+    """Make the old names importable; repeated calls have no effect."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())

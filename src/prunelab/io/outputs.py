@@ -1,4 +1,4 @@
-"""Which existing files and folders are outputs of prunelab's, and so may be replaced where overwriting is asked for."""
+"""Recognize existing outputs of prunelab, which may be replaced on request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CHECKPOINT_FILES = (
     "*.spm", "spiece.model", "sentencepiece*.model", "vocab.json", "vocab.txt", "merges.txt", "chat_template.*",
     "*processor_config.json", "licen[cs]e*", "notice*", "use_policy*",
 )  # fmt: skip
-"""What a checkpoint's folder holds: prunelab's own files, those of the library, and the base's licence."""
+"""Files of a checkpoint folder: those of prunelab, those of transformers, and the base model's licence."""
 
 CHECKPOINT_FOLDERS = ("additional_chat_templates",)
 MOST_READ = 256 << 20
 
 
 def foreign_to_checkpoint(folder: Path) -> str | None:
-    """Names what in a folder was not written with a checkpoint; None where all of it was."""
+    """Describe content of a folder that does not belong to a checkpoint; None if there is none."""
     if not (folder / "config.json").is_file():
         return "it has no config.json"
     for path in sorted(folder.iterdir()):
@@ -36,19 +36,19 @@ def is_gguf(path: Path) -> bool:
 
 
 def is_measurements(path: Path) -> bool:
-    """Whether a regular file holds measurements, as `prunelab evaluate --out` writes them."""
+    """Whether a regular file holds measurements in the format of `prunelab evaluate --out`."""
     if path.stat().st_size > MOST_READ:
         return False
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return False
-    wanted = {"model", "benchmark", "metric", "value"}
-    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and wanted <= set(row) for row in rows)
+    required = {"model", "benchmark", "metric", "value"}
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and required <= set(row) for row in rows)
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether a regular file begins as calibration statistics of prunelab do, whether or not the rest is whole."""
+    """Whether a regular file begins like prunelab's calibration statistics, even if it is damaged later."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MOST_READ:

@@ -1,7 +1,7 @@
-"""One rule for paths: what may be written where, and what lies inside a folder.
+"""Path checks: which paths are valid, what may be written where, and what lies inside a folder.
 
-An output is a local path. It replaces a file or a folder only where prunelab wrote it, and never a link, a device, a
-FIFO or a socket.
+An output is a local path. It replaces a file or a folder only if prunelab wrote it, and never a link, a device, a FIFO
+or a socket.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from prunelab.errors import CheckpointError, InvalidRequest, OutputExists
 from prunelab.errors.text import one_line
 
 NAME_BYTES = 255
-"""The longest name that Linux's file systems hold."""
+"""Maximum length of a file name on Linux file systems."""
 
 PATH_BYTES = 4095
-"""The longest path that Linux's system calls take."""
+"""Maximum length of a path in Linux system calls."""
 
 SPARE_BYTES = 24
-"""What temporary names add to the name of a file or folder that is written."""
+"""Bytes that temporary names add to the name of an output."""
 
 UNUSABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
     errno.ENXIO, errno.EINVAL, errno.EFBIG, errno.EILSEQ,
 )  # fmt: skip
-"""What the system answers where a path itself cannot be used."""
+"""Error numbers that mean that a path itself cannot be used."""
 
 _NEITHER = "neither a file nor a folder"
 _OTHER = {"link": "not a file or folder itself"}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""`pathlib` makes one slash of two."""
+"""One slash, because `pathlib` collapses two into one."""
 
 
 def local_path(path: str | os.PathLike[str], use: str = "used") -> Path:
-    """A path that can be one of this machine's.
+    """Check that a path is a valid local path.
 
     Args:
         path: the path.
-        use: what cannot be done with a bad one, such as `written`, for the message.
+        use: what the path is for, such as `written`, for the message.
 
     Raises:
         InvalidRequest: a URL, an empty text, NUL or another control character, bytes that are not UTF-8, or names too
@@ -54,11 +54,13 @@ def local_path(path: str | os.PathLike[str], use: str = "used") -> Path:
     text = os.fspath(path)
     shown = shortened(text)
     if not text:
-        raise InvalidRequest("an empty path was given: give a file or a folder")
+        raise InvalidRequest("the path is empty: give a file or a folder")
     if _URL.match(text):
         raise InvalidRequest(f"{shown} is a URL: give a path on this machine")
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise InvalidRequest(f"{shown} holds a control character, which no path here may: choose another name")
+        raise InvalidRequest(
+            f"{shown} contains a control character, which is not allowed in paths: choose another name"
+        )
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError:
@@ -73,16 +75,16 @@ def local_path(path: str | os.PathLike[str], use: str = "used") -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(local_path)]
-"""A field of a pydantic model that holds a path of this machine."""
+"""Type of a pydantic field that holds a local path."""
 
 
 def shortened(path: str | os.PathLike[str]) -> str:
-    """A path for a message: escaped where it cannot be printed, its middle left out where it is long."""
+    """Format a path for a message: unprintable characters are escaped, and a long path is cut in the middle."""
     return one_line(os.fspath(path), 200)
 
 
 def model_name(name: str) -> str:
-    """A name that can be a checkpoint's folder or an id on the hub.
+    """Check that a name can be a checkpoint folder or a hub id.
 
     Raises:
         CheckpointError: it is neither; see `local_path`.
@@ -90,15 +92,15 @@ def model_name(name: str) -> str:
     try:
         local_path(name)
     except InvalidRequest as error:
-        raise CheckpointError(f"no model can be called so: {error}; give a folder, or an id such as ORG/NAME") from None
+        raise CheckpointError(f"not a model name: {error}; give a folder, or a hub id such as ORG/NAME") from None
     return name
 
 
 def require_utf8(arguments: Sequence[str]) -> None:
-    """Refuse arguments of a command that are not UTF-8.
+    """Refuse command-line arguments that are not UTF-8.
 
     Raises:
-        InvalidRequest: naming the first one.
+        InvalidRequest: with the first such argument.
     """
     for argument in arguments:
         try:
@@ -108,18 +110,20 @@ def require_utf8(arguments: Sequence[str]) -> None:
 
 
 def path_fault(error: OSError) -> str | None:
-    """What is wrong with a path that the system refused, in words; None where the error is about something else."""
+    """Message about a path that the system refused; None if the error has another cause."""
     if error.errno not in UNUSABLE or not isinstance(error.filename, str | bytes):
         return None
     path = os.fsdecode(error.filename)
-    return f"{shortened(path)} cannot be used ({os.strerror(error.errno)}): give another path, or mend its permissions"
+    return (
+        f"{shortened(path)} cannot be used ({os.strerror(error.errno)}): give another path, or change its permissions"
+    )
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path, links not followed, in words; None where nothing does.
+    """The kind of file at a path, without following links; None if the path does not exist.
 
     Raises:
-        InvalidRequest: the path cannot be looked at.
+        InvalidRequest: the path cannot be inspected.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -135,18 +139,18 @@ def kind_of(path: Path) -> str | None:
 
 
 def unusable(path: Path, error: OSError | ValueError) -> InvalidRequest:
-    """The refusal of a path that the system refuses."""
+    """The error for a path that the system refuses."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return InvalidRequest(
-        f"{shortened(path)} cannot be used as a path ({reason}): choose another place, or mend its permissions"
+        f"{shortened(path)} cannot be used as a path ({reason}): choose another path, or change its permissions"
     )
 
 
 def ensure_writable(path: Path) -> None:
-    """Refuse a place that cannot come to be: a bad path, below a file, in a loop of links, or where writing is denied.
+    """Refuse a path that cannot be created: invalid, below a file, in a loop of links, or without write permission.
 
     Raises:
-        InvalidRequest: naming what is in the way.
+        InvalidRequest: with the obstacle.
     """
     local_path(path, "written")
     shown = shortened(path)
@@ -156,26 +160,25 @@ def ensure_writable(path: Path) -> None:
             f"{NAME_BYTES - SPARE_BYTES} bytes; choose a shorter one"
         )
     if path.name in ("", ".."):
-        raise InvalidRequest(f"{shown} names no file or folder to write: give one")
+        raise InvalidRequest(f"{shown} does not name a file or folder: give one")
     above = _nearest_above(path)
     if not above.is_dir():
-        raise InvalidRequest(f"{shown} cannot be written: {above} is a file, not a folder; choose another place")
+        raise InvalidRequest(f"{shown} cannot be written: {above} is a file, not a folder; choose another path")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InvalidRequest(
-            f"{shown} cannot be written: nothing may be written to {above}; choose another place, or mend its "
-            "permissions"
+            f"{shown} cannot be written: {above} is not writable; choose another path, or change its permissions"
         )
 
 
 def _nearest_above(path: Path) -> Path:
-    """The nearest thing above a path that exists."""
+    """The nearest existing ancestor of a path."""
     for parent in path.absolute().parents:
         try:
             os.stat(parent)
         except FileNotFoundError:
             if parent.is_symlink():
                 raise InvalidRequest(
-                    f"{shortened(path)} cannot be written: {parent} is a link to nothing; choose another place"
+                    f"{shortened(path)} cannot be written: {parent} is a broken link; choose another path"
                 ) from None
         except NotADirectoryError:
             continue
@@ -189,80 +192,80 @@ def _nearest_above(path: Path) -> Path:
 def require_output_file(
     path: Path, overwrite: bool, is_ours: Callable[[Path], bool] | None = None, what: str = "an output of prunelab"
 ) -> None:
-    """Refuse an output file that exists, unless it may be overwritten and prunelab wrote it.
+    """Refuse an existing output file, unless it may be overwritten and prunelab wrote it.
 
     Args:
         path: the file.
-        overwrite: it may be replaced.
-        is_ours: whether an existing, non-empty regular file is of the kind that is written; every one, if not given.
-        what: what is written, for the message.
+        overwrite: whether it may be replaced.
+        is_ours: whether an existing, non-empty regular file is an output of the same kind; any file is, if not given.
+        what: the kind of output, for the message.
 
     Raises:
         OutputExists: it exists and may not be replaced.
-        InvalidRequest: its place cannot come to be.
+        InvalidRequest: the path cannot be created.
     """
     ensure_writable(path)
     kind, shown = kind_of(path), shortened(path)
     if kind is None:
         return
     if kind == "folder":
-        raise OutputExists(f"{shown} is a folder, and a file is to be written: choose another place")
+        raise OutputExists(f"{shown} is a folder, and the output is a file: choose another path")
     if kind != "file":
         raise OutputExists(
-            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another place"
+            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another path"
         )
     if not overwrite:
-        raise OutputExists(f"{shown} exists: choose another place, or give --overwrite")
+        raise OutputExists(f"{shown} exists: choose another path, or give --overwrite")
     try:
         ours = os.lstat(path).st_size == 0 or is_ours is None or is_ours(path)
     except OSError as error:
         raise unusable(path, error) from error
     if not ours:
-        raise OutputExists(f"{shown} exists and is not {what}, so it is not overwritten: choose another place")
+        raise OutputExists(f"{shown} exists and is not {what}, so it is not overwritten: choose another path")
 
 
 def require_output_folder(
     path: Path, overwrite: bool, foreign: Callable[[Path], str | None], what: str = "an output of prunelab"
 ) -> None:
-    """Refuse an output folder that exists, unless it may be overwritten and holds nothing but what prunelab wrote.
+    """Refuse an existing output folder, unless it may be overwritten and only holds files that prunelab wrote.
 
     Args:
         path: the folder.
-        overwrite: it may be replaced.
-        foreign: names what in an existing, non-empty folder prunelab did not write; None where there is nothing.
-        what: what is written, for the message.
+        overwrite: whether it may be replaced.
+        foreign: describes content of a non-empty folder that prunelab did not write; None if there is none.
+        what: the kind of output, for the message.
 
     Raises:
         OutputExists: it exists and may not be replaced.
-        InvalidRequest: its place cannot come to be.
+        InvalidRequest: the path cannot be created.
     """
     ensure_writable(path)
     kind, shown = kind_of(path), shortened(path)
     if kind is None:
         return
     if kind == "file":
-        raise OutputExists(f"{shown} is a file, and a folder is to be written: choose another place")
+        raise OutputExists(f"{shown} is a file, and the output is a folder: choose another path")
     if kind != "folder":
         raise OutputExists(
-            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another place"
+            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another path"
         )
     if not overwrite:
-        raise OutputExists(f"{shown} exists: choose another place, or give --overwrite")
+        raise OutputExists(f"{shown} exists: choose another path, or give --overwrite")
     try:
         stranger = foreign(path) if any(path.iterdir()) else None
     except OSError as error:
         raise unusable(path, error) from error
     if stranger is not None:
         raise OutputExists(
-            f"{shown} holds something else than {what} ({stranger}) and is not overwritten: choose another place"
+            f"{shown} contains something other than {what} ({stranger}), so it is not overwritten: choose another path"
         )
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a name below a folder, links resolved for the check.
+    """The path of a name below a folder, checked with links resolved.
 
     Raises:
-        InvalidRequest: the name is absolute, has `..` in it, or leads out of the folder by a link.
+        InvalidRequest: the name is absolute, contains `..`, or leaves the folder through a link.
     """
     shown = shortened(name)
     path = folder / local_path(name)
@@ -274,5 +277,5 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
         raise InvalidRequest(f"{shown} is not a path inside {folder} ({error})") from None
     if not resolved[0].is_relative_to(resolved[1]):
-        raise InvalidRequest(f"{shown} leads out of {folder} by a link")
+        raise InvalidRequest(f"{shown} leaves {folder} through a link")
     return path

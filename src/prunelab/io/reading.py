@@ -1,4 +1,4 @@
-"""Reading a whole file into memory: regular files only, up to a limit, as UTF-8."""
+"""Read a complete file into memory: only regular files, up to a size limit, as UTF-8."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read_bytes(
     limit: int = 16 * MIB,
     remedy: str = "give another file",
 ) -> bytes:
-    """The bytes of a regular file.
+    """Read the bytes of a regular file.
 
-    A FIFO, a device, a socket and a folder are refused without waiting for them.
+    FIFOs, devices, sockets and folders are refused without blocking.
 
     Args:
         path: the file; symbolic links are followed.
         error: class of the errors raised.
-        limit: bytes at most.
+        limit: maximum size in bytes.
         remedy: what the user can do, at the end of every message.
 
     Raises:
@@ -38,8 +38,8 @@ def read_bytes(
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_NOCTTY", 0))
     except OSError as problem:
         raise error(f"{shown} {_unopened(problem)}: {remedy}") from problem
-    except ValueError as problem:  # NUL, or a lone surrogate that no file name can hold
-        raise error(f"{shown} is not a possible path ({one_line(problem)}): {remedy}") from problem
+    except ValueError as problem:  # NUL or a lone surrogate, which file names cannot contain
+        raise error(f"{shown} is not a valid path ({one_line(problem)}): {remedy}") from problem
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -48,7 +48,7 @@ def read_bytes(
         if status.st_size > limit:
             raise error(f"{shown} has {status.st_size:,} bytes, more than the {limit:,} allowed here: {remedy}")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(limit + 1)  # a file of /proc has size 0 and may have no end
+            content = file.read(limit + 1)  # a file in /proc reports size 0 and may be endless
     except OSError as problem:
         raise error(f"{shown} cannot be read ({problem.strerror}): {remedy}") from problem
     finally:
@@ -65,19 +65,19 @@ def read_text(
     limit: int = 16 * MIB,
     remedy: str = "give another file",
 ) -> str:
-    """The text of a regular UTF-8 file; a byte order mark in front is dropped. Arguments and errors: `read_bytes`."""
+    """Read a regular UTF-8 file, without its byte order mark. Arguments and errors as in `read_bytes`."""
     content = read_bytes(path, error=error, limit=limit, remedy=remedy)
     return decoded(content, source=one_line(path), error=error)
 
 
 def decoded(content: bytes, *, source: str, error: type[PrunelabError] = DataError, line: int = 1) -> str:
-    """Bytes as UTF-8 text, a byte order mark in front dropped.
+    """Decode UTF-8 bytes, without a byte order mark.
 
     Args:
         content: the bytes.
-        source: what messages call them.
+        source: their name for messages.
         error: class of the error raised.
-        line: the line of the source on which the bytes begin.
+        line: line of the source on which the bytes begin.
 
     Raises:
         PrunelabError: of class `error`, with the line of the first byte that is not UTF-8.

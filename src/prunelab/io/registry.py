@@ -1,4 +1,4 @@
-"""Names for things: register once, look up with a suggestion for a typo, and load what third-party packages add."""
+"""Registries of named objects, with suggestions for typos, and discovery of third-party plug-ins."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """An ordered table of named things of one kind.
+    """An ordered table of named objects of one kind.
 
     Args:
-        kind: what the things are called in an error message, such as "method".
+        kind: name of the kind in error messages, such as "method".
     """
 
     def __init__(self, kind: str) -> None:
@@ -26,7 +26,7 @@ class Registry(Generic[T]):
         self._things: dict[str, T] = {}
 
     def add(self, name: str, thing: T) -> T:
-        """Register `thing` as `name`; a second registration of one name is a programming error."""
+        """Register `thing` as `name`; registering a name twice is a programming error."""
         if name in self._things:
             raise ValueError(f"two {self.kind}s are called {name!r}")
         self._things[name] = thing
@@ -48,16 +48,15 @@ class Registry(Generic[T]):
         return len(self._things)
 
     def values(self) -> Iterator[T]:
-        """The registered things, in order of registration."""
+        """The registered objects, in order of registration."""
         return iter(self._things.values())
 
 
 def discover(package: str, path: Iterable[str], *, without: Collection[str] = ()) -> None:
-    """Import the modules of a package, which register what they define, and then the plug-ins of third parties.
+    """Import the modules of a package, which register their objects, and then third-party plug-ins.
 
-    A third-party package names its modules under the entry-point group of the package's kind: `prunelab.methods`,
-    `prunelab.benchmarks`, `prunelab.families` or `prunelab.trackers`. A plug-in that cannot be imported is left out
-    with a warning.
+    A third-party package lists its modules in an entry-point group: `prunelab.methods`, `prunelab.benchmarks`,
+    `prunelab.families` or `prunelab.trackers`. A plug-in that cannot be imported is skipped with a warning.
 
     Args:
         package: the package's name; its last part names the group.
@@ -70,11 +69,11 @@ def discover(package: str, path: Iterable[str], *, without: Collection[str] = ()
     for plugin in entry_points(group=f"prunelab.{package.rpartition('.')[2]}"):
         try:
             plugin.load()
-        except Exception as error:  # noqa: BLE001  (code of third parties can raise anything)
+        except Exception as error:  # noqa: BLE001  (third-party code can raise anything)
             source = plugin.dist.name if plugin.dist is not None else plugin.value
             warnings.warn(
-                f"plug-in {plugin.name!r} of the package {source} cannot be imported ({first_line(error)}) and is left "
-                f"out: upgrade or uninstall {source}",
+                f"plug-in {plugin.name!r} of the package {source} cannot be imported ({first_line(error)}) and is "
+                f"skipped: upgrade or uninstall {source}",
                 UserWarning,
                 stacklevel=2,
             )

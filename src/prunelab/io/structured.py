@@ -1,9 +1,9 @@
-"""JSON and YAML from outside, read within limits.
+"""Read external JSON and YAML within limits.
 
-Every error is one line that names the file, the line where it is known, and the remedy. What is refused in both:
-repeated keys, nesting too deep, too many values, numbers too long, NaN and infinity unless they are allowed, lone
-surrogates, bytes that are not UTF-8, empty texts. YAML is read by the core schema of YAML 1.2 (dates, `yes` and `no`
-are texts) without tags; aliases count as often as they are used. Keys are texts.
+Every error is one line with the file, the line if it is known, and the remedy. Both formats refuse repeated keys, deep
+nesting, too many values, long numbers, lone surrogates, empty texts, bytes that are not UTF-8, and, unless allowed, NaN
+and infinity. YAML uses the core schema of YAML 1.2 (dates, `yes` and `no` are strings) without tags; the target of an
+alias counts each time it is used. Keys must be strings.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def parse_json(
     line: int = 1,
     nonfinite: bool = False,
     limits: Limits = JSON,
-    remedy: str = "mend it",
+    remedy: str = "fix it",
 ) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Args:
         text: JSON; bytes are decoded as UTF-8.
-        source: what messages call it, such as its path.
+        source: name for messages, such as its path.
         error: class of the errors raised.
-        line: the line of the source on which the text begins; a row of a JSONL file has its own.
-        nonfinite: allow the words NaN, Infinity and -Infinity, as Python's `json` writes them.
-        limits: of size, depth, number of values and length of numbers.
+        line: line of the source on which the text begins, for rows of a JSONL file.
+        nonfinite: allow NaN, Infinity and -Infinity, as written by Python's `json`.
+        limits: limits on size, depth, number of values and length of numbers.
         remedy: what the user can do, at the end of every message.
 
     Raises:
@@ -70,19 +70,19 @@ def parse_yaml(
     line: int = 1,
     nonfinite: bool = False,
     limits: Limits = YAML,
-    remedy: str = "mend it",
+    remedy: str = "fix it",
 ) -> Any:
-    """The value of a YAML text of one document; arguments and errors as of `parse_json`."""
+    """Parse a YAML text of one document; arguments and errors as in `parse_json`."""
     return _parsed(_Reading("YAML", source, error, line, nonfinite, limits, remedy), text)
 
 
 def parse_json_object(text: str | bytes, *, source: str, **options: Any) -> dict[str, Any]:
-    """As `parse_json`, and refuse everything but an object."""
+    """As `parse_json`, but only accept an object."""
     return _mapping(parse_json(text, source=source, **options), "a JSON object", source, options)
 
 
 def parse_yaml_mapping(text: str | bytes, *, source: str, **options: Any) -> dict[str, Any]:
-    """As `parse_yaml`, and refuse everything but a mapping."""
+    """As `parse_yaml`, but only accept a mapping."""
     return _mapping(parse_yaml(text, source=source, **options), "a mapping of keys", source, options)
 
 
@@ -92,9 +92,9 @@ def read_json(
     error: type[PrunelabError] = DataError,
     nonfinite: bool = False,
     limits: Limits = JSON,
-    remedy: str = "mend it",
+    remedy: str = "fix it",
 ) -> Any:
-    """The value of a JSON file, a regular one; arguments and errors as of `parse_json`."""
+    """Read a regular JSON file; arguments and errors as in `parse_json`."""
     text = read_text(path, error=error, limit=limits.size, remedy=remedy)
     return parse_json(text, source=str(path), error=error, nonfinite=nonfinite, limits=limits, remedy=remedy)
 
@@ -105,20 +105,20 @@ def read_yaml(
     error: type[PrunelabError] = DataError,
     nonfinite: bool = False,
     limits: Limits = YAML,
-    remedy: str = "mend it",
+    remedy: str = "fix it",
 ) -> Any:
-    """The value of a YAML file, a regular one; arguments and errors as of `parse_json`."""
+    """Read a regular YAML file; arguments and errors as in `parse_json`."""
     text = read_text(path, error=error, limit=limits.size, remedy=remedy)
     return parse_yaml(text, source=str(path), error=error, nonfinite=nonfinite, limits=limits, remedy=remedy)
 
 
 def read_json_object(path: Path | str, **options: Any) -> dict[str, Any]:
-    """As `read_json`, and refuse everything but an object."""
+    """As `read_json`, but only accept an object."""
     return _mapping(read_json(path, **options), "a JSON object", str(path), options)
 
 
 def read_yaml_mapping(path: Path | str, **options: Any) -> dict[str, Any]:
-    """As `read_yaml`, and refuse everything but a mapping."""
+    """As `read_yaml`, but only accept a mapping."""
     return _mapping(read_yaml(path, **options), "a mapping of keys", str(path), options)
 
 
@@ -129,25 +129,25 @@ def read_json_lines(
     nonfinite: bool = False,
     limits: Limits = JSON,
     file_size: int = 1 << 32,
-    remedy: str = "mend it",
+    remedy: str = "fix it",
 ) -> Iterator[tuple[int, Any]]:
-    """The rows of a JSONL file with their line numbers from 1; blank lines are passed over.
+    """Yield the rows of a JSONL file with their line numbers, from 1; blank lines are skipped.
 
     Args:
         path: the file.
         error: class of the errors raised.
-        nonfinite: allow NaN and infinities.
-        limits: of each line.
-        file_size: bytes of the whole file at most.
+        nonfinite: allow NaN and infinity.
+        limits: limits of each line.
+        file_size: maximum size of the file in bytes.
         remedy: what the user can do, at the end of every message.
 
     Raises:
-        PrunelabError: of class `error`, naming the line.
+        PrunelabError: of class `error`, with the line.
     """
     content = read_bytes(path, error=error, limit=file_size, remedy=remedy)
     source, start, number = str(path), 0, 0
     while start < len(content):
-        # Not splitlines(): it also breaks at separators that JSON strings may hold.
+        # Not splitlines(), which also splits at separators that JSON strings may contain.
         end = content.find(b"\n", start)
         end = len(content) if end < 0 else end
         row, start, number = content[start:end], end + 1, number + 1
@@ -180,7 +180,7 @@ def _parsed(reading: _Reading, text: str | bytes) -> Any:
             f"{source} has {len(text):,} characters, more than the {reading.limits.size:,} allowed: {reading.remedy}"
         )
     if not text.strip():
-        raise reading.error(f"{source} is empty, and {reading.language} is expected: {reading.remedy}")
+        raise reading.error(f"{source} is empty, but {reading.language} is expected: {reading.remedy}")
     load = json_text.load if reading.language == "JSON" else yaml_text.load
     try:
         return load(text, reading.limits, reading.nonfinite)
@@ -194,7 +194,7 @@ def _mapping(value: Any, expected: str, source: str, options: dict[str, Any]) ->
     if isinstance(value, dict):
         return value
     error: type[PrunelabError] = options.get("error", DataError)
-    kinds = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    kinds = {list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
     kind = kinds.get(type(value), "null")
     line = f", line {options['line']}" if "line" in options else ""
-    raise error(f"{one_line(source)}{line} holds {kind}, not {expected}: {options.get('remedy', 'mend it')}")
+    raise error(f"{one_line(source)}{line} holds {kind}, not {expected}: {options.get('remedy', 'fix it')}")

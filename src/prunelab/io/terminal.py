@@ -1,4 +1,4 @@
-"""Printing: a text from outside is printed as it is, never as markup, and cannot leave its line or move the cursor."""
+"""Console output: external text is printed literally, and cannot break its line or move the cursor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from prunelab.errors.text import one_line
 
 
 class Terminal(Console):
-    """A console to which every string is plain text.
+    """A console that treats every string as plain text.
 
-    All strings pass here, whether printed by themselves or as a table's cells, headings and title: brackets, colons and
-    backslashes are printed as they are, and control characters as escapes. Colours are given by `labelled` and `Text`.
+    This covers printed strings as well as the cells, headings and titles of tables: brackets, colons and backslashes
+    are printed literally, and control characters as escapes. `labelled` and `Text` add colours.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as it is printed."""
+        """Render a string literally."""
         return super().render_str(one_line(text), **{**options, "markup": False, "emoji": False, "highlight": False})
 
 
@@ -32,12 +32,12 @@ def labelled(label: str, style: str, text: object) -> Text:
 
 
 def plain(text: object, style: str = "", **options: Any) -> Text:
-    """A text as it is, in one style."""
+    """A literal text in one style."""
     return Text(one_line(text), style=style, **options)
 
 
 def accept_any_character() -> None:
-    """What the terminal's encoding does not have, such as `±` in ASCII, is printed as an escape instead of raising."""
+    """Print characters outside the terminal's encoding, such as `±` in ASCII, as escapes instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # absent where a test or a notebook has replaced it
         if reconfigure is not None:

@@ -1,7 +1,7 @@
-"""Files and folders on their way: written under a temporary name, held while they are, and swept after a kill.
+"""Temporary files and folders for atomic writes, locked while in use and removed after a killed process.
 
-A temporary file or folder is locked for as long as its process lives. What bears such a name and is locked by nobody
-was left by a process that was killed; the next one that writes the same output removes it.
+A temporary file or folder is locked while its process lives. An unlocked one was left by a killed process; the next
+process that writes the same output removes it.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ from pathlib import Path
 MARK = "-unfinished-"
 OLD = "-old-"
 YOUNG = 60.0
-"""Seconds for which a temporary name that is not yet locked is left alone: another process may just have made it."""
+"""Age in seconds below which an unlocked temporary name is kept: another process may be about to lock it."""
 
 _RANDOM = "[a-z0-9_]{8}"
 _EARLIER = re.compile(rf"\..+\.(?:csv|html|json|md|parquet|png|safetensors|svg|yaml)-{_RANDOM}")
-"""What earlier versions called temporary files."""
+"""Names of temporary files of earlier versions."""
 
 
 @contextmanager
 def unfinished_file(path: Path) -> Iterator[Path]:
-    """An empty file beside `path`, to be written and renamed; removed at the end of the block where it is left."""
+    """An empty temporary file next to `path`, to be written and renamed; removed after the block if it is left."""
     sweep(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        aside = _locked(Path(name), handle, path)
+        temporary = _locked(Path(name), handle, path)
         try:
-            yield aside
+            yield temporary
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
 
 @contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, to be filled and renamed; removed at the end of the block where it is left."""
+    """An empty temporary folder next to `path`, to be filled and renamed; removed after the block if it is left."""
     sweep(path)
     name = tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
     handle = os.open(name, os.O_RDONLY)
     try:
-        aside = _locked(Path(name), handle, path)
+        temporary = _locked(Path(name), handle, path)
         try:
-            yield aside
+            yield temporary
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     finally:
         os.close(handle)
 
 
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
-    """A folder `prunelab-PURPOSE` in the system's folder for temporary files; those that kills left are swept.
+    """A folder `prunelab-PURPOSE` in the system's temporary folder; removes those left by killed processes.
 
     Args:
-        purpose: a word.
+        purpose: a word for the folder's name.
     """
     with unfinished_folder(Path(tempfile.gettempdir()) / f"prunelab-{purpose}") as folder:
         yield folder
 
 
 def _locked(aside: Path, handle: int, path: Path) -> Path:
-    """Lock a temporary file or folder, and only then give it the name by which an unlocked one is swept."""
-    with suppress(OSError):  # a disk that knows no locks: what is left there stays
+    """Lock a temporary file or folder before renaming it to a name that is removed when unlocked."""
+    with suppress(OSError):  # without locks, leftovers stay on this file system
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return aside.rename(aside.with_name(f".{path.name}{MARK}{aside.name[-8:]}"))
 
 
 def replace_folder(aside: Path, path: Path) -> None:
-    """Put a folder in the place of another; a kill between the two renames is mended by `sweep`."""
+    """Replace a folder by another; `sweep` recovers from a kill between the two renames."""
     if not path.exists():
         aside.rename(path)
         return
@@ -94,44 +94,44 @@ def replace_folder(aside: Path, path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed processes left of writing a file or folder; a folder moved away for another comes back."""
+    """Remove what killed processes left next to an output, and restore a folder that they had moved away."""
     name = glob.escape(path.name)
     if not os.path.isdir(path.parent):
         return
-    for left in path.parent.glob(f".{name}{OLD}*"):
-        if _abandoned(left, young=not (left / "old").exists()):
-            if (left / "old").exists() and not os.path.lexists(path):
-                (left / "old").rename(path)
-            _remove(left)
-    for left in path.parent.glob(f".{name}{MARK}*"):
-        if _abandoned(left):
-            _remove(left)
-    for left in path.parent.glob(f".{name}-????????"):
-        if re.fullmatch(_RANDOM, left.name[-8:]) and _abandoned(left, young=True):
-            _remove(left)
+    for leftover in path.parent.glob(f".{name}{OLD}*"):
+        if _abandoned(leftover, young=not (leftover / "old").exists()):
+            if (leftover / "old").exists() and not os.path.lexists(path):
+                (leftover / "old").rename(path)
+            _remove(leftover)
+    for leftover in path.parent.glob(f".{name}{MARK}*"):
+        if _abandoned(leftover):
+            _remove(leftover)
+    for leftover in path.parent.glob(f".{name}-????????"):
+        if re.fullmatch(_RANDOM, leftover.name[-8:]) and _abandoned(leftover, young=True):
+            _remove(leftover)
 
 
 def sweep_below(folder: Path) -> None:
-    """Remove what killed processes left of writing files anywhere below a folder that the caller holds alone."""
+    """Remove what killed processes left anywhere below a folder that the caller has locked."""
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
-            left = Path(place, name)
+            leftover = Path(place, name)
             marked = name.startswith(".") and re.search(rf"{MARK}{_RANDOM}$", name) is not None
-            if (marked or (name in files and _EARLIER.fullmatch(name))) and _abandoned(left):
-                _remove(left)
+            if (marked or (name in files and _EARLIER.fullmatch(name))) and _abandoned(leftover):
+                _remove(leftover)
                 if name in folders:
                     folders.remove(name)
 
 
-def _abandoned(left: Path, young: bool = False) -> bool:
-    """Whether no process holds it; a disk that cannot tell says no.
+def _abandoned(leftover: Path, young: bool = False) -> bool:
+    """Whether no process holds the lock; False if the file system cannot tell.
 
     Args:
         left: a temporary file or folder.
-        young: one that was changed less than `YOUNG` seconds ago may be about to be locked.
+        young: keep one that was changed less than `YOUNG` seconds ago, which may be about to be locked.
     """
     try:
-        handle = os.open(left, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        handle = os.open(leftover, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -146,9 +146,9 @@ def _abandoned(left: Path, young: bool = False) -> bool:
     return True
 
 
-def _remove(left: Path) -> None:
-    if left.is_dir():
-        shutil.rmtree(left, ignore_errors=True)
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
     else:
         with suppress(OSError):
-            left.unlink()
+            leftover.unlink()

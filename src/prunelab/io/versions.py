@@ -1,4 +1,4 @@
-"""Versions of what decides the numbers, for records."""
+"""Versions of the software that determines results, for provenance records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of Python, prunelab, torch and transformers."""
     names = ("prunelab", "torch", "transformers")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -1,4 +1,4 @@
-"""Where in a YAML file a key stands, so that messages about it can say so."""
+"""Line numbers of keys in a YAML text, for messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 
 def line_of(text: str, place: Sequence[int | str]) -> int | None:
-    """The line of a key in a YAML text, counted from 1; that of the nearest key above it where it is not there.
+    """Line of a key in a YAML text, from 1; that of its nearest existing ancestor if the key is missing.
 
     Args:
         text: YAML.
@@ -17,15 +17,15 @@ def line_of(text: str, place: Sequence[int | str]) -> int | None:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     line: int | None = None
     for part in place:
-        found = _below(node, part)
-        if found is None:
+        entry = _below(node, part)
+        if entry is None:
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        line, node = entry[0].start_mark.line + 1, entry[1]
     return line
 
 
 def _below(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
-    """A key's own node and its value's."""
+    """The nodes of a key and of its value."""
     if isinstance(node, yaml.MappingNode):
         return next(((name, value) for name, value in node.value if name.value == str(part)), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):

@@ -1,4 +1,4 @@
-"""YAML within limits: PyYAML's safe loader with the core schema of YAML 1.2, and nothing else."""
+"""YAML parsing within limits: PyYAML's safe loader with the core schema of YAML 1.2 only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts, and refuses at the first thing too many."""
+    """A loader that counts values and stops at the first violation of a limit."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
@@ -29,13 +29,13 @@ class _Loader(yaml.SafeLoader):
         self.sizes: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """A node, counted; that of an alias as often as it is used."""
+        """Compose a node and count it; the target of an alias counts each time it is used."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
             if name in self.anchors and name not in self.sizes:
-                raise Malformed(f"*{name} stands inside what it names", line)
+                raise Malformed(f"the alias *{name} refers to a value that contains it", line)
             self._count(self.sizes.get(name, 0), line)
             return Composer.compose_node(self, parent, index)
         before = self.values
@@ -55,25 +55,27 @@ class _Loader(yaml.SafeLoader):
     def _count(self, values: int, line: int) -> None:
         self.values += values
         if self.values > self.limits.values:
-            raise Malformed(f"more than {self.limits.values:,} values, aliases counted as often as used", line)
+            raise Malformed(
+                f"more than {self.limits.values:,} values, counting the target of an alias each time it is used", line
+            )
 
     def _check(self, node: yaml.Node, line: int) -> None:
         if node.tag not in _KNOWN:
             raise Malformed(f"the tag {node.tag.replace(_TAG, '!!')} is not allowed", line)
         if isinstance(node, yaml.ScalarNode) and _SURROGATE.search(node.value):
-            raise Malformed("a text with half a surrogate pair, which is no character", line)
+            raise Malformed("a string contains a lone surrogate, which is not a character", line)
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
-        """A whole number: decimal, `0o` or `0x`."""
+        """Parse an integer: decimal, `0o` or `0x`."""
         text = str(self.construct_scalar(node))
         self._check_length(text, node)
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text, base)
 
     def construct_real(self, node: yaml.ScalarNode) -> float:
-        """A number that need not be whole."""
+        """Parse a floating-point number."""
         text = str(self.construct_scalar(node)).lower()
         self._check_length(text, node)
         value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
@@ -92,7 +94,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would not read as a text."""
+    """Quotes strings that `_Loader` would not read as strings."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
         first: list(resolvers) for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
@@ -122,17 +124,17 @@ def _check_keys(node: yaml.MappingNode) -> None:
             continue
         if key.tag != f"{_TAG}str":
             shown = f" {key.value!r}" if isinstance(key, yaml.ScalarNode) else ""
-            raise Malformed(f"the key{shown} is not a text (put it in quotes)", line)
+            raise Malformed(f"the key{shown} is not a string (put it in quotes)", line)
         if key.value in lines:
             raise Malformed(f"key {key.value!r} is repeated (first on line {lines[key.value]})", line)
         lines[key.value] = line
 
 
 def load(text: str, limits: Limits, nonfinite: bool) -> Any:
-    """The value of a YAML text of one document.
+    """Parse a YAML text of one document.
 
     Raises:
-        Malformed: with the line where it is known.
+        Malformed: with the line if it is known.
     """
     try:
         loader = _Loader(text, limits, nonfinite)
@@ -155,7 +157,7 @@ def load(text: str, limits: Limits, nonfinite: bool) -> Any:
 
 
 def dump(value: Any) -> str:
-    """YAML that `load` reads as the same value; keys in the order given."""
+    """Write YAML that `load` reads back as the same value, with keys in the given order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

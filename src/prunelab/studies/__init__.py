@@ -1,1 +1,1 @@
-"""The grid of models, cuts and benchmarks: configuration, execution and the run's folder."""
+"""Studies: grids of models, methods, ratios and benchmarks, with their configuration, execution and run folders."""

@@ -1,4 +1,4 @@
-"""Two runs side by side: what both measured, how their figures differ, and what only one has."""
+"""Compare two runs: figures that both measured, how they differ, and figures that only one has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Key = tuple[str, str, float, int | None, str, int | None]
 
 @dataclass(frozen=True)
 class FigureDifference:
-    """One benchmark of one cell in both runs.
+    """One benchmark of one cell, measured in both runs.
 
     Attributes:
         first: the first run's primary figure.
         second: the second run's.
-        paired: the paired test, where both ran on the same samples; adjusted by Holm over the cell's benchmarks.
-        why_unpaired: why there is none; empty where there is.
-        settings: what else the two were measured with differently, such as `window 2048 and 1024`.
+        paired: the paired test if both used the same samples, Holm-adjusted over the benchmarks of the cell.
+        why_unpaired: why there is no paired test; empty if there is one.
+        settings: settings that differ between the two, such as `window 2048 and 1024`.
     """
 
     first: Measurement
@@ -38,18 +38,18 @@ class FigureDifference:
 
     @property
     def difference(self) -> float:
-        """The second figure less the first."""
+        """The second figure minus the first."""
         return self.second.value - self.first.value
 
     @property
     def standard_error(self) -> float | None:
-        """Of the difference between unpaired figures: the root of the summed squares; None where one has none."""
+        """Standard error of the difference of unpaired figures, the root of the summed squares; None if unknown."""
         errors = (self.first.standard_error, self.second.standard_error)
         return None if None in errors else math.hypot(*(error or 0.0 for error in errors))
 
     @property
     def p(self) -> float | None:
-        """Of no difference: the paired test's after Holm, else of a normal difference; None where there is no error."""
+        """p value: Holm-adjusted of the paired test, otherwise of a normal test; None without standard errors."""
         if self.paired is not None:
             return self.paired.p if self.paired.p_adjusted is None else self.paired.p_adjusted
         if not self.standard_error:
@@ -59,12 +59,12 @@ class FigureDifference:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs.
+    """The comparison of two runs.
 
     Attributes:
-        both: what both measured, in the first run's order.
-        only_first: what only the first did.
-        only_second: what only the second did.
+        both: figures of both runs, in the order of the first.
+        only_first: figures that only the first run has.
+        only_second: figures that only the second run has.
     """
 
     both: Sequence[FigureDifference]
@@ -73,41 +73,41 @@ class RunComparison:
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
-    """Compare two runs by the names of models, methods, ratios, seeds, benchmarks and shots."""
+    """Compare two runs, matched by model, method, ratio, seed, benchmark and shots."""
     left, right = _by_key(first), _by_key(second)
     both = [_difference(left[key], right[key]) for key in left if key in right]
     return RunComparison(
         _adjusted(both),
-        [one.primary for key, one in left.items() if key not in right],
-        [one.primary for key, one in right.items() if key not in left],
+        [result.primary for key, result in left.items() if key not in right],
+        [result.primary for key, result in right.items() if key not in left],
     )
 
 
 def key_of(m: Measurement) -> Key:
-    """What tells one benchmark of one cell from all others in a run."""
+    """Key that identifies one benchmark of one cell in a run."""
     return m.model, m.method, round(m.ratio, 9), m.seed, m.benchmark, m.shots
 
 
 def label_of(m: Measurement) -> str:
-    """A cell in words."""
+    """Label of a cell."""
     seed = f" seed {m.seed}" if m.seed else ""
     return f"{m.model} dense" if m.method == "dense" else f"{m.model} {m.method} {m.ratio:.0%}{seed}"
 
 
 def differing_settings(first: Measured, second: Measured) -> list[str]:
-    """What decided two measurements differently, the data aside, in words."""
+    """Describe the settings, other than the data, that differ between two measurements."""
     left, right = _identity(first), _identity(second)
     names = [name for name in {**left, **right} if name != "data" and left.get(name) != right.get(name)]
     return [f"{name} {left.get(name)} and {right.get(name)}" for name in names]
 
 
 def _by_key(run: Run) -> dict[Key, Measured]:
-    return {key_of(one.primary): one for one in run.measured}
+    return {key_of(result.primary): result for result in run.measured}
 
 
-def _identity(one: Measured) -> Mapping[str, object]:
-    kept = read_stored(one.path)
-    return kept.identity if isinstance(kept, StoredResult) else {}
+def _identity(result: Measured) -> Mapping[str, object]:
+    stored = read_stored(result.path)
+    return stored.identity if isinstance(stored, StoredResult) else {}
 
 
 def _difference(first: Measured, second: Measured) -> FigureDifference:
@@ -121,27 +121,27 @@ def _difference(first: Measured, second: Measured) -> FigureDifference:
 
 def _why_unpaired(first: Measured, second: Measured) -> str:
     if first.samples is None or second.samples is None:
-        return "no records of samples"
-    data = [_identity(one).get("data") for one in (first, second)]
+        return "no sample records"
+    data = [_identity(result).get("data") for result in (first, second)]
     if None in data:
-        return "a file does not say which data it is of"
+        return "a measurement file does not record its data"
     if data[0] != data[1]:
-        return "other data"
+        return "different data"
     left, right = set(first.samples["sample"]), set(second.samples["sample"])
     if left != right:
-        return f"other samples ({len(left)} and {len(right)}, {len(left & right)} in both)"
+        return f"different samples ({len(left)} and {len(right)}, {len(left & right)} in both)"
     return ""
 
 
 def _adjusted(differences: Sequence[FigureDifference]) -> list[FigureDifference]:
-    """The paired tests adjusted by Holm over each cell's benchmarks."""
-    found = list(differences)
+    """Adjust the paired tests by Holm's method over the benchmarks of each cell."""
+    adjusted = list(differences)
     cells: dict[str, list[int]] = {}
-    for index, one in enumerate(found):
-        if one.paired is not None:
-            cells.setdefault(label_of(one.first), []).append(index)
+    for index, difference in enumerate(adjusted):
+        if difference.paired is not None:
+            cells.setdefault(label_of(difference.first), []).append(index)
     for indexes in cells.values():
-        tests = with_holm([paired for index in indexes if (paired := found[index].paired) is not None])
+        tests = with_holm([paired for index in indexes if (paired := adjusted[index].paired) is not None])
         for index, test in zip(indexes, tests, strict=True):
-            found[index] = replace(found[index], paired=test)
-    return found
+            adjusted[index] = replace(adjusted[index], paired=test)
+    return adjusted

@@ -1,4 +1,4 @@
-"""What pruning changed, with statistics: each cell against its dense parent on the same samples."""
+"""Paired comparisons of each pruned cell with its dense model on the same samples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Difference:
     """A pruned cell's primary figure of one benchmark against the dense model's.
 
     Attributes:
-        measurement: the pruned cell's.
-        higher_is_better: of the figure.
-        comparison: the paired test, adjusted by Holm over the cell's benchmarks.
+        measurement: the figure of the pruned cell.
+        higher_is_better: whether a higher figure is better.
+        comparison: the paired test, Holm-adjusted over the benchmarks of the cell.
     """
 
     measurement: Measurement
@@ -33,7 +33,7 @@ class Difference:
     comparison: Comparison
 
     def sentence(self) -> str:
-        """The change in words: "arc_easy acc fell from 61.2 to 58.9 % (...)"."""
+        """Describe the change: "arc_easy acc fell from 61.2 to 58.9 % (...)"."""
         m = self.measurement
         scale = SCALES.get(m.metric, 1.0)
         shots = "" if m.shots is None else f" {m.shots}-shot"
@@ -42,7 +42,7 @@ class Difference:
         return f"{m.benchmark}{shots} {m.metric}: {words}"
 
     def row(self) -> dict[str, object]:
-        """As one flat row of `comparisons.csv`."""
+        """One flat row of `comparisons.csv`."""
         m, c = self.measurement, self.comparison
         names = ("model", "method", "ratio", "achieved_ratio", "seed", "benchmark", "metric", "shots")
         return {
@@ -63,13 +63,13 @@ class Difference:
 def difference(
     benchmark: Benchmark, pruned: Measurement, before: pd.DataFrame | None, after: pd.DataFrame | None
 ) -> Difference | None:
-    """The paired comparison of two models' sample records; None where the benchmark has none, or there are no records.
+    """Compare the sample records of two models; None without records or without a paired test.
 
     Args:
-        benchmark: what was measured.
-        pruned: the pruned model's figure.
-        before: the dense model's records, one row a sample.
-        after: the pruned model's.
+        benchmark: the benchmark.
+        pruned: the figure of the pruned model.
+        before: records of the dense model, one row per sample.
+        after: records of the pruned model.
     """
     if before is None or after is None:
         return None
@@ -78,12 +78,12 @@ def difference(
 
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:
-    """One cell's differences, their p values adjusted by Holm over its benchmarks."""
+    """Adjust the p values of one cell by Holm's method over its benchmarks."""
     comparisons = with_holm([d.comparison for d in differences])
     return [replace(d, comparison=c) for d, c in zip(differences, comparisons, strict=True)]
 
 
 def write_comparisons(path: Path, differences: Iterable[Difference]) -> None:
-    """Write `comparisons.csv`, whole or not at all."""
-    with atomic_file(path) as aside:
-        aside.write_text(pd.DataFrame([d.row() for d in differences]).to_csv(index=False), encoding="utf-8")
+    """Write `comparisons.csv` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(pd.DataFrame([d.row() for d in differences]).to_csv(index=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The study's configuration: the only YAML schema."""
+"""The configuration of a study, the only YAML schema."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _entry(value: Any) -> Any:
 
 
 class CalibrationConfig(Frozen):
-    """Which text to calibrate on; see `draw_calibration_set`."""
+    """The calibration set; see `draw_calibration_set`."""
 
     corpus: str = "wikitext2"
     samples: Annotated[int, bounds.SAMPLES.field] = 128
@@ -50,12 +50,12 @@ class CalibrationConfig(Frozen):
     held_out: Annotated[int, bounds.SAMPLES.field] = 16
 
     def options(self, seed: int) -> CalibrationOptions:
-        """The same with a seed."""
+        """These options with a seed."""
         return CalibrationOptions(self.corpus, self.samples, self.sequence_length, self.held_out, seed)
 
 
 class PruningConfig(Frozen):
-    """How to prune; see `Constraints` and `PruningOptions`."""
+    """Pruning options; see `Constraints` and `PruningOptions`."""
 
     protect_first: Annotated[int, bounds.BLOCKS.field] = 0
     protect_last: Annotated[int, bounds.BLOCKS.field] = 0
@@ -66,7 +66,7 @@ class PruningConfig(Frozen):
     compensation: Literal["auto", "none", "bias", "least_squares", "sequential", "linear_map"] = "auto"
 
     def options(self, seed: int) -> PruningOptions:
-        """The same with a seed."""
+        """These options with a seed."""
         constraints = Constraints(
             self.protect_first, self.protect_last, self.channel_multiple, self.drop_sublayers, self.competition
         )
@@ -74,16 +74,17 @@ class PruningConfig(Frozen):
 
 
 class RayConfig(Frozen):
-    """How cells run as tasks of Ray.
+    """How cells run as Ray tasks.
 
     Attributes:
-        address: of a cluster, `HOST:PORT`, `ray://HOST:PORT` or `auto`; without one, Ray is started here.
-        workers: cells at once, where Ray is started here; as many as the processor's cores if not given.
-        cpus_a_cell: cores that a cell takes.
-        gpus_a_cell: GPUs that a cell takes, or the part of one.
-        memory_a_cell: memory that a cell takes, such as `20GB`; not counted if not given.
-        share_trunk: score the whole model and its cuts in depth in one pass, a task of its own, as the local engine
-            does: less to compute. Without, each in its own task: sooner done where workers are more than cells.
+        address: address of a cluster, `HOST:PORT`, `ray://HOST:PORT` or `auto`; by default Ray is started locally.
+        workers: cells to run in parallel if Ray is started locally; by default the number of CPU cores.
+        cpus_a_cell: CPU cores per cell.
+        gpus_a_cell: GPUs per cell, or a fraction of one.
+        memory_a_cell: memory per cell, such as `20GB`; by default not limited.
+        share_trunk: score the dense model and its depth-pruned models in one pass in a single task, as the local engine
+            does, which computes less. If false, each cell is a separate task, which is faster with more workers than
+            cells.
     """
 
     address: str | None = None
@@ -103,29 +104,29 @@ class StudyConfig(Frozen):
     """A grid: models x methods x ratios x benchmarks.
 
     Attributes:
-        models: what to prune; each is measured whole as well.
-        methods: how.
-        ratios: shares of the blocks' projection weights.
-        benchmarks: what to measure; `text:FILE` is the perplexity of any text, `throughput` the speed.
-        seeds: each gives every random method another draw, and every method another calibration if `vary_calibration`.
-        vary_calibration: draw the calibration text anew for every seed.
-        match_depth: depth moves in whole blocks; give width methods the ratio that depth achieved, so that the two are
-            compared at one size.
-        suites: named selections of benchmarks, measured before those in `benchmarks`; a suite may set a limit.
-        shots: examples in the prompt; several are each measured, none is each benchmark's own number.
-        chat_template: whether prompts go through the tokenizer's chat template; see `EvaluationSettings`.
-        allow_untrained_punkt: accepted from older configurations, without effect.
-        allow_code_execution: let HumanEval run generated programs, in a cage.
-        completions: HumanEval's, of each problem.
-        temperature: of HumanEval's completions; 0 is greedy.
-        limit: only so many documents a benchmark.
-        window: tokens a perplexity window.
-        memory: what a model may take, such as `8GB`; what is free if not given. Larger ones are cut block by block, and
-            run from the disk.
+        models: models to prune; the dense models are measured as well.
+        methods: pruning methods.
+        ratios: shares of the blocks' projection weights to remove.
+        benchmarks: benchmarks to run; `text:FILE` measures perplexity on a text file, `throughput` the speed.
+        seeds: random seeds for random methods, and for the calibration set if `vary_calibration` is true.
+        vary_calibration: draw a different calibration set for every seed.
+        match_depth: depth methods remove complete blocks; give width methods the ratio that depth achieved, so that
+            both are compared at the same size.
+        suites: named sets of benchmarks, run before those in `benchmarks`; a suite may set a limit.
+        shots: numbers of few-shot examples, each measured; by default the standard number of each benchmark.
+        chat_template: whether to apply the tokenizer's chat template to prompts; see `EvaluationSettings`.
+        allow_untrained_punkt: accepted for compatibility with older configurations; has no effect.
+        allow_code_execution: allow HumanEval to run generated programs in a sandbox.
+        completions: number of HumanEval completions per problem.
+        temperature: sampling temperature of HumanEval completions; 0 is greedy decoding.
+        limit: maximum number of documents per benchmark.
+        window: tokens per perplexity window.
+        memory: memory limit per model, such as `8GB`; by default the free memory. Larger models are pruned block by
+            block and run from disk.
         runtime: how throughput runs the models, `eager` or `compiled`.
         engine: where cells run, `local` or `ray`.
-        ray: how they run there.
-        trackers: where the figures go besides the run's folder; see `prunelab.studies.trackers`.
+        ray: options of the `ray` engine.
+        trackers: services to send the figures to; see `prunelab.studies.trackers`.
     """
 
     models: tuple[Annotated[ModelEntry, BeforeValidator(_entry)], ...] = Field(min_length=1)
@@ -159,7 +160,7 @@ class StudyConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _with_suites(cls, fields: Any) -> Any:
-        """Suites are spelled out; their limit holds where no other is given."""
+        """Expand suites into benchmarks; the limit of a suite applies if no other is given."""
         if not isinstance(fields, dict) or not fields.get("suites"):
             return fields
         chosen = [fields["suites"]] if isinstance(fields["suites"], str) else fields["suites"]
@@ -179,11 +180,13 @@ class StudyConfig(Frozen):
 
     @field_validator("models")
     @classmethod
-    def _told_apart(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
+    def _distinct_names(cls, models: tuple[ModelEntry, ...]) -> tuple[ModelEntry, ...]:
         names = [entry.title for entry in models]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two models are called {name!r}: give one of them a name ({{path: ..., name: ...}})")
+                raise ValueError(
+                    f"two models are named {name!r}: give one of them another name ({{path: ..., name: ...}})"
+                )
         return models
 
     @field_validator("calibration", mode="before")
@@ -237,12 +240,12 @@ def study_config(fields: dict[str, Any], source: str = "the study", file: Path |
     """Check a configuration.
 
     Args:
-        fields: what was given.
-        source: what messages call it.
-        file: the YAML file that fields came from, so that messages name the line.
+        fields: the given fields.
+        source: name of the configuration for messages.
+        file: YAML file of the fields, used to report line numbers.
 
     Raises:
-        InvalidRequest: naming the line, the key, what was given and what is allowed.
+        InvalidRequest: with the line, the key, the given value and what is allowed.
     """
     try:
         return StudyConfig.model_validate(fields)
@@ -252,7 +255,7 @@ def study_config(fields: dict[str, Any], source: str = "the study", file: Path |
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = _NESTED.get(str(place[0]) if len(place) > 1 else "", StudyConfig)
-            message = f"no such key; known are {', '.join(known.model_fields)}"
+            message = f"unknown key; allowed keys are {', '.join(known.model_fields)}"
         key = ".".join(str(part) for part in place)
         text = f"{key}: {message}" if key else message
         where = _line(file, place or (text.split(":")[0],), fields) if file is not None else ""
@@ -260,7 +263,7 @@ def study_config(fields: dict[str, Any], source: str = "the study", file: Path |
 
 
 def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> str:
-    """Words for the line of a key; none where what was given for it does not come from the file."""
+    """Describe the line of a key; empty if its value does not come from the file."""
     key = str(place[0])
     written = read_config(file)
     if key not in written or written[key] != fields.get(key):
@@ -269,7 +272,7 @@ def _line(file: Path, place: Sequence[int | str], fields: Mapping[str, Any]) -> 
 
 
 def _narrowed(place: Sequence[int | str], fields: Mapping[str, Any]) -> Sequence[int | str]:
-    """The place of the item that is wrong by itself, where it is a list that was refused."""
+    """The place of the invalid item, if the value at `place` is a list."""
     copy = deepcopy(dict(fields))
     above: Any = copy
     try:
@@ -292,15 +295,15 @@ def _narrowed(place: Sequence[int | str], fields: Mapping[str, Any]) -> Sequence
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Read the mapping in a YAML file.
 
     Raises:
-        InvalidRequest: the file is missing, or no YAML mapping.
+        InvalidRequest: the file is missing or not a YAML mapping.
     """
-    remedy = "give a study's YAML file, which names at least `models`"
+    remedy = "give the YAML file of a study, with at least the key `models`"
     return read_yaml_mapping(path, error=InvalidRequest, remedy=remedy)
 
 
 def write_config(path: Path, config: StudyConfig) -> None:
-    """Write the resolved configuration down."""
+    """Write the resolved configuration to a file."""
     write_text(path, yaml_text.dump(config.model_dump(mode="json")))

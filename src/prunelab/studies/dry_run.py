@@ -1,4 +1,4 @@
-"""What a study would do: its cells, what of them is done, and what the rest costs; nothing is computed or written."""
+"""Dry run of a study: its cells, what is already measured, and the cost of the rest; nothing is computed or written."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellCost:
-    """A cell, what is done of it and what is missing.
+    """The finished and missing benchmarks of a cell, and their cost.
 
     Attributes:
-        cell: which.
-        done: benchmarks that are measured.
+        cell: the cell.
+        done: benchmarks that are already measured.
         missing: benchmarks that are not.
-        tokens: of the missing ones, as far as known.
-        unknown: missing ones whose tokens are not known.
-        weight_bytes: the model's when it is cut; None where not known.
+        tokens: known number of tokens of the missing benchmarks.
+        unknown: missing benchmarks whose number of tokens is unknown.
+        weight_bytes: size of the pruned model's weights; None if unknown.
     """
 
     cell: GridCell
@@ -46,12 +46,12 @@ class CellCost:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The whole grid.
+    """Costs of the complete grid.
 
     Attributes:
         cells: in the order in which they are measured.
-        calibration_tokens: by model that is still to be calibrated, the tokens of it.
-        notes: why something is not known.
+        calibration_tokens: calibration tokens of each model that is not calibrated yet.
+        notes: why something is unknown.
     """
 
     cells: Sequence[CellCost]
@@ -60,27 +60,27 @@ class DryRun:
 
 
 def dry_run(config: StudyConfig) -> DryRun:
-    """Look at a study without loading weights, computing or writing anything.
+    """Estimate the cost of a study without loading weights, computing or writing anything.
 
-    What is done is told by the names of models, methods, ratios and seeds, by the benchmarks' data and settings, and by
-    how plans were made; whether the weights are still the same is only seen when they are loaded.
+    Finished work is recognized by the names of models, methods, ratios and seeds, by the benchmarks' data and settings,
+    and by the options of the plans. Changed weights are only detected when they are loaded.
     """
     resolved = with_data(config)
     cells: list[CellCost] = []
     calibration: dict[str, int] = {}
     notes: dict[str, None] = {}
     for entry in resolved.models:
-        look = _CostEstimator(resolved, entry, notes)
-        own = [look.cost(cell) for cell in cells_of(resolved, entry)]
-        cells += own
-        if any(one.missing and one.cell.cut is not None for one in own) and not look.is_calibrated:
-            calibration[entry.title] = look.calibration_tokens
+        estimator = _CostEstimator(resolved, entry, notes)
+        model_cells = [estimator.cost(cell) for cell in cells_of(resolved, entry)]
+        cells += model_cells
+        if any(cost.missing and cost.cell.cut is not None for cost in model_cells) and not estimator.is_calibrated:
+            calibration[entry.title] = estimator.calibration_tokens
     return DryRun(cells, calibration, list(notes))
 
 
 @dataclass
 class _CostEstimator:
-    """One model of the study, looked at."""
+    """Estimates the costs of one model of the study."""
 
     config: StudyConfig
     entry: ModelEntry
@@ -91,48 +91,48 @@ class _CostEstimator:
         try:
             return load_outline(self.entry.path)
         except PrunelabError as error:
-            self.notes[f"{self.entry.title}: tokens and bytes are not known: {error}"] = None
+            self.notes[f"{self.entry.title}: tokens and bytes are unknown: {error}"] = None
             return None
 
     @cached_property
     def kept(self) -> list[tuple[Path, StoredResult]]:
-        """Every whole measurement file of this model in the run's folder."""
+        """Every valid measurement file of this model in the run's folder."""
         paths = sorted((self.config.out / "cells").glob("*/*.json"))
-        found = [(path, kept) for path in paths if isinstance(kept := read_stored(path), StoredResult)]
-        return [(path, kept) for path, kept in found if kept.cell.model == self.entry.title]
+        results = [(path, stored) for path in paths if isinstance(stored := read_stored(path), StoredResult)]
+        return [(path, stored) for path, stored in results if stored.cell.model == self.entry.title]
 
     @cached_property
     def plans(self) -> dict[str, PruningPlan]:
-        found = {}
+        plans = {}
         for path in sorted((self.config.out / "plans").glob("*.json")):
             try:
                 plan = PruningPlan.load(path)
             except PlanError:
-                continue  # the study makes it anew
-            found[plan.fingerprint] = plan
-        return found
+                continue  # the study recomputes it
+            plans[plan.fingerprint] = plan
+        return plans
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether there are statistics of this model, or no method of the study needs any."""
+        """Whether the model is calibrated, or no method of the study needs calibration."""
         seed = self.config.seeds[0]
         needed = any(needs_calibration(name, self.config.pruning.options(seed)) for name in self.config.methods)
-        own = [plan for plan in self.plans.values() if plan.base.name == self.entry.title]
+        model_plans = [plan for plan in self.plans.values() if plan.base.name == self.entry.title]
         return not needed or any(
             plan.provenance.get("calibration") and self._as_asked(plan, CutRequest(plan.method, 0.0, seed))
-            for plan in own
+            for plan in model_plans
         )
 
     @property
     def calibration_tokens(self) -> int:
-        asked = self.config.calibration
-        length = asked.sequence_length
+        requested = self.config.calibration
+        length = requested.sequence_length
         if self.outline is not None:
             length = min(length, self.outline.context_length)
-        return asked.samples * length
+        return requested.samples * length
 
     def cost(self, cell: GridCell) -> CellCost:
-        """What is done of a cell, and what the rest costs."""
+        """The finished and missing benchmarks of a cell, and their cost."""
         done = [run for run in cell.runs if self._is_done(cell, run)]
         missing = [run for run in cell.runs if run not in done]
         tokens = {title(run): self._tokens(run) for run in missing}
@@ -153,48 +153,57 @@ class _CostEstimator:
         identity = self._identity(run)
         store = ResultsStore(self.config.out)
         return identity is not None and any(
-            self._is_cell(kept, cell) and path == store.path(kept.cell, run[0].name, identity)
-            for path, kept in self.kept
+            self._is_cell(stored, cell) and path == store.path(stored.cell, run[0].name, identity)
+            for path, stored in self.kept
         )
 
-    def _is_cell(self, kept: StoredResult, cell: GridCell) -> bool:
-        found = kept.cell
+    def _is_cell(self, stored: StoredResult, cell: GridCell) -> bool:
+        stored_cell = stored.cell
         dtype = self.entry.dtype or self.config.dtype
-        if dtype not in (None, "auto", found.dtype):
+        if dtype not in (None, "auto", stored_cell.dtype):
             return False
         if cell.cut is None:
-            return found.method == "dense"
-        plan = self.plans.get(found.plan or "")
-        same = (found.method, found.ratio, found.seed) == (cell.cut.method, cell.cut.ratio, cell.cut.seed)
+            return stored_cell.method == "dense"
+        plan = self.plans.get(stored_cell.plan or "")
+        same = (stored_cell.method, stored_cell.ratio, stored_cell.seed) == (
+            cell.cut.method,
+            cell.cut.ratio,
+            cell.cut.seed,
+        )
         return same and plan is not None and self._as_asked(plan, cell.cut)
 
     def _as_asked(self, plan: PruningPlan, cut: CutRequest) -> bool:
-        """Whether a plan was made with the study's options and calibration."""
+        """Whether a plan was computed with the options and calibration of the study."""
         options = self.config.pruning.model_dump(exclude={"compensation"})
-        made = plan.provenance.get("calibration")
+        recorded = plan.provenance.get("calibration")
         if plan.provenance.get("options") != options:
             return False
-        if made is None:
+        if recorded is None:
             return True
-        asked = self.config.calibration
+        requested = self.config.calibration
         seed = cut.seed if self.config.vary_calibration else self.config.seeds[0]
-        corpus = Path(asked.corpus).name
-        found = (made.get("corpus"), made.get("samples"), made.get("sequence_length"), made.get("seed"))
-        return found == (corpus, asked.samples, self.calibration_tokens // asked.samples, seed)
+        corpus = Path(requested.corpus).name
+        actual = (
+            recorded.get("corpus"),
+            recorded.get("samples"),
+            recorded.get("sequence_length"),
+            recorded.get("seed"),
+        )
+        return actual == (corpus, requested.samples, self.calibration_tokens // requested.samples, seed)
 
     def _identity(self, run: BenchmarkRun) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._once(run, "identity", lambda: identity_of(run))
-        return found
+        identity: dict[str, Any] | None = self._once(run, "identity", lambda: identity_of(run))
+        return identity
 
     def _tokens(self, run: BenchmarkRun) -> int | None:
         outline = self.outline
         if outline is None:
             return None
-        found: int | None = self._once(run, "tokens", lambda: run[0].expected_tokens(outline, run[1]))
-        return found
+        count: int | None = self._once(run, "tokens", lambda: run[0].expected_tokens(outline, run[1]))
+        return count
 
     def _once(self, run: BenchmarkRun, what: str, find: Callable[[], Any]) -> Any:
-        """What is found of a benchmark, once for the whole model; None, with a note, where its data are missing."""
+        """Evaluate `find` once per model and benchmark; None, with a note, if the data are missing."""
         key = (title(run), what)
         if key not in self._found:
             try:

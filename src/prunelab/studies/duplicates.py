@@ -1,4 +1,4 @@
-"""Cuts of different names that arrived at the same model: measured once, and counted once."""
+"""Duplicate cuts: different requests that result in the same pruned model, measured and counted once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class CutName(NamedTuple):
-    """What a cut is called; its seeds count as one cut."""
+    """Name of a cut; all its seeds count as one cut."""
 
     model: str
     method: str
@@ -20,7 +20,7 @@ class CutName(NamedTuple):
 
 
 class Named(Protocol):
-    """Whatever is called as a cut is: the report's cuts, the evidence's, a measurement of one."""
+    """Any object that is named like a cut, such as a measurement."""
 
     @property
     def model(self) -> str: ...  # noqa: D102
@@ -34,17 +34,17 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class DuplicateCuts:
-    """The cuts of a run that are the same model, seed by seed.
+    """The cuts of a run that are the same model for every seed.
 
     Attributes:
-        first: by the name of a cut that came later, the name of the one that it equals.
+        first: name of the earlier, equal cut, by the name of the duplicate.
     """
 
     first: Mapping[CutName, CutName]
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> DuplicateCuts:
-        """Those among a run's cuts, in the run's order."""
+        """Find the duplicates among the cuts of a run, in its order."""
         plans: dict[CutName, dict[int | None, str | None]] = defaultdict(dict)
         for m in measurements:
             if m.method != "dense":
@@ -59,11 +59,11 @@ class DuplicateCuts:
         return cls(first)
 
     def has(self, cut: Named) -> bool:
-        """Whether a cut is the same model as one before it."""
+        """Whether a cut is the same model as an earlier one."""
         return CutName(cut.model, cut.method, cut.ratio) in self.first
 
     def sentences(self, model: str) -> list[str]:
-        """One a pair of a model's methods: "hybrid at 10%, 20% is the same model as shortgpt"."""
+        """One sentence per pair of a model's methods: "hybrid at 10%, 20% is the same model as shortgpt"."""
         pairs: dict[tuple[str, str], list[str]] = defaultdict(list)
         for name, before in self.first.items():
             if name.model == model:

@@ -1,4 +1,4 @@
-"""The grid of a study, spelled out before anything is loaded: which models, cut how, measured by what."""
+"""The cells of a study, listed before anything is loaded: models, cuts and benchmarks."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class CutRequest:
 
     @property
     def label(self) -> str:
-        """What people read."""
+        """Label for people."""
         seed = f" seed {self.seed}" if self.seed else ""
         return f"{self.method} {self.ratio:.0%}{seed}"
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One model at one cut, and what is to be measured of it.
+    """One model at one cut, with its benchmarks.
 
     Attributes:
         model: the model's name.
-        cut: how it is cut; None for the dense model.
-        runs: the benchmarks with their settings.
+        cut: the cut; None for the dense model.
+        runs: benchmarks with their settings.
     """
 
     model: str
@@ -47,12 +47,12 @@ class GridCell:
 
     @property
     def label(self) -> str:
-        """What people read."""
+        """Label for people."""
         return f"{self.model} {'dense' if self.cut is None else self.cut.label}"
 
 
 def cell_settings(config: StudyConfig, entry: ModelEntry) -> EvaluationSettings:
-    """How a model of the study is evaluated."""
+    """Evaluation settings of a model of the study."""
     return EvaluationSettings(
         limit=config.limit,
         window=config.window,
@@ -69,20 +69,20 @@ def cell_settings(config: StudyConfig, entry: ModelEntry) -> EvaluationSettings:
 
 
 def model_runs(config: StudyConfig, entry: ModelEntry) -> list[BenchmarkRun]:
-    """The benchmarks of a model, once for each number of shots where they take any."""
+    """The benchmarks of a model, once per number of few-shot examples if they use any."""
     names = config.benchmarks if entry.benchmarks is None else entry.benchmarks
     shots = config.shots if entry.shots is None else entry.shots
     return benchmark_tasks(names, cell_settings(config, entry), shots)
 
 
 def identity_of(run: BenchmarkRun) -> dict[str, Any]:
-    """What decides a benchmark's figures besides the model; it reads and hashes the data."""
+    """Everything besides the model that determines a benchmark's figures; reads and hashes the data."""
     benchmark, settings = run
     return {"version": benchmark.version, **benchmark.identity(settings)}
 
 
 def cuts_of(config: StudyConfig, entry: ModelEntry) -> Iterator[CutRequest]:
-    """A model's cuts; a method that draws nothing is not repeated for every seed."""
+    """Yield the cuts of a model; deterministic methods are not repeated per seed."""
     for name in config.methods:
         varies = methods[name].is_random or config.vary_calibration
         for ratio in config.ratios if entry.ratios is None else entry.ratios:
@@ -91,30 +91,30 @@ def cuts_of(config: StudyConfig, entry: ModelEntry) -> Iterator[CutRequest]:
 
 
 def cells_of(config: StudyConfig, entry: ModelEntry) -> list[GridCell]:
-    """A model's cells, the dense one first."""
+    """The cells of a model, the dense one first."""
     runs = model_runs(config, entry)
     cells = [GridCell(entry.title, None, runs)]
     for cut in cuts_of(config, entry):
-        own = [run for run in runs if cut.ratio in entry.benchmark_ratios.get(run[0].name, [cut.ratio])]
-        if own:
-            cells.append(GridCell(entry.title, cut, own))
+        cell_runs = [run for run in runs if cut.ratio in entry.benchmark_ratios.get(run[0].name, [cut.ratio])]
+        if cell_runs:
+            cells.append(GridCell(entry.title, cut, cell_runs))
     return cells
 
 
 def trunk_of(cells: Sequence[GridCell]) -> list[int]:
-    """Which of a model's cells can be scored in one pass: the whole model and its cuts in depth, where that is several.
+    """Indexes of the cells that can be scored in one pass: the dense model and its depth cuts, if there are several.
 
-    They share all blocks before the first one removed; what a benchmark lets the model write is nobody else's.
+    They share all blocks before the first removed one. Only likelihoods are shared; generated text is not.
     """
-    found = [
+    indexes = [
         number
         for number, cell in enumerate(cells)
         if (cell.cut is None or methods[cell.cut.method].strategy == "depth")
         and any(benchmark.scores_likelihoods for benchmark, _ in cell.runs)
     ]
-    return found if len(found) > 1 else []
+    return indexes if len(indexes) > 1 else []
 
 
 def study_grid(config: StudyConfig) -> list[GridCell]:
-    """Every cell of a study, in the order in which they are measured."""
+    """Every cell of a study, in the order of measurement."""
     return [cell for entry in config.models for cell in cells_of(config, entry)]

@@ -1,4 +1,4 @@
-"""A checkpoint to the hub: weights, card, plan and figures, and nothing before its licence has been named."""
+"""Upload a checkpoint to the hub: weights, card, plan and figures, and only with a known licence."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from prunelab.studies.store import Measurement
 
 _HTTPError = HfHubHTTPError.__bases__[0]
-"""What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""
+"""Base class of the hub client's connection errors, from httpx or httpx2 depending on its version."""
 _NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
 RESULTS_FILE = "results.json"
 _REPLACED = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
-"""Weights that a repository may have from before; left beside others they could be the ones that are loaded."""
+"""Old weights to delete from a repository, which could otherwise be loaded in place of the new ones."""
 
 
 @dataclass(frozen=True)
 class HubUpload:
-    """What is to be sent.
+    """A prepared upload.
 
     Attributes:
         folder: the checkpoint.
         to: the repository, `user/name`.
-        base: the base model's id on the hub, or its name where it has none.
-        licence: the base model's.
+        base: hub id of the base model, or its name if it has none.
+        licence: licence of the base model.
         card: the text of the repository's README.md.
-        results: the measurements of the pruned model, for `results.json`; none if empty.
-        files: all that is sent, with sizes in bytes.
+        results: measurements of the pruned model for `results.json`, which is omitted if empty.
+        files: all files to upload, with sizes in bytes.
     """
 
     folder: Path
@@ -60,11 +60,11 @@ class HubUpload:
 
     @property
     def demand(self) -> str:
-        """What a restrictive licence asks the user to do first; empty for a free one."""
+        """What the user must do first under a restrictive licence; empty for a free one."""
         if not self.licence.is_restrictive:
             return ""
         return (
-            f"{self.base} came under {self.licence.title}, which sets conditions for passing on what is made from it "
+            f"{self.base} is licensed under {self.licence.title}, which sets conditions on sharing derived models "
             "(names, notices, uses): read them first"
         )
 
@@ -78,41 +78,43 @@ def prepare_upload(
     licence: str | None = None,
     api: Any = None,
 ) -> HubUpload:
-    """Put together what is to be sent; nothing is sent.
+    """Prepare an upload without sending anything.
 
     Args:
         folder: a checkpoint that prunelab wrote.
         to: the repository, `user/name`.
-        run: a study that measured this cut; its figures and intervals go into the card.
-        base: the base model's id on the hub, where the plan only has a folder's name.
-        licence: the licence's identifier on the hub, where neither the checkpoint nor the base says it.
-        api: of the hub.
+        run: a study that measured this model; adds its figures and intervals to the card.
+        base: hub id of the base model, if the plan only records a folder.
+        licence: hub identifier of the licence, if neither the checkpoint nor the base model states it.
+        api: client of the hub.
 
     Raises:
-        InvalidRequest: `to` or `base` is no repository's name, or the run did not measure this cut.
-        CheckpointError: the folder is no checkpoint of prunelab's, or lacks a part of it.
-        MissingRequirement: nobody knows the licence.
+        InvalidRequest: `to` or `base` is not a repository name, or the run did not measure this model.
+        CheckpointError: the folder is not a checkpoint written by prunelab, or is incomplete.
+        MissingRequirement: the licence is unknown.
     """
     _check_name(to, "user/name")
     if base is not None:
-        _check_name(base, "ORG/NAME, as the base model is called on the hub")
+        _check_name(base, "ORG/NAME, the hub id of the base model")
     plan_file, card_file = folder / PLAN_FILE, folder / "README.md"
     if not plan_file.is_file() or not card_file.is_file() or not list(folder.glob("*.safetensors")):
         raise CheckpointError(
-            f"{folder} is no checkpoint that prunelab wrote: give the folder of `prunelab prune --out`"
+            f"{folder} is not a checkpoint written by prunelab: give the folder of `prunelab prune --out`"
         )
     _check_complete(folder)
     _check_links(folder)
     plan = PruningPlan.load(plan_file)
-    named = base or plan.base.name
-    found = Licence(licence.strip().lower()) if licence else licence_beside(folder) or _licence_of_base(named, api)
-    if found is None:
+    base_name = base or plan.base.name
+    known_licence = (
+        Licence(licence.strip().lower()) if licence else licence_beside(folder) or _licence_of_base(base_name, api)
+    )
+    if known_licence is None:
         raise MissingRequirement(
-            f"the licence of {named} is not known here, and what is made from a model keeps it: give --license, as the "
-            "base's model card names it (and --base-model ORG/NAME where the plan only knows a folder)"
+            f"the licence of {base_name} is unknown, and the pruned model must keep it: give --license as stated in "
+            "the base model's card (and --base-model ORG/NAME if the plan only records a folder)"
         )
     measured, differences = _of_this_cut(run, plan, folder) if run is not None else ([], [])
-    card = _card(card_file.read_text(encoding="utf-8"), to, named, found, differences)
+    card = _card(card_file.read_text(encoding="utf-8"), to, base_name, known_licence, differences)
     files = [
         (str(path.relative_to(folder)), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
@@ -121,50 +123,50 @@ def prepare_upload(
     files.append(("README.md", len(card.encode())))
     if measured:
         files.append((RESULTS_FILE, len(_results(measured))))
-    return HubUpload(folder, to, named, found, card, measured, files)
+    return HubUpload(folder, to, base_name, known_licence, card, measured, files)
 
 
-def upload(parcel: HubUpload, *, private: bool = False, overwrite: bool = False, api: Any = None) -> str:
-    """Send a parcel; returns the repository's address.
+def upload(prepared: HubUpload, *, private: bool = False, overwrite: bool = False, api: Any = None) -> str:
+    """Upload a prepared checkpoint and return the repository's address.
 
     Args:
-        parcel: what to send.
-        private: make a repository that others do not see.
-        overwrite: replace the weights, the card and the figures in a repository that exists; its other files stay.
-        api: of the hub.
+        prepared: the upload.
+        private: create a private repository.
+        overwrite: replace the weights, the card and the figures of an existing repository; its other files are kept.
+        api: client of the hub.
 
     Raises:
-        MissingRequirement: no token, or no hub.
-        OutputExists: the name is taken and `overwrite` is false.
-        InvalidRequest: the hub refused, with its words and the remedy.
+        MissingRequirement: no token, or the hub is unreachable.
+        OutputExists: the repository exists and `overwrite` is false.
+        InvalidRequest: the hub refused the upload; with its reason and a remedy.
     """
     if get_token() is None:
-        raise MissingRequirement("the hub wants to know who you are: run `hf auth login`, or set HF_TOKEN")
+        raise MissingRequirement("uploading requires a login to the hub: run `hf auth login`, or set HF_TOKEN")
     api = api or HfApi()
     try:
-        if api.repo_exists(parcel.to) and not overwrite:
-            raise OutputExists(f"{parcel.to} exists on the hub: choose another name, or give --overwrite")
-        address = api.create_repo(parcel.to, private=private, exist_ok=overwrite)
-        with tempfile.TemporaryDirectory() as made:
-            (Path(made) / "README.md").write_text(parcel.card, encoding="utf-8")
-            if parcel.results:
-                (Path(made) / RESULTS_FILE).write_bytes(_results(parcel.results))
+        if api.repo_exists(prepared.to) and not overwrite:
+            raise OutputExists(f"{prepared.to} exists on the hub: choose another name, or give --overwrite")
+        address = api.create_repo(prepared.to, private=private, exist_ok=overwrite)
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "README.md").write_text(prepared.card, encoding="utf-8")
+            if prepared.results:
+                (Path(folder) / RESULTS_FILE).write_bytes(_results(prepared.results))
             api.upload_folder(
-                repo_id=parcel.to, folder_path=str(parcel.folder), ignore_patterns=[*_NOT_SENT, "README.md"],
+                repo_id=prepared.to, folder_path=str(prepared.folder), ignore_patterns=[*_NOT_SENT, "README.md"],
                 delete_patterns=list(_REPLACED), commit_message="Weights, tokenizer and pruning plan",
             )  # fmt: skip
             api.upload_folder(
-                repo_id=parcel.to,
-                folder_path=made,
+                repo_id=prepared.to,
+                folder_path=folder,
                 delete_patterns=[RESULTS_FILE],
                 commit_message="Model card and results",
             )
     except HfHubHTTPError as error:
-        raise _explained(parcel.to, error) from error
+        raise _explained(prepared.to, error) from error
     except (_HTTPError, ConnectionError) as error:
         raise MissingRequirement(
-            f"the hub cannot be reached ({first_line(error)}): run the same command where there is internet, with "
-            "HF_HUB_OFFLINE unset"
+            f"the hub cannot be reached ({first_line(error)}): run the command on a machine with internet access "
+            "and HF_HUB_OFFLINE unset"
         ) from error
     return str(address)
 
@@ -173,47 +175,47 @@ def _check_name(name: str, form: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise InvalidRequest(f"{name!r} is no repository's name ({first_line(error)}): give {form}") from None
+        raise InvalidRequest(f"{name!r} is not a repository name ({first_line(error)}): give {form}") from None
     if not REPOSITORY.fullmatch(name):
-        raise InvalidRequest(f"{name!r} is no repository's name: give {form}")
+        raise InvalidRequest(f"{name!r} is not a repository name: give {form}")
 
 
 def _check_complete(folder: Path) -> None:
-    """All weights must be there, and the modelling file where the config names one."""
+    """Require all weights, and the modelling file if the config names one."""
     TensorFiles.open(folder)
     classes = read_json_object(folder / "config.json", error=CheckpointError, remedy="prune again").get("auto_map")
-    own = (
+    local_classes = (
         name
         for name in (classes if isinstance(classes, dict) else {}).values()
         if isinstance(name, str) and "--" not in name
-    )  # not another repository's
-    files = dict.fromkeys(f"{name.partition('.')[0]}.py" for name in own)
-    lost = [name for name in files if not (folder / name).is_file()]
-    if lost:
+    )  # excludes classes of other repositories
+    files = dict.fromkeys(f"{name.partition('.')[0]}.py" for name in local_classes)
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
         raise CheckpointError(
-            f"{folder} lacks {', '.join(lost)}, which its config.json names and nothing loads it without: prune again"
+            f"{folder} lacks {', '.join(missing)}, which its config.json needs for loading: prune again"
         )
 
 
 def _check_links(folder: Path) -> None:
-    """Refuse links: what they lead to is not the checkpoint's, and would be sent."""
+    """Refuse links, because their targets are not part of the checkpoint but would be uploaded."""
     link = next((path for path in sorted(folder.rglob("*")) if path.is_symlink()), None)
     if link is not None:
-        raise CheckpointError(f"{link} is a link, and what it leads to is not sent: remove it, or put the file there")
+        raise CheckpointError(f"{link} is a link, which cannot be uploaded: remove it, or replace it with the file")
 
 
 def _explained(to: str, error: HfHubHTTPError) -> InvalidRequest:
     status, owner = getattr(error.response, "status_code", None), to.partition("/")[0]
     remedies = {
-        401: "the token is not valid (any more): run `hf auth login`",
-        403: f"the token may not write to {owner}: take a token with write access, or your own name",
-        409: "the name is taken: choose another, or give --overwrite",
+        401: "the token is invalid or expired: run `hf auth login`",
+        403: f"the token may not write to {owner}: use a token with write access, or your own user name",
+        409: "the repository exists: choose another name, or give --overwrite",
     }
     return InvalidRequest(f"the hub refused {to} ({first_line(error)}): {remedies.get(status or 0, 'try again later')}")
 
 
 def _licence_of_base(base: str, api: Any) -> Licence | None:
-    """What the base's folder or its card on the hub says; None where neither is to be had."""
+    """The licence stated in the base model's folder or hub card; None if neither is available."""
     if Path(base).is_dir():
         return licence_beside(Path(base))
     if not REPOSITORY.fullmatch(base):
@@ -228,7 +230,9 @@ def _licence_of_base(base: str, api: Any) -> Licence | None:
 def _of_this_cut(run: Run, plan: PruningPlan, folder: Path) -> tuple[list[Measurement], list[Difference]]:
     measured = [m for m in run.measurements if m.plan == plan.fingerprint]
     if not measured:
-        raise InvalidRequest(f"{run.folder} did not measure the cut in {folder}: give the run of this plan, or none")
+        raise InvalidRequest(
+            f"{run.folder} did not measure the model in {folder}: give the run of this plan, or leave out --run"
+        )
     return measured, [d for d in run.differences if d.measurement.plan == plan.fingerprint]
 
 
@@ -239,13 +243,13 @@ def _results(measured: Sequence[Measurement]) -> bytes:
 INTENDED = """\
 ## Intended use
 
-Research on pruning, and uses for which this very checkpoint was evaluated. It was not trained after the cut: it is less
-able than {base}, unevenly so, and nothing that was measured of {base}'s safety or fairness holds for it unmeasured.
+Research on pruning, and uses for which this checkpoint was evaluated. It was not trained after pruning: it is less
+capable than {base}, to a degree that varies by task, and safety or fairness results of {base} do not carry over to it.
 """
 
 
 def _card(text: str, to: str, base: str, licence: Licence, differences: Sequence[Difference]) -> str:
-    """The checkpoint's own card under its new name, with licence, base, measured losses and intended use."""
+    """The checkpoint's card with the new name, licence, base model, measured losses and intended use."""
     fields, body = front_matter(text)
     fields = {**fields, **licence.fields()}
     fields.pop("base_model", None)
@@ -269,7 +273,7 @@ def _losses(differences: Sequence[Difference]) -> str:
     lines = [
         "## What was lost",
         "",
-        "Against the whole model on the same samples, 95 % intervals, Holm's adjustment:",
+        "Compared with the dense model on the same samples (95 % intervals, Holm-adjusted):",
         "",
     ]
     return "\n".join([*lines, *(f"- {markdown_paragraph(difference.sentence())}" for difference in differences)])

@@ -1,4 +1,4 @@
-"""Two runs in one folder: nothing lost, nothing half written, nothing that contradicts itself."""
+"""Merge two runs into one folder, atomically and without contradictions."""
 
 from __future__ import annotations
 
@@ -24,60 +24,60 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GRID = {"models", "methods", "ratios", "benchmarks", "suites", "seeds", "shots"}
-"""What makes the grid: of both runs' the union is taken."""
+"""Keys of the grid, merged as the union of both runs."""
 
 ENTRY = {"dtype", "device", "chat_template"}
-"""What a model may say for itself: where the runs differ in it, every model does."""
+"""Keys that a model can override: if the runs differ, they are stored per model."""
 
 PLACES = {"datasets_root", "out", "allow_code_execution", "allow_untrained_punkt", "trackers"}
-"""What says nothing about the figures: the first run's is taken."""
+"""Keys that do not affect figures, taken from the first run."""
 
 
 def merge_runs(first: Run, second: Run, out: Path, prefer: Run | None = None) -> Run:
-    """Write a folder that holds both runs, with comparisons over all of it.
+    """Write a folder with both runs and comparisons over all their cells.
 
     Args:
         first: one run.
         second: the other.
         out: the folder to write.
-        prefer: whose figures to keep where both measured the same and the figures differ, which is refused otherwise.
+        prefer: the run whose figures to keep where the runs contradict each other; without it, that is an error.
 
     Raises:
-        InvalidRequest: the runs measured the same differently, or were made differently; both are named.
+        InvalidRequest: the runs contradict each other, or have different settings; with both.
         OutputExists: `out` exists.
     """
     config = merged_config(first.config, second.config).model_copy(update={"out": out})
     conflicts = _conflicts(first, second)
     if prefer is None:
         _refuse(conflicts, first, second)
-    left_out = {one.path if prefer is second else other.path for one, other in conflicts}
+    left_out = {result.path if prefer is second else other.path for result, other in conflicts}
     by_file: dict[Path, Measured] = {}
     for run in (first, second):
-        for one in run.measured:
-            if one.path not in left_out:
-                by_file.setdefault(one.path.relative_to(run.folder), one)
-    with atomic_folder(out) as aside:
+        for result in run.measured:
+            if result.path not in left_out:
+                by_file.setdefault(result.path.relative_to(run.folder), result)
+    with atomic_folder(out) as temporary:
         for run in (first, second):
-            _copy(run, aside, left_out)
-        measured = [Measured(aside / name, one.measurements) for name, one in by_file.items()]
-        failures = _failures(first, second, [m for one in measured for m in one.measurements])
-        write_config(aside / "study.yaml", config)
-        Run(aside, config, measured, compared_to_dense(measured), failures).write()
+            _copy(run, temporary, left_out)
+        measured = [Measured(temporary / name, result.measurements) for name, result in by_file.items()]
+        failures = _failures(first, second, [m for result in measured for m in result.measurements])
+        write_config(temporary / "study.yaml", config)
+        Run(temporary, config, measured, compared_to_dense(measured), failures).write()
     return load_run(out)
 
 
 def merged_config(first: StudyConfig, second: StudyConfig) -> StudyConfig:
-    """The configuration of both runs.
+    """Merge the configurations of two runs.
 
     Raises:
-        InvalidRequest: they differ in what decides figures and cannot be said of one model alone.
+        InvalidRequest: they differ in a setting that affects figures and cannot be set per model.
     """
     left, right = first.model_dump(), second.model_dump()
     for key in StudyConfig.model_fields:
         if key not in GRID | ENTRY | PLACES and left[key] != right[key]:
             raise InvalidRequest(
-                f"{first.out} and {second.out} were made with {key} {left[key]} and {right[key]}: one table would mix "
-                "them; make one of them anew with the other's, or look at them with `prunelab compare`"
+                f"{first.out} and {second.out} differ in {key} ({left[key]} and {right[key]}) and cannot be merged: "
+                "repeat one of them with the setting of the other, or use `prunelab compare`"
             )
     entries = [_spelled_out(entry, config) for config in (first, second) for entry in config.models]
     union: dict[str, Any] = {
@@ -89,7 +89,7 @@ def merged_config(first: StudyConfig, second: StudyConfig) -> StudyConfig:
 
 
 def _spelled_out(entry: ModelEntry, config: StudyConfig) -> ModelEntry:
-    """A model with what it would take from its study."""
+    """A model entry with the values inherited from its study."""
     return entry.model_copy(
         update={
             "name": entry.title,
@@ -104,62 +104,63 @@ def _spelled_out(entry: ModelEntry, config: StudyConfig) -> ModelEntry:
 
 
 def _merged_entries(entries: Sequence[ModelEntry]) -> Iterable[ModelEntry]:
-    """Each model once, with both runs' benchmarks, ratios and shots."""
+    """Yield each model once, with the benchmarks, ratios and shots of both runs."""
     for name in _once(entry.title for entry in entries):
-        own = [entry for entry in entries if entry.title == name]
+        same_model = [entry for entry in entries if entry.title == name]
         for key in ("path", "dtype", "chat_template"):
-            found = _once(getattr(entry, key) for entry in own)
-            if len(found) > 1:
+            values = _once(getattr(entry, key) for entry in same_model)
+            if len(values) > 1:
                 raise InvalidRequest(
-                    f"{name} has {key} {found[0]} in one run and {found[1]} in the other: give it another name in one"
+                    f"{name} has {key} {values[0]} in one run and {values[1]} in the other: rename "
+                    "the model in one of the runs"
                 )
         ratios = {
             benchmark: _once(
-                ratio for entry in own for ratio in entry.benchmark_ratios.get(benchmark, entry.ratios or ())
+                ratio for entry in same_model for ratio in entry.benchmark_ratios.get(benchmark, entry.ratios or ())
             )
-            for entry in own
+            for entry in same_model
             for benchmark in entry.benchmark_ratios
         }
         update: dict[str, Any] = {
-            key: _once(value for entry in own for value in getattr(entry, key))
+            key: _once(value for entry in same_model for value in getattr(entry, key))
             for key in ("benchmarks", "ratios", "shots")
         }
-        yield own[0].model_copy(update={**update, "benchmark_ratios": ratios})
+        yield same_model[0].model_copy(update={**update, "benchmark_ratios": ratios})
 
 
 def _conflicts(first: Run, second: Run) -> list[tuple[Measured, Measured]]:
-    """What both measured, not with the same figures."""
-    right = {key_of(one.primary): one for one in second.measured}
-    pairs = [(one, right[key_of(one.primary)]) for one in first.measured if key_of(one.primary) in right]
-    return [(one, other) for one, other in pairs if _figures(one) != _figures(other)]
+    """Results that both runs measured with different figures."""
+    right = {key_of(result.primary): result for result in second.measured}
+    pairs = [(result, right[key_of(result.primary)]) for result in first.measured if key_of(result.primary) in right]
+    return [(result, other) for result, other in pairs if _figures(result) != _figures(other)]
 
 
 def _refuse(conflicts: Sequence[tuple[Measured, Measured]], first: Run, second: Run) -> None:
     named = []
-    for one, other in conflicts:
-        settings = differing_settings(one, other)
-        plans = [] if one.primary.plan == other.primary.plan else ["other plans"]
-        why = "; ".join([*settings, *plans]) or f"{one.primary.value:.6g} and {other.primary.value:.6g}"
-        named.append(f"{label_of(one.primary)}, {one.primary.benchmark} ({why})")
+    for result, other in conflicts:
+        settings = differing_settings(result, other)
+        plans = [] if result.primary.plan == other.primary.plan else ["different plans"]
+        why = "; ".join([*settings, *plans]) or f"{result.primary.value:.6g} and {other.primary.value:.6g}"
+        named.append(f"{label_of(result.primary)}, {result.primary.benchmark} ({why})")
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise InvalidRequest(
-            f"{first.folder} and {second.folder} differ in what both measured: {'; '.join(named[:3])}{more}: look at "
-            "them with `prunelab compare`, and give --prefer a or b to keep that run's"
+            f"{first.folder} and {second.folder} measured different figures for {'; '.join(named[:3])}{more}: inspect "
+            "them with `prunelab compare`, and choose a run with --prefer a or --prefer b"
         )
 
 
-def _figures(one: Measured) -> list[dict[str, Any]]:
-    """The figures without what differs between two runs of the same."""
-    return [m.model_dump(include={"metric", "value", "n", "group", "plan"}) for m in one.measurements]
+def _figures(result: Measured) -> list[dict[str, Any]]:
+    """The figures without fields that differ between repetitions."""
+    return [m.model_dump(include={"metric", "value", "n", "group", "plan"}) for m in result.measurements]
 
 
 def _copy(run: Run, to: Path, left_out: Collection[Path]) -> None:
-    """Copy measurements, plans and statistics; what is there already is the same, what is not believed stays."""
+    """Copy measurements, plans and statistics; existing files are equal, and invalid files are skipped."""
     for path in sorted(set(run.folder.glob("cells/*/*.json")) - set(left_out)):
-        kept = read_stored(path)
-        if not isinstance(kept, StoredResult):
-            warnings.warn(f"{path} {kept}: it is not copied", UserWarning, stacklevel=3)
+        stored = read_stored(path)
+        if not isinstance(stored, StoredResult):
+            warnings.warn(f"{path} {stored}: it is not copied", UserWarning, stacklevel=3)
             continue
         records = samples_beside(path)
         for file in [path, *([records] if records.exists() else [])]:
@@ -186,12 +187,12 @@ def _copy_once(path: Path, target: Path) -> None:
 
 
 def _failures(first: Run, second: Run, measurements: Sequence[Measurement]) -> list[Failure]:
-    """What failed in either run and was measured in neither."""
+    """Failures of either run that were measured in neither."""
     measured = {label_of(m) for m in measurements} | {m.model for m in measurements}
     for m in measurements:
         fields = m.model_dump(include={"model", "method", "ratio", "achieved_ratio", "seed"})
         measured.add(f"{CellId(fingerprint='', dtype='', **fields).label}: {m.benchmark}")
-    return [one for one in _once([*first.failures, *second.failures]) if one.cell not in measured]
+    return [failure for failure in _once([*first.failures, *second.failures]) if failure.cell not in measured]
 
 
 def _once(values: Iterable[T]) -> tuple[T, ...]:

@@ -1,4 +1,4 @@
-"""One model of a study, with all that may differ for it; and what the parts of a configuration have in common."""
+"""One model of a study with its overrides, and validators shared by the configuration classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunelab.models.memory import parse_memory
 
 
 class Frozen(BaseModel):
-    """A part of a configuration: it does not change, and knows no other keys than its own."""
+    """Base class of configurations: immutable, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,17 +26,17 @@ Ratios = tuple[float, ...]
 
 
 class ModelEntry(Frozen):
-    """One model of the grid, with what differs for it.
+    """One model of the grid, with its overrides.
 
     Attributes:
-        path: a folder, or an id on the hub.
-        name: what tables call it; the folder's name if not given.
+        path: a folder or a hub id.
+        name: name in tables; by default the folder's name.
         dtype: overrides the study's.
         device: overrides the study's.
         benchmarks: overrides the study's.
         ratios: overrides the study's.
-        benchmark_ratios: the only ratios at which a benchmark is measured, the dense model aside; all where a benchmark
-            is not named.
+        benchmark_ratios: restricts a benchmark to some ratios besides the dense model; other benchmarks are run at all
+            ratios.
         shots: overrides the study's.
         chat_template: overrides the study's.
     """
@@ -53,7 +53,7 @@ class ModelEntry(Frozen):
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
         return self.name or short_name(self.path)
 
     @field_validator("benchmarks", "ratios", "shots", mode="before")
@@ -81,26 +81,28 @@ class ModelEntry(Frozen):
     @classmethod
     def _possible_ofeach(cls, ratios: dict[str, Ratios]) -> dict[str, Ratios]:
         each_known(tuple(ratios), find_benchmark)
-        return {name: checked_ratios(own) for name, own in ratios.items()}
+        return {name: checked_ratios(allowed) for name, allowed in ratios.items()}
 
 
 def each_once(values: Any) -> Any:
-    """A list in which what is named twice stands once."""
+    """Validate that `values` is a list, and remove duplicates."""
     if not isinstance(values, list | tuple):
-        raise ValueError(f"{values!r} is not a list: give one, such as [{values}]")
+        raise ValueError(f"{values!r} is not a list: give a list, such as [{values}]")
     return [value for index, value in enumerate(values) if value not in values[:index]]
 
 
 def checked_ratios(ratios: Ratios) -> Ratios:
-    """The ratios; a ValueError where one is not possible."""
+    """Validate ratios; raises ValueError for an invalid one."""
     for ratio in ratios:
         if not RATIO.holds(ratio) or ratio == 0:
-            raise ValueError(f"ratio {ratio:g} is not possible: give shares between 0 and 1 (0, dense, is always in)")
+            raise ValueError(
+                f"ratio {ratio:g} is not possible: give shares between 0 and 1 (the dense model, 0, is always included)"
+            )
     return ratios
 
 
 def checked_dtype(dtype: str | None) -> str | None:
-    """The number format's name; a ValueError where there is no such format."""
+    """Validate a number format; raises ValueError for an unknown one."""
     try:
         parse_dtype(dtype)
     except InvalidRequest as error:
@@ -109,7 +111,7 @@ def checked_dtype(dtype: str | None) -> str | None:
 
 
 def checked_memory(memory: str | None, called: str) -> str | None:
-    """The amount of memory; a ValueError where it is none."""
+    """Validate an amount of memory; raises ValueError for an invalid one."""
     try:
         parse_memory(memory, called)
     except InvalidRequest as error:
@@ -118,7 +120,7 @@ def checked_memory(memory: str | None, called: str) -> str | None:
 
 
 def each_known(names: tuple[str, ...], look_up: Callable[[str], object]) -> None:
-    """Look every name up; a ValueError with the known ones where there is no such thing."""
+    """Look up every name; raises ValueError with the known names for an unknown one."""
     for name in names:
         try:
             look_up(name)

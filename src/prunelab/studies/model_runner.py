@@ -1,4 +1,4 @@
-"""All cells of one model of a study: each measured, benchmark by benchmark, only where it is missing."""
+"""Measure all cells of one model of a study, benchmark by benchmark, skipping results that exist."""
 
 from __future__ import annotations
 
@@ -35,55 +35,55 @@ class ModelStudy:
     config: StudyConfig
     entry: ModelEntry
     store: ResultsStore
-    found: StudyState
+    state: StudyState
 
     @cached_property
     def _subjects(self) -> EvaluationTargets:
         return EvaluationTargets(ModelPlans(self.config, self.entry, self.store, self._note))
 
     def _note(self, line: str) -> None:
-        """Says a line of news; who is told may be another with every cell."""
-        self.found.view.note(line)
+        """Report a line to the current view, which can change with every cell."""
+        self.state.view.note(line)
 
     @property
     def model(self) -> LanguageModel:
-        """The dense model; loaded when it is first asked for."""
+        """The dense model, loaded on first access."""
         return self._subjects.plans.model
 
     @cached_property
     def cells(self) -> list[GridCell]:
-        """What is to be measured, the dense cell first."""
+        """The cells to measure, the dense cell first."""
         return cells_of(self.config, self.entry)
 
     def run(self) -> None:
-        """Measure every cell; one that fails is recorded."""
+        """Measure every cell; failures are recorded."""
         check_all(self.cells[0].runs, self.model)
-        self.found.view.note(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
+        self.state.view.note(f"{self.model.name}: {self.model.decoder.parameters:,} parameters, {self.model.dtype}")
         self.score_together()
         for cell in self.cells:
             self.run_cell(cell)
 
     def run_cell(self, cell: GridCell) -> None:
-        """Measure one cell, as far as it is not measured already; what fails is recorded."""
-        self.found.view.cell_started(cell)
-        with self.found.record_failures(cell.label, [cell]):
+        """Measure the missing benchmarks of one cell; failures are recorded."""
+        self.state.view.cell_started(cell)
+        with self.state.record_failures(cell.label, [cell]):
             subject = self._subjects.of(cell)
-            self.found.measured.extend(self._measure(cell, subject))
+            self.state.measured.extend(self._measure(cell, subject))
             self._subjects.forget(subject)
-        self.found.view.cell_done(cell)
+        self.state.view.cell_done(cell)
 
     def prepare(self) -> None:
-        """Calibrate and plan for all cells, so that what measures them finds both; a cut that fails reports itself."""
+        """Calibrate and plan in advance for all cells; failures are reported when a cell is measured."""
         for cell in self.cells:
             if cell.cut is not None:
                 with suppress(Exception):
                     self._subjects.of(cell)
 
     def score_together(self) -> None:
-        """Measure what is missing of the dense model and its cuts in depth in one pass a benchmark, where one can.
+        """Measure missing results of the dense model and its depth cuts together, one pass per benchmark.
 
-        Benchmark by benchmark, so that a study that is killed loses one. What fails here is tried again, and recorded,
-        when its cell's turn comes. Cuts of a model too large for memory are not in memory together either.
+        A killed study loses at most one benchmark. Failures are ignored here, because the cell is then measured on its
+        own, which records them. Streamed models are skipped, because their cuts do not fit in memory together.
         """
         if self._subjects.is_streamed:
             return
@@ -100,7 +100,7 @@ class ModelStudy:
             if len(missing) < 2:
                 continue
             for cell, subject in missing:
-                self.found.view.cell_started(cell)
+                self.state.view.cell_started(cell)
                 if subject.cell.name not in models:
                     models[subject.cell.name] = subject.make()
             members = [models[subject.cell.name] for _, subject in missing]
@@ -111,65 +111,67 @@ class ModelStudy:
 
     @cached_property
     def _identities(self) -> dict[BenchmarkRun, dict[str, Any]]:
-        """What decides each run's figures besides the model; found once, since it reads and hashes the data."""
+        """Everything besides the model that determines the figures; cached, because it reads and hashes the data."""
         return {run: identity_of(run) for run in self.cells[0].runs}
 
     def _read(self, run: BenchmarkRun, subject: EvaluationTarget) -> list[Measurement] | None:
-        """A benchmark's figures of a cell, where they are there."""
+        """Stored figures of a benchmark of a cell; None if missing."""
         return self.store.read(self.store.path(subject.cell, run[0].name, self._identities[run]), subject.cell)
 
     def _measure(self, cell: GridCell, subject: EvaluationTarget) -> list[Measured]:
-        """Every benchmark of a cell; the model is only made where something is missing, one that fails is recorded."""
-        made: list[LanguageModel] = []
-        own = []
+        """Measure a cell's benchmarks, recording failures; the model is only created if a result is missing."""
+        models: list[LanguageModel] = []
+        results = []
         for run in cell.runs:
-            with self.found.record_failures(f"{subject.cell.label}: {run[0].name}", [cell], run):
+            with self.state.record_failures(f"{subject.cell.label}: {run[0].name}", [cell], run):
                 path = self.store.path(subject.cell, run[0].name, self._identities[run])
-                found = self.store.read(path, subject.cell)
-                if found is None:
-                    found = self._taken_over(path, subject)
-                if found is None:
-                    made = made or [subject.make()]
-                    found = self._measure_run(cell, run, subject, made[0])
-                elif path not in self._told:
+                measurements = self.store.read(path, subject.cell)
+                if measurements is None:
+                    measurements = self._taken_over(path, subject)
+                if measurements is None:
+                    models = models or [subject.make()]
+                    measurements = self._measure_run(cell, run, subject, models[0])
+                elif path not in self._reported:
                     _forget_generations(self._workspace(subject), run[0].name)
-                    self.found.view.benchmark_done(cell, run, subject.cell.label, found, True)
-                own.append(Measured(path, found))
-        return own
+                    self.state.view.benchmark_done(cell, run, subject.cell.label, measurements, True)
+                results.append(Measured(path, measurements))
+        return results
 
     def _measure_run(
         self, cell: GridCell, run: BenchmarkRun, subject: EvaluationTarget, model: LanguageModel
     ) -> list[Measurement]:
-        """Run a benchmark on a cell's model and keep what it finds."""
+        """Run a benchmark on a cell's model and store the results."""
         benchmark, settings = run
         path = self.store.path(subject.cell, benchmark.name, self._identities[run])
         workspace = self._workspace(subject)
-        report = partial(self.found.view.benchmark_progress, cell, run)
+        report = partial(self.state.view.benchmark_progress, cell, run)
         report(0, 1)
-        beside = self.model if benchmark.is_timing and cell.cut is not None and not self._subjects.is_streamed else None
-        settings = replace(settings, workspace=workspace, beside=beside)
+        dense_model = (
+            self.model if benchmark.is_timing and cell.cut is not None and not self._subjects.is_streamed else None
+        )
+        settings = replace(settings, workspace=workspace, beside=dense_model)
         outcome = evaluate(model, subject.cell, benchmark, settings, report)
-        found = [_with_plan(m, subject.plan) for m in outcome.measurements]
-        self.store.write(path, subject.cell, found, outcome.samples, self._identities[run])
+        measurements = [_with_plan(m, subject.plan) for m in outcome.measurements]
+        self.store.write(path, subject.cell, measurements, outcome.samples, self._identities[run])
         _forget_generations(workspace, benchmark.name)
-        self._told.add(path)
-        self.found.view.benchmark_done(cell, run, subject.cell.label, found, False)
-        return found
+        self._reported.add(path)
+        self.state.view.benchmark_done(cell, run, subject.cell.label, measurements, False)
+        return measurements
 
     def _taken_over(self, path: Path, subject: EvaluationTarget) -> list[Measurement] | None:
-        """A benchmark's figures of another cell that is the same model, where there is one."""
-        kept = self.store.take_over(path, subject.cell)
-        if kept is None:
+        """Figures of the same benchmark from another cell with the same model; None if there is none."""
+        stored = self.store.take_over(path, subject.cell)
+        if stored is None:
             return None
-        line = f"{subject.cell.label}: the same model as {kept.cell.label}, measured once"
-        if line not in self._told:
-            self._told.add(line)
+        line = f"{subject.cell.label}: same model as {stored.cell.label}, measured once"
+        if line not in self._reported:
+            self._reported.add(line)
             self._note(line)
-        return list(kept.measurements)
+        return list(stored.measurements)
 
     @cached_property
-    def _told(self) -> set[str | Path]:
-        """What was said already: lines, and measurement files that this study has written."""
+    def _reported(self) -> set[str | Path]:
+        """What was reported already: lines, and measurement files written by this study."""
         return set()
 
     def _workspace(self, subject: EvaluationTarget) -> Path:
@@ -177,7 +179,7 @@ class ModelStudy:
 
 
 def _forget_generations(workspace: Path, benchmark: str) -> None:
-    """Remove what the model wrote for a benchmark whose measurements, records included, are written."""
+    """Remove generated texts of a benchmark once its measurements and records are stored."""
     for path in workspace.glob(f"{benchmark}-*"):
         path.unlink()
     for folder in (workspace, workspace.parent):

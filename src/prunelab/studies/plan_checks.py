@@ -1,4 +1,4 @@
-"""Whether a plan that lies in a run's folder is the one that the study asks for."""
+"""Check whether a plan in a run's folder is the one that the study requests."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from prunelab.pruning.plan import PruningPlan
 
 REQUEST, CONTENT = "request", "content"
-"""Keys in a plan's provenance: hashes of what a study asked for, and of all the rest of the plan."""
+"""Provenance keys: hashes of the study's request, and of all other content of the plan."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a plan must be of.
+    """The request that a plan must match.
 
     Attributes:
         model: the dense model.
         method: the pruning method.
-        ratio: asked for.
+        ratio: the requested ratio.
         options: constraints, compensation and seed.
-        calibration: fingerprint of the calibration set; None where the method needs none.
-        request: hash of all that decides the plan.
+        calibration: fingerprint of the calibration set; None if the method needs none.
+        request: hash of everything that determines the plan.
     """
 
     model: LanguageModel
@@ -40,48 +40,48 @@ class Asked:
     request: str
 
     def fault(self, plan: PruningPlan) -> str | None:
-        """In what a plan is not the one asked for; None where it is."""
+        """Why a plan does not match the request; None if it does."""
         if plan.base.fingerprint != self.model.fingerprint:
-            return f"it is of another model ({plan.base.name}, fingerprint {plan.base.fingerprint})"
-        made: Mapping[str, Any] = plan.provenance
-        calibrated = made.get("calibration")
-        wanted = {
+            return f"it belongs to another model ({plan.base.name}, fingerprint {plan.base.fingerprint})"
+        provenance: Mapping[str, Any] = plan.provenance
+        calibrated = provenance.get("calibration")
+        compared = {
             "method": (plan.method, self.method),
             "ratio": (plan.requested_ratio, self.ratio),
-            "number format": (made.get("dtype"), self.model.dtype),
-            "seed": (made.get("seed"), self.options.seed if methods[self.method].is_random else None),
-            "options": (made.get("options"), options_record(self.options)),
+            "number format": (provenance.get("dtype"), self.model.dtype),
+            "seed": (provenance.get("seed"), self.options.seed if methods[self.method].is_random else None),
+            "options": (provenance.get("options"), options_record(self.options)),
             "calibration": (calibrated.get("fingerprint") if isinstance(calibrated, dict) else None, self.calibration),
         }
-        for name, (found, asked) in wanted.items():
-            if found != asked:
-                return f"it is of another cut ({name} {found}, not {asked})"
-        if CONTENT in made and made.get(REQUEST) != self.request:
-            return "it is of another cut (other options)"
-        if CONTENT in made and made[CONTENT] != _content(plan):
-            return "it was changed after it was made"
+        for name, (actual, requested) in compared.items():
+            if actual != requested:
+                return f"it belongs to another cut ({name} {actual}, not {requested})"
+        if CONTENT in provenance and provenance.get(REQUEST) != self.request:
+            return "it belongs to another cut (different options)"
+        if CONTENT in provenance and provenance[CONTENT] != _content(plan):
+            return "it was modified after it was written"
         return None
 
 
 def with_content(plan: PruningPlan, request: str) -> PruningPlan:
-    """The plan with the hashes of what was asked for and of its contents in its provenance."""
+    """Add the hashes of the request and of the content to a plan's provenance."""
     plan = plan.model_copy(update={"provenance": {**plan.provenance, REQUEST: request}})
     return plan.model_copy(update={"provenance": {**plan.provenance, CONTENT: _content(plan)}})
 
 
 def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
-    """Whether a plan is known to be as it was made: by its hash, or by measurements of just this cut.
+    """Whether a plan is verified, by its hash or by measurements of the same plan.
 
-    Earlier versions wrote plans without a hash; what they measured names the plan's fingerprint.
+    Earlier versions wrote plans without a hash, but stored the plan's fingerprint with the measurements.
     """
     if CONTENT in plan.provenance:
         return True
     for folder in sorted(store.run.glob("cells/*")):
-        kept = next(
-            (kept for path in sorted(folder.glob("*.json")) if isinstance(kept := read_stored(path), StoredResult)),
+        stored = next(
+            (stored for path in sorted(folder.glob("*.json")) if isinstance(stored := read_stored(path), StoredResult)),
             None,
         )
-        if kept is not None and kept.cell.plan == plan.fingerprint and kept.cell.method == plan.method:
+        if stored is not None and stored.cell.plan == plan.fingerprint and stored.cell.method == plan.method:
             return True
     return False
 

@@ -1,4 +1,4 @@
-"""One model of a study, opened, calibrated and planned for once: what its cells share."""
+"""The model, calibration and plans that the cells of one model share."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModelPlans:
-    """A model with the plans of its cuts, and with what they are made from, each kept in the run's folder.
+    """A model with its calibration statistics and pruning plans, each stored in the run's folder.
 
     Attributes:
         config: the study.
-        entry: the model in it.
+        entry: the model's entry in the study.
         store: the run's folder.
-        note: says a line of news.
+        note: reports a line.
     """
 
     config: StudyConfig
@@ -46,27 +46,27 @@ class ModelPlans:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The dense model; loaded when it is first asked for, or streamed where it is too large to be cut in memory."""
+        """The dense model, loaded on first access, or streamed from disk if it does not fit in memory."""
         model = open_model(self.entry.path, device=self.device, dtype=self.dtype, memory=self.memory)
         return replace(model, name=self.entry.name or model.name)
 
     @property
     def device(self) -> str | None:
-        """Where it is to run; None for the best there is."""
+        """The device; None for the best available."""
         return self.entry.device or self.config.device
 
     @property
     def dtype(self) -> str | None:
-        """Its number format; None for the checkpoint's own."""
+        """The number format; None for that of the checkpoint."""
         return self.entry.dtype or self.config.dtype
 
     @property
     def memory(self) -> int | None:
-        """Bytes that it may take; None for what is free."""
+        """Memory limit in bytes; None for the free memory."""
         return parse_memory(self.config.memory)
 
     def calibration(self, seed: int) -> CalibrationSet:
-        """The calibration set of a seed; drawn once."""
+        """The calibration set of a seed, drawn once."""
         if not self.config.vary_calibration:
             seed = self.config.seeds[0]
         if seed not in self._calibrations:
@@ -80,20 +80,20 @@ class ModelPlans:
 
     @cached_property
     def _shared(self) -> dict[str, Shared]:
-        """What plans found, by the calibration's fingerprint."""
+        """Intermediate results shared by plans, by fingerprint of the calibration set."""
         return {}
 
     @cached_property
     def _statistics(self) -> dict[tuple[str, bool], ActivationStatistics]:
-        """By the calibration's key, and whether second moments were asked for."""
+        """Statistics by key of the calibration, and by whether second moments are included."""
         return {}
 
     def statistics(self, seed: int, moments: bool = False) -> ActivationStatistics:
-        """The statistics of a seed's calibration set; collected once, and kept in the run.
+        """The statistics of a seed's calibration set, collected once and stored in the run.
 
         Args:
             seed: which calibration set.
-            moments: second moments are of use besides; a first pass collects them for any cut of the study.
+            moments: include second moments; a first pass collects them if any cut of the study needs them.
         """
         calibration = self.calibration(seed)
         key = statistics_key(self.model, calibration)
@@ -105,16 +105,16 @@ class ModelPlans:
                 self.note(f"{self.model.name}: calibrating on {calibration.token_ids.numel():,} tokens")
                 options = self.config.pruning.options(seed)
                 collect = moments or any(needs_moments(name, options) for name in self.config.methods)
-            found = calibrated(self.model, calibration, path, memory=self.memory, note=self.note, moments=collect)
-            self._statistics[key, moments] = self._statistics[key, collect] = found
+            collected = calibrated(self.model, calibration, path, memory=self.memory, note=self.note, moments=collect)
+            self._statistics[key, moments] = self._statistics[key, collect] = collected
         return self._statistics[key, moments]
 
     def plan(self, cut: CutRequest) -> PruningPlan:
-        """The cut's plan, from the run's folder where it is there."""
+        """The plan of a cut, from the run's folder if it exists there."""
         options = self.config.pruning.options(cut.seed)
         target = self._target(cut)
-        used = needs_calibration(cut.method, options)
-        calibration = self.calibration(cut.seed) if used else None
+        calibrates = needs_calibration(cut.method, options)
+        calibration = self.calibration(cut.seed) if calibrates else None
         request = content_hash(
             {
                 "model": self.model.fingerprint,
@@ -128,47 +128,47 @@ class ModelPlans:
         name = slug(f"{self.model.name[:150]}-{cut.method}-{100 * cut.ratio:g}-s{cut.seed}-{request[:8]}")
         path = self.store.run / "plans" / f"{name}.json"
         fingerprint = None if calibration is None else calibration.fingerprint
-        kept = _kept(path, Asked(self.model, cut.method, target, options, fingerprint, request))
-        if kept is not None and is_proven(kept, self.store):
-            return kept
+        stored = _stored_plan(path, Asked(self.model, cut.method, target, options, fingerprint, request))
+        if stored is not None and is_proven(stored, self.store):
+            return stored
         plan = make_pruning_plan(
             self.model,
             cut.method,
             target,
-            statistics=self.statistics(cut.seed, needs_moments(cut.method, options)) if used else None,
+            statistics=self.statistics(cut.seed, needs_moments(cut.method, options)) if calibrates else None,
             calibration=calibration,
             options=options,
             shared=self._shared.setdefault(calibration.fingerprint, Shared()) if calibration else None,
         )
         plan = with_content(plan, request)
-        if kept is not None and kept.fingerprint != plan.fingerprint:
-            set_aside(path, "is not the plan that is made for this cut", "made anew")
+        if stored is not None and stored.fingerprint != plan.fingerprint:
+            set_aside(path, "differs from the plan computed for this cut", "computed again")
         plan.save(path)
         return plan
 
     def _target(self, cut: CutRequest) -> float:
-        """The ratio to ask for: depth's achieved one for the others, where both are in the grid."""
+        """The ratio to request: for width methods, the ratio achieved by depth, if both are in the grid."""
         depth = [name for name in self.config.methods if methods[name].strategy == "depth"]
         if not self.config.match_depth or not depth or cut.method in depth:
             return cut.ratio
         try:
             return self.plan(CutRequest(depth[0], cut.ratio, self.config.seeds[0])).achieved_ratio
-        except InvalidRequest:  # no whole number of blocks comes near: the others have nothing to match
+        except InvalidRequest:  # no number of blocks comes close: there is nothing to match
             return cut.ratio
 
 
-def _kept(path: Path, asked: Asked) -> PruningPlan | None:
-    """The plan in a file, where it is the one asked for; any other is set aside."""
+def _stored_plan(path: Path, asked: Asked) -> PruningPlan | None:
+    """Read the requested plan from a file; any other plan is renamed."""
     if not os.path.lexists(path):
         return None
     try:
         plan = PruningPlan.load(path)
     except PlanError:
-        set_aside(path, "is damaged", "made anew")
+        set_aside(path, "is damaged", "computed again")
         return None
     fault = asked.fault(plan)
     if fault is not None:
-        set_aside(path, f"is not believed, {fault}", "made anew")
+        set_aside(path, f"is not valid, {fault}", "computed again")
         return None
     return plan
 
@@ -177,9 +177,9 @@ def _set_aside_if_damaged(path: Path, key: str) -> None:
     if not os.path.lexists(path):
         return
     try:
-        found = ActivationStatistics.load(path)
+        statistics = ActivationStatistics.load(path)
     except DataError:
-        set_aside(path, "is damaged", "collected anew")
+        set_aside(path, "is damaged", "collected again")
         return
-    if found.provenance.get("key") != key:
-        set_aside(path, "is of another model or other tokens", "collected anew")
+    if statistics.provenance.get("key") != key:
+        set_aside(path, "belongs to another model or to other tokens", "collected again")

@@ -1,4 +1,4 @@
-"""What a study tells about how far it is, and plain lines that say so."""
+"""Progress of a study: the view protocol, a plain-text view, and estimates of the remaining time."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ Say = Callable[[str], None]
 
 
 class StudyView(Protocol):
-    """Shows a study while it runs; the study calls, in this order, what happens."""
+    """Displays a running study, which calls these methods in this order."""
 
     def begin(self, cells: Sequence[GridCell]) -> None:
-        """The whole grid, before anything is loaded."""
+        """The study starts with these cells; nothing is loaded yet."""
 
     def note(self, line: str) -> None:
-        """Something to know, such as that a model is calibrated."""
+        """A message, such as that a model is being calibrated."""
 
     def cell_started(self, cell: GridCell) -> None:
-        """A cell's turn has come."""
+        """A cell starts."""
 
     def benchmark_progress(self, cell: GridCell, run: BenchmarkRun, done: int, total: int) -> None:
-        """A benchmark of the cell is under way; the first time with 0 done."""
+        """A benchmark of the cell progresses; the first call has 0 done."""
 
     def benchmark_done(
         self, cell: GridCell, run: BenchmarkRun, label: str, measurements: Sequence[Measurement], kept: bool
     ) -> None:
-        """A benchmark has its figures; `kept` where an earlier run had measured them, `label` names cell and size."""
+        """A benchmark is finished; `kept` if the result existed before; `label` names the cell with its size."""
 
     def failed(self, cells: Sequence[GridCell], run: BenchmarkRun | None, what: str, error: BaseException) -> None:
-        """Cells failed, or only a benchmark of a cell; `what` names it."""
+        """Cells failed, or one benchmark of a cell; `what` names it."""
 
     def cell_done(self, cell: GridCell) -> None:
-        """All that could be measured of the cell is."""
+        """The cell is finished."""
 
     def end(self) -> None:
-        """Nothing more will happen."""
+        """The study is finished."""
 
 
 def figure(measurements: Sequence[Measurement]) -> str:
-    """A benchmark's primary figure in words."""
+    """Format the primary figure of a benchmark."""
     primary = next(m for m in measurements if m.primary)
     ideal = next((f", {m.value:.0%} of the ideal" for m in measurements if m.metric == "share_of_ideal"), "")
     return f"{primary.metric} {primary.value:.4g}{ideal}"
 
 
 def title(run: BenchmarkRun) -> str:
-    """A benchmark and its shots."""
+    """Format a benchmark and its number of few-shot examples."""
     benchmark, settings = run
     return benchmark.name if settings.shots is None else f"{benchmark.name} {settings.shots}-shot"
 
 
 class PlainView:
-    """A line for whatever is news.
+    """Prints one line per event.
 
     Args:
         say: prints a line.
@@ -71,45 +71,45 @@ class PlainView:
         self.say: Say = lambda line: say(one_line(line))
 
     def begin(self, cells: Sequence[GridCell]) -> None:
-        """Nothing: the first line is the first model's."""
+        """Prints nothing."""
 
     def note(self, line: str) -> None:
-        """The line as it is."""
+        """Print the line."""
         self.say(line)
 
     def cell_started(self, cell: GridCell) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
     def benchmark_progress(self, cell: GridCell, run: BenchmarkRun, done: int, total: int) -> None:
-        """Nothing: lines would be too many."""
+        """Prints nothing, to keep the log short."""
 
     def benchmark_done(
         self, cell: GridCell, run: BenchmarkRun, label: str, measurements: Sequence[Measurement], kept: bool
     ) -> None:
-        """The figure, unless it was there before."""
+        """Print the figure, unless it existed before."""
         if not kept:
             m = measurements[0]
             shots = "" if m.shots is None else f" {m.shots}-shot"
             self.say(f"{label}: {m.benchmark}{shots} {figure(measurements)} ({m.seconds or 0:.1f} s)")
 
     def failed(self, cells: Sequence[GridCell], run: BenchmarkRun | None, what: str, error: BaseException) -> None:
-        """What failed, and why."""
+        """Print what failed, and why."""
         self.say(f"{what}: failed: {error}")
 
     def cell_done(self, cell: GridCell) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
     def end(self) -> None:
-        """Nothing."""
+        """Prints nothing."""
 
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """How long the rest will take.
+    """An estimate of the remaining time.
 
     Attributes:
-        seconds: of the benchmarks of which one like it has been measured.
-        whole: whether that is all that is left; otherwise it takes longer.
+        seconds: remaining time of benchmarks whose duration is known.
+        whole: whether that includes all remaining benchmarks; otherwise it is a lower bound.
     """
 
     seconds: float
@@ -117,7 +117,7 @@ class TimeLeft:
 
     def __str__(self) -> str:
         if not self.seconds:
-            return "no time left to wait" if self.whole else "time left not known yet"
+            return "no time left" if self.whole else "time left unknown"
         minutes = self.seconds / 60
         if minutes < 2:
             amount = f"{self.seconds:.0f} s"
@@ -128,22 +128,22 @@ class TimeLeft:
 
 @dataclass
 class Pace:
-    """What benchmarks took, to tell what the others will take."""
+    """Durations of finished benchmarks, to estimate those of the others."""
 
     _seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
     def add(self, cell: GridCell, run: BenchmarkRun, seconds: float) -> None:
-        """A benchmark of a cell took so long."""
+        """Record the duration of a benchmark of a cell."""
         self._seconds.setdefault((cell.model, title(run)), []).append(seconds)
 
     def of(self, cell: GridCell, run: BenchmarkRun) -> float | None:
-        """What a benchmark took on average with this model, else with any; None where none was measured yet."""
-        own = self._seconds.get((cell.model, title(run)))
-        if own is None:
-            own = [s for (_, name), seconds in list(self._seconds.items()) if name == title(run) for s in seconds]
-        return mean(own) if own else None
+        """Mean duration of a benchmark with this model, otherwise with any model; None if unknown."""
+        durations = self._seconds.get((cell.model, title(run)))
+        if durations is None:
+            durations = [s for (_, name), seconds in list(self._seconds.items()) if name == title(run) for s in seconds]
+        return mean(durations) if durations else None
 
     def left(self, waiting: Sequence[tuple[GridCell, BenchmarkRun, float]]) -> TimeLeft:
-        """The time for what is left, each benchmark with the share of it that is still to do."""
+        """Estimate the remaining time of benchmarks, each with its remaining share."""
         known = [(self.of(cell, run), share) for cell, run, share in waiting]
         return TimeLeft(sum(s * share for s, share in known if s is not None), all(s is not None for s, _ in known))

@@ -1,4 +1,4 @@
-"""A run's folder, read back: what the report, the recommendation and comparisons of runs are made from."""
+"""Read a run's folder: the input of reports, recommendations and comparisons of runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from prunelab.studies.store import Measurement, StoredResult, read_stored, sampl
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that could not be measured, and why; `fault` tells a mistake of ours from one that the user can mend."""
+    """A cell that could not be measured, and why; `fault` marks a bug, as opposed to an error that the user can fix."""
 
     cell: str
     error: str
@@ -38,11 +38,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Measured:
-    """One benchmark of one cell.
+    """The result of one benchmark of one cell.
 
     Attributes:
         path: the measurement file.
-        measurements: its figures, the primary first.
+        measurements: the figures, the primary one first.
     """
 
     path: Path
@@ -50,30 +50,30 @@ class Measured:
 
     @property
     def primary(self) -> Measurement:
-        """The figure to judge the benchmark by."""
+        """The primary figure."""
         return next(m for m in self.measurements if m.primary)
 
     @cached_property
     def samples(self) -> pd.DataFrame | None:
-        """One row a sample, where records were kept."""
+        """Sample records, one row per sample; None if there are none."""
         return self.read_samples()
 
     def read_samples(self) -> pd.DataFrame | None:
-        """As `samples`, read anew."""
+        """As `samples`, without caching."""
         records = samples_beside(self.path)
         return pd.read_parquet(records) if records.exists() else None
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """What a study found.
+    """The results of a study.
 
     Attributes:
-        folder: the run's.
-        config: how the study was asked for.
-        measured: every benchmark of every cell, in the order of the grid.
-        differences: each pruned cell's primary figures against the dense model's.
-        failures: what could not be measured.
+        folder: the run's folder.
+        config: the configuration of the study.
+        measured: results of every benchmark of every cell, in the order of the grid.
+        differences: comparisons of each pruned cell's primary figures with those of the dense model.
+        failures: cells and benchmarks that could not be measured.
     """
 
     folder: Path
@@ -86,14 +86,14 @@ class Run:
         return f"Run({str(self.folder)!r}, {len(self.measured)} measured, {len(self.failures)} failed)"
 
     def _repr_html_(self) -> str:
-        """One row a cell and one column a benchmark's primary figure, for notebooks."""
+        """Table for notebooks: one row per cell, one column per benchmark."""
         significant = {
             (d.measurement.plan, d.measurement.benchmark, d.measurement.shots)
             for d in self.differences
             if d.comparison.significant
         }
         rows: dict[tuple[str, str, float, int | None], dict[str, str]] = {}
-        for m in (one.primary for one in self.measured):
+        for m in (result.primary for result in self.measured):
             column = m.benchmark if m.shots is None else f"{m.benchmark} ({m.shots}-shot)"
             mark = "*" if (m.plan, m.benchmark, m.shots) in significant else ""
             rows.setdefault((m.model, m.method, m.ratio, m.seed), {})[column] = f"{m.value:.4g}{mark}"
@@ -108,37 +108,39 @@ class Run:
     @cached_property
     def measurements(self) -> list[Measurement]:
         """Every figure."""
-        return [m for one in self.measured for m in one.measurements]
+        return [m for result in self.measured for m in result.measurements]
 
     @cached_property
     def duplicates(self) -> DuplicateCuts:
-        """Which cuts are the same model as one before."""
+        """The cuts that are the same model as an earlier one."""
         return DuplicateCuts.of(self.measurements)
 
     @cached_property
     def planned(self) -> Mapping[str, PlannedCut]:
-        """The plans of the cells in numbers, by fingerprint."""
+        """Summaries of the cells' plans, by fingerprint."""
         return planned_cuts(self.folder / "plans", {m.plan for m in self.measurements})
 
     def write(self) -> None:
-        """Write the tables, what failed, and which files hold the figures."""
+        """Write the tables, the failures and the index of measurement files."""
         write_csv(self.folder / "results.csv", self.measurements)
         write_parquet(self.folder / "results.parquet", self.measurements)
         write_comparisons(self.folder / "comparisons.csv", self.differences)
         write_text(self.folder / "failures.json", json.dumps([asdict(f) for f in self.failures], indent=1) + "\n")
-        write_text(self.folder / INDEX, index_text([str(one.path.relative_to(self.folder)) for one in self.measured]))
+        write_text(
+            self.folder / INDEX, index_text([str(result.path.relative_to(self.folder)) for result in self.measured])
+        )
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run's folder; nothing in it is changed.
+    """Read a run's folder without changing it.
 
-    What follows from the measurement files, such as comparisons, is computed from them and not read.
+    Derived results, such as comparisons, are computed from the measurement files.
 
     Raises:
-        InvalidRequest: no finished run is there, or a file of it is missing, damaged or not believed.
+        InvalidRequest: the folder is not a finished run, or one of its files is missing, damaged or invalid.
     """
     if not (local_path(folder) / INDEX).is_file():
-        raise InvalidRequest(f"{folder} is no finished run: give the folder that `prunelab study --out` wrote")
+        raise InvalidRequest(f"{folder} is not a finished run: give the folder written by `prunelab study --out`")
     config = study_config(read_config(folder / STUDY), str(folder / STUDY))
     try:
         paths = files_of(folder, read_json(folder / INDEX))
@@ -146,23 +148,23 @@ def load_run(folder: Path) -> Run:
         paths = None
     if paths is None:
         warnings.warn(
-            f"{folder / INDEX} is damaged: the run is read from its measurement files; run its study again, which "
-            "makes the index anew",
+            f"{folder / INDEX} is damaged: the run is read from its measurement files; run the study again to "
+            "rebuild the index",
             UserWarning,
             stacklevel=2,
         )
-        measured = _in_order([_believed(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
+        measured = _in_order([_valid_result(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
     else:
-        measured = [_believed(path) for path in paths]
+        measured = [_valid_result(path) for path in paths]
     failures = _failures(folder / FAILURES)
     return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
 
 
 class Compared(Sequence[Difference]):
-    """Comparisons that are made when they are first looked at: of a large run they take minutes.
+    """Comparisons that are computed on first access, because they take minutes for a large run.
 
     Args:
-        compare: makes them.
+        compare: computes the comparisons.
     """
 
     def __init__(self, compare: Callable[[], Sequence[Difference]]) -> None:
@@ -185,55 +187,55 @@ class Compared(Sequence[Difference]):
         return len(self._made)
 
 
-def _believed(path: Path) -> Measured:
-    """A measurement file of a run.
+def _valid_result(path: Path) -> Measured:
+    """Read a measurement file of a run.
 
     Raises:
-        InvalidRequest: it is missing, damaged or not believed.
+        InvalidRequest: it is missing, damaged or invalid.
     """
-    kept = read_stored(path)
-    if isinstance(kept, StoredResult):
-        return Measured(path, list(kept.measurements))
-    why = "is missing" if kept is None else kept
-    raise InvalidRequest(f"{path} {why}: it is left as it is; run the study again, which measures it anew")
+    stored = read_stored(path)
+    if isinstance(stored, StoredResult):
+        return Measured(path, list(stored.measurements))
+    why = "is missing" if stored is None else stored
+    raise InvalidRequest(f"{path} {why}: the file is not changed; run the study again to measure it again")
 
 
 def _in_order(measured: Sequence[Measured], config: StudyConfig, folder: Path) -> list[Measured]:
-    """Measurement files in the order of the grid.
+    """Sort measurement files into the order of the grid.
 
     Raises:
-        InvalidRequest: two are of the same benchmark of the same cell, so that only the study can tell which counts.
+        InvalidRequest: two files belong to the same benchmark and cell, and only the study can tell which is valid.
     """
-    keys = [_key(one.primary.row()) for one in measured]
-    twice = next((one.path for one, key in zip(measured, keys, strict=True) if keys.count(key) > 1), None)
-    if twice is not None:
+    keys = [_key(result.primary.row()) for result in measured]
+    repeated = next((result.path for result, key in zip(measured, keys, strict=True) if keys.count(key) > 1), None)
+    if repeated is not None:
         raise InvalidRequest(
-            f"{folder / INDEX} is damaged, and {twice.name} is not the only file of its benchmark and cell: run the "
-            "study again, it keeps what is whole"
+            f"{folder / INDEX} is damaged, and {repeated.name} is not the only file of its benchmark and cell: run the "
+            "study again, which keeps valid files"
         )
     names = [entry.title for entry in config.models]
     benchmarks = [*config.benchmarks, *(name for entry in config.models for name in entry.benchmarks or ())]
     titles = list(dict.fromkeys(find_benchmark(name).name for name in benchmarks))
     orders = (names, ["dense", *config.methods], [0.0, *config.ratios], titles)
 
-    def place(one: Measured) -> tuple[object, ...]:
-        m = one.primary
+    def place(result: Measured) -> tuple[object, ...]:
+        m = result.primary
         values: tuple[tuple[Any, Sequence[Any]], ...] = tuple(
             zip((m.model, m.method, m.ratio, m.benchmark), orders, strict=True)
         )
         order = [known.index(value) if value in known else len(known) for value, known in values]
-        return (*order[:3], m.seed or 0, order[3], m.shots or 0, str(one.path))
+        return (*order[:3], m.seed or 0, order[3], m.shots or 0, str(result.path))
 
     return sorted(measured, key=place)
 
 
 def _failures(path: Path) -> list[Failure]:
-    """The cells that could not be measured.
+    """Read the failures.
 
     Raises:
         InvalidRequest: the file is missing or damaged.
     """
-    remedy = "run its study again, it keeps what is whole"
+    remedy = "run the study again, which keeps valid files"
     fields = read_json(path, error=InvalidRequest, remedy=remedy)
     try:
         return TypeAdapter(list[Failure]).validate_python(fields, strict=True)
@@ -244,31 +246,34 @@ def _failures(path: Path) -> list[Failure]:
 
 
 def compared_to_dense(measured: Iterable[Measured]) -> list[Difference]:
-    """Paired tests of every pruned cell's primary figures against the dense model's, adjusted over its benchmarks."""
+    """Compare every pruned cell's primary figures with the dense model's, Holm-adjusted per cell."""
     dense: dict[tuple[object, ...], Measured] = {}
     cells: dict[tuple[object, ...], list[Measured]] = {}
-    for one in measured:
-        m = one.primary
+    for result in measured:
+        m = result.primary
         if m.method == "dense":
-            dense[m.model, m.benchmark, m.shots] = one
+            dense[m.model, m.benchmark, m.shots] = result
         else:
-            cells.setdefault((m.model, m.method, m.ratio, m.seed, m.plan), []).append(one)
-    found: list[Difference] = []
-    for own in cells.values():
-        pairs = [(one, dense.get((one.primary.model, one.primary.benchmark, one.primary.shots))) for one in own]
+            cells.setdefault((m.model, m.method, m.ratio, m.seed, m.plan), []).append(result)
+    differences: list[Difference] = []
+    for results in cells.values():
+        pairs = [
+            (result, dense.get((result.primary.model, result.primary.benchmark, result.primary.shots)))
+            for result in results
+        ]
         compared = [
-            difference(find_benchmark(one.primary.benchmark), one.primary, base.samples, one.read_samples())
-            for one, base in pairs
+            difference(find_benchmark(result.primary.benchmark), result.primary, base.samples, result.read_samples())
+            for result, base in pairs
             if base is not None
         ]
-        found += adjusted([one for one in compared if one is not None])
-    return found
+        differences += adjusted([result for result in compared if result is not None])
+    return differences
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one benchmark of one cell from all others."""
-    whole = (_number(row[name]) for name in ("seed", "shots"))
-    return (row["model"], row["method"], round(float(row["ratio"]), 9), row["benchmark"], *whole)
+    """Key that identifies one benchmark of one cell."""
+    numbers = (_number(row[name]) for name in ("seed", "shots"))
+    return (row["model"], row["method"], round(float(row["ratio"]), 9), row["benchmark"], *numbers)
 
 
 def _number(value: Any) -> float | None:

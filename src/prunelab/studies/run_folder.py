@@ -1,7 +1,7 @@
-"""A run's folder: how it is told from others, and which paths in it are its own.
+"""Run folders: how they are recognized, and which paths in them belong to the run.
 
-Whatever writes into such a folder first asks whether it is a run's, and whatever reads from it takes no path that leads
-out of it.
+Code that writes into a run folder first checks that it is one, and code that reads from it refuses paths that lead out
+of it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ INDEX, STUDY, FAILURES = "index.json", "study.yaml", "failures.json"
 FILES = (LOCK, STUDY, FAILURES, INDEX, "results.csv", "results.parquet", "comparisons.csv")
 FOLDERS = ("cells", "plans", "statistics", "generations", "made", "report", "report/tables", "report/figures")
 _HELD = re.compile(r"[0-9a-f]{12} process \d+ on \S+\n?(?:.*\n?)?")
-"""A kill may leave the end of a longer line behind the first."""
+"""After a kill, the rest of a longer line may follow the first line."""
 _CELL_FILE = re.compile(r"cells/[^/]+/[^/]+\.json")
 _TEMPORARY = re.compile(r"\.(?:study\.yaml|\.lock)-.*[a-z0-9_]{8}")
 
 
 def require_run_folder(folder: Path) -> None:
-    """Refuse a folder for a study's results that is neither empty nor a run's.
+    """Refuse an output folder that is neither empty nor a run folder.
 
     Raises:
-        OutputExists: it holds something else; naming what.
-        InvalidRequest: it cannot come to be, or what a study writes would lead out of it.
+        OutputExists: it contains other files; with one of them.
+        InvalidRequest: it cannot be created, or the study would write outside of it.
     """
     local_path(folder)
     ensure_writable(folder / STUDY)
@@ -42,18 +42,18 @@ def require_run_folder(folder: Path) -> None:
         return
     shown = shortened(folder)
     if not folder.is_dir():
-        raise OutputExists(f"{shown} is a {kind}, not a folder: choose another place")
+        raise OutputExists(f"{shown} is a {kind}, not a folder: choose another path")
     if not is_run(folder):
-        stranger = sorted(path.name for path in folder.iterdir() if not _is_trace(path))[0]
+        foreign = sorted(path.name for path in folder.iterdir() if not _is_trace(path))[0]
         raise OutputExists(
-            f"{shown} is not empty and is not the folder of a study (it holds {stranger}): nothing in it is changed; "
+            f"{shown} is not empty and is not the folder of a study (it contains {foreign}); nothing was changed: "
             "give another --out"
         )
     require_own_paths(folder)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is empty, or a study has begun in it, or two runs were merged into it."""
+    """Whether a folder is empty, or belongs to a study or a merged run."""
     if all(_is_trace(path) for path in folder.iterdir()):
         return True
     if kind_of(folder / STUDY) != "file":
@@ -62,14 +62,14 @@ def is_run(folder: Path) -> bool:
 
 
 def _is_emptied(folder: Path) -> bool:
-    """Whether an earlier version was killed in a run while it wrote its lock file, which was left empty."""
+    """Whether the lock file is empty, because an earlier version was killed while writing it."""
     known = {*FILES, *FOLDERS}
     emptied = kind_of(folder / LOCK) == "file" and (folder / LOCK).stat().st_size == 0
     return emptied and all(path.name in known or path.name.startswith(".") for path in folder.iterdir())
 
 
 def _is_trace(path: Path) -> bool:
-    """Whether a file is what a study leaves that was killed when it had just begun."""
+    """Whether a file was left by a study that was killed at its start."""
     if kind_of(path) != "file":
         return False
     return _TEMPORARY.fullmatch(path.name) is not None or (
@@ -78,14 +78,14 @@ def _is_trace(path: Path) -> bool:
 
 
 def _is_lock(path: Path) -> bool:
-    """Whether a study has held the folder by this file."""
+    """Whether a file is the lock file of a study."""
     if kind_of(path) != "file":
         return False
     return _HELD.fullmatch(path.read_bytes()[:1000].decode(errors="replace")) is not None
 
 
 def _is_index(folder: Path) -> bool:
-    """Whether the folder holds the index of a finished run; earlier versions' are told by the files that they name."""
+    """Whether the folder has the index of a finished run; old indexes are recognized by the files they list."""
     if not all(kind_of(folder / name) == "file" for name in (INDEX, FAILURES)):
         return False
     try:
@@ -97,36 +97,36 @@ def _is_index(folder: Path) -> bool:
 
 
 def require_own_paths(folder: Path) -> None:
-    """Refuse a run in which what a study writes is a link or not of its kind."""
+    """Refuse a run in which an output of the study is a link or of the wrong kind."""
     for names, wanted in ((FILES, "file"), (FOLDERS, "folder")):
         for name in names:
             kind = kind_of(folder / name) if (folder / name).parent.is_dir() else None
             if kind not in (None, wanted):
                 raise OutputExists(
-                    f"{folder / name} is a {kind}, and a study writes a {wanted} there: move it away, or give another "
-                    "--out"
+                    f"{folder / name} is a {kind}, but the study writes a {wanted} there: move it away, or give "
+                    "another --out"
                 )
 
 
 def sweep_run(folder: Path) -> None:
-    """Remove temporary files that killed studies left in a run's folder, which the caller holds."""
+    """Remove temporary files of killed studies from a run's folder, which the caller has locked."""
     sweep_below(folder)
 
 
 def index_text(files: Sequence[str]) -> str:
-    """The text of a run's index: its measurement files in the order of the grid, and their hash."""
+    """The index of a run as JSON: its measurement files in the order of the grid, and their hash."""
     return json.dumps({"files": list(files), "hash": content_hash({"files": list(files)})}, indent=1) + "\n"
 
 
 def files_of(folder: Path, fields: Any) -> list[Path] | None:
-    """The measurement files that an index names; None where the index is not as it was written.
+    """The measurement files listed in an index; None if the index is damaged.
 
     Args:
-        folder: the run's.
-        fields: what the index holds.
+        folder: the run's folder.
+        fields: content of the index.
 
     Raises:
-        InvalidRequest: it names a path that is no measurement file inside the run.
+        InvalidRequest: it lists a path that is not a measurement file of the run.
     """
     names = fields.get("files") if isinstance(fields, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -134,15 +134,14 @@ def files_of(folder: Path, fields: Any) -> list[Path] | None:
     for name in names:
         if not _CELL_FILE.fullmatch(os.path.normpath(name)):
             raise InvalidRequest(
-                f"{folder / INDEX} names {shortened(name)}, which is no measurement file of this run: nothing was read "
-                "or changed; run the study again, which makes the index anew"
+                f"{folder / INDEX} lists {shortened(name)}, which is not a measurement file of this run; nothing was "
+                "read or changed: run the study again to rebuild the index"
             )
         try:
             inside(folder, name)
         except InvalidRequest as error:
             raise InvalidRequest(
-                f"{folder / INDEX}: {error}: nothing was read or changed; run the study again, which makes the index "
-                "anew"
+                f"{folder / INDEX}: {error}; nothing was read or changed: run the study again to rebuild the index"
             ) from None
     if "hash" in fields and fields["hash"] != content_hash({"files": names}):
         return None

@@ -1,7 +1,7 @@
-"""The study: every model whole and pruned every way, measured by every benchmark, on one screen.
+"""Run a study: measure the dense models and all their cuts on every benchmark.
 
-A cell is one model at one cut. What a cell needs that exists already (statistics, plans, measurements) is not computed
-again, so a study that was killed goes on where it was, and a second run computes nothing.
+A cell is one model at one cut. Existing statistics, plans and measurements are reused, so that an interrupted study
+resumes and a second run computes nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from prunelab.studies.tracking import tracked_cells
 
 
 def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = None) -> Run:
-    """Run the grid, or what is missing of it. The caller writes the report (`prunelab.reports.write_report`).
+    """Run the missing cells of a study. The caller writes the report (`prunelab.reports.write_report`).
 
     Args:
-        config: what to run.
-        say: prints a line of news, where there is no view.
-        view: shows how far it is.
+        config: the study.
+        say: prints a line of progress if there is no view.
+        view: displays the progress.
 
     Raises:
-        PrunelabError: before anything is computed, where a benchmark, a device, an engine or a tracker is not to be
-            had, or another study is at work in the folder.
+        PrunelabError: a benchmark, a device, an engine or a tracker is not available, or another study uses the folder;
+            raised before anything is computed.
     """
     view = view or PlainView(say)
     resolved = with_data(config)
@@ -48,37 +48,36 @@ def run_study(config: StudyConfig, say: Say = print, view: StudyView | None = No
 
 
 def _run(config: StudyConfig, resolved: StudyConfig, view: StudyView, token: str) -> Run:
-    """The study in a folder that is held."""
+    """Run the study in a locked folder."""
     sweep_run(config.out)
     write_config(config.out / STUDY, config)
-    found = StudyState(view)
-    shutil.rmtree(
-        config.out / TEMPORARY_CHECKPOINTS, ignore_errors=True
-    )  # what a study that was killed had no time to remove
+    state = StudyState(view)
+    # Left by a killed study.
+    shutil.rmtree(config.out / TEMPORARY_CHECKPOINTS, ignore_errors=True)
     view.begin(study_grid(resolved))
     try:
         if config.engine == "ray":
-            run_ray(resolved, found, token)
+            run_ray(resolved, state, token)
         else:
-            run_local(resolved, found)
+            run_local(resolved, state)
     finally:
         view.end()
-    with found.record_failures("comparisons"):
-        found.differences.extend(compared_to_dense(found.measured))
-    run = Run(config.out, config, found.measured, found.differences, found.failures)
+    with state.record_failures("comparisons"):
+        state.differences.extend(compared_to_dense(state.measured))
+    run = Run(config.out, config, state.measured, state.differences, state.failures)
     run.write()
-    _track(run, config.trackers, found)
+    _track(run, config.trackers, state)
     return run
 
 
 def with_data(config: StudyConfig) -> StudyConfig:
-    """The study with the folder that its benchmarks read their data from."""
+    """Set the folder from which the benchmarks read their data."""
     root = data_root(config.datasets_root, [entry.path for entry in config.models])
     return config.model_copy(update={"datasets_root": root})
 
 
 def check_study(config: StudyConfig) -> None:
-    """Find out what is missing before anything is computed; raises what mends it."""
+    """Check all requirements before anything is computed; errors state the remedy."""
     require_run_folder(config.out)
     for name in config.trackers:
         trackers[name].check()
@@ -86,21 +85,21 @@ def check_study(config: StudyConfig) -> None:
     if config.engine == "ray":
         check_ray(config.ray)
     for entry in config.models:
-        if config.engine == "local":  # a worker may have devices that this machine has not
+        if config.engine == "local":  # a worker may have devices that this machine lacks
             parse_device(entry.device or config.device)
-        own = model_runs(config, entry)
-        check_modality(own, entry.path)
+        model_tasks = model_runs(config, entry)
+        check_modality(model_tasks, entry.path)
         if Path(str(checkpoint_of(entry.path) or entry.path)).is_dir():
             inspected(entry.path)
-        checked += [run for run in own if run not in checked]
+        checked += [run for run in model_tasks if run not in checked]
     check_all(checked)
 
 
-def _track(run: Run, names: Sequence[str], found: StudyState) -> None:
-    """Send the cells to the trackers; one that fails is recorded, the run's folder being complete without."""
-    before = len(found.failures)
+def _track(run: Run, names: Sequence[str], state: StudyState) -> None:
+    """Send the cells to the trackers; failures are recorded, and do not affect the run's folder."""
+    before = len(state.failures)
     for name in names:
-        with found.record_failures(f"tracker {name}"):
+        with state.record_failures(f"tracker {name}"):
             trackers[name].log(tracked_cells(run))
-    if len(found.failures) > before:
+    if len(state.failures) > before:
         run.write()

@@ -1,4 +1,4 @@
-"""What a study has found so far, its failures among it."""
+"""The results and failures of a running study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StudyState:
-    """What a study has found so far, and who is told."""
+    """The results and failures of a running study, and the view to report to."""
 
     view: StudyView
     measured: list[Measured] = field(default_factory=list)
@@ -31,10 +31,10 @@ class StudyState:
     def record_failures(
         self, what: str, cells: Sequence[GridCell] = (), run: BenchmarkRun | None = None
     ) -> Iterator[None]:
-        """What fails in the block is recorded, and the grid goes on."""
+        """Record an exception in the block, so that the study continues."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  (it is kept whole in failures.json)
+        except Exception as error:  # noqa: BLE001  (it is stored in failures.json)
             fault = not isinstance(error, PrunelabError)
             text = "".join(traceback.format_exception(error)) if fault else str(error)
             self.failures.append(Failure(what, text, fault))

@@ -1,4 +1,4 @@
-"""What is measured in a cell of a study: the whole model or a cut of it, in memory or written and run from the disk."""
+"""The models that a study evaluates: dense or pruned, in memory or written to disk and run from there."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from prunelab.studies.store import CellId
 
 TEMPORARY_CHECKPOINTS = "made"
-"""Where cuts of a model too large for memory lie in a run's folder while they are measured."""
+"""Subfolder of a run for cuts of models that do not fit in memory, while they are measured."""
 
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """What is measured in a cell.
+    """The model of a cell.
 
     Attributes:
-        cell: the model as results know it.
-        make: makes the model.
-        plan: how it is cut; None for the dense model.
+        cell: the cell's identity in results.
+        make: creates the model.
+        plan: the pruning plan; None for the dense model.
     """
 
     cell: CellId
@@ -42,12 +42,12 @@ class EvaluationTarget:
 
 @dataclass
 class EvaluationTargets:
-    """The subjects of one model's cells."""
+    """The evaluation targets of one model's cells."""
 
     plans: ModelPlans
 
     def of(self, cell: GridCell) -> EvaluationTarget:
-        """What is measured in a cell; its plan is made where there is none."""
+        """The target of a cell; computes its plan if necessary."""
         plans = self.plans
         dense = dense_cell(plans.model)
         if cell.cut is None:
@@ -73,16 +73,16 @@ class EvaluationTargets:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the model is too large to be cut in memory."""
+        """Whether the model does not fit in memory."""
         return isinstance(self.plans.model, StreamedModel)
 
     def _to_run(self, path: str) -> LanguageModel:
-        """A checkpoint, run from wherever there is room."""
+        """Load a checkpoint, offloaded to CPU memory and disk as needed."""
         model = load_offloaded(path, device=self.plans.device, dtype=self.plans.dtype, memory=self.plans.memory)
         return replace(model, name=self.plans.model.name)
 
     def _written(self, model: StreamedModel, plan: PruningPlan, cut: CutRequest) -> LanguageModel:
-        """A cut of a model too large for memory: written, and run from where it lies until its cell is done."""
+        """Write a cut of a model that does not fit in memory, and load it from disk until its cell is done."""
         statistics = None if plan.compensation == "none" else self.plans.statistics(cut.seed)
         calibration = None if plan.compensation == "none" else self.plans.calibration(cut.seed)
         check_plan(model, plan, statistics, calibration)
@@ -91,6 +91,6 @@ class EvaluationTargets:
         return self._to_run(str(place))
 
     def forget(self, subject: EvaluationTarget) -> None:
-        """Remove what was written of a cut to measure it."""
+        """Remove the temporary checkpoint of a target."""
         if subject.plan is not None and self.is_streamed:
             shutil.rmtree(self.plans.store.run / TEMPORARY_CHECKPOINTS / subject.plan.fingerprint, ignore_errors=True)

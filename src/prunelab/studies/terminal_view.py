@@ -1,4 +1,4 @@
-"""A study on a terminal: one line a cell, redrawn while it runs."""
+"""Live view of a study on a terminal, with one line per cell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STYLES: dict[State, str] = {"waiting": "dim", "running": "cyan", "done": "green"
 
 @dataclass
 class _Line:
-    """One cell as it is drawn."""
+    """The line of one cell."""
 
     cell: GridCell
     state: State = "waiting"
@@ -38,13 +38,13 @@ class _Line:
 
     @property
     def doing(self) -> str:
-        """The state in words, with the benchmark that is under way."""
+        """Label of the state, with the running benchmark."""
         if self.state == "running" and self.running is not None:
             return f"{title(self.running)} {self.share:.0%}"
         return self.state
 
     def waiting(self) -> list[tuple[GridCell, BenchmarkRun, float]]:
-        """What is still to be measured, with the share of it that is."""
+        """The remaining benchmarks, each with its remaining share."""
         if self.state in ("done", "failed"):
             return []
         left = [run for run in self.cell.runs if title(run) not in self.ended]
@@ -52,10 +52,10 @@ class _Line:
 
 
 class LiveView:
-    """One line a cell: waiting, running with the benchmark and how far it is, done, failed; figures as they arrive.
+    """One line per cell with its state, the progress of its benchmark, and its figures.
 
-    Where the terminal is too low for the whole grid, those that run and have failed are shown first, then the latest
-    that are done and the next that wait.
+    If the terminal is too small for all cells, running and failed ones are shown first, then the latest finished and
+    the next waiting ones.
 
     Args:
         console: where to draw.
@@ -69,29 +69,29 @@ class LiveView:
         self._show_warning: Any = None
 
     def begin(self, cells: Sequence[GridCell]) -> None:
-        """Begin to draw; warnings are printed above the table."""
+        """Start drawing; warnings are printed above the table."""
         self.lines = {cell.label: _Line(cell) for cell in cells}
         self._live = Live(console=self.console, get_renderable=self.table, refresh_per_second=4)
         self._show_warning, warnings.showwarning = warnings.showwarning, self._warn
         self._live.start()
 
     def note(self, line: str) -> None:
-        """Printed above the table."""
+        """Print a line above the table."""
         self.console.print(plain(line))
 
     def cell_started(self, cell: GridCell) -> None:
-        """The cell's line says that it runs."""
+        """Mark the cell as running."""
         self.lines[cell.label].state = "running"
 
     def benchmark_progress(self, cell: GridCell, run: BenchmarkRun, done: int, total: int) -> None:
-        """The cell's line says how far its benchmark is."""
+        """Update the progress of the cell's benchmark."""
         line = self.lines[cell.label]
         line.running, line.share = run, done / max(total, 1)
 
     def benchmark_done(
         self, cell: GridCell, run: BenchmarkRun, label: str, measurements: Sequence[Measurement], kept: bool
     ) -> None:
-        """The figure stands on the cell's line, and the time it took counts for what is left."""
+        """Add the figure to the cell's line, and its duration to the estimate of the remaining time."""
         line = self.lines[cell.label]
         line.figures[title(run)] = figure(measurements)
         line.ended.add(title(run))
@@ -100,7 +100,7 @@ class LiveView:
             self.pace.add(cell, run, measurements[0].seconds)
 
     def failed(self, cells: Sequence[GridCell], run: BenchmarkRun | None, what: str, error: BaseException) -> None:
-        """The reason stands on the cells' lines."""
+        """Show the error on the lines of the cells."""
         for cell in cells:
             line = self.lines[cell.label]
             line.error = first_line(error)
@@ -111,19 +111,19 @@ class LiveView:
                 line.ended.add(title(run))
 
     def cell_done(self, cell: GridCell) -> None:
-        """The cell's line says done, or failed where anything of it has."""
+        """Mark the cell as done, or as failed if any benchmark failed."""
         line = self.lines[cell.label]
         line.state = "failed" if line.error else "done"
 
     def end(self) -> None:
-        """Draw the last state and leave it there."""
+        """Draw the final state and stop."""
         if self._live is not None:
             self._live.stop()
             self._live = None
             warnings.showwarning = self._show_warning
 
     def table(self) -> RenderableType:
-        """The table as it stands."""
+        """The current table."""
         shown = _fitting(list(self.lines.values()), max(3, self.console.height - 4))
         table = Table(box=None, padding=(0, 1), header_style="bold")
         table.add_column("cell", no_wrap=True)
@@ -136,11 +136,11 @@ class LiveView:
         return Group(table, plain(self.summary(len(self.lines) - len(shown)), "bold"))
 
     def summary(self, hidden: int = 0) -> str:
-        """How many cells are done, how many failed, and the time left."""
+        """Numbers of finished and failed cells, and the remaining time."""
         lines = list(self.lines.values())
         ended = sum(line.state in ("done", "failed") for line in lines)
         failed = sum(line.state == "failed" for line in lines)
-        left = self.pace.left([one for line in lines for one in line.waiting()])
+        left = self.pace.left([remaining for line in lines for remaining in line.waiting()])
         parts = [f"{ended} of {len(lines)} cells", f"{failed} failed" if failed else "", str(left)]
         return ", ".join(part for part in parts if part) + (f" ({hidden} cells not shown)" if hidden else "")
 
@@ -150,7 +150,7 @@ class LiveView:
 
 
 def _fitting(lines: list[_Line], height: int) -> list[_Line]:
-    """The lines to show in so many rows, in the order of the grid."""
+    """Choose the lines that fit in `height` rows, in the order of the grid."""
     if len(lines) <= height:
         return lines
     done = [line for line in reversed(lines) if line.state == "done"]
@@ -158,4 +158,4 @@ def _fitting(lines: list[_Line], height: int) -> list[_Line]:
     urgent = [line for line in lines if line.state in ("running", "failed")]
     half = max(0, height - len(urgent)) // 2
     chosen = [*urgent, *done[:half], *waiting, *done[half:]][:height]
-    return [line for line in lines if any(line is one for one in chosen)]
+    return [line for line in lines if any(line is other for other in chosen)]

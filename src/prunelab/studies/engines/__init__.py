@@ -1,1 +1,1 @@
-"""Where the cells of a study run: in this process, or as tasks of a Ray cluster. The code of a cell is the same."""
+"""Engines that run the cells of a study: in this process, or as Ray tasks. Both use the same code per cell."""

@@ -1,4 +1,4 @@
-"""Whether the Ray that a study asks for is to be had: the package here, and a cluster that answers at its address."""
+"""Check that Ray is installed, and that a cluster answers at the given address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONNECTION_SECONDS = 5
 ANSWER_SECONDS = 30
-"""How long a cluster may take to let this machine join, once Ray is imported."""
+"""Seconds to wait for a cluster after Ray is imported."""
 
 _JOIN = """
 import logging, os, sys
@@ -25,7 +25,7 @@ print("imported", flush=True)
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)
 except Exception as error:
-    # Of what Ray wraps into one another the innermost says why; a traceback in it ends with the reason.
+    # Ray nests exceptions: the innermost has the reason, on the last line if it contains a traceback.
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).split("\\n") if line.strip()] or [type(error).__name__]
@@ -36,10 +36,10 @@ ray.shutdown()
 
 
 def check_ray(config: RayConfig) -> None:
-    """Find out what is missing before anything is computed.
+    """Check the requirements of Ray before anything is computed.
 
     Raises:
-        MissingRequirement: Ray is not installed, or what it needs for an address of its client's.
+        MissingRequirement: Ray or, for a `ray://` address, its client is not installed.
         InvalidRequest: no cluster answers at the address.
     """
     if find_spec("ray") is None:
@@ -48,8 +48,8 @@ def check_ray(config: RayConfig) -> None:
         return
     if config.workers is not None:
         raise InvalidRequest(
-            f"--workers {config.workers} is for a Ray that is started here, and --address {config.address} names one "
-            "that runs: leave one of them out"
+            f"--workers {config.workers} starts a local Ray, but --address {config.address} names a running cluster: "
+            "leave out one of them"
         )
     if config.address != "auto":
         _require_listener(config.address)
@@ -57,7 +57,7 @@ def check_ray(config: RayConfig) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Something takes connections at the address."""
+    """Require a host that accepts connections at the address."""
     if address.startswith("ray://") and find_spec("grpc") is None:
         raise MissingRequirement(
             f"--address {address} needs Ray's client: pip install 'ray[client]', or run the study on a machine "
@@ -65,21 +65,21 @@ def _require_listener(address: str) -> None:
         )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise InvalidRequest(f"--address {address} is no address: give HOST:PORT, ray://HOST:PORT or auto")
+        raise InvalidRequest(f"--address {address} is not an address: give HOST:PORT, ray://HOST:PORT or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECTION_SECONDS).close()
     except (OSError, UnicodeError) as error:
         raise InvalidRequest(
             f"nothing answers at {address} within {CONNECTION_SECONDS} s ({error}): start Ray there (`ray start "
-            "--head`), or leave out --address to start one here"
+            "--head`), or leave out --address to start Ray locally"
         ) from None
 
 
 def _require_cluster(address: str) -> None:
-    """What takes connections there is a cluster that can be joined.
+    """Require a cluster that this machine can join.
 
-    Tried in a process of its own: where something else takes the connection, Ray tries again for minutes, and cannot be
-    stopped from within.
+    Runs in a separate process: if another program accepts the connection, Ray retries for minutes and cannot be
+    interrupted.
     """
     with subprocess.Popen(
         [sys.executable, "-P", "-c", _JOIN, address], bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -88,17 +88,17 @@ def _require_cluster(address: str) -> None:
         assert joining.stdout is not None
         joining.stdout.readline()
         try:
-            said, _ = joining.communicate(timeout=ANSWER_SECONDS)
+            output, _ = joining.communicate(timeout=ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
             raise InvalidRequest(
-                f"something takes connections at {address}, but no Ray answers within {ANSWER_SECONDS} s: give the "
-                "address that `ray start --head` prints, or leave out --address to start one here"
+                f"a program accepts connections at {address}, but Ray does not answer within {ANSWER_SECONDS} s: give "
+                "the address that `ray start --head` prints, or leave out --address to start Ray locally"
             ) from None
         finally:
             joining.kill()
     if joining.returncode:
-        reason = textwrap.shorten(said.decode(errors="replace"), 300) or "no reason given"
+        reason = textwrap.shorten(output.decode(errors="replace"), 300) or "no reason given"
         raise InvalidRequest(
-            f"Ray at {address} cannot be joined ({reason}): look at `ray status`, or leave out --address to start one "
-            "here"
+            f"Ray at {address} cannot be joined ({reason}): check `ray status`, or leave out --address to start Ray "
+            "locally"
         )

@@ -1,7 +1,7 @@
-"""One cell as a task: what goes to a worker, what it does there, and what comes back.
+"""One cell as a task: its input, its execution on a worker, and its result.
 
-A worker that sees the run's folder reads and writes it as the local engine does. One that does not is sent the plans
-and statistics that it needs, and sends back the files that it wrote.
+A worker that shares the run's folder reads and writes it like the local engine. Other workers receive the plans and
+statistics that they need, and return the files that they write.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from prunelab.studies.run import Failure
 
 Event = tuple[str, tuple[Any, ...]]
-"""A call of the view's, by name, its cells as labels and its benchmarks as titles."""
+"""A call of a view method: its name and arguments, with cells as labels and benchmarks as titles."""
 
 FOLDERS = ("statistics", "plans", "cells")
 
 
 class SharedStep(Enum):
-    """What is done before a model's cells, for several of them.
+    """A step that several cells of a model share, done before them.
 
     Attributes:
-        PLANS: calibrate, and plan every cut.
-        TRUNK: score the whole model and its cuts in depth in one pass a benchmark, as the local engine does.
+        PLANS: calibrate and plan every cut.
+        TRUNK: score the dense model and its depth cuts in one pass per benchmark, as the local engine does.
     """
 
     PLANS = "plans"
@@ -46,14 +46,14 @@ class SharedStep(Enum):
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is told.
+    """The input of a worker.
 
     Attributes:
-        config: the study, its folder absolute.
-        token: what the run's lock file says: a worker that reads the same sees the same folder.
-        model: which of the study's models.
-        cell: which of its cells, or what is done before them.
-        place: the folder that the study was begun in, from which paths in it are meant.
+        config: the study, with an absolute path of its folder.
+        token: token of the run's lock file, by which a worker recognizes the same folder.
+        model: index of the model in the study.
+        cell: index of the cell, or a shared step.
+        place: working directory of the study, the base of relative paths.
     """
 
     config: StudyConfig
@@ -65,12 +65,12 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a worker found.
+    """The result of a worker.
 
     Attributes:
         measured: measurement files below the run's folder, in the order of the cell's benchmarks.
-        failures: what could not be measured.
-        files: what the worker wrote, by path below the run's folder; empty where it sees the folder itself.
+        failures: cells and benchmarks that could not be measured.
+        files: files written by the worker, by path below the run's folder; None if the worker shares the folder.
     """
 
     measured: Sequence[str] = ()
@@ -79,12 +79,12 @@ class TaskResult:
 
 
 def run_task(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes] | None = None) -> TaskResult:
-    """Do it; a model that this process has loaded for the study's last task of it is used again.
+    """Run a task; a model that this process loaded for the previous task is reused.
 
     Args:
-        task: what to do.
-        tell: told what happens, for the view.
-        sent: files that other tasks wrote where this one may not see them.
+        task: the task.
+        tell: receives events for the view.
+        sent: files of other tasks that this worker may not share.
     """
     with chdir(task.place) if task.place.is_dir() else nullcontext():
         return _do(task, tell, sent or {})
@@ -98,42 +98,42 @@ def _do(task: Task, tell: Callable[[Event], None], sent: Mapping[str, bytes]) ->
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     before = set(_files(folder))
-    found = StudyState(EventForwarder(tell))
+    state = StudyState(EventForwarder(tell))
     cells = cells_of(task.config, task.config.models[task.model])
-    with found.record_failures(
+    with state.record_failures(
         task.config.models[task.model].path, [cells[task.cell]] if isinstance(task.cell, int) else cells
     ):
         study = _study(task.config.model_copy(update={"out": folder}), task.model)
-        study.found = found
+        study.state = state
         if task.cell is SharedStep.PLANS:
             study.prepare()
         elif task.cell is SharedStep.TRUNK:
             study.score_together()
         else:
             study.run_cell(study.cells[task.cell])
-    measured = [str(one.path.relative_to(folder)) for one in found.measured]
+    measured = [str(result.path.relative_to(folder)) for result in state.measured]
     if shared:
-        return TaskResult(measured, found.failures)
+        return TaskResult(measured, state.failures)
     new = {name: (folder / name).read_bytes() for name in _files(folder) if name not in before}
-    return TaskResult(measured, found.failures, {**sent, **new} if isinstance(task.cell, SharedStep) else new)
+    return TaskResult(measured, state.failures, {**sent, **new} if isinstance(task.cell, SharedStep) else new)
 
 
 def _files(folder: Path) -> list[str]:
-    found = (path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file())
-    return sorted(str(path.relative_to(folder)) for path in found if not path.name.startswith("."))
+    paths = (path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in paths if not path.name.startswith("."))
 
 
 @lru_cache(maxsize=1)
 def _own_folder(token: str) -> Path:
-    """A folder of this process for one study."""
+    """A private folder of this process for one study."""
     return Path(tempfile.mkdtemp(prefix=f"prunelab-{token}-"))
 
 
 class NullView:
-    """Told of nothing; a study that is kept gets another with every task."""
+    """Discards events; each task replaces it by another view."""
 
     def put(self, event: Event) -> None:
-        """Nothing."""
+        """Discard an event."""
 
 
 @lru_cache(maxsize=1)
@@ -145,18 +145,18 @@ def _study_of(text: str, model: int) -> ModelStudy:
 
 
 def _study(config: StudyConfig, model: int) -> ModelStudy:
-    """The study of one model, kept in this process with what it has loaded until another is asked for."""
+    """The study of one model, cached in this process with its loaded models until another one is requested."""
     return _study_of(config.model_dump_json(), model)
 
 
 def forget(token: str) -> None:
-    """Remove what a worker that does not see the run's folder has kept of it."""
+    """Remove the private folder of a worker that does not share the run's folder."""
     with suppress(OSError):
         shutil.rmtree(_own_folder(token))
 
 
 class EventForwarder:
-    """A view that passes on what happens, in words that travel."""
+    """A view that forwards calls as serializable events."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self.tell = tell
@@ -164,16 +164,16 @@ class EventForwarder:
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name not in StudyView.__dict__:
             raise AttributeError(name)
-        return lambda *given: self.tell((name, tuple(_told(one) for one in given)))
+        return lambda *arguments: self.tell((name, tuple(_serialized(argument) for argument in arguments)))
 
 
-def _told(value: Any) -> Any:
+def _serialized(value: Any) -> Any:
     if hasattr(value, "label") and hasattr(value, "runs"):
         return _Cell(value.label)
     if isinstance(value, tuple) and len(value) == 2 and hasattr(value[0], "expected_tokens"):
         return _Run(title(value))
     if isinstance(value, list | tuple):
-        return [_told(one) for one in value]
+        return [_serialized(item) for item in value]
     return str(value) if isinstance(value, BaseException) else value
 
 
@@ -188,30 +188,32 @@ class _Run:
 
 
 def apply_event(view: StudyView, event: Event, cells: Mapping[str, Any]) -> None:
-    """Tell a view what a worker told.
+    """Apply a worker's event to a view.
 
     Args:
-        view: the driver's.
-        event: what happened.
-        cells: the grid's cells by their labels.
+        view: the driver's view.
+        event: the event.
+        cells: cells of the grid by label.
     """
-    name, given = event
-    labels = [one.label for one in given if isinstance(one, _Cell)]
+    name, arguments = event
+    labels = [item.label for item in arguments if isinstance(item, _Cell)]
     runs = {title(run): run for label in labels for run in cells[label].runs}
 
-    def meant(value: Any) -> Any:
+    def restored(value: Any) -> Any:
         if isinstance(value, _Cell):
             return cells[value.label]
         if isinstance(value, _Run):
             return runs.get(value.title)
         if isinstance(value, list):
-            return [meant(one) for one in value]
+            return [restored(item) for item in value]
         return value
 
     if name == "failed":
-        of_cells, run, what, error = given
-        told = [cells[one.label] for one in of_cells]
-        own = {title(r): r for cell in told for r in cell.runs}
-        view.failed(told, own.get(run.title) if isinstance(run, _Run) else None, what, RuntimeError(error))
+        cell_arguments, run, what, error = arguments
+        failed_cells = [cells[item.label] for item in cell_arguments]
+        runs_by_title = {title(r): r for cell in failed_cells for r in cell.runs}
+        view.failed(
+            failed_cells, runs_by_title.get(run.title) if isinstance(run, _Run) else None, what, RuntimeError(error)
+        )
         return
-    getattr(view, name)(*(meant(one) for one in given))
+    getattr(view, name)(*(restored(item) for item in arguments))

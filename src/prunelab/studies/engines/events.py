@@ -1,19 +1,19 @@
-"""Where workers leave what they have to tell. Nothing is imported here: the process that keeps it starts at once."""
+"""Queue of workers' events. This module imports nothing, so that the process that holds the queue starts quickly."""
 
 from __future__ import annotations
 
 
 class EventQueue:
-    """Events in the order in which they came, packed so that nobody but the driver needs to know what they are."""
+    """Events in order of arrival, pickled so that only the driver needs their classes."""
 
     def __init__(self) -> None:
         self.packed: list[bytes] = []
 
     def put(self, event: bytes) -> None:
-        """Leave one."""
+        """Append an event."""
         self.packed.append(event)
 
     def collect(self) -> list[bytes]:
-        """What has come since the last time."""
+        """Return and remove all events."""
         packed, self.packed = self.packed, []
         return packed

@@ -1,4 +1,4 @@
-"""The cells one after the other in this process, what depth cuts share with the dense model computed once."""
+"""Run cells sequentially in this process; computation shared by depth cuts and the dense model is done once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from prunelab.studies.config import StudyConfig
 
 
-def run_local(config: StudyConfig, found: StudyState) -> None:
-    """Measure every cell of every model; what fails is recorded."""
+def run_local(config: StudyConfig, state: StudyState) -> None:
+    """Measure every cell of every model; failures are recorded."""
     for entry in config.models:
-        with found.record_failures(entry.path, cells_of(config, entry)):
-            ModelStudy(config, entry, ResultsStore(config.out), found).run()
+        with state.record_failures(entry.path, cells_of(config, entry)):
+            ModelStudy(config, entry, ResultsStore(config.out), state).run()

@@ -1,4 +1,4 @@
-"""The cells of a study as tasks of a Ray cluster, or of a Ray that is started here for as long as the study lasts."""
+"""Run the cells of a study as tasks on a Ray cluster, or on a local Ray that is started for the study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prunelab.studies.model_runner import StudyState
 
 RETRIES = 3
-"""How often a task begins again whose worker was lost; what was written before is found, and not measured again."""
+"""How often a task whose worker was lost is repeated; results that it wrote before are reused."""
 
 
 @contextmanager
@@ -32,16 +32,16 @@ def _connected(config: RayConfig) -> Iterator[Any]:
 
     options: dict[str, Any] = {"address": config.address}
     if config.address is None:
-        # Without an address Ray would join a cluster that it finds here.
+        # Without an address, Ray would join a running local cluster.
         options = {"address": "local", "include_dashboard": False}
         if config.workers is not None:
             options["num_cpus"] = config.workers * config.cpus_a_cell
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # a Ray that does not start in time raises just that
-        where = "started here" if config.address is None else f"reached at {config.address}"
+    except Exception as error:  # Ray raises a bare Exception if it does not start in time
+        where = "started locally" if config.address is None else f"reached at {config.address}"
         raise InvalidRequest(
-            f"Ray cannot be {where} ({first_line(error)}): look at `ray status`, or do without --engine ray"
+            f"Ray cannot be {where} ({first_line(error)}): check `ray status`, or leave out --engine ray"
         ) from error
     try:
         yield ray
@@ -50,7 +50,7 @@ def _connected(config: RayConfig) -> Iterator[Any]:
 
 
 def _remotely(task: Task, post: Any, prepared: TaskResult | None) -> TaskResult:
-    """What runs in a worker; Ray gives it the result of the task that it was to wait for."""
+    """Run a task in a worker; Ray passes in the result of the task that it depends on."""
     sent = prepared.files if prepared is not None else None
 
     def tell(event: Event) -> None:
@@ -59,48 +59,52 @@ def _remotely(task: Task, post: Any, prepared: TaskResult | None) -> TaskResult:
     return run_task(task, tell, sent)
 
 
-def run_ray(config: StudyConfig, found: StudyState, token: str) -> None:
-    """Measure every cell of every model, as many at once as the cluster holds; what fails is recorded.
+def run_ray(config: StudyConfig, state: StudyState, token: str) -> None:
+    """Measure every cell of every model, as many in parallel as the cluster allows; failures are recorded.
 
     Args:
         config: the study.
-        found: takes what is found, in the order of the grid.
-        token: of the lock that the run's folder is held by.
+        state: receives the results, in the order of the grid.
+        token: token of the run folder's lock.
     """
     with _connected(config.ray) as ray:
-        driver = _Driver(ray, config, found, token)
+        driver = _Driver(ray, config, state, token)
         if (lack := _lacking(driver.needs, ray.nodes())) is not None:
             if config.ray.address is None:
-                raise InvalidRequest(f"{lack}: ask for less in the configuration's `ray` part")
-            found.view.note(f"{lack}: cells wait until one joins the cluster that has")
+                raise InvalidRequest(f"{lack}: request less in the `ray` section of the configuration")
+            state.view.note(f"{lack}: cells wait until such a machine joins the cluster")
         driver.run()
 
 
 def _lacking(needs: Mapping[str, float], nodes: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a cell asks for and no machine has; None where one has all of it."""
-    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}  # Ray's own, of what a task and a machine have
-    there = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
+    """Describe a requested resource that no machine has; None if there is none."""
+    names = {
+        "num_cpus": "CPU",
+        "num_gpus": "GPU",
+        "memory": "memory",
+    }  # Ray's names, of task options and machine resources
+    resources = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
     for name, need in needs.items():
-        most = max((one.get(names[name], 0.0) for one in there), default=0.0)
+        most = max((machine.get(names[name], 0.0) for machine in resources), default=0.0)
         if need > most:
-            asked, has = (format_bytes(size) if name == "memory" else f"{size:g}" for size in (need, most))
-            return f"a cell asks for {asked} {names[name]}, and no machine of Ray has more than {has}"
+            requested, has = (format_bytes(size) if name == "memory" else f"{size:g}" for size in (need, most))
+            return f"a cell requests {requested} {names[name]}, but no Ray machine has more than {has}"
     return None
 
 
 class _Driver:
-    """Gives out the tasks, tells the view what they tell, and puts what they find in order.
+    """Submits the tasks, forwards their events to the view, and orders their results.
 
     Args:
-        ray: connected.
+        ray: the connected `ray` module.
         config: the study.
-        found: takes what is found.
-        token: of the lock.
+        state: receives the results.
+        token: token of the lock.
     """
 
-    def __init__(self, ray: Any, config: StudyConfig, found: StudyState, token: str) -> None:
-        self.ray, self.config, self.found, self.token = ray, config, found, token
-        self.told = config.model_copy(update={"out": config.out.absolute()})
+    def __init__(self, ray: Any, config: StudyConfig, state: StudyState, token: str) -> None:
+        self.ray, self.config, self.state, self.token = ray, config, state, token
+        self.task_config = config.model_copy(update={"out": config.out.absolute()})
         self.store = ResultsStore(config.out)
         self.post = ray.remote(num_cpus=0)(EventQueue).remote()
         needs = {
@@ -116,7 +120,7 @@ class _Driver:
         self.results: dict[int, tuple[list[Measured], list[Failure]]] = {}
 
     def run(self) -> None:
-        """From the first task to the last result."""
+        """Submit all tasks and collect all results."""
         place = 0
         for model, entry in enumerate(self.config.models):
             cells = cells_of(self.config, entry)
@@ -133,12 +137,12 @@ class _Driver:
         self._tell()
         for place in sorted(self.results):
             measured, failures = self.results[place]
-            self.found.measured.extend(measured)
-            # A model that cannot be loaded fails in every cell's task: it is told once, as the local engine does.
-            self.found.failures.extend(one for one in failures if one not in self.found.failures)
+            self.state.measured.extend(measured)
+            # A model that cannot be loaded fails in every task, but is reported once, as by the local engine.
+            self.state.failures.extend(failure for failure in failures if failure not in self.state.failures)
 
     def _begin(self, model: int, cells: Sequence[GridCell], place: int) -> None:
-        """A model's tasks: its plans first, then at once what shares no trunk, and what does behind the trunk's."""
+        """Submit a model's tasks: first its plans, then its trunk, and all cells that do not depend on the trunk."""
         plans = self._give(model, SharedStep.PLANS) if any(cell.cut is not None for cell in cells) else None
         sharing = trunk_of(cells) if self.config.ray.share_trunk else []
         if sharing:
@@ -149,50 +153,50 @@ class _Driver:
                 ref = self._give(model, number, plans if cell.cut is not None else None)
                 self.measuring[ref] = (place + number, cell)
 
-    def _give(self, model: int, cell: int | SharedStep, behind: Any = None) -> Any:
-        """Have something done, where `behind` names a task once that is done."""
-        return self.work.remote(Task(self.told, self.token, model, cell, Path.cwd()), self.post, behind)
+    def _give(self, model: int, cell: int | SharedStep, dependency: Any = None) -> Any:
+        """Submit a task; it waits for the task `dependency`, if given."""
+        return self.work.remote(Task(self.task_config, self.token, model, cell, Path.cwd()), self.post, dependency)
 
     def _trunk_done(self, ref: Any) -> None:
-        """What was scored together is there; a trunk that was lost again and again leaves it to the cells."""
-        trunk, behind = self.trunks.pop(ref), ref
+        """Submit the cells of a finished trunk; if the trunk failed repeatedly, they are scored individually."""
+        trunk, dependency = self.trunks.pop(ref), ref
         try:
             self._taken(ref)
         except self.ray.exceptions.RayError as error:
-            self.found.view.note(f"cells are scored one by one: {first_line(error)}")
-            behind = trunk.plans
+            self.state.view.note(f"cells are scored individually: {first_line(error)}")
+            dependency = trunk.plans
         for number, cell in trunk.cells.items():
-            self.measuring[self._give(trunk.model, number, behind)] = cell
+            self.measuring[self._give(trunk.model, number, dependency)] = cell
 
     def _cell_done(self, ref: Any) -> None:
         place, cell = self.measuring.pop(ref)
-        with self.found.record_failures(cell.label, [cell]):
+        with self.state.record_failures(cell.label, [cell]):
             result = self._taken(ref)
             read = [(self.config.out / name, self.store.read(self.config.out / name)) for name in result.measured]
-            measured = [Measured(path, own) for path, own in read if own is not None]
+            measured = [Measured(path, measurements) for path, measurements in read if measurements is not None]
             self.results[place] = (measured, list(result.failures))
 
     def _taken(self, ref: Any) -> TaskResult:
-        """A task's result, its files put into the run's folder."""
+        """The result of a task, after storing its files in the run's folder."""
         result: TaskResult = self.ray.get(ref)
         for name, content in (result.files or {}).items():
             self.store.take(name, content)
         return result
 
     def _tell(self) -> None:
-        """Tell the view what workers have told; they are this study's own, so that what they packed may be unpacked."""
+        """Apply the workers' events to the view; unpickling is safe, because they belong to this study."""
         for packed in self.ray.get(self.post.collect.remote()):
-            apply_event(self.found.view, pickle.loads(packed), self.cells)  # noqa: S301
+            apply_event(self.state.view, pickle.loads(packed), self.cells)  # noqa: S301
 
 
 @dataclass(frozen=True)
 class _Trunk:
-    """What waits for a trunk.
+    """The cells that wait for a trunk.
 
     Attributes:
-        model: which of the study's.
-        plans: the task that calibrated and planned; None where there is none.
-        cells: the model's cells that share it, by their numbers, with their places in the grid.
+        model: index of the model in the study.
+        plans: the task that calibrates and plans; None if there is none.
+        cells: cells that share the trunk by index in the model, with their index in the grid.
     """
 
     model: int

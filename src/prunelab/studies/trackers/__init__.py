@@ -1,4 +1,4 @@
-"""Trackers, one small file each. A new one is a new file here with one registered class."""
+"""Trackers, one file each. To add one, add a file here with a registered class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ trackers: Registry[Tracker] = Registry("tracker")
 
 
 def register(tracker: type[Tracker]) -> type[Tracker]:
-    """Class decorator: make a tracker known under its name."""
+    """Class decorator that registers a tracker under its name."""
     trackers.add(tracker.name, tracker())
     return tracker
 

@@ -1,4 +1,4 @@
-"""What a tracker is: somewhere the figures go besides the run's folder."""
+"""Base class of trackers, which send figures to an external service."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prunelab.errors import MissingRequirement
 
 @dataclass(frozen=True)
 class TrackedCell:
-    """One cell as a tracker gets it.
+    """One cell for a tracker.
 
     Attributes:
-        id: the same whenever the same cell of the same run is sent again; 16 hexadecimal digits.
-        name: what people read.
-        study: the run's folder, by name.
+        id: stable identifier of the cell in its run; 16 hexadecimal digits.
+        name: label for people.
+        study: name of the run's folder.
         parameters: model, method, ratio, seed and plan.
-        metrics: every figure under `benchmark/metric`, the shots and the group in it where there are any.
-        files: results.csv and the cell's plan.
+        metrics: every figure by `benchmark/metric`, including the number of few-shot examples and the group if any.
+        files: `results.csv` and the cell's plan.
     """
 
     id: str
@@ -34,18 +34,18 @@ class TrackedCell:
 
 
 class Tracker(ABC):
-    """Sends cells to a service through its own client.
+    """Sends cells to a service through its client library.
 
     Attributes:
-        name: what the user calls it.
-        package: the client's package, imported when it is used and not before; also the name of the extra.
+        name: name in options and configurations.
+        package: package of the client, imported on use; also the name of the extra.
     """
 
     name: ClassVar[str]
     package: ClassVar[str]
 
     def check(self) -> None:
-        """Find out whether the client is there.
+        """Check that the client is installed.
 
         Raises:
             MissingRequirement: with the command that installs it.
@@ -58,4 +58,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def log(self, cells: Sequence[TrackedCell]) -> None:
-        """Send cells, each as one run of the service; one that was sent before is brought up to date."""
+        """Send cells, each as one run of the service; a cell that was sent before is updated."""

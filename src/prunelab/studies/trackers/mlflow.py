@@ -17,20 +17,20 @@ TAG = "prunelab.cell"
 class Mlflow(Tracker):
     """A cell is a run of the experiment MLFLOW_EXPERIMENT_NAME (`prunelab` by default) at MLFLOW_TRACKING_URI.
 
-    It is found again by its tag, so a study that is sent twice stands there once.
+    A run is identified by its tag, so that sending a study twice does not duplicate it.
     """
 
     name: ClassVar[str] = "mlflow"
     package: ClassVar[str] = "mlflow"
 
     def log(self, cells: Sequence[TrackedCell]) -> None:
-        """Parameters, metrics, and files as artifacts."""
+        """Log parameters, metrics, and files as artifacts."""
         from mlflow import MlflowClient
 
         client = MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "prunelab")
-        found = client.get_experiment_by_name(name)
-        experiment = client.create_experiment(name) if found is None else found.experiment_id
+        existing = client.get_experiment_by_name(name)
+        experiment = client.create_experiment(name) if existing is None else existing.experiment_id
         for cell in cells:
             run = _run(client, experiment, cell)
             for key, value in cell.parameters.items():
@@ -43,16 +43,16 @@ class Mlflow(Tracker):
 
 
 def _run(client: Any, experiment: str, cell: TrackedCell) -> str:
-    """The id of the cell's run, begun where there is none yet."""
-    there = client.search_runs([experiment], filter_string=f"tags.`{TAG}` = '{cell.id}'", max_results=1)
-    if there:
-        found: str = there[0].info.run_id
-        return found
-    begun = client.create_run(experiment, tags={TAG: cell.id, "prunelab.study": cell.study}, run_name=cell.name)
-    run_id: str = begun.info.run_id
+    """The id of the cell's run, which is created if it does not exist."""
+    existing = client.search_runs([experiment], filter_string=f"tags.`{TAG}` = '{cell.id}'", max_results=1)
+    if existing:
+        existing_id: str = existing[0].info.run_id
+        return existing_id
+    created = client.create_run(experiment, tags={TAG: cell.id, "prunelab.study": cell.study}, run_name=cell.name)
+    run_id: str = created.info.run_id
     return run_id
 
 
 def allowed(name: str) -> str:
-    """A metric's name in the characters that MLflow takes."""
+    """Replace characters of a metric's name that MLflow does not allow."""
     return re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)

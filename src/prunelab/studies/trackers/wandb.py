@@ -14,14 +14,14 @@ from prunelab.studies.trackers.base import TrackedCell, Tracker
 class Wandb(Tracker):
     """A cell is a run of the project WANDB_PROJECT (`prunelab` by default), grouped by study.
 
-    Its id is the cell's, so a study that is sent twice stands there once.
+    A run has the id of its cell, so that sending a study twice does not duplicate it.
     """
 
     name: ClassVar[str] = "wandb"
     package: ClassVar[str] = "wandb"
 
     def log(self, cells: Sequence[TrackedCell]) -> None:
-        """Parameters as configuration, figures as summary, files as one artifact."""
+        """Log parameters as configuration, figures as summary, and files as one artifact."""
         import wandb
 
         for cell in cells:
