@@ -111,14 +111,14 @@ def _outline(model: StreamedModel, form: TargetArchitecture) -> PreTrainedModel:
 
 def _announced(pruned: PreTrainedModel, prefix: str) -> list[Announced]:
     """Every tensor of the pruned model once: first those outside the blocks, then block by block."""
-    own = {name for name, _ in pruned.named_parameters()}
-    found = [
+    parameters = {name for name, _ in pruned.named_parameters()}
+    announced = [
         Announced(name, tuple(tensor.shape), tensor.dtype)
         for name, tensor in pruned.state_dict().items()
         # Tensors tied to another tensor are not written.
-        if name in own
+        if name in parameters
     ]
-    return sorted(found, key=lambda one: _block_of(one.name, prefix))
+    return sorted(announced, key=lambda entry: _block_of(entry.name, prefix))
 
 
 def _block_of(name: str, prefix: str) -> int:

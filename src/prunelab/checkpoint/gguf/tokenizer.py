@@ -163,7 +163,8 @@ def _tokens(
     count = max(known, default=-1) + 1
     if count > rows:
         raise UnsupportedModel(
-            f"{model.name} has {count} tokens and only {rows} embeddings: put the model's own tokenizer beside the weights"
+            f"{model.name}'s tokenizer has {count} tokens and its embedding {rows} rows: put the model's own tokenizer "
+            "beside the weights"
         )
     taken = set(known.values())
     tokens, kinds = [], []
