@@ -1,7 +1,7 @@
 """Read and validate every config.json: within limits, corrected where that loses nothing, refused otherwise.
 
-transformers validates a config as well, with errors of many lines, or fails while it builds the model. This module turns
-every such error into one line with the field, the value and the remedy, before any weight is read.
+transformers validates a config as well, with errors of many lines, or fails while it builds the model. This module
+turns every such error into one line with the field, the value and the remedy, before any weight is read.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ LIBRARY_ERRORS = (
 def read_config(name: str) -> PreTrainedConfig:
     """Read and validate the config of a checkpoint in a folder or on the hub.
 
-    Output switches (`return_dict`, `output_attentions`, `use_cache`, ...) are dropped. An attention implementation other
-    than eager and sdpa is dropped with a warning.
+    Output switches (`return_dict`, `output_attentions`, `use_cache`, ...) are dropped. An attention implementation
+    other than eager and sdpa is dropped with a warning.
 
     Args:
         name: a folder or an id on the hub.
@@ -175,7 +175,7 @@ def _leave_out_undeclared(fields: Fields, config_class: Any) -> None:
 
 
 def _refusal(name: str, fields: Fields, error: BaseException) -> CheckpointError:
-    """Turn an error of the library into one line: the field, its value and the remedy, as far as the error names them."""
+    """Turn a library error into one line: the field, its value and the remedy, as far as the error names them."""
     text = str(error)
     named = re.search(r"Validation error for field '(\w+)'", text)
     if named is not None:

@@ -216,7 +216,7 @@ class ModelFamily:
         )
 
     def residual_output(self, output_projection: str) -> str:
-        """Path of the module whose output is added to the residual stream: the output projection or the norm after it."""
+        """Path of the module whose output is added to the residual stream: the projection, or the norm after it."""
         return (self.output_norms or {}).get(output_projection, output_projection)
 
     def layouts(self) -> tuple[UnitLayout, UnitLayout]:
