@@ -204,7 +204,7 @@ def test_who_has_no_corpus_is_told_of_texts_of_their_own(name: str, monkeypatch:
 
     monkeypatch.setattr(Source, "splits", absent)
     monkeypatch.setattr(Source, "load", absent)
-    with pytest.raises(DataError, match="absent: fetch it; or calibrate on a text of your own, --calibration FILE"):
+    with pytest.raises(DataError, match="absent: fetch it; or calibrate on your own text with --calibration FILE"):
         draw_calibration_set(name, byte_tokenizer(), samples=1)
 
 
@@ -227,7 +227,7 @@ def test_jsonl_lines_are_documents(tmp_path: Path) -> None:
         ("missing.txt", None, "does not exist"),
         ("empty.txt", b"  \n", "holds no text"),
         ("latin.txt", b"caf\xe9 " * 50, "not UTF-8"),
-        ("c5", None, "no corpus is called"),
+        ("c5", None, "unknown corpus"),
     ],
 )
 def test_bad_texts(name: str, content: bytes | None, match: str, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_bad_texts(name: str, content: bytes | None, match: str, tmp_path: Path)
 
 
 def test_wikitext2_calibrates_on_validation_where_train_is_absent_and_says_so(shared: Path) -> None:
-    with pytest.warns(UserWarning, match="train split is absent"):
+    with pytest.warns(UserWarning, match="train split is missing"):
         drawn = draw_calibration_set(
             "wikitext2", byte_tokenizer(), samples=2, sequence_length=64, datasets_root=shared / "hub"
         )

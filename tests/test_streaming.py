@@ -121,7 +121,7 @@ def test_a_pass_that_was_stopped_goes_on_at_its_block(
     ran.clear()
     assert_equal(go(), expected)
     assert ran == [2, 3]
-    assert said == ["calibration goes on behind block 2 of 4, where it was stopped before"]
+    assert said == ["calibration resumes after block 2 of 4, where it was interrupted"]
     writes[:] = [0] * 20  # stopped no more
     ran.clear()
     state = tmp_path / "work" / "state.json"
@@ -213,7 +213,7 @@ def test_a_checkpoint_in_shards_loads_and_is_read_again(tiny_checkpoint: Checkpo
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-10])
     for opening in (open_streamed, load_model):
-        with pytest.raises(CheckpointError, match=rf"{shard.name} has [\d,]+ bytes and should have"):
+        with pytest.raises(CheckpointError, match=rf"{shard.name} has [\d,]+ bytes instead of"):
             opening(str(tmp_path / "out"))
     shard.unlink()
     for opening in (open_streamed, load_model):
@@ -310,7 +310,7 @@ def test_amounts_of_memory(text: str | None, size: float | None) -> None:
 
 @pytest.mark.parametrize("text", ["8", "GB", "-1GB", "8 bananas", "0GB"])
 def test_what_is_no_amount_of_memory(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="is no amount of memory: give one such as 8GB"):
+    with pytest.raises(InvalidRequest, match="is not an amount of memory: give one such as 8GB"):
         parse_memory(text)
 
 
