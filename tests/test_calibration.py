@@ -179,7 +179,7 @@ def test_windows_are_drawn_reproducibly_and_do_not_overlap(corpus: Path) -> None
 
 
 def test_a_corpus_that_is_too_short_says_how_many_samples_it_has(corpus: Path) -> None:
-    with pytest.raises(DataError, match=r"text for \d+ windows of 200 tokens, 1016 were asked.*--samples \d+"):
+    with pytest.raises(DataError, match=r"text for \d+ windows of 200 tokens, and 1016 were requested.*--samples \d+"):
         draw_calibration_set(str(corpus), byte_tokenizer(), samples=1000, sequence_length=200)
 
 
@@ -187,7 +187,7 @@ def test_the_length_that_a_short_text_suffices_for_does(corpus: Path) -> None:
     text, tokenizer = corpus.with_name("short.txt"), byte_tokenizer()
     text.write_text(corpus.read_text()[:3000])
     with pytest.raises(
-        DataError, match=r"20 were asked.*give --sequence-length \d+ or less, or a longer text$"
+        DataError, match=r"20 were requested.*give --sequence-length \d+ or less, or a longer text$"
     ) as refused:
         draw_calibration_set(str(text), tokenizer, samples=4, sequence_length=2048)
     (length,) = (int(found) for found in re.findall(r"--sequence-length (\d+)", str(refused.value)))

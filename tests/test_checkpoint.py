@@ -231,7 +231,7 @@ def test_other_bad_models(tiny_checkpoint: Callable[[str], Path], tmp_path: Path
     folder = broken_copy(tiny_checkpoint, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["FalconForCausalLM"]}))
-    with pytest.raises(UnsupportedModel, match=r"FalconForCausalLM.*supported are .*LlamaForCausalLM"):
+    with pytest.raises(UnsupportedModel, match=r"FalconForCausalLM.*give one of .*LlamaForCausalLM"):
         load_model(str(folder))
 
 

@@ -138,7 +138,9 @@ def test_a_quantised_checkpoint_is_refused(command: Command, tiny_checkpoint: Ch
     shutil.copytree(tiny_checkpoint("llama"), folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
-    refused(command("prune", folder, "--out", tmp_path / "out"), "is quantised", "give the checkpoint it was quantised from")
+    refused(
+        command("prune", folder, "--out", tmp_path / "out"), "is quantised", "give the checkpoint it was quantised from"
+    )
 
 
 def test_a_missing_and_a_truncated_checkpoint(command: Command, tiny_checkpoint: CheckpointOf, tmp_path: Path) -> None:

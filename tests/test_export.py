@@ -164,10 +164,14 @@ def test_no_chat_template_is_none(pocket: Path, tmp_path: Path) -> None:
     ("variant", "changes", "text"),
     [
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
-        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "by dynamic"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "of type dynamic"),
         ("gemma2", {"final_logit_softcapping": None}, "without soft-capped logits"),
         ("gemma2", {"use_bidirectional_attention": True}, "bidirectional attention"),
-        ("gemma2", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "scaled rotary positions"),
+        (
+            "gemma2",
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+            "scaled rotary positions",
+        ),
     ],
 )
 def test_models_that_llama_cpp_does_not_compute(variant: str, changes: dict[str, Any], text: str) -> None:

@@ -252,7 +252,7 @@ def test_sentencepiece(normalizer: Any, pre_tokenizer: Any, adds_space: bool, tm
 def test_a_space_that_llama_cpp_puts_elsewhere(scheme: Any, tmp_path: Path) -> None:
     """transformers reads `" a"` as one space, as SentencePiece did not; llama.cpp does as SentencePiece did."""
     model = with_tokenizer(sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)))
-    with pytest.raises(UnsupportedModel, match=r"a text that begins with a space .*--allow-other-tokens"):
+    with pytest.raises(UnsupportedModel, match=r"before a text that begins with a space.*--allow-other-tokens"):
         export_gguf(model, tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())
     notes = export_gguf(model, tmp_path / "x.gguf", allow_other_tokens=True).notes
@@ -291,7 +291,7 @@ def test_bytes_without_a_token() -> None:
     core = sentencepiece(TO_MARKS)
     vocabulary = json.loads(core.to_str())["model"]["vocab"]
     vocabulary["not a byte"] = vocabulary.pop("<0x0A>")
-    with pytest.raises(UnsupportedModel, match="no token for 1 of them"):
+    with pytest.raises(UnsupportedModel, match="lacks a token for 1 of 256 bytes"):
         vocabulary_of(with_tokenizer(changed(core, vocab=vocabulary)))
 
 
@@ -337,7 +337,9 @@ def test_an_ordinary_token_that_llama_cpp_takes_for_a_special_one(tmp_path: Path
         merges=[*whole["merges"], ["<", "e"], ["o", "s"], ["<e", "os"], ["<eos", ">"]],
     )
     notes = export_gguf(with_tokenizer(core), tmp_path / "x.gguf").notes
-    assert notes == ("llama.cpp treats <eos> in a text as a special token, and the tokenizer treats it as ordinary text",)
+    assert notes == (
+        "llama.cpp treats <eos> in a text as a special token, and the tokenizer treats it as ordinary text",
+    )
 
 
 @needs_llama_cpp
@@ -418,7 +420,7 @@ def test_a_vocabulary_that_llama_cpp_cannot_read(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(
         "prunelab.checkpoint.gguf.pretokenizer.PRE_TOKENIZERS", dict.fromkeys(PRE_TOKENIZERS, "no-such-pre-tokenizer")
     )
-    with pytest.raises(UnsupportedModel, match=r"cannot read tiny-llama's vocabulary .*no-such-pre-tokenizer"):
+    with pytest.raises(UnsupportedModel, match=r"cannot load tiny-llama's vocabulary .*no-such-pre-tokenizer"):
         export_gguf(with_tokenizer(trained(byte_level(use_regex=True))), tmp_path / "x.gguf")
     assert not list(tmp_path.iterdir())
 

@@ -112,7 +112,9 @@ def test_overlaps_and_holes_are_named(shift: int, tensor: str, tmp_path: Path) -
     header[tensor]["data_offsets"] = [offset + shift for offset in header[tensor]["data_offsets"]]
     write(path, json.dumps(header), data)
     assert by_the_library(path) is None
-    with pytest.raises(CheckpointError, match=r"overlaps the tensor|belong to no tensor|invalid shape or invalid offsets"):
+    with pytest.raises(
+        CheckpointError, match=r"overlaps the tensor|belong to no tensor|invalid shape or invalid offsets"
+    ):
         TensorFiles.open(tmp_path)
 
 

@@ -220,13 +220,16 @@ def test_a_pruned_language_model_put_back_is_the_pruned_whole(method: str, seein
 
 def test_what_does_not_fit_is_not_put_in(seeing: TinyOf, tiny: TinyOf) -> None:
     whole = seeing("idefics3").model
-    with pytest.raises(UnsupportedModel, match="inside tiny-idefics3 belongs a llama"):
+    with pytest.raises(UnsupportedModel, match="tiny-idefics3 needs a language model of family llama"):
         reconnect(tiny("qwen2").model, whole)
     with pytest.raises(InvalidRequest, match="has vocab_size 258, and tiny-idefics3 needs 264"):
         reconnect(tiny("llama").model, whole)
     with pytest.raises(UnsupportedModel, match="a language model: give a vision-language model"):
         extract_language_model(tiny("llama").model)
-    with pytest.raises(UnsupportedModel, match="needs a language model of family llama: give one .see `prunelab extract-language-model`"):
+    with pytest.raises(
+        UnsupportedModel,
+        match="needs a language model of family llama: give one .see `prunelab extract-language-model`",
+    ):
         reconnect(whole, whole)
     half = LanguageModel("half", make_tiny("idefics3").model.model.to(torch.bfloat16), whole.tokenizer)
     with pytest.raises(InvalidRequest, match=r"is in bfloat16 and tiny-idefics3 in float32.*give --dtype"):

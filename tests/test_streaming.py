@@ -217,7 +217,7 @@ def test_a_checkpoint_in_shards_loads_and_is_read_again(tiny_checkpoint: Checkpo
             opening(str(tmp_path / "out"))
     shard.unlink()
     for opening in (open_streamed, load_model):
-        with pytest.raises(CheckpointError, match=f"lacks {shard.name}, of"):
+        with pytest.raises(CheckpointError, match=f"lacks {shard.name} of"):
             opening(str(tmp_path / "out"))
 
 
@@ -258,9 +258,12 @@ def test_rows_are_moved_from_file_to_file(system: str, tmp_path: Path, monkeypat
             whole.write(file)
         assert (tmp_path / "moved").read_bytes() == b"in front" + expected.numpy().tobytes()
     os.truncate(stored.file, stored.offset + 100)
-    with (tmp_path / "moved").open("wb", buffering=0) as file, pytest.raises(CheckpointError, match="become shorter"):
+    with (
+        (tmp_path / "moved").open("wb", buffering=0) as file,
+        pytest.raises(CheckpointError, match="was truncated while it was read"),
+    ):
         Moved(stored).write(file)
-    with pytest.raises(CheckpointError, match="become shorter"):
+    with pytest.raises(CheckpointError, match="was truncated while it was read"):
         list(stored.parts(2))
 
 

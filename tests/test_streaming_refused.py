@@ -54,7 +54,7 @@ def one(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[st
         (safetensors(one(shape=[-2]), bytes(8)), "a has an invalid shape or invalid offsets"),
         (safetensors(one(offsets=(-8, 0)), bytes(8)), "a has an invalid shape or invalid offsets"),
         (safetensors(one(offsets=(0,)), bytes(8)), "cannot be read as safetensors"),
-        (safetensors(one(shape=[3]), bytes(8)), "a has 8 bytes, and its shape 12"),
+        (safetensors(one(shape=[3]), bytes(8)), "a has 8 bytes, and its shape implies 12"),
         (safetensors(one(dtype=["F32"]), bytes(8)), "cannot be read as safetensors"),
         (safetensors(one(dtype="F8_E4M3", shape=[8]), bytes(8)), "holds a as F8_E4M3, which cannot be pruned"),
         (safetensors(one(), bytes(7)), r"has \d+ bytes instead of \d+, so its download is incomplete"),
@@ -162,7 +162,7 @@ def test_damaged_checkpoints_are_named_by_the_command(
     shard.write_bytes(whole + b"\0")
     refused(prune(), f"{shard.name} has {len(whole) + 1:,} bytes instead of {len(whole):,}", tmp_path / "out")
     shard.unlink()
-    refused(prune(), f"lacks {shard.name}, of", tmp_path / "out")
+    refused(prune(), f"lacks {shard.name} of", tmp_path / "out")
     shard.write_bytes(whole)
     assert prune().code == 0
 

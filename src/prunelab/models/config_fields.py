@@ -132,7 +132,7 @@ def _kinds(path: str, part: Fields) -> str | None:
         return f"{path}quantization_config is {shown(quantised)}: leave it out"
     huge = next((name for name, value in part.items() if any(map(_is_huge, numbers_in(value)))), None)
     if huge is not None:
-        return f"{path}{huge} holds an integer beyond 64 bits: write a smaller number"
+        return f"{path}{huge} holds an integer too large for 64 bits: write a smaller number"
     pad, vocabulary = part.get("pad_token_id"), part.get("vocab_size")
     if is_number(pad) and is_count(vocabulary) and not -vocabulary <= pad < vocabulary:
         return f"{path}pad_token_id is {shown(pad)}: write an id below {path}vocab_size, {vocabulary}, or null"

@@ -201,7 +201,7 @@ def _check_bytes(name: str, vocabulary: Mapping[str, int]) -> None:
     missing = [byte for byte in (f"<0x{value:02X}>" for value in range(256)) if byte not in vocabulary]
     if missing:
         raise UnsupportedModel(
-            f"{name}'s tokenizer has byte fallback and lacks tokens for {len(missing)} bytes (the first is "
+            f"{name}'s tokenizer has byte fallback and lacks a token for {len(missing)} of 256 bytes (the first is "
             f"{missing[0]}), which llama.cpp needs: serve this model with transformers"
         )
 
