@@ -270,7 +270,7 @@ def test_a_space_that_llama_cpp_puts_elsewhere(scheme: Any, tmp_path: Path) -> N
         (sentencepiece(TO_MARKS, pre_tokenizers.Digits(True)), "Digits(individual_digits=true)"),
         (sentencepiece(TO_MARKS, pre_tokenizers.Split("e", "isolated")), 'Split(pattern="e"'),
         (sentencepiece(LLAMA2, pre_tokenizers.Metaspace(split=False)), "Metaspace("),
-        (sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="never", split=True)), "tokens that contain a space ('▁▁')"),
+        (sentencepiece(None, pre_tokenizers.Metaspace(prepend_scheme="never", split=True)), "contain a space ('▁▁')"),
         (sentencepiece(None, pre_tokenizers.Metaspace("_", prepend_scheme="never", split=False)), 'replacement="_"'),
     ],
 )  # fmt: skip

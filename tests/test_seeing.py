@@ -228,7 +228,7 @@ def test_what_does_not_fit_is_not_put_in(seeing: TinyOf, tiny: TinyOf) -> None:
         extract_language_model(tiny("llama").model)
     with pytest.raises(
         UnsupportedModel,
-        match="needs a language model of family llama: give one .see `prunelab extract-language-model`",
+        match=r"needs a language model of family llama: give one \(see `prunelab extract-language-model`",
     ):
         reconnect(whole, whole)
     half = LanguageModel("half", make_tiny("idefics3").model.model.to(torch.bfloat16), whole.tokenizer)
