@@ -284,14 +284,14 @@ REFUSED: dict[str, Refused] = {
     "a head under another name": Refused(
         renamed(lambda n: n.replace("lm_head.weight", "lm_head.0.weight")), r"lm_head\.weight is not.*lm_head\.0"),
     "a head as an embedding's": Refused(
-        renamed(lambda n: n.replace("lm_head.weight", "output.weight")), "output.weight, which has its shape"),
+        renamed(lambda n: n.replace("lm_head.weight", "output.weight")), "output.weight, which has the same shape"),
     "no head, and none tied": Refused(
         tensors_by(_without("lm_head")), "tie_word_embeddings in config.json is false: set it to true"),
     "blocks taken out and not numbered anew": Refused(
-        tensors_by(_without(".layers.1."), num_hidden_layers=3), r"numbers 0, 2-3.* number them anew"),
+        tensors_by(_without(".layers.1."), num_hidden_layers=3), r"numbers 0, 2-3.* renumber the stored blocks"),
     "numbered from one": Refused(
-        renamed(lambda n: _numbered(n, {3: 4, 2: 3, 1: 2, 0: 1})), r"numbers 1-4.*number them anew.*0 are left out"),
-    "a block that was not fetched": Refused(tensors_by(_without(".layers.2.")), "2 are not stored; fetch them"),
+        renamed(lambda n: _numbered(n, {3: 4, 2: 3, 1: 2, 0: 1})), r"numbers 1-4.*renumber the stored.*0 are missing"),
+    "a block that was not fetched": Refused(tensors_by(_without(".layers.2.")), "fetch the missing 2"),
     "fewer blocks in config.json": Refused(with_config(num_hidden_layers=3), "set num_hidden_layers to 4"),
     "more blocks in config.json": Refused(with_config(num_hidden_layers=5), "set num_hidden_layers to 4"),
     "blocks beyond counting": Refused(with_config(num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
@@ -307,11 +307,11 @@ REFUSED: dict[str, Refused] = {
     "GPTQ": Refused(tensors_by(_quantised), r"quantised \(.*(qweight|scales) is stored\)"),
     "int8 with scales": Refused(tensors_by(_as(torch.int8, "weight_scale")), r"quantised \(.*weight_scale is "),
     "int8 without scales": Refused(tensors_by(_as(torch.int8)), r"quantised \(.* as int8 is stored"),
-    "fp8": Refused(tensors_by(_as(torch.float8_e4m3fn, "weight_scale_inv")), "as F8_E4M3, and its rows cannot be cut"),
+    "fp8": Refused(tensors_by(_as(torch.float8_e4m3fn, "weight_scale_inv")), "as F8_E4M3, which cannot be pruned"),
     "bits and bytes": Refused(
         tensors_by(lambda t: {**t, "model.layers.0.mlp.up_proj.weight.absmax": torch.ones(3)}), "quantised .*absmax"),
     "quantised, and announced": Refused(
-        with_config(quantization_config={"quant_method": "gptq", "bits": 4}), "is quantised, and its rows"),
+        with_config(quantization_config={"quant_method": "gptq", "bits": 4}), "is quantised, and cannot be pruned"),
     "biases that config.json does not announce": Refused(
         tensors_by(lambda t: {**t, **{f"model.layers.{i}.self_attn.q_proj.bias": torch.ones(32) for i in range(4)}}),
         r"q_proj\.bias and 3 more are stored.*set attention_bias or mlp_bias to true"),
@@ -352,7 +352,7 @@ REFUSED: dict[str, Refused] = {
     "overlapping tensors": Refused(header(_overlap), "overlaps the tensor before it by 4 bytes"),
     "bytes between tensors": Refused(
         header(_hole), "bytes before .* belong to no tensor"),
-    "bytes behind the tensors": Refused(header(lambda h: None, lambda data: data + bytes(8)), "and should have"),
+    "bytes behind the tensors": Refused(header(lambda h: None, lambda data: data + bytes(8)), "bytes instead of"),
     "a missing projection inside a vision-language model": Refused(
         tensors_by(_without("layers.1.mlp.up_proj")), "layers.1.mlp.up_proj.weight, which the model needs", "llava"),
     "a vision encoder left out": Refused(

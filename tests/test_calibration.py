@@ -179,7 +179,7 @@ def test_windows_are_drawn_reproducibly_and_do_not_overlap(corpus: Path) -> None
 
 
 def test_a_corpus_that_is_too_short_says_how_many_samples_it_has(corpus: Path) -> None:
-    with pytest.raises(DataError, match=r"text for \d+ windows of 200 tokens, 1016 were asked.*--samples \d+"):
+    with pytest.raises(DataError, match=r"text for \d+ windows of 200 tokens, and 1016 were requested.*--samples \d+"):
         draw_calibration_set(str(corpus), byte_tokenizer(), samples=1000, sequence_length=200)
 
 
@@ -187,7 +187,7 @@ def test_the_length_that_a_short_text_suffices_for_does(corpus: Path) -> None:
     text, tokenizer = corpus.with_name("short.txt"), byte_tokenizer()
     text.write_text(corpus.read_text()[:3000])
     with pytest.raises(
-        DataError, match=r"20 were asked.*give --sequence-length \d+ or less, or a longer text$"
+        DataError, match=r"20 were requested.*give --sequence-length \d+ or less, or a longer text$"
     ) as refused:
         draw_calibration_set(str(text), tokenizer, samples=4, sequence_length=2048)
     (length,) = (int(found) for found in re.findall(r"--sequence-length (\d+)", str(refused.value)))
@@ -204,7 +204,7 @@ def test_who_has_no_corpus_is_told_of_texts_of_their_own(name: str, monkeypatch:
 
     monkeypatch.setattr(Source, "splits", absent)
     monkeypatch.setattr(Source, "load", absent)
-    with pytest.raises(DataError, match="absent: fetch it; or calibrate on a text of your own, --calibration FILE"):
+    with pytest.raises(DataError, match="absent: fetch it; or calibrate on your own text with --calibration FILE"):
         draw_calibration_set(name, byte_tokenizer(), samples=1)
 
 
@@ -227,7 +227,7 @@ def test_jsonl_lines_are_documents(tmp_path: Path) -> None:
         ("missing.txt", None, "does not exist"),
         ("empty.txt", b"  \n", "contains no text"),
         ("latin.txt", b"caf\xe9 " * 50, "not UTF-8"),
-        ("c5", None, "no corpus is called"),
+        ("c5", None, "unknown corpus"),
     ],
 )
 def test_bad_texts(name: str, content: bytes | None, match: str, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_bad_texts(name: str, content: bytes | None, match: str, tmp_path: Path)
 
 
 def test_wikitext2_calibrates_on_validation_where_train_is_absent_and_says_so(shared: Path) -> None:
-    with pytest.warns(UserWarning, match="train split is absent"):
+    with pytest.warns(UserWarning, match="train split is missing"):
         drawn = draw_calibration_set(
             "wikitext2", byte_tokenizer(), samples=2, sequence_length=64, datasets_root=shared / "hub"
         )

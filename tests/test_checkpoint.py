@@ -189,7 +189,7 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Callable[[str], Path],
     folder = broken_copy(tiny_checkpoint, tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors has 180,760 bytes and should have 181,760"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has 180,760 bytes instead of 181,760"):
         load_model(str(folder))
 
 
@@ -197,8 +197,8 @@ def test_a_truncated_checkpoint_is_named(tiny_checkpoint: Callable[[str], Path],
     ("remove", "match"),
     [
         ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
-        ("config.json", "no config.json"),
-        ("tokenizer.json", "no tokenizer that can be read"),
+        ("config.json", "give the folder that contains config.json"),
+        ("tokenizer.json", "no readable tokenizer"),
     ],
 )
 def test_a_checkpoint_with_a_file_missing(
@@ -224,14 +224,14 @@ def test_pickled_weights_are_not_opened(tiny_checkpoint: Callable[[str], Path], 
 def test_other_bad_models(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         load_model(str(tmp_path / "nowhere"))
-    with pytest.raises(InvalidRequest, match="dtype 'int4' is not possible: float32"):
+    with pytest.raises(InvalidRequest, match="dtype 'int4' is not supported: give float32"):
         load_model(str(tiny_checkpoint("llama")), dtype="int4")
-    with pytest.raises(InvalidRequest, match="device 'cuda:99' is not to be had"):
+    with pytest.raises(InvalidRequest, match="device 'cuda:99' is not available"):
         load_model(str(tiny_checkpoint("llama")), device="cuda:99")
     folder = broken_copy(tiny_checkpoint, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["FalconForCausalLM"]}))
-    with pytest.raises(UnsupportedModel, match=r"FalconForCausalLM.*supported are .*LlamaForCausalLM"):
+    with pytest.raises(UnsupportedModel, match=r"FalconForCausalLM.*give one of .*LlamaForCausalLM"):
         load_model(str(folder))
 
 

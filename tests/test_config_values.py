@@ -49,12 +49,12 @@ def test_one_line_names_field_and_remedy(fields_of: Callable[[str], Change]) -> 
         ("gemma2", {"hidden_size": "32"}, "hidden_size is '32'", "write 32 without quotes"),
         ("mistral_window", {"vocab_size": 258.0}, "vocab_size is 258.0", "write 258"),
         ("qwen2_window", {"tie_word_embeddings": None}, "tie_word_embeddings is null", "write true or false"),
-        ("llama", {"eos_token_id": {"id": 1}}, "eos_token_id is {'id': 1}", "write a whole number"),
+        ("llama", {"eos_token_id": {"id": 1}}, "eos_token_id is {'id': 1}", "write an integer"),
         ("llama", {"hidden_size": 0}, "hidden_size is 0", "write 1 or more"),
         ("llama", {"intermediate_size": -4}, "intermediate_size is -4", "write 0 or more"),
         ("llama", {"num_key_value_heads": 3}, "num_attention_heads is 8", "num_key_value_heads, 3"),
         ("llama", {"head_dim": 3}, "head_dim is 3", "even"),
-        ("qwen2_window", {"num_hidden_layers": 3}, "layer_types has 4 entries", "keep one entry a block"),
+        ("qwen2_window", {"num_hidden_layers": 3}, "layer_types has 4 entries", "write one entry for each block"),
         ("gemma2", {"layer_types": ["full_attention"] * 9}, "layer_types has 9 entries", "num_hidden_layers is 4"),
         ("gemma2", {"sliding_window": None}, "sliding_window", "full_attention"),
         ("llama", {"torch_dtype": "fp16", "dtype": None}, "torch_dtype is 'fp16'", "write 'float16'"),
@@ -193,7 +193,7 @@ def test_output_switches_have_their_defaults(fields_of: Callable[[str], Change])
 def test_an_attention_implementation_that_cannot_be_had(
     name: str, value: Any, fields_of: Callable[[str], Change]
 ) -> None:
-    with pytest.warns(UserWarning, match="asks for the attention implementation"):
+    with pytest.warns(UserWarning, match="requests the attention implementation"):
         config = config_of({**fields_of("llama"), name: value}, "model")
     assert config._attn_implementation is None
 

@@ -52,7 +52,7 @@ def test_the_quick_grid() -> None:
 
 def test_the_papers_dry_run_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def out_of_reach(path: str) -> None:
-        raise CheckpointError(f"{path} is not a folder here, and the hub did not give it: download it")
+        raise CheckpointError(f"{path} is not a local folder, and the download from the hub failed: download it")
 
     monkeypatch.setattr("prunelab.studies.dry_run.load_outline", out_of_reach)
     monkeypatch.setattr("prunelab.studies.dry_run.identity_of", lambda run: {})

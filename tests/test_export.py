@@ -115,7 +115,7 @@ def with_tokenizer(model: LanguageModel, changes: dict[str, Any]) -> LanguageMod
     ("changes", "text"),
     [
         ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}},
-         "puts a space in front"),
+         "adds a space before"),
         ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}]}},
@@ -150,7 +150,7 @@ def test_chat_templates_without_a_default(pocket: Path, tmp_path: Path) -> None:
     found = fields(tmp_path / "x.gguf")
     assert "tokenizer.chat_template" not in found
     assert found["tokenizer.chat_template.rag"] == "R"
-    assert "no default among the chat templates" in notes[-1]
+    assert "no chat template is called default" in notes[-1]
 
 
 def test_no_chat_template_is_none(pocket: Path, tmp_path: Path) -> None:
@@ -164,10 +164,14 @@ def test_no_chat_template_is_none(pocket: Path, tmp_path: Path) -> None:
     ("variant", "changes", "text"),
     [
         ("llama", {"hidden_act": "gelu"}, "has the activation gelu"),
-        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "by dynamic"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "of type dynamic"),
         ("gemma2", {"final_logit_softcapping": None}, "without soft-capped logits"),
-        ("gemma2", {"use_bidirectional_attention": True}, "attends in both directions"),
-        ("gemma2", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, "stretched"),
+        ("gemma2", {"use_bidirectional_attention": True}, "bidirectional attention"),
+        (
+            "gemma2",
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+            "scaled rotary positions",
+        ),
     ],
 )
 def test_models_that_llama_cpp_does_not_compute(variant: str, changes: dict[str, Any], text: str) -> None:
@@ -190,16 +194,16 @@ def test_a_linear_map_behind_a_norm_is_refused(command: Command, mapped: Path, t
     for more in ([], ["--pad-widths"], ["--type", "f32"]):
         refused(
             command("export", mapped, "--out", out, *more),
-            "mapped has a linear map behind a norm (block",
+            "mapped has a linear map after a norm (block",
             "llama.cpp has no such tensor in a gemma2",
-            "prune the whole model again with --compensation none",
+            "prune the dense model again with --compensation none",
         )
         assert not out.parent.exists(), "nothing was written"
     card = (mapped / "README.md").read_text()
     assert "prunelab export PATH" not in card
-    assert "Not with llama.cpp, for `prunelab export` refuses it: tiny-gemma2-replaceme" in card
-    assert "has a linear map behind a norm (block 2)" in card
-    assert "It has a linear map in place of removed blocks, which the stock classes" in card
+    assert "llama.cpp cannot serve this model. `prunelab export` refuses it: tiny-gemma2-replaceme" in card
+    assert "has a linear map after a norm (block 2)" in card
+    assert "The model has a linear map in place of removed blocks, which the stock classes" in card
 
 
 def test_what_has_no_place_in_a_block_is_refused() -> None:
@@ -207,7 +211,7 @@ def test_what_has_no_place_in_a_block_is_refused() -> None:
     model.decoder.blocks[1].self_attn.register_parameter(  # type: ignore[union-attr]
         "q_norm_weight", torch.nn.Parameter(torch.ones(8))
     )
-    with pytest.raises(UnsupportedModel, match=r"has in its blocks self_attn\.q_norm_weight, for which llama.cpp"):
+    with pytest.raises(UnsupportedModel, match=r"has self_attn\.q_norm_weight in its blocks, for which llama.cpp"):
         layout_of(model)
 
 
@@ -229,7 +233,7 @@ def test_biases_of_zeros_are_left_out() -> None:
 def test_numbers_too_large_for_f16(pocket: Path, tmp_path: Path) -> None:
     model = load_model(str(pocket), device="cpu", dtype="float32")
     model.decoder.blocks[0].mlp.up_proj.weight.data[0, 0] = 1e6  # type: ignore[union-attr,operator]
-    with pytest.raises(Exception, match=r"blk.0.ffn_up.weight has numbers too large for f16: choose --type bf16"):
+    with pytest.raises(Exception, match=r"blk.0.ffn_up.weight has values outside the range of f16: give --type bf16"):
         export_gguf(model, tmp_path / "x.gguf", "f16")
     assert not list(tmp_path.iterdir())
 

@@ -90,7 +90,7 @@ def test_the_card_says_what_the_export_does(
         assert "--pad-widths" in words
     else:
         assert not shown(card)
-        assert f"Not with llama.cpp, for `prunelab export` refuses it: {padded}." in card
+        assert f"llama.cpp cannot serve this model. `prunelab export` refuses it: {padded}." in card
 
 
 def test_every_answer_is_among_the_cases(readable: Callable[[str], Tiny]) -> None:
@@ -102,13 +102,13 @@ def test_every_answer_is_among_the_cases(readable: Callable[[str], Tiny]) -> Non
 def test_a_tokenizer_that_llama_cpp_does_not_compute(readable: Callable[[str], Tiny]) -> None:
     tiny = readable("llama")
     fit = fit_of(replace(tiny.model, tokenizer=make_tiny("llama").model.tokenizer))
-    assert "tokenizer merges nothing" in fit.refusal
+    assert "tokenizer has no merges" in fit.refusal
 
 
 def test_biases_of_a_gemma2_get_the_right_remedy(readable: Callable[[str], Tiny]) -> None:
     own = fit_of(readable("gemma2 with biases").model).refusal
-    assert "biases of the base model's own (on k_proj, q_proj, v_proj)" in own
-    assert "serve it with transformers" in own
+    assert "biases of the base model (on k_proj, q_proj, v_proj)" in own
+    assert "serve this model with transformers" in own
     assert "--compensation" not in own
     tiny = readable("gemma2")
     plan = make_pruning_plan(tiny.model, "flap", 0.2, statistics=tiny.statistics)

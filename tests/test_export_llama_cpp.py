@@ -292,7 +292,7 @@ def test_a_variant_that_no_test_here_covers_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "texts"),
-    [(width(), ["biases", "--compensation none"]), (width("none"), ["widths of their own", "--pad-widths"])],
+    [(width(), ["biases", "--compensation none"]), (width("none"), ["blocks of different widths", "--pad-widths"])],
 )
 def test_what_gemma2_cannot_hold(make: Make, texts: list[str], readable: Callable[[str], Tiny], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel) as refusal:

@@ -104,7 +104,7 @@ def test_any_tensor_of_another_shape_is_named(
         return {**tensors, changed: torch.cat([one, one[:1]]) if grown else one[1:]}
 
     rewrite(folder, change)
-    with pytest.raises(CheckpointError, match=r"is stored with shape \(.*config\.json asks for") as raised:
+    with pytest.raises(CheckpointError, match=r"is stored with shape \(.*config\.json implies") as raised:
         inspected(str(folder))
     assert changed in str(raised.value)
 
@@ -141,7 +141,7 @@ def test_what_the_inspection_overlooks_is_not_filled_at_random(
     folder = copy(tiny_checkpoint, "llama", tmp_path / "m")
     rewrite(folder, lambda tensors: {name: one for name, one in tensors.items() if name != "model.norm.weight"})
     monkeypatch.setattr(Mismatch, "explanation", lambda self: None)
-    with pytest.raises(CheckpointError, match=r"transformers did not read model\.norm\.weight"):
+    with pytest.raises(CheckpointError, match=r"transformers did not load model\.norm\.weight"):
         load_model(str(folder), device="cpu")
 
 
@@ -159,7 +159,7 @@ def test_a_head_of_its_own_survives_every_cut(variant: str, tiny_checkpoint: Che
     for method in ("random_depth", "magnitude_width"):
         plan = make_pruning_plan(whole, method, 0.3, options=PruningOptions(compensation="none"))
         assert plan == make_pruning_plan(streamed, method, 0.3, options=PruningOptions(compensation="none"))
-        assert any("the stored head is kept" in note for note in plan.notes)
+        assert any("using the stored head" in note for note in plan.notes)
         one, other = tmp_path / f"{method}-whole", tmp_path / f"{method}-streamed"
         save_checkpoint(pruned_model(whole, plan), plan, one)
         save_streamed(streamed, plan, None, other)
@@ -171,7 +171,7 @@ def test_a_head_of_its_own_survives_every_cut(variant: str, tiny_checkpoint: Che
             assert not is_tied(again.model)
             assert again.inspection is not None
             assert not again.inspection.corrections
-            assert "stored head is kept" in (out / "README.md").read_text()
+            assert "using the stored head" in (out / "README.md").read_text()
 
 
 def test_a_model_whose_flag_says_otherwise_is_cut_as_its_weights_are() -> None:
@@ -270,16 +270,16 @@ def test_plan_card_and_measurements_keep_what_was_found(
     ran = command("evaluate", folder, "--benchmark", f"text:{corpus}", "--out", tmp_path / "o.json")
     assert ran.code == 0, ran
     rows: list[dict[str, Any]] = json.loads((tmp_path / "o.json").read_text())
-    assert all("names no number format: float32" in row["checkpoint"] for row in rows)
+    assert all("config.json has no dtype: using float32" in row["checkpoint"] for row in rows)
     ran = command("doctor", folder)
     assert ran.code == 0, ran
     told = " ".join(ran.out.split())
-    for text in ("Qwen2ForCausalLM (family qwen2)", "a tensor of its own", "pytorch_model.bin", "correct config.json"):
+    for text in ("Qwen2ForCausalLM (family qwen2)", "a separate tensor", "pytorch_model.bin", "correct config.json"):
         assert text in told
     rewrite(folder, lambda tensors: {f"module.{name}": one for name, one in tensors.items()})
     ran = command("doctor", folder)
     assert (ran.code, ran.err.count("error:")) == (2, 1)
-    assert "bears the name of a wrapper (module.)" in " ".join(ran.err.split())
+    assert "has the prefix of a wrapper (module.)" in " ".join(ran.err.split())
 
 
 # Nothing good is refused, and nobody waits

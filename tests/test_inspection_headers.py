@@ -112,7 +112,9 @@ def test_overlaps_and_holes_are_named(shift: int, tensor: str, tmp_path: Path) -
     header[tensor]["data_offsets"] = [offset + shift for offset in header[tensor]["data_offsets"]]
     write(path, json.dumps(header), data)
     assert by_the_library(path) is None
-    with pytest.raises(CheckpointError, match=r"overlaps the tensor|belong to no tensor|impossible shape or place"):
+    with pytest.raises(
+        CheckpointError, match=r"overlaps the tensor|belong to no tensor|invalid shape or invalid offsets"
+    ):
         TensorFiles.open(tmp_path)
 
 
@@ -120,11 +122,11 @@ def test_overlaps_and_holes_are_named(shift: int, tensor: str, tmp_path: Path) -
     ("header", "match"),
     [
         ('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
-         "'a' is there twice"),
-        ('{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', "'dtype' is there twice"),
+         "'a' is repeated"),
+        ('{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', "'dtype' is repeated"),
         ('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"__metadata__":{"format":1}}', "metadata are not all"),
-        (' {"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', "no JSON object"),
-        ('{"' + "é" * 100_000 + '":{"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]}}', "as F8_E5M2, and its rows"),
+        (' {"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', "not a JSON object"),
+        ('{"' + "é" * 100_000 + '":{"dtype":"F8_E5M2","shape":[1],"data_offsets":[0,1]}}', "as F8_E5M2, which cannot"),
         ('{"a":' * 40_000, "cannot be read as safetensors"),
     ],
     ids=["a name twice", "a field twice", "metadata", "a space in front", "a long name", "deep"],
@@ -149,5 +151,5 @@ def test_a_header_beyond_the_librarys_limit_is_not_read(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "pipe"}}')
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="it is no regular file"):
+    with pytest.raises(CheckpointError, match="it is not a regular file"):
         TensorFiles.open(tmp_path)

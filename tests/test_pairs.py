@@ -114,7 +114,7 @@ def test_marks_for_the_image_in_a_text_are_left_out(tiny: TinyOf, tmp_path: Path
         (b'{"image": "0.png", "question": "q", "answer": 7}\n', "line 1, is not"),
         (b'{"image": "0.png", "question": "q", "answer": "a"}\n[]\n', "line 2, is not"),
         (b'{"image": "0.png", "question": "\xe9", "answer": "a"}\n', "line 1: byte 0xe9 is not UTF-8"),
-        (b'{"image": "a\\u0000b", "question": "q", "answer": "a"}\n', "0 pairs to calibrate on, 1 missing"),
+        (b'{"image": "a\\u0000b", "question": "q", "answer": "a"}\n', "0 usable pairs, 1 missing"),
     ],
 )
 def test_bad_files_of_pairs(content: bytes, match: str, tiny: TinyOf, tmp_path: Path) -> None:

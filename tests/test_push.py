@@ -151,7 +151,7 @@ def test_what_lacks_a_part_is_not_sent(command: Command, base: Path, corpus: Pat
     (base.parent / "aside.py").rename(folder / "modeling_prunelab.py")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    refused(command("push", folder, "--to", "me/small"), "was not fetched whole")
+    refused(command("push", folder, "--to", "me/small"), "its download is incomplete")
     assert not fake.sent
     assert not fake.taken
 

@@ -165,14 +165,14 @@ def test_they_are_held_where_they_fit_and_are_of_use(
     assert not get(True).second
     assert ran == [6]
     assert "they take" in said[0]
-    assert "each cut by least squares takes a pass of its own" in said[0]
+    assert "least squares needs a separate pass for each cut" in said[0]
     monkeypatch.setattr(model_statistics, "free_memory", lambda device: 4 * size)
     assert not get(False).second
     assert (ran, said) == ([], [])
     kept = path.read_bytes()
     held = get(True)
     assert ran == [6], "files hold no moments"
-    assert "in a pass of their own, as the statistics are kept" in said[0]
+    assert "in a separate pass, because the other statistics are cached" in said[0]
     assert (len(held.second), path.read_bytes()) == (8, kept)
     assert not get(True, budget=4 * size).second, "of what it may take, the process holds more already"
     path.unlink()
@@ -243,10 +243,10 @@ def test_the_command_says_how_they_are_come_by(
     given = ("prune", tiny_checkpoint("llama"), "--calibration", corpus, "--samples", 4, "--sequence-length", 64)
     made = tmp_path / "made"
     ran = command(*given, "--method", "flap", "--compensation", "least_squares", "--out", made)
-    assert "are collected in the same pass, and held" in ran.out, ran
+    assert "are collected in the same pass and held" in ran.out, ran
     ran = command(*given, "--method", "flap", "--out", tmp_path / "plain")
     assert "second moments" not in ran.out, ran
     ran = command(*given, "--plan", made / "pruning_plan.json", "--out", tmp_path / "again")
-    assert "in a pass of their own, as the statistics are kept" in ran.out, ran
+    assert "in a separate pass, because the other statistics are cached" in ran.out, ran
     one, other = (load_file(folder / "model.safetensors") for folder in (made, tmp_path / "again"))
     assert all(torch.equal(one[name], other[name]) for name in one)

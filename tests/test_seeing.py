@@ -220,23 +220,26 @@ def test_a_pruned_language_model_put_back_is_the_pruned_whole(method: str, seein
 
 def test_what_does_not_fit_is_not_put_in(seeing: TinyOf, tiny: TinyOf) -> None:
     whole = seeing("idefics3").model
-    with pytest.raises(UnsupportedModel, match="inside tiny-idefics3 belongs a llama"):
+    with pytest.raises(UnsupportedModel, match="tiny-idefics3 needs a language model of family llama"):
         reconnect(tiny("qwen2").model, whole)
     with pytest.raises(InvalidRequest, match="has vocab_size 258, and tiny-idefics3 needs 264"):
         reconnect(tiny("llama").model, whole)
-    with pytest.raises(UnsupportedModel, match="a language model by itself: give one that sees"):
+    with pytest.raises(UnsupportedModel, match="a language model: give a vision-language model"):
         extract_language_model(tiny("llama").model)
-    with pytest.raises(UnsupportedModel, match="belongs a llama: take its language model out first"):
+    with pytest.raises(
+        UnsupportedModel,
+        match=r"needs a language model of family llama: give one \(see `prunelab extract-language-model`",
+    ):
         reconnect(whole, whole)
     half = LanguageModel("half", make_tiny("idefics3").model.model.to(torch.bfloat16), whole.tokenizer)
-    with pytest.raises(InvalidRequest, match=r"is in bfloat16 and tiny-idefics3 in float32.*give --dtype for both"):
+    with pytest.raises(InvalidRequest, match=r"is in bfloat16 and tiny-idefics3 in float32.*give --dtype"):
         reconnect(extract_language_model(half), whole)
 
 
 def test_another_language_model_inside_is_refused_by_name() -> None:
     config = seeing_config("Idefics3", {"model_type": "qwen2", "hidden_size": 32, "num_attention_heads": 4})
     config.architectures = ["Idefics3ForConditionalGeneration"]
-    with pytest.raises(UnsupportedModel, match="around a language model of type 'qwen2'"):
+    with pytest.raises(UnsupportedModel, match="with a language model of type 'qwen2'"):
         find_family(config)
 
 
@@ -292,7 +295,7 @@ def test_calibration_on_pairs_sees_the_images(pairs: Path, seeing: TinyOf) -> No
 
 def test_pairs_that_do_not_suffice_are_told(pairs: Path, tiny: TinyOf, seeing: TinyOf) -> None:
     processor = seeing("idefics3").model.processor
-    with pytest.raises(DataError, match=r"has 7 pairs to calibrate on, 1 \w+, 1 \w+, 24 were asked for"):
+    with pytest.raises(DataError, match=r"has 7 usable pairs, 1 \w+, 1 \w+, and 24 were requested"):
         draw_pairs(str(pairs), processor, samples=8)
     with pytest.raises(DataError, match="7 longer than 20 tokens"):
         draw_pairs(str(pairs), processor, samples=1, sequence_length=20)
@@ -339,14 +342,14 @@ def test_the_commands_take_apart_and_put_together(
     ran = command(
         "prune", whole, "--ratio", 0.3, "--calibration", pairs, "--samples", 4, "--out", tmp_path / "inside", *options
     )
-    assert "7 pairs to calibrate on" in ran.err  # 16 are held out for methods that search
+    assert "7 usable pairs" in ran.err  # 16 are held out for methods that search
     for out in (whole, tmp_path / "taken"):
         ran = command(
             "extract-language-model", tmp_path / "taken", "--into", whole, "--out", out, "--overwrite", *options
         )
         assert (ran.code, "is the input model" in ran.err) == (2, True)
     ran = command("extract-language-model", tmp_path / "taken", "--out", tmp_path / "twice", *options)
-    assert (ran.code, "give one that sees" in ran.err) == (2, True)
+    assert (ran.code, "give a vision-language model" in ran.err) == (2, True)
 
 
 def test_a_made_up_variant_is_alike_only_with_its_own_weights(seeing: TinyOf) -> None:

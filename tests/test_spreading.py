@@ -54,7 +54,7 @@ def test_a_study_of_what_does_not_fit_finds_the_same(
 
 
 def test_amounts_are_checked_before_anything_is_loaded(tiny_checkpoint: CheckpointOf) -> None:
-    with pytest.raises(InvalidRequest, match="--memory much is no amount of memory"):
+    with pytest.raises(InvalidRequest, match="--memory much is not an amount of memory"):
         study_config({"models": [str(tiny_checkpoint("llama"))], "memory": "much"})
 
 

@@ -161,7 +161,7 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"limit": 0}, "limit: 0 is not possible"),
         ({"pruning": {"unifrom": True}}, "pruning.unifrom: unknown key; allowed keys are protect_first"),
         ({"trackers": ["mlfow"]}, "trackers: .*did you mean 'mlflow'"),
-        ({"dtype": "int8"}, "dtype: dtype 'int8' is not possible: float32, bfloat16, float16"),
+        ({"dtype": "int8"}, "dtype: dtype 'int8' is not supported: give float32, bfloat16, float16"),
         ({"models": [{"path": "a", "ratios": [2]}]}, "models.0.ratios: ratio 2 is not possible"),
         ({"models": [{"path": "a", "benchmarks": ["bolq"]}]}, "models.0.benchmarks: .*did you mean 'boolq'"),
         ({"models": [{"path": "a", "shots": [-1]}]}, "models.0.shots.0: -1 is not possible"),
@@ -267,7 +267,7 @@ def test_a_device_that_is_not_there_is_said_before_anything_is_computed(
     tiny_checkpoint: CheckpointOf, corpus: Path, tmp_path: Path
 ) -> None:
     model = {"path": str(tiny_checkpoint("llama")), "device": "abacus"}
-    with pytest.raises(InvalidRequest, match="device 'abacus' is not to be had here"):
+    with pytest.raises(InvalidRequest, match="device 'abacus' is not available"):
         run(**fields(tiny_checkpoint("llama"), corpus, tmp_path / "run", models=[model]))
     assert not (tmp_path / "run").exists()
 
@@ -320,7 +320,7 @@ def test_p_values_are_adjusted_over_a_cells_benchmarks() -> None:
 def test_stories260k_is_told_apart_from_its_prunings(shared: Path, tmp_path: Path) -> None:
     """Real weights: calibrated criteria beat chance, on the kind of text that the model knows."""
     sample = shared / "bench" / "tinystories_sample.txt"
-    with pytest.warns(UserWarning, match="train split is absent"):
+    with pytest.warns(UserWarning, match="train split is missing"):
         result = run(
             models=[str(shared / "models" / "stories260K")],
             methods=["shortgpt", "flap", "random_depth", "random_width"],

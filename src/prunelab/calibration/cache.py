@@ -1,4 +1,4 @@
-"""A model's calibration: which text is drawn for it, and its statistics, collected once and kept."""
+"""Calibration of one model: draw the calibration set, collect the statistics once and cache them on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CalibrationProgress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Which text to calibrate on; see `draw_calibration_set`."""
+    """Corpus, size and seed of the calibration set; see `draw_calibration_set`."""
 
     corpus: str = "wikitext2"
     samples: int = 128
@@ -44,19 +44,29 @@ class CalibrationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are out of bounds."""
+        """Raise InvalidRequest for numbers that are out of bounds."""
         check_all(vars(self), CALIBRATION)
 
 
 def cache_folder() -> Path:
-    """Where statistics are kept between commands: PRUNELAB_CACHE, else the user's cache folder."""
+    """The cache folder of statistics: `PRUNELAB_CACHE`, else `prunelab` in the user's cache folder."""
     if "PRUNELAB_CACHE" in os.environ:
         return Path(os.environ["PRUNELAB_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunelab"
 
 
 def draw_for(model: LanguageModel, options: CalibrationOptions, datasets_root: Path | None = None) -> CalibrationSet:
-    """The calibration set of these options, its windows cut to the model's context."""
+    """Draw the calibration set for these options, with windows no longer than the model's context.
+
+    Args:
+        model: its tokenizer (for text) or its processor (for images with text) encodes the samples.
+        options: corpus, number and length of the samples, and seed.
+        datasets_root: folder with copies of the hub's data sets.
+
+    Raises:
+        InvalidRequest: the corpus holds images and the model takes none, or a number is out of bounds.
+        DataError: the corpus is missing or too small.
+    """
     common: dict[str, Any] = {
         "samples": options.samples,
         "sequence_length": min(options.sequence_length, model.context_length),
@@ -70,36 +80,35 @@ def draw_for(model: LanguageModel, options: CalibrationOptions, datasets_root: P
 
 
 def statistics_key(model: LanguageModel, calibration: CalibrationSet) -> str:
-    """What the statistics depend on: model, number format and tokens; 16 hexadecimal digits."""
+    """Hash of everything the statistics depend on (model, number format and tokens): 16 hexadecimal digits."""
     return content_hash({"model": model.fingerprint, "dtype": model.dtype, "calibration": calibration.fingerprint})
 
 
 def statistics_path(model: LanguageModel, calibration: CalibrationSet) -> Path:
-    """Where a model's statistics of these tokens are kept between commands."""
+    """The cache file of a model's statistics on these tokens."""
     return cache_folder() / "statistics" / f"{statistics_key(model, calibration)}.safetensors"
 
 
 def require_statistics_place(path: Path) -> None:
-    """Refuse a file for statistics that cannot be written, or that exists and does not hold statistics.
+    """Refuse a statistics file that cannot be written, or that exists and holds something else.
 
     Raises:
-        InvalidRequest: naming what is in the way.
+        InvalidRequest: names the obstacle.
     """
-    kept = path.is_relative_to(cache_folder())
+    is_cache = path.is_relative_to(cache_folder())
     try:
-        require_output_file(path, True, None if kept else is_statistics, "calibration statistics of prunelab")
+        require_output_file(path, True, None if is_cache else is_statistics, "calibration statistics of prunelab")
         require_streaming_folder(_streaming_folder(path))
     except InvalidRequest as error:
-        if not kept:
+        if not is_cache:
             raise
         raise InvalidRequest(
-            f"the cache of calibration statistics cannot be used: {error}; or set PRUNELAB_CACHE to a folder that can "
-            "be written"
+            f"the cache of calibration statistics cannot be used: {error}; or set PRUNELAB_CACHE to a writable folder"
         ) from error
 
 
 def _streaming_folder(path: Path) -> Path:
-    """Where the hidden states of a pass are kept whose statistics are written to a file."""
+    """The folder for the hidden states of a streamed pass that writes its statistics to `path`."""
     return path.with_name(f"{path.name}.streaming")
 
 
@@ -112,36 +121,39 @@ def calibrated(
     note: Callable[[str], None] | None = None,
     moments: bool = False,
 ) -> ActivationStatistics:
-    """The statistics in `path` where they are this model's and these tokens', else a pass that writes them there.
+    """Load the statistics from `path` if they belong to this model and these tokens, else collect and save them.
 
-    Second moments are held besides where they are of use, the model is in memory, and they take no more than a quarter
-    (`MOMENTS_SHARE`) of what memory is left; of a model that is streamed they are not, being several times the weights.
-    Files do not hold them, so that statistics that are kept cost the pass once more.
+    Second moments are collected as well if `moments` is true, the model is in memory, and they take at most a quarter
+    (`MOMENTS_SHARE`) of the free memory. A streamed model has none: they are several times as large as its weights.
+    Statistics files never hold second moments, so that cached statistics need a further pass for them.
 
     Args:
-        model: the model; one that is streamed is calibrated block by block, its hidden states beside `path`.
+        model: the model; a streamed model is calibrated block by block, with its hidden states in a folder next to
+            `path`.
         calibration: the tokens.
-        path: the statistics' file.
+        path: the statistics file.
         progress: called with the number of samples done.
-        memory: bytes that the process may hold; what is free if not given.
-        note: told where a pass that was stopped is gone on with, and how second moments are come by.
-        moments: second moments are of use.
+        memory: the most bytes that the process may hold; the free memory by default.
+        note: called with a line when an interrupted pass resumes, and with how second moments are obtained.
+        moments: whether the method needs second moments.
 
     Raises:
-        InvalidRequest: `path` cannot be written, or holds something else than statistics.
+        InvalidRequest: `path` cannot be written, or holds something other than statistics.
+        NonFiniteValue: an activation is NaN or infinite; names the module.
+        DiskFull: a streamed model's hidden states do not fit on the disk.
     """
     require_statistics_place(path)
     key = statistics_key(model, calibration)
-    found = _kept(path, key)
-    moments = moments and _hold_moments(model, memory, found is not None, note or (lambda line: None))
-    if found is not None and not moments:
-        return found
+    cached = _kept(path, key)
+    moments = moments and _hold_moments(model, memory, cached is not None, note or (lambda line: None))
+    if cached is not None and not moments:
+        return cached
     if isinstance(model, StreamedModel):
         collected = _calibrate_streamed(model, calibration, path, key, progress, memory, note)
     else:
         collected = calibrate(model.decoder, calibration, progress=progress, moments=moments)
-    if found is not None:
-        return replace(found, second=collected.second)
+    if cached is not None:
+        return replace(cached, second=collected.second)
     provenance = {**collected.provenance, "key": key, "model": model.name, "fingerprint": model.fingerprint}
     collected = replace(collected, provenance=provenance)
     collected.save(path)
@@ -149,39 +161,40 @@ def calibrated(
 
 
 def _kept(path: Path, key: str) -> ActivationStatistics | None:
-    """The statistics in a file; None where they are another's, or damaged."""
+    """The statistics in a file; None if they have another key, or are damaged."""
     if not path.exists():
         return None
     try:
-        found = ActivationStatistics.load(path)
+        statistics = ActivationStatistics.load(path)
     except DataError:
         return None
-    return found if found.provenance.get("key") == key else None
+    return statistics if statistics.provenance.get("key") == key else None
 
 
 def _hold_moments(model: LanguageModel, memory: int | None, again: bool, note: Callable[[str], None]) -> bool:
-    """Whether second moments are to be collected with the statistics; says so, and what it costs.
+    """Decide whether to collect second moments, and report the decision and its cost.
 
     Args:
         model: the model.
-        memory: bytes that the process may hold; what is free if not given.
-        again: the statistics themselves are kept.
-        note: says a line.
+        memory: the most bytes that the process may hold; the free memory by default.
+        again: whether the statistics themselves are cached.
+        note: called with the reported line.
     """
-    size, room = moments_bytes(model.decoder.shapes), free_memory(torch.device("cpu"))
-    room = room if memory is None else max(0, min(room, memory - held()))
-    if not isinstance(model, StreamedModel) and size <= MOMENTS_SHARE * room:
-        how = "in a pass of their own, as the statistics are kept" if again else "in the same pass"
+    size, available = moments_bytes(model.decoder.shapes), free_memory(torch.device("cpu"))
+    available = available if memory is None else max(0, min(available, memory - held()))
+    if not isinstance(model, StreamedModel) and size <= MOMENTS_SHARE * available:
+        how = "in a separate pass, because the other statistics are cached," if again else "in the same pass"
         note(
-            f"second moments ({format_bytes(size)}) are collected {how}, and held: least squares costs no further pass"
+            f"second moments ({format_bytes(size)}) are collected {how} and held in memory: least squares needs no "
+            "further pass"
         )
         return True
     why = (
         f"{model.name} is read block by block"
         if isinstance(model, StreamedModel)
-        else f"they take {format_bytes(size)}, more than a quarter of the {format_bytes(room)} that are left"
+        else f"they take {format_bytes(size)}, more than a quarter of the free {format_bytes(available)}"
     )
-    note(f"second moments are not held, as {why}: each cut by least squares takes a pass of its own")
+    note(f"second moments are not held in memory, because {why}: least squares needs a separate pass for each cut")
     return False
 
 
@@ -196,7 +209,7 @@ def _calibrate_streamed(
 ) -> ActivationStatistics:
     already = held()
     samples, length = calibration.token_ids.shape
-    way = plan_streaming(
+    plan = plan_streaming(
         model.decoder.shapes,
         itemsize=model.model.dtype.itemsize,
         vocabulary=model.model.get_input_embeddings().num_embeddings,
@@ -212,22 +225,22 @@ def _calibrate_streamed(
         calibration,
         _streaming_folder(path),
         key,
-        in_memory=way.in_memory,
-        tokens_a_batch=way.tokens_a_batch,
+        in_memory=plan.in_memory,
+        tokens_a_batch=plan.tokens_a_batch,
         progress=progress,
         note=note,
     )
 
 
 def _eyes(model: StreamedModel, calibration: CalibrationSet) -> Eyes | None:
-    """What seeing takes, by the first samples' images; None for text."""
+    """The memory of the vision encoder, estimated from the first samples' images; None for text."""
     if calibration.pairs is None:
         return None
     few = max(1, min(TOKENS_A_BATCH // calibration.sequence_length, len(calibration.token_ids)))
     pixels = calibration.pairs.of(0, few)["pixel_values"]
     vision, itemsize = model.model.config.vision_config, model.model.dtype.itemsize
     patches = pixels[..., 0, :, :].numel() / few / vision.patch_size**2
-    # As a block's: about eight states of a patch and three intermediates; and the pixels twice.
+    # As in a decoder block: about eight hidden states and three intermediates a patch; and the pixels twice.
     a_patch = itemsize * (8 * vision.hidden_size + 3 * vision.intermediate_size)
     tensors = model.model.state_dict()
     weights = sum(tensors[name].numel() for name in model.decoder.ahead) * itemsize

@@ -1,7 +1,7 @@
-"""The one pass: run the calibration tokens through the model and remember what every method needs.
+"""The calibration pass: run the calibration tokens through the model and collect the statistics of every method.
 
-Hooks sit on the blocks and on their output projections. `outputs.hidden_states` would not do: its last entry is taken
-behind the final norm, and Block Influence read from there is wrong for the last block.
+Hooks on the blocks and on their output projections collect them. `outputs.hidden_states` is not used: its last entry
+is taken after the final norm, so that Block Influence computed from it is wrong for the last block.
 """
 
 from __future__ import annotations
@@ -27,58 +27,64 @@ TOKENS_A_BATCH, TOKENS_AT_ONCE = 4096, 128
 
 
 def mean_and_deviations(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sum of squared deviations of channels, shape `(tokens, channels)` to two of `(channels,)`.
+    """Mean and sum of squared deviations of each channel.
 
-    The corrected two-pass algorithm (Chan, Golub and LeVeque 1983): what rounding left of the mean is found as the mean
-    of the centred values, and taken out of both. Sums over tokens are products with a row of ones: on a CPU
-    `mean(dim=0)` and `var_mean` are slow enough to be seen in `timing/calibration_cost.py`. So are tokens that leave
-    the processor's cache between the two passes: there they are taken some at a time, and what is found is merged.
+    The corrected two-pass algorithm (Chan, Golub and LeVeque 1983): the mean of the centred values is the rounding
+    error of the first mean, and corrects both results. Sums over tokens are products with a row of ones, because
+    `mean(dim=0)` and `var_mean` are measurably slower on a CPU (`timing/calibration_cost.py`). For the same reason a
+    CPU takes as many tokens at a time as its cache holds, and merges the results.
+
+    Args:
+        x: activations, shape `(tokens, channels)`.
+
+    Returns:
+        Two tensors of shape `(channels,)`, in float32 or float64.
     """
     counted, mean, deviations = 0, x.new_zeros(()), x.new_zeros(())
     for part in in_parts(x):
         values = wide(part)
         ones = values.new_ones(1, len(values))
-        own_mean = (ones @ values)[0] / len(values)
-        # In place of the values, unless these are the model's own.
-        centred = torch.sub(values, own_mean, out=None if values is part else values)
-        rest = (ones @ centred)[0] / len(values)
-        own = ((ones @ centred.square_())[0] - len(values) * rest**2).clamp_min(0)
-        own_mean += rest
+        part_mean = (ones @ values)[0] / len(values)
+        # In place, unless `values` is the model's own tensor.
+        centred = torch.sub(values, part_mean, out=None if values is part else values)
+        error = (ones @ centred)[0] / len(values)
+        part_deviations = ((ones @ centred.square_())[0] - len(values) * error**2).clamp_min(0)
+        part_mean += error
         if not counted:
-            counted, mean, deviations = len(values), own_mean, own
+            counted, mean, deviations = len(values), part_mean, part_deviations
             continue
-        both = counted + len(values)
-        shift = own_mean - mean
-        mean = mean + shift * (len(values) / both)
-        deviations = deviations + own + shift**2 * (counted * len(values) / both)
-        counted = both
+        total = counted + len(values)
+        shift = part_mean - mean
+        mean = mean + shift * (len(values) / total)
+        deviations = deviations + part_deviations + shift**2 * (counted * len(values) / total)
+        counted = total
     return mean, deviations
 
 
 def cosines(before: Tensor, after: Tensor) -> Tensor:
-    """Of each token's hidden states, shape `(tokens, hidden)` twice to `(tokens,)`."""
+    """Cosine between two hidden states of each token, shapes `(tokens, hidden)` to `(tokens,)`."""
     norms: Tensor = torch.linalg.vector_norm(before, dim=-1) * torch.linalg.vector_norm(after, dim=-1)
     # A hidden state of exactly zero has no direction: its cosine counts as 0, as in F.cosine_similarity.
     return (before * after).sum(dim=-1) / norms.clamp_min(1e-30)
 
 
 def in_parts(x: Tensor) -> Sequence[Tensor]:
-    """Some tokens after the other, as many as a processor's cache holds; on an accelerator all at once."""
+    """Split activations along tokens into parts that fit a CPU's cache; on an accelerator, a single part."""
     parts: Sequence[Tensor] = x.split(TOKENS_AT_ONCE) if x.device.type == "cpu" else (x,)
     return parts
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float32 or better."""
+    """The tensor in float32, or unchanged if it is float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 class Collector:
-    """Sums of one batch, by block; joined to the running statistics when the batch is through.
+    """Hooks that sum up one batch by block, and the running statistics that `join` adds the sums to.
 
     Args:
         decoder: the model.
-        moments: collect second moments as well.
+        moments: whether to collect second moments as well.
     """
 
     def __init__(self, decoder: Decoder, moments: bool = False) -> None:
@@ -101,11 +107,11 @@ class Collector:
         self._squares: tuple[Tensor, Tensor] | None = None
 
     def flat(self, activations: Tensor) -> Tensor:
-        """Tokens that count, shape `(tokens, channels)`."""
+        """The activations of unmasked tokens, shape `(tokens, channels)`."""
         return activations.flatten(0, -2) if self.mask is None else activations[self.mask]
 
     def on_writer(self, block: int, unit: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        """Hook before an output projection."""
+        """A forward pre-hook for an output projection: mean, deviations and second moments of its input."""
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             x = self.flat(inputs[0])
@@ -116,7 +122,7 @@ class Collector:
         return hook
 
     def on_block(self, block: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        """Hook behind a block."""
+        """A forward hook for a block: the sum of cosines between its input and its output."""
 
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             parts = zip(in_parts(self.flat(inputs[0])), in_parts(self.flat(output)), strict=True)
@@ -125,16 +131,19 @@ class Collector:
         return hook
 
     def join(self, tokens: int) -> None:
-        """Take the batch's sums over.
+        """Add the sums of a batch to the running statistics.
+
+        Args:
+            tokens: unmasked tokens in the batch.
 
         Raises:
-            NonFiniteValue: naming the first module in whose activations NaN or infinity arose.
+            NonFiniteValue: an activation is NaN or infinite; names the first such module.
         """
         for block, cosine in self._cosines.items():
             for layout in self.decoder.family.layouts():
                 if (block, layout.unit) in self._batch:
                     mean, deviations = self._batch[block, layout.unit]
-                    # To the CPU first: not every device knows float64.
+                    # To the CPU first: not every device supports float64.
                     batch = Moments(tokens, mean.cpu().double(), deviations.cpu().double())
                     _require_finite(
                         batch.deviations, f"the input of {self.decoder.prefix}{block}.{layout.output_projection}"
@@ -148,7 +157,7 @@ class Collector:
 
     @contextmanager
     def attached(self, blocks: Collection[int]) -> Iterator[None]:
-        """The hooks of some blocks in place, for as long as the `with` lasts."""
+        """Register the hooks of some blocks, and remove them at the end of the `with` block."""
         with ExitStack() as stack:
             for block, layout, module in self.decoder.writers():
                 if block in blocks:
@@ -158,7 +167,7 @@ class Collector:
             yield
 
     def statistics(self, calibration: CalibrationSet) -> ActivationStatistics:
-        """What was collected, when every block has seen every token."""
+        """The statistics, once every block has processed every token."""
         blocks = range(len(self.decoder.shapes))
         return ActivationStatistics(
             tokens=self.tokens,
@@ -176,7 +185,7 @@ class Collector:
 def _require_finite(values: Tensor, where: str) -> None:
     if not torch.isfinite(values).all():
         raise NonFiniteValue(
-            f"NaN or infinity in {where}: the weights may be damaged, or the dtype too narrow (try --dtype float32)"
+            f"NaN or infinity in {where}: the weights may be damaged or the dtype too narrow; try --dtype float32"
         )
 
 
@@ -192,14 +201,16 @@ def calibrate(
     """Collect the statistics of every method in one pass.
 
     Args:
-        decoder: the model; it is only run up to its last block, the output head is not needed.
+        decoder: the model; the output head is not run.
         calibration: the tokens.
-        tokens_a_batch: how many tokens go through at once; the result depends on it by rounding only.
+        tokens_a_batch: tokens in a batch; the result depends on it by rounding only.
         progress: called with the number of samples done.
-        moments: collect the second moments of all output projections' inputs as well, and hold them in memory.
+        moments: whether to collect the second moments of all output projections' inputs as well, in memory.
 
     Raises:
-        NonFiniteValue: naming the module in which NaN or infinity arose.
+        NonFiniteValue: an activation is NaN or infinite; names the module.
+        DataError: a token id has no row in the model's embedding.
+        InvalidRequest: samples with images are longer than the length up to which rotary frequencies are fixed.
     """
     check_ids(decoder.model, int(calibration.token_ids.max()), "the calibration text")
     if calibration.pairs is not None:
@@ -214,8 +225,8 @@ def calibrate(
             ids = calibration.token_ids[start : start + samples].to(device)
             mask = calibration.mask_of(start, start + samples)
             collector.mask = None if mask is None else mask.to(device)
-            seen = {} if calibration.pairs is None else calibration.pairs.of(start, start + samples)
-            decoder.run(ids, collector.mask, seen)
+            image_inputs = {} if calibration.pairs is None else calibration.pairs.of(start, start + samples)
+            decoder.run(ids, collector.mask, image_inputs)
             collector.join(ids.numel() if mask is None else int(mask.sum()))
             if progress is not None:
                 progress(min(start + samples, len(calibration.token_ids)))

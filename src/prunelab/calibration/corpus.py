@@ -1,4 +1,4 @@
-"""Which text a model is calibrated on, drawn so that anyone can draw it again."""
+"""Calibration sets: windows of text drawn from a corpus, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WIKITEXT2 = Source("Salesforce/wikitext", "wikitext-2-raw-v1", wanted_by="--benc
 C4 = Source("allenai/c4", "en", "en/c4-train.00000-of-01024.json.gz", wanted_by="--calibration c4")
 CORPORA = {"wikitext2": WIKITEXT2, "c4": C4}
 SHORTEST = 32
-"""Tokens of the shortest windows that are recommended; what is asked for may be shorter."""
+"""The shortest window, in tokens, that an error message suggests; a request may be shorter."""
 
 
 def find_corpus(name: str) -> Source:
-    """A corpus's data set.
+    """The hub data set of a corpus.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: no such corpus; suggests the nearest name.
     """
     if name not in CORPORA:
         raise UnknownName("corpus", name, CORPORA)
@@ -41,10 +41,10 @@ def find_corpus(name: str) -> Source:
 
 
 class Pairs(Protocol):
-    """The images of samples; see `prunelab.calibration.image_text`."""
+    """The image inputs of samples; see `prunelab.calibration.image_text`."""
 
     def of(self, start: int, stop: int) -> dict[str, Tensor]:
-        """What the model takes in besides token ids and mask, for some samples."""
+        """The model's inputs besides token ids and mask, for the samples from `start` to `stop`."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class CalibrationSet:
 
     Attributes:
         token_ids: shape `(samples, sequence_length)`.
-        attention_mask: true where a token counts, same shape; None where all do.
-        held_out: further windows of the same text, on which methods that search compare candidates, shape
+        attention_mask: true for tokens that count, same shape; None if all count.
+        held_out: further windows of the same text, on which search methods compare candidates, shape
             `(windows, sequence_length)`.
         corpus: `wikitext2`, `c4`, or the name of the user's file.
         split: the split of the data set, or `file`.
-        revision: which version of the data: the data set's own fingerprint, or a hash of the file's text.
-        seed: what the windows were drawn with.
-        pairs: where samples are images with text, what makes the rest of the model's inputs; None for text.
-        held_out_pairs: of such samples, what `held_out` is of windows.
-        asked_length: tokens a sample as asked for, where samples may be shorter; None where they are not.
+        revision: version of the data: a hash of the texts or images.
+        seed: the seed of the draw.
+        pairs: for samples of images with text, the source of the pixel inputs; None for text.
+        held_out_pairs: for samples of images with text, the counterpart of `held_out`.
+        asked_length: requested tokens a sample, if samples may be shorter; None otherwise.
     """
 
     token_ids: Tensor
@@ -78,7 +78,7 @@ class CalibrationSet:
 
     @property
     def held_out_samples(self) -> Tensor | CalibrationSet | None:
-        """What methods that search compare candidates on: windows of text, or images with text; None without any."""
+        """Held-out samples on which search methods compare candidates: text, or images with text; None if absent."""
         return self.held_out if self.held_out_pairs is None else self.held_out_pairs
 
     @property
@@ -87,7 +87,7 @@ class CalibrationSet:
         return int(self.token_ids.shape[1])
 
     def mask_of(self, start: int, stop: int) -> Tensor | None:
-        """The mask of some samples, or None where every token of theirs counts."""
+        """The mask of the samples from `start` to `stop`; None if all their tokens count."""
         if self.attention_mask is None:
             return None
         mask = self.attention_mask[start:stop].bool()
@@ -95,7 +95,7 @@ class CalibrationSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the tokens that are calibrated on; 16 hexadecimal digits."""
+        """Hash of the calibration tokens, mask and images: 16 hexadecimal digits."""
         digest = xxhash.xxh3_64(str(tuple(self.token_ids.shape)).encode())
         digest.update(tensor_bytes(self.token_ids))
         if self.attention_mask is not None:
@@ -105,7 +105,7 @@ class CalibrationSet:
         return str(digest.hexdigest())
 
     def provenance(self) -> dict[str, Any]:
-        """What to record beside anything made from these tokens."""
+        """The record that plans and results keep of this calibration set."""
         return {
             "corpus": self.corpus,
             "split": self.split,
@@ -127,23 +127,23 @@ def draw_calibration_set(
     seed: int = 0,
     datasets_root: Path | None = None,
 ) -> CalibrationSet:
-    """Draw windows of text that do not overlap, each behind the tokenizer's own start token where it has one.
+    """Draw non-overlapping windows of text, each preceded by the tokenizer's start token if it has one.
 
     WikiText-2 is one running text (lines joined by blank lines), cut into windows at a random offset; C4 and files are
-    documents in a random order, one behind the other. WikiText-2 gives its train split, or, where that is absent, its
-    validation split with a warning; never its test split, which perplexity is measured on.
+    documents concatenated in random order. WikiText-2 is drawn from its train split or, if that is absent, from its
+    validation split with a warning; never from its test split, on which perplexity is measured.
 
     Args:
         corpus: `wikitext2`, `c4`, or the path of a text or JSONL file.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         samples: windows to calibrate on.
         sequence_length: tokens a window, the start token included.
-        held_out: further windows, drawn from what the samples left.
-        seed: decides which windows are drawn.
+        held_out: further windows, disjoint from the samples.
+        seed: seed of the draw.
         datasets_root: folder with copies of the hub's data sets.
 
     Raises:
-        InvalidRequest: a number that is not positive.
+        InvalidRequest: fewer than 1 sample or 2 tokens a sample.
         DataError: the corpus is missing or has too little text.
     """
     if samples < 1 or sequence_length < 2:
@@ -161,8 +161,8 @@ def draw_calibration_set(
         shorter = [f"--sequence-length {longest} or less"] if longest >= SHORTEST else []
         ways = ", or ".join([*fewer, *shorter, "a longer text"])
         raise DataError(
-            f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, {wanted} were asked "
-            f"for ({samples} samples and {held_out} held out): give {ways}"
+            f"{corpus} ({split}) has text for {len(drawn)} windows of {sequence_length} tokens, and {wanted} were "
+            f"requested ({samples} samples and {held_out} held out): give {ways}"
         )
     tokens = torch.cat([torch.tensor(start, dtype=torch.long).expand(wanted, -1), drawn], dim=1)
     name = corpus if corpus in CORPORA else Path(corpus).name
@@ -170,7 +170,7 @@ def draw_calibration_set(
 
 
 def start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts in front of every text by itself: its start token, or nothing."""
+    """The start token that the tokenizer adds before every text, as a list of one id; empty if it adds none."""
     return [token for token in added_tokens(tokenizer).before if token == tokenizer.bos_token_id][:1]
 
 
@@ -180,10 +180,10 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
         try:
             return _read_known(corpus, root)
         except DataError as error:
-            raise DataError(f"{error}; or calibrate on a text of your own, --calibration FILE") from error
+            raise DataError(f"{error}; or calibrate on your own text with --calibration FILE") from error
     if not Path(corpus).suffix:
         raise DataError(
-            f"no corpus is called {corpus!r}: known are {', '.join(CORPORA)}, for models that see textvqa, or give a "
+            f"unknown corpus {corpus!r}: give one of {', '.join(CORPORA)}, textvqa (for vision-language models), or a "
             ".txt, .jsonl or .json file"
         )
     documents = read_documents(Path(corpus))
@@ -191,12 +191,12 @@ def _read(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool
 
 
 def _read_known(corpus: str, root: Path | None) -> tuple[str, str, Sequence[str], bool]:
-    """The same of a corpus of the hub."""
+    """The same for a corpus on the hub."""
     if corpus == "wikitext2":
         split = "train" if "train" in WIKITEXT2.splits(root) else "validation"
         if split != "train":
             warnings.warn(
-                "WikiText-2's train split is absent: calibrating on its validation split", UserWarning, stacklevel=4
+                "WikiText-2's train split is missing: calibrating on its validation split", UserWarning, stacklevel=4
             )
         lines = _texts(WIKITEXT2, split, root)
         return split, _revision(lines), ["\n\n".join(lines)], True
@@ -235,7 +235,7 @@ def _running_windows(
 def _document_windows(
     documents: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, wanted: int, generator: torch.Generator
 ) -> Tensor:
-    """Windows of documents in random order, one behind the other, shape `(windows, length)`."""
+    """Windows of documents concatenated in random order, shape `(windows, length)`."""
     tokens: list[int] = []
     start = start_tokens(tokenizer)
     for index in torch.randperm(len(documents), generator=generator).tolist():

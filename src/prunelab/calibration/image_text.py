@@ -1,4 +1,4 @@
-"""Calibration on images with text: what a model that sees is given, question, answer and all."""
+"""Calibration of vision-language models on images with text: image, question and answer in each sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAIR_CORPORA = {"textvqa": TEXTVQA}
 
 
 class TextVqaTrainRow(Row):
-    """A question of TextVQA with what people answered."""
+    """A TextVQA question with its human answers."""
 
     images: ClassVar[tuple[str, ...]] = ("image",)
 
@@ -49,12 +49,12 @@ class ImageTextPair:
 
 @dataclass(frozen=True)
 class PairInputs:
-    """The samples of a calibration set of pairs, made anew whenever they are needed: images are never all in memory.
+    """Pixel inputs of the samples, loaded again for every batch so that images are never all in memory.
 
     Attributes:
-        processor: the model's.
-        pairs: one a sample.
-        length: tokens a sample, to which shorter ones are padded.
+        processor: the model's processor.
+        pairs: one pair a sample.
+        length: tokens a sample, to which shorter samples are padded.
     """
 
     processor: Any
@@ -62,7 +62,7 @@ class PairInputs:
     length: int
 
     def of(self, start: int, stop: int) -> dict[str, Tensor]:
-        """What the model takes in besides token ids and mask, for some samples."""
+        """The model's inputs besides token ids and mask, for the samples from `start` to `stop`."""
         chosen = self.pairs[start:stop]
         images = [[open_picture(pair.picture).image] for pair in chosen]
         inputs = model_inputs(self.processor, [_text(self.processor, pair) for pair in chosen], images, "right")
@@ -70,7 +70,7 @@ class PairInputs:
 
 
 def is_pairs(corpus: str) -> bool:
-    """Whether a corpus holds images: it is called so, or is a JSON file whose first row names an image."""
+    """Whether a corpus holds images: a known corpus of pairs, or a JSON file whose first row has an `image`."""
     if corpus in PAIR_CORPORA:
         return True
     path = Path(corpus)
@@ -79,7 +79,7 @@ def is_pairs(corpus: str) -> bool:
     try:
         row = next(read_rows(path), None)
     except DataError:
-        return False  # whoever reads it as text says what is wrong
+        return False  # reading it as text raises the error
     return row is not None and isinstance(row.value, dict) and "image" in row.value
 
 
@@ -93,48 +93,48 @@ def draw_pairs(
     seed: int = 0,
     datasets_root: Path | None = None,
 ) -> CalibrationSet:
-    """Draw pairs of an image and a dialogue about it, each a sample of its own.
+    """Draw pairs of an image and a dialogue about it, one pair a sample.
 
-    An image that is missing, broken or enormous is passed over, and so is a pair that is longer than a sample may be.
+    Skips images that are missing, broken or enormous, and pairs that are longer than `sequence_length`.
 
     Args:
-        corpus: `textvqa` (its train split), or a JSON file of rows with an `image` (a path beside it), a `question` and
-            an `answer`.
-        processor: the model's.
+        corpus: `textvqa` (its train split), or a JSON file of rows with an `image` (a path relative to the file), a
+            `question` and an `answer`.
+        processor: the model's processor; None for a language model.
         samples: pairs to calibrate on.
-        sequence_length: tokens a pair at most, its image's among them.
-        held_out: further pairs, drawn from what the samples left.
-        seed: decides which are drawn, and in which order.
+        sequence_length: most tokens of a pair, image tokens included.
+        held_out: further pairs, disjoint from the samples.
+        seed: seed of the draw and of its order.
         datasets_root: folder with copies of the hub's data sets.
 
     Raises:
-        InvalidRequest: the model sees nothing, or a number is not positive.
+        InvalidRequest: the model takes no images, or fewer than 1 sample or 2 tokens a sample.
         DataError: the corpus is missing or has too few pairs.
     """
     if processor is None:
-        raise InvalidRequest(f"{corpus} holds images, and the model takes none: give a text to calibrate on")
+        raise InvalidRequest(f"{corpus} holds images, and the model takes none: calibrate on text")
     if samples < 1 or sequence_length < 2:
         raise InvalidRequest(f"{samples} samples of {sequence_length} tokens: give at least 1 sample of 2 tokens")
     pairs = _pairs(corpus, datasets_root)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed)).tolist()
-    found, passed = [], Counter[str]()
+    drawn, skipped = [], Counter[str]()
     for index in order:
         try:
-            found.append((pairs[index], *_tokens(processor, pairs[index], sequence_length)))
+            drawn.append((pairs[index], *_tokens(processor, pairs[index], sequence_length)))
         except UnusableImage as error:
-            passed[str(error)] += 1
-        if len(found) == samples + held_out:
+            skipped[str(error)] += 1
+        if len(drawn) == samples + held_out:
             break
-    if len(found) < samples + held_out:
-        why = "".join(f", {count} {reason}" for reason, count in passed.items())
+    if len(drawn) < samples + held_out:
+        reasons = "".join(f", {count} {reason}" for reason, count in skipped.items())
         raise DataError(
-            f"{corpus} has {len(found)} pairs to calibrate on{why}, {samples + held_out} were asked for ({samples} "
+            f"{corpus} has {len(drawn)} usable pairs{reasons}, and {samples + held_out} were requested ({samples} "
             f"samples and {held_out} held out): give fewer --samples, a larger --sequence-length, or more pairs"
         )
     name = corpus if corpus in PAIR_CORPORA else Path(corpus).name
     split = "train" if corpus in PAIR_CORPORA else "file"
-    rest = _set(processor, found[samples:], name, split, sequence_length, seed, None) if held_out else None
-    return _set(processor, found[:samples], name, split, sequence_length, seed, rest)
+    rest = _set(processor, drawn[samples:], name, split, sequence_length, seed, None) if held_out else None
+    return _set(processor, drawn[:samples], name, split, sequence_length, seed, rest)
 
 
 Drawn = tuple[ImageTextPair, list[int], int]
@@ -160,7 +160,7 @@ def _text(processor: Any, pair: ImageTextPair) -> str:
 
 
 def _tokens(processor: Any, pair: ImageTextPair, most: int) -> tuple[list[int], int]:
-    """A pair's token ids, and a hash of its image's file."""
+    """The token ids of a pair and a hash of its image file."""
     image = open_picture(pair.picture).image
     ids = model_inputs(processor, [_text(processor, pair)], [[image]], "right")["input_ids"][0].tolist()
     if len(ids) > most:
@@ -175,7 +175,7 @@ def _pairs(corpus: str, root: Path | None) -> Sequence[ImageTextPair]:
 
 
 class _HubPairs(Sequence[ImageTextPair]):
-    """TextVQA's train split, its rows read one by one; the answer is the one most people gave."""
+    """TextVQA's train split, read row by row; the answer is the most frequent human answer."""
 
     def __init__(self, corpus: str, root: Path | None) -> None:
         import datasets

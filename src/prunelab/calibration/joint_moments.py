@@ -1,7 +1,7 @@
 """Running second moments of the inputs of a projection, and of inputs with targets.
 
-Moments are sums over tokens of centred products, joined batch by batch in float64 (Chan, Golub and LeVeque 1979); the
-products of one batch are taken in the activations' float32.
+Moments are sums over tokens of centred products, merged batch by batch in float64 (Chan, Golub and LeVeque 1979); the
+products within a batch are computed in float32.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class JointMoments:
-    """Running moments of inputs and of what is to be said with them.
+    """Running first and second moments of inputs and regression targets.
 
     Attributes:
-        count: tokens seen.
+        count: tokens.
         input_mean: shape `(channels,)`, float64.
         target_mean: shape `(targets,)`, float64.
         inputs: centred second moments of the inputs, summed over tokens, shape `(channels, channels)`, float64.
@@ -35,7 +35,7 @@ class JointMoments:
 
     @classmethod
     def none(cls, channels: int, targets: int) -> JointMoments:
-        """Of no token."""
+        """The moments of no tokens."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64)
@@ -43,7 +43,7 @@ class JointMoments:
         return cls(0, zeros(channels), zeros(targets), zeros(channels, channels), zeros(channels, targets))
 
     def add(self, inputs: Tensor, targets: Tensor | None = None) -> None:
-        """Take a batch in, of shapes `(tokens, channels)` and `(tokens, targets)`; without targets, none."""
+        """Add a batch of inputs, shape `(tokens, channels)`, and targets, shape `(tokens, targets)`; None for none."""
         tokens = len(inputs)
         if not tokens:
             return
@@ -54,7 +54,7 @@ class JointMoments:
         target_shift = target_mean.cpu().double() - self.target_mean
         total = self.count + tokens
         between = self.count * tokens / total
-        # In place, and widened while added: of a large model's moments, copies would be most of the memory.
+        # In place, and widened during the addition: copies of a large model's moments would dominate the memory.
         self.inputs.add_((x.T @ x).cpu()).addr_(shift, shift, alpha=between)
         self.cross.add_((x.T @ y).cpu()).addr_(shift, target_shift, alpha=between)
         self.input_mean += shift * (tokens / total)

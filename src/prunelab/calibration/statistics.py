@@ -1,8 +1,9 @@
-"""What calibration remembers: mergeable moments, enough for every method.
+"""Activation statistics: mergeable moments that serve every method.
 
-Moments are kept as count, mean and sum of squared deviations, and joined by Chan, Golub and LeVeque's update (1979),
-in float64. FLAP's published code updates a running variance instead, through an aliased tensor: its result is between
-0.89 and 0.94 of the true sample variance at 64 samples, after a factor of the sequence length. Ours is Eq. 2's.
+Moments are stored as count, mean and sum of squared deviations, and merged by the update of Chan, Golub and LeVeque
+(1979) in float64. FLAP's published code instead updates a running variance through an aliased tensor: its result is
+between 0.89 and 0.94 of the true sample variance at 64 samples, apart from a factor of the sequence length. This module
+computes the variance of FLAP's Eq. 2.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ FORMAT = "prunelab/statistics/1"
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and spread of channels over tokens.
+    """Count, mean and squared deviations of channels over tokens.
 
     Attributes:
-        count: tokens seen.
+        count: tokens.
         mean: shape `(channels,)`, float64.
         deviations: sum of squared deviations from the mean, shape `(channels,)`, float64.
     """
@@ -46,7 +47,7 @@ class Moments:
 
     @classmethod
     def none(cls, channels: int) -> Moments:
-        """The moments of no token."""
+        """The moments of no tokens."""
         return cls(0, torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64))
 
     def merge(self, other: Moments) -> Moments:
@@ -61,23 +62,23 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """Sample variance, divisor count - 1, shape `(channels,)`."""
+        """Sample variance (divisor `count - 1`), shape `(channels,)`."""
         return self.deviations / max(self.count - 1, 1)
 
 
 @dataclass(frozen=True)
 class ActivationStatistics:
-    """Everything that one pass over the calibration tokens collects.
+    """The statistics that one pass over the calibration tokens collects.
 
     Attributes:
-        tokens: tokens seen, padding not counted.
+        tokens: tokens, padding excluded.
         cosine_sum: for each block, the sum over tokens of the cosine between its input and its output, shape
             `(blocks,)`, float64.
         attention: for each block, moments of the input of the attention's output projection.
         mlp: for each block, moments of the input of the MLP's output projection.
-        provenance: model, calibration data, dtype and versions.
-        second: second moments of the same inputs, by block and unit, where they were asked for. They are larger than
-            the model (of Llama-3-8B 57 GB), so they live as long as this object: files hold none.
+        provenance: model, calibration data and dtype.
+        second: second moments of the same inputs, by block and unit, if requested. They are larger than the model
+            (57 GB for Llama-3-8B) and are never written to files.
     """
 
     tokens: int
@@ -88,15 +89,15 @@ class ActivationStatistics:
     second: Mapping[tuple[int, str], JointMoments] = field(default_factory=dict)
 
     def of(self, unit: str) -> tuple[Moments, ...]:
-        """Moments at the output projections whose units are so called, one a block."""
+        """The moments of each block at the output projection of this kind of unit."""
         return self.attention if unit == "key_value_group" else self.mlp
 
     def are_of(self, fingerprint: str) -> bool:
-        """Whether these are of the calibration set with this fingerprint."""
+        """Whether these statistics come from the calibration set with this fingerprint."""
         return bool((self.provenance.get("calibration") or {}).get("fingerprint") == fingerprint)
 
     def merge(self, other: ActivationStatistics) -> ActivationStatistics:
-        """The statistics of both sets of tokens together, but for second moments; the provenance is this one's."""
+        """The statistics of both sets of tokens together, without second moments; keeps this object's provenance."""
         return ActivationStatistics(
             tokens=self.tokens + other.tokens,
             cosine_sum=self.cosine_sum + other.cosine_sum,
@@ -106,7 +107,7 @@ class ActivationStatistics:
         )
 
     def with_block(self, block: int, other: ActivationStatistics) -> ActivationStatistics:
-        """The same, with one block's statistics taken from another."""
+        """These statistics, with those of one block taken from `other`."""
         chosen = torch.arange(len(self.cosine_sum)) == block
         return ActivationStatistics(
             tokens=other.tokens,
@@ -117,7 +118,7 @@ class ActivationStatistics:
         )
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all; without second moments."""
+        """Write a safetensors file atomically, without second moments."""
         from safetensors.torch import save_file
 
         tensors = {"cosine_sum": self.cosine_sum}
@@ -136,32 +137,32 @@ class ActivationStatistics:
 
     @classmethod
     def load(cls, path: Path) -> ActivationStatistics:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            DataError: the file is damaged or something else.
+            DataError: the file is damaged, or not a statistics file.
         """
         if path.exists() and not path.is_file():
-            raise DataError(f"{path} is not a regular file, and statistics are kept in one: give another file")
+            raise DataError(f"{path} is not a regular file: give the path of a statistics file")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise DataError(f"{path} is not a statistics file ({FORMAT}): calibrate again")
                 if metadata.get("content") != _content({name: file.get_tensor(name) for name in file.keys()}):  # noqa: SIM118
-                    raise DataError(f"{path} is damaged, its content is not what was written: calibrate again")
+                    raise DataError(f"{path} is damaged (its content does not match its hash): calibrate again")
                 tokens = _count(metadata["tokens"])
                 cosine_sum = _vector(file.get_tensor("cosine_sum"), "cosine_sum")
 
                 def moments(kind: str) -> tuple[Moments, ...]:
-                    found = []
+                    of_blocks = []
                     for block in range(len(cosine_sum)):
                         names = [f"{kind}.{block}.{part}" for part in ("mean", "deviations")]
                         mean, deviations = (_vector(file.get_tensor(name), name) for name in names)
                         if mean.shape != deviations.shape:
                             raise ValueError(f"{names[0]} and {names[1]} differ in length")
-                        found.append(Moments(tokens, mean, deviations))
-                    return tuple(found)
+                        of_blocks.append(Moments(tokens, mean, deviations))
+                    return tuple(of_blocks)
 
                 text = metadata["provenance"]
                 provenance = parse_json_object(text, source=f"{path}, provenance", nonfinite=True)
@@ -174,18 +175,18 @@ class ActivationStatistics:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) < 19):
-        raise ValueError(f"{text[:40]!r} tokens")
+        raise ValueError(f"{text[:40]!r} is not a number of tokens")
     return int(text)
 
 
 def _vector(tensor: Tensor, name: str) -> Tensor:
     if tensor.ndim != 1 or tensor.dtype != torch.float64 or not bool(torch.isfinite(tensor).all()):
-        raise ValueError(f"{name} is no row of finite numbers in float64")
+        raise ValueError(f"{name} is not a vector of finite float64 numbers")
     return tensor
 
 
 def _content(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of names and values."""
+    """Hash of the tensors' names and values."""
     digest = xxhash.xxh3_64()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -1,8 +1,8 @@
-"""Calibration block by block, for models larger than memory: the numbers of the one pass, to the bit.
+"""Block-by-block calibration of models larger than memory, bit-identical to the pass in memory.
 
-A block is brought in, every sample goes through it, and its statistics are complete; then it makes room for the next.
-What goes from block to block are the hidden states of all samples, in memory or in a file. After every block they are
-written down beside the statistics so far, so that a pass that was stopped goes on at the block where it was.
+Each block is loaded, processes every sample, and is released; its statistics are then complete. The hidden states of
+all samples pass from block to block in memory or in a file. They are saved after every block together with the
+statistics so far, so that an interrupted pass resumes at the block where it stopped.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ STATE, STATISTICS = "state.json", "statistics.safetensors"
 class HiddenStates:
     """The hidden states of all samples between two blocks, shape `(samples, tokens, hidden)`.
 
-    A block reads one copy and writes the other, so that a pass that is stopped within a block finds what it began with.
+    A block reads one copy and writes the other, so that the input of an interrupted block is intact.
 
     Args:
-        folder: where the copies are kept.
-        shape: samples, tokens, hidden.
-        dtype: their number format.
-        in_memory: keep them in memory as well, so that blocks do not wait for the disk.
+        folder: folder of the two copies.
+        shape: `(samples, tokens, hidden)`.
+        dtype: number format of the hidden states.
+        in_memory: whether to keep them in memory as well, so that blocks do not wait for the disk.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: torch.dtype, in_memory: bool) -> None:
@@ -59,12 +59,12 @@ class HiddenStates:
         return self.folder / f"hidden-{copy}.bin"
 
     def begin(self) -> None:
-        """Make room for what the coming block writes."""
+        """Allocate the file that the next block writes."""
         with self.path(1 - self.current).open("wb") as file:
             file.truncate(self.shape[0] * self.sample_bytes)
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Some samples, as the coming block is given them."""
+        """The inputs of the next block for the samples from `start` to `stop`, shape `(samples, tokens, hidden)`."""
         if self.memory is not None:
             return self.memory[start:stop]
         return self._read(start, stop)
@@ -73,16 +73,16 @@ class HiddenStates:
         part = torch.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         with self.path(self.current).open("rb", buffering=0) as file:
             file.seek(start * self.sample_bytes)
-            room, done = tensor_bytes(part.reshape(-1)), 0
-            while done < len(room):
-                count = file.readinto(room[done:])
+            buffer, done = tensor_bytes(part.reshape(-1)), 0
+            while done < len(buffer):
+                count = file.readinto(buffer[done:])
                 if not count:
-                    raise DataError(f"{self.path(self.current)} has been cut short: delete {self.folder}, start anew")
+                    raise DataError(f"{self.path(self.current)} is truncated: delete {self.folder} and start again")
                 done += count
         return part
 
     def write(self, start: int, states: Tensor) -> None:
-        """Some samples, as the block leaves them."""
+        """Store a block's outputs, shape `(samples, tokens, hidden)`, for the samples from `start` on."""
         states = states.detach().cpu()
         if self.memory is not None:
             self.memory[start : start + len(states)] = states
@@ -93,18 +93,18 @@ class HiddenStates:
                 rest = rest[file.write(rest) :]
 
     def turn(self) -> None:
-        """The block is through: what it wrote is what the next one reads."""
+        """Swap the copies after a block: its outputs become the inputs of the next block."""
         self.current = 1 - self.current
 
     def resume(self, current: int) -> None:
-        """Go on with one of the two copies.
+        """Resume from one of the two copies.
 
         Raises:
-            DataError: it is not whole.
+            DataError: its file is incomplete.
         """
         self.current = current
         if self.path(current).stat().st_size != self.shape[0] * self.sample_bytes:
-            raise DataError(f"{self.path(current)} is not whole")
+            raise DataError(f"{self.path(current)} is incomplete: delete {self.folder} and start again")
         if self.memory is not None:
             for start in range(self.shape[0]):
                 self.memory[start : start + 1] = self._read(start, start + 1)
@@ -122,23 +122,23 @@ def calibrate_streaming(
     progress: Callable[[int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> ActivationStatistics:
-    """Collect what `calibrate` collects, one block in memory at a time.
+    """Collect the statistics of `calibrate` with one block in memory at a time.
 
     Args:
         decoder: the model.
         calibration: the tokens.
-        folder: where the hidden states are kept between blocks; a pass that was stopped is found there, and when all
-            is done the folder goes.
-        key: what the pass depends on besides `tokens_a_batch`; another's pass is not gone on with.
-        in_memory: keep hidden states in memory as well as in files.
-        tokens_a_batch: how many tokens go through at once.
-        progress: called with the number of samples done, each counting in parts as blocks are through.
-        note: told where a pass that was stopped is gone on with.
+        folder: folder of the hidden states and of an interrupted pass; it is deleted at the end.
+        key: hash of everything the pass depends on besides `tokens_a_batch`; a pass with another key does not resume.
+        in_memory: whether to keep hidden states in memory as well as in files.
+        tokens_a_batch: tokens in a batch.
+        progress: called with the number of samples done, averaged over blocks.
+        note: called with a line when an interrupted pass resumes.
 
     Raises:
-        NonFiniteValue: naming the module in which NaN or infinity arose.
-        DiskFull: no room for the hidden states, found before anything is computed where possible.
-        InvalidRequest: another process is at the same calibration.
+        NonFiniteValue: an activation is NaN or infinite; names the module.
+        DiskFull: the hidden states do not fit on the disk; checked before anything is computed where possible.
+        DataError: a token id has no row in the model's embedding.
+        InvalidRequest: another process runs the same calibration.
     """
     check_ids(decoder.model, int(calibration.token_ids.max()), "the calibration text")
     if calibration.pairs is not None:
@@ -149,47 +149,47 @@ def calibrate_streaming(
     blocks, hidden = len(decoder.shapes), decoder.shapes[0].hidden
     states = HiddenStates(folder, (samples, tokens, hidden), decoder.model.dtype, in_memory)
     key = f"{key}-{tokens_a_batch}"
-    with report_os_errors(folder), locked(folder, "calibration", "wait until it is done; what it finds is kept"):
-        done, found = _resumed(folder, key, states)
-        if found is None:
-            (folder / STATE).unlink(missing_ok=True)  # what it says is no longer true once hidden states are written
+    with report_os_errors(folder), locked(folder, "calibration", "wait until it is done; its statistics are cached"):
+        done, statistics = _resumed(folder, key, states)
+        if statistics is None:
+            (folder / STATE).unlink(missing_ok=True)  # it is outdated once hidden states are written
             require_space(folder, 2 * samples * states.sample_bytes)
             states.begin()
             start = 0
-            for entered in _entered(decoder, calibration, _samples_a_batch(calibration, tokens_a_batch)):
-                states.write(start, entered)
-                start += len(entered)
+            for inputs in _entered(decoder, calibration, _samples_a_batch(calibration, tokens_a_batch)):
+                states.write(start, inputs)
+                start += len(inputs)
             states.turn()
-            found = Collector(decoder).statistics(calibration)
+            statistics = Collector(decoder).statistics(calibration)
         elif note is not None:
-            note(f"calibration goes on behind block {done} of {blocks}, where it was stopped before")
+            note(f"calibration resumes after block {done} of {blocks}, where it was interrupted")
         for block in range(done, blocks):
             states.begin()
             collector = Collector(decoder)
             for through in _run_block(decoder, calibration, states, collector, block, tokens_a_batch):
                 if progress is not None:
                     progress(int((block * samples + through) / blocks))
-            found = found.with_block(block, collector.statistics(calibration))
+            statistics = statistics.with_block(block, collector.statistics(calibration))
             states.turn()
-            found.save(folder / STATISTICS)
+            statistics.save(folder / STATISTICS)
             state = {"key": key, "blocks": block + 1, "current": states.current}
             write_text(folder / STATE, json.dumps(state) + "\n")
         shutil.rmtree(folder)
-    return found
+    return statistics
 
 
 def require_streaming_folder(folder: Path) -> None:
-    """Refuse a folder for hidden states that holds something else: it is removed when the pass is done.
+    """Refuse a folder for hidden states that holds other files: it is deleted at the end of the pass.
 
     Raises:
-        OutputExists: naming what it holds.
-        InvalidRequest: its place cannot come to be.
+        OutputExists: the folder holds other files; names one.
+        InvalidRequest: the folder cannot be created.
     """
-    require_output_folder(folder, True, _foreign, "the hidden states of a calibration that was stopped")
+    require_output_folder(folder, True, _foreign, "the hidden states of an interrupted calibration")
 
 
 def _foreign(folder: Path) -> str | None:
-    """Names what in a folder no pass has written; None where there is nothing."""
+    """Name a file in the folder that no calibration pass wrote; None if there is none."""
     known = (LOCK, STATE, STATISTICS, "hidden-0.bin", "hidden-1.bin")
     for path in sorted(folder.iterdir()):
         temporary = path.name.startswith((f".{STATE}-", f".{STATISTICS}-"))
@@ -203,7 +203,7 @@ def _samples_a_batch(calibration: CalibrationSet, tokens_a_batch: int) -> int:
 
 
 def _entered(decoder: StreamedDecoder, calibration: CalibrationSet, step: int) -> Iterator[Tensor]:
-    """What the first block is given, some samples after the other; those of images in batches as in the one pass."""
+    """The inputs of the first block in batches of samples; samples with images in the batches of `calibrate`."""
     if calibration.pairs is None:
         yield from decoder.embed(calibration.token_ids)
         return
@@ -223,7 +223,7 @@ def _run_block(
     block: int,
     tokens_a_batch: int,
 ) -> Iterator[int]:
-    """Send every sample through a block; yields how many are through."""
+    """Run every sample through a block; yields the number of samples done."""
     samples = states.shape[0]
     step = _samples_a_batch(calibration, tokens_a_batch)
     with decoder.loaded(block) as module, collector.attached([block]):
@@ -231,23 +231,23 @@ def _run_block(
             stop = min(start + step, samples)
             mask = calibration.mask_of(start, stop)
             collector.mask = None if mask is None else mask.to(decoder.device)
-            given = states.read(start, stop).to(decoder.device)
-            left = module(given, **decoder.given(given, collector.mask)[block])
-            states.write(start, left)
-            counted = given.shape[0] * given.shape[1] if mask is None else int(mask.sum())
-            del given, left
+            inputs = states.read(start, stop).to(decoder.device)
+            outputs = module(inputs, **decoder.given(inputs, collector.mask)[block])
+            states.write(start, outputs)
+            counted = inputs.shape[0] * inputs.shape[1] if mask is None else int(mask.sum())
+            del inputs, outputs
             collector.join(counted)
             yield stop
 
 
 def _resumed(folder: Path, key: str, states: HiddenStates) -> tuple[int, ActivationStatistics | None]:
-    """Blocks that an earlier pass has done, and its statistics of them; none where there was no such pass."""
+    """The blocks that an interrupted pass completed, and their statistics; 0 and None if there is no such pass."""
     try:
         state = read_json_object(folder / STATE)
         if state["key"] != key:
             return 0, None
-        done, found = int(state["blocks"]), ActivationStatistics.load(folder / STATISTICS)
+        done, statistics = int(state["blocks"]), ActivationStatistics.load(folder / STATISTICS)
         states.resume(int(state["current"]))
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return 0, None
-    return done, found
+    return done, statistics

@@ -1,1 +1,1 @@
-"""Pruned checkpoints: their form, their files and the modelling file that travels with them."""
+"""Pruned checkpoints: architecture, tensor files, model card, license and export to GGUF."""

@@ -1,4 +1,4 @@
-"""The model card: what was cut, by which command, and how to load what is left."""
+"""The model card of a pruned checkpoint: what was removed, by which command, and how to load and serve the model."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CARD = """\
 
 # {base}, {achieved:.1%} of its blocks' weights removed by `{method}`
 
-This model was cut out of {origin} without any training.
+This model was pruned from {origin} without any training.
 
 | | dense | pruned |
 |---|---|---|
 | parameters | {before:,} | {after:,} |
 | blocks | {blocks_before} | {blocks_after} |
-| share of the blocks' projection weights removed | | {achieved:.2%} (asked for: {requested:.2%}) |
-| share of the whole model removed | | {share:.2%} |
+| share of the blocks' projection weights removed | | {achieved:.2%} (requested: {requested:.2%}) |
+| share of all parameters removed | | {share:.2%} |
 
 {removed}
 
@@ -51,23 +51,30 @@ model = {auto_class}.from_pretrained("PATH"{trust})
 
 {command}
 
-`pruning_plan.json` says which blocks, key-value groups and MLP channels were kept. Calibration:
+`pruning_plan.json` lists the blocks, key-value groups and MLP channels that were kept. Calibration:
 
 {calibration}
 
-Pruning without training loses quality, and the usual few benchmarks hide how much. Evaluate this checkpoint on what you
-need it for before you ship it: `prunelab evaluate PATH --benchmark wikitext2`.
+Pruning without training reduces quality, and a few standard benchmarks understate the loss. Before you deploy this
+checkpoint, evaluate it on your own task; for perplexity: `prunelab evaluate PATH --benchmark wikitext2`.
 """
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-"""What a repository on the hub is called."""
+"""The id of a repository on the hub, `owner/name`."""
 NEEDS_CODE = """
-It has {parts}, which the stock classes of transformers do not build yet; the small modelling file
-inside the checkpoint does, hence `trust_remote_code=True`. prunelab itself loads it with its own copy of that file.
+The model has {parts}, which the stock classes of transformers do not support. The checkpoint therefore
+contains a small modelling file, which requires `trust_remote_code=True`. prunelab loads the model with its own copy of
+that file.
 """
 
 
 def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
-    """The text of a checkpoint's README.md."""
+    """Render the text of a checkpoint's README.md.
+
+    Args:
+        pruned: the pruned model.
+        plan: its pruning plan.
+        command: the command that made the checkpoint; empty for the Python API.
+    """
     mixed = type(pruned.model).__module__.endswith("modeling_prunelab")
     calibration = plan.provenance.get("calibration")
     family = pruned.decoder.family
@@ -95,19 +102,21 @@ def model_card(pruned: LanguageModel, plan: PruningPlan, command: str) -> str:
         notes=markdown(" ".join(note[:1].upper() + note[1:] + "." for note in plan.notes)),
         trust=", trust_remote_code=True" if mixed else "",
         why_trust=NEEDS_CODE.format(parts=_parts(pruned)) if mixed else "",
-        command=fenced(command or "made through the Python API"),
+        command=fenced(command or "made with the Python API"),
         calibration=fenced(json.dumps(calibration, indent=1) if calibration else "none", "json"),
     )
 
 
 def _parts(pruned: LanguageModel) -> str:
-    """What the modelling file is there for."""
+    """What the modelling file is needed for."""
     mapped = any(name.endswith(".map") for block in pruned.decoder.blocks for name, _ in block.named_parameters())
-    return "a linear map in place of removed blocks" if mapped else "blocks with widths or biases of their own"
+    return (
+        "a linear map in place of removed blocks" if mapped else "blocks of different widths, or biases in some blocks"
+    )
 
 
 def _head(plan: PruningPlan, task: str, licence: Licence | None) -> str:
-    """The front matter: the base on the hub and its licence, where they are known here, the task and tags."""
+    """The front matter: the base model's id and licence if they are known, the task and tags."""
     base = plan.base.name
     fields = {
         **({"base_model": base} if REPOSITORY.fullmatch(base) else {}),
@@ -120,7 +129,7 @@ def _head(plan: PruningPlan, task: str, licence: Licence | None) -> str:
 
 
 def _removed(plan: PruningPlan) -> str:
-    """What went, in words: blocks, and the widths that are left."""
+    """The removed blocks as a sentence, and the kept widths as a table."""
     lines = []
     if plan.removed_blocks:
         lines.append(f"Removed blocks: {to_ranges(plan.removed_blocks)}.")
@@ -136,5 +145,5 @@ def _removed(plan: PruningPlan) -> str:
             shape = plan.base.shapes[block]
             lines.append(f"| {block} | {groups} of {shape.key_value_groups} | {channels} of {shape.channels} |")
         if len(narrowed) < len(plan.blocks):
-            lines += ["", "The other blocks are whole."]
+            lines += ["", "The other blocks keep their full widths."]
     return "\n".join(lines) or "Nothing was removed."

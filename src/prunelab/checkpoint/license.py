@@ -1,4 +1,4 @@
-"""Under which licence a base model came, and whether it asks something of those who pass its parts on."""
+"""The licence of a base model, and whether it has conditions for redistribution."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FREE = frozenset(
     {"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "cc0-1.0", "cc-by-4.0",
      "cc-by-sa-4.0", "unlicense", "isc", "afl-3.0", "artistic-2.0", "zlib"}
 )  # fmt: skip
-"""Licences that ask for nothing but their own text and the authors' names; every other one is named to the user."""
+"""Licences that require only their text and attribution; every other licence is reported to the user."""
 
 TEXTS = ("licen[cs]e*", "notice*", "use_policy*")
-"""Files that hold a licence's own words, whatever their case."""
+"""Patterns of files with licence texts; matched without regard to case."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence in the hub's words.
+    """A licence as a model card on the hub states it.
 
     Attributes:
         identifier: such as `apache-2.0`, `llama3` or `other`.
-        name: what `other` stands for, where the card says.
-        link: where its text is, where the card says.
+        name: name of a licence with the identifier `other`; empty if the card has none.
+        link: link to the text; empty if the card has none.
     """
 
     identifier: str
@@ -42,22 +42,22 @@ class Licence:
 
     @property
     def is_restrictive(self) -> bool:
-        """Whether it asks more than to be passed on."""
+        """Whether it has conditions beyond its text and attribution."""
         return self.identifier not in FREE
 
     @property
     def title(self) -> str:
-        """What people read."""
+        """The name, or else the identifier, with the link."""
         return f"{self.name or self.identifier}{f' ({self.link})' if self.link else ''}"
 
     def fields(self) -> dict[str, str]:
-        """As the front matter of a model card."""
-        found = {"license": self.identifier, "license_name": self.name, "license_link": self.link}
-        return {key: value for key, value in found.items() if value}
+        """The fields of a model card's front matter."""
+        values = {"license": self.identifier, "license_name": self.name, "license_link": self.link}
+        return {key: value for key, value in values.items() if value}
 
 
 def licence_in(fields: Mapping[str, Any]) -> Licence | None:
-    """The licence in a model card's front matter."""
+    """The licence in a model card's front matter; None if it states none."""
     given = fields.get("license")
     if not given:
         return None
@@ -66,7 +66,7 @@ def licence_in(fields: Mapping[str, Any]) -> Licence | None:
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """A model card's front matter and what follows it."""
+    """Split a model card into the fields of its front matter and the remaining text."""
     if not text.startswith("---\n") or "\n---\n" not in text:
         return {}, text
     head, _, rest = text.removeprefix("---\n").partition("\n---\n")
@@ -78,7 +78,7 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
 
 
 def licence_beside(folder: Path | None) -> Licence | None:
-    """The licence that a folder's model card names."""
+    """The licence that a folder's model card states; None if it states none."""
     if folder is None:
         return None
     card = folder / "README.md"
@@ -90,15 +90,18 @@ def licence_beside(folder: Path | None) -> Licence | None:
 
 
 def folder_of(model: PreTrainedModel) -> Path | None:
-    """The folder that a model was loaded from; None for one of the hub, or one that was made here."""
+    """The folder that a model was loaded from; None for a model from the hub or one created in memory."""
     name = str(model.name_or_path or "")
     return Path(name) if name and Path(name).is_dir() else None
 
 
 def copy_texts(base: Path | None, folder: Path) -> list[str]:
-    """Put the base's licence, notices and rules of use beside what is made from it; gives the files' names.
+    """Copy the base model's licence, notice and use-policy files to the folder of a derived model.
 
-    Nothing is copied where the base is no folder, such as a model of the hub, which is loaded without these files.
+    Nothing is copied for a base model from the hub, which is loaded without these files.
+
+    Returns:
+        The names of the copied files.
     """
     texts = [] if base is None else [path for path in sorted(base.iterdir()) if _is_text(path)]
     for path in texts:

@@ -1,4 +1,4 @@
-"""Write a pruned model where everything can load it: safetensors, its plan, a card, and nothing pickled."""
+"""Write a pruned model as a transformers checkpoint: safetensors, pruning plan and model card; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -26,46 +26,49 @@ PROCESSOR_FILES = (
 def save_checkpoint(
     pruned: LanguageModel, plan: PruningPlan, out: Path, *, command: str = "", overwrite: bool = False
 ) -> None:
-    """Write the pruned model with tokenizer, generation config, plan, card and the base's licence; whole or not at all.
+    """Write the pruned model with tokenizer, generation config, plan, card and the base's licence, atomically.
 
-    A model whose blocks have widths of their own brings `modeling_prunelab.py` along, named in its config's `auto_map`.
+    A checkpoint with blocks of different widths includes `modeling_prunelab.py`, named in the `auto_map` of its config.
 
     Args:
-        pruned: the model after the cut.
-        plan: what was cut.
-        out: the folder to make.
+        pruned: the pruned model.
+        plan: its pruning plan.
+        out: the folder to create.
         command: the command that made it, for the card.
-        overwrite: replace `out` where it exists.
+        overwrite: whether to replace an existing `out`.
 
     Raises:
         OutputExists: `out` exists and `overwrite` is false.
-        DiskFull: no room, found before writing where possible.
+        DiskFull: the checkpoint does not fit on the disk; checked before writing where possible.
     """
-    with save_model(pruned, out, overwrite) as aside:
-        plan.save(aside / PLAN_FILE)
-        (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
+    with save_model(pruned, out, overwrite) as temporary:
+        plan.save(temporary / PLAN_FILE)
+        (temporary / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
 
 
 @contextmanager
 def save_model(model: LanguageModel, out: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Write a model with all that reads for it, whole or not at all; gives the folder for what else belongs there.
+    """Write a model with its tokenizer, processor and licence files, atomically.
+
+    Yields:
+        The temporary folder, for further files; it is renamed to `out` at the end.
 
     Raises:
         OutputExists: `out` exists and `overwrite` is false.
-        DiskFull: no room, found before writing where possible.
+        DiskFull: the checkpoint does not fit on the disk; checked before writing where possible.
     """
     tensors = model.model.state_dict().values()
     require_space(out, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
-    with atomic_folder(out, overwrite) as aside:
-        model.model.save_pretrained(aside)
-        model.tokenizer.save_pretrained(aside)
-        save_processor(model, aside)
-        copy_texts(folder_of(model.model), aside)
-        yield aside
+    with atomic_folder(out, overwrite) as temporary:
+        model.model.save_pretrained(temporary)
+        model.tokenizer.save_pretrained(temporary)
+        save_processor(model, temporary)
+        copy_texts(folder_of(model.model), temporary)
+        yield temporary
 
 
 def save_processor(model: LanguageModel, folder: Path) -> None:
-    """What a model that sees reads images with; where it could not be loaded, its files as they lie."""
+    """Save a vision-language model's processor, or copy the processor's files if it could not be loaded."""
     if model.processor is not None:
         model.processor.save_pretrained(folder)
     elif model.decoder.family.is_multimodal and (base := folder_of(model.model)) is not None:

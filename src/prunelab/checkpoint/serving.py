@@ -1,4 +1,4 @@
-"""How a checkpoint is served, for its card: each command with what was tried."""
+"""The serving section of a model card: one command for each engine, and whether it was tested."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ With transformers (`pip install 'transformers[serving]'`):
 transformers serve {model}{trust}
 ```
 
-With vLLM, **untested**: its Transformers backend {geometry}.
+With vLLM (**untested**), whose Transformers backend {geometry}:
 
 ```
 vllm serve {model} --model-impl transformers{trust_vllm}
 ```
 """
 LLAMA_CPP = """
-With llama.cpp, checked against torch by prunelab's tests ({architecture}):
+With llama.cpp, which prunelab's tests compare with torch ({architecture}):
 
 ```
 prunelab export {model} --to gguf --out model.gguf --type q8_0{pad}
@@ -31,21 +31,21 @@ llama-server -m model.gguf
 ```
 """
 NOT_LLAMA_CPP = """
-Not with llama.cpp, for `prunelab export` refuses it: {refusal}.
+llama.cpp cannot serve this model. `prunelab export` refuses it: {refusal}.
 """
 
 
 def serving(model: str, mixed: bool, llama_cpp: Fit) -> str:
-    """The section of the model card.
+    """Render the serving section of the model card.
 
     Args:
-        model: the checkpoint, as the reader will call it.
-        mixed: whether it needs the modelling file, as for widths of its blocks' own.
-        llama_cpp: how it fits llama.cpp.
+        model: path or id of the checkpoint in the commands.
+        mixed: whether the checkpoint needs the modelling file, as blocks of different widths do.
+        llama_cpp: whether and how the model can be exported to llama.cpp.
     """
-    own = "builds each block from the configuration" if mixed else "runs the stock class as transformers does"
+    geometry = "builds each block from the configuration" if mixed else "runs the stock class as transformers does"
     trust = " --trust-remote-code" if mixed else ""
-    text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=own)
+    text = SERVING.format(model=model, trust=trust, trust_vllm=trust, geometry=geometry)
     if llama_cpp.refusal:
         return text + NOT_LLAMA_CPP.format(refusal=llama_cpp.refusal)
     pad = " --pad-widths" if llama_cpp.pad_widths else ""
@@ -53,10 +53,10 @@ def serving(model: str, mixed: bool, llama_cpp: Fit) -> str:
 
 
 def _architecture(llama_cpp: Fit) -> str:
-    """How it is written, in words."""
+    """Describe the GGUF architecture, with padding and notes."""
     words = [f"written as `{llama_cpp.architecture}`"]
     if llama_cpp.architecture == "deci":
-        words[0] += ", whose blocks have widths of their own"
+        words[0] += ", which supports blocks of different widths"
     if llama_cpp.pad_widths:
-        words[0] += ", which has no widths per block, so that blocks are filled with zeros up to the widest"
+        words[0] += ", which has one width for all blocks, so that blocks are padded with zeros to the widest"
     return "; ".join([*words, *llama_cpp.notes])

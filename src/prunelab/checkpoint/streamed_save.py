@@ -1,4 +1,4 @@
-"""A pruned checkpoint written from one on disk, never more than some rows of a tensor in memory."""
+"""Write a pruned checkpoint directly from the dense checkpoint on disk, a few rows of a tensor at a time."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def save_streamed(
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> LanguageModel:
-    """Write what `save_checkpoint` writes of the pruned model; whole or not at all.
+    """Write the checkpoint that `save_checkpoint` writes for the pruned model, atomically.
 
     Args:
-        model: the model before the cut.
-        plan: what to keep; the caller has checked that it is this model's.
-        statistics: what compensation is made of.
-        out: the folder to make.
-        calibration: the tokens that least squares is fitted to, where the plan's compensation is that.
+        model: the dense model.
+        plan: the pruning plan; the caller has checked that it belongs to this model.
+        statistics: the activation statistics that bias compensation uses.
+        out: the folder to create.
+        calibration: the tokens for least-squares compensation; None for other kinds.
         command: the command that made it, for the card.
-        overwrite: replace `out` where it exists.
-        shard_bytes: a file grows no longer than this.
+        overwrite: whether to replace an existing `out`.
+        shard_bytes: the largest size of a file in bytes.
 
     Returns:
-        The pruned model without values but of biases, for what can be said of it.
+        The pruned model on the meta device, with values for its biases only.
 
     Raises:
         OutputExists: `out` exists and `overwrite` is false.
-        DiskFull: no room, found before writing where possible.
-        InvalidRequest: least squares without tokens.
+        DiskFull: the checkpoint does not fit on the disk; checked before writing where possible.
+        InvalidRequest: least-squares compensation without calibration tokens.
     """
     repairs = None
     if plan.compensation == "least_squares":
@@ -72,37 +72,37 @@ def save_streamed(
     name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"
     pruned = model.with_model(_outline(model, form), name)
     announced = _announced(pruned.model, model.decoder.prefix)
-    require_space(out, sum(one.bytes for one in announced))
-    with atomic_folder(out, overwrite) as aside:
-        # Config, generation config, and the modelling file where one is needed; a file without tensors is of no use.
-        pruned.model.save_pretrained(aside, state_dict={})
-        (aside / SINGLE).unlink(missing_ok=True)
+    require_space(out, sum(tensor.bytes for tensor in announced))
+    with atomic_folder(out, overwrite) as temporary:
+        # Config, generation config and, if needed, the modelling file; the file without tensors is deleted.
+        pruned.model.save_pretrained(temporary, state_dict={})
+        (temporary / SINGLE).unlink(missing_ok=True)
         write_tensors(
-            aside,
+            temporary,
             announced,
             _tensors(model, plan, form, statistics if plan.compensation == "bias" else None, repairs, announced),
             pruned.decoder.parameters,
             shard_bytes,
         )
-        model.tokenizer.save_pretrained(aside)
-        save_processor(model, aside)
-        copy_texts(folder_of(model.model), aside)
-        plan.save(aside / PLAN_FILE)
-        _read_biases(pruned, aside)
-        (aside / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
+        model.tokenizer.save_pretrained(temporary)
+        save_processor(model, temporary)
+        copy_texts(folder_of(model.model), temporary)
+        plan.save(temporary / PLAN_FILE)
+        _read_biases(pruned, temporary)
+        (temporary / "README.md").write_text(model_card(pruned, plan, command), encoding="utf-8")
     return pruned
 
 
 def _read_biases(pruned: LanguageModel, folder: Path) -> None:
-    """Give the outline the biases that were written: the card depends on whether they are all zeros."""
+    """Load the written biases into the empty model: the card depends on whether they are all zeros."""
     stored = TensorFiles.open(folder).tensors
     outside = pruned.decoder.is_outside_blocks
-    biases = {name: one.read() for name, one in stored.items() if name.endswith(".bias") and not outside(name)}
+    biases = {name: tensor.read() for name, tensor in stored.items() if name.endswith(".bias") and not outside(name)}
     pruned.model.load_state_dict(biases, strict=False, assign=True)
 
 
 def _outline(model: StreamedModel, form: TargetArchitecture) -> PreTrainedModel:
-    """The pruned model without values but those that no checkpoint holds."""
+    """The pruned model on the meta device, with values only for buffers that no checkpoint stores."""
     pruned = empty_model(form.model_class, form.config, model.model.dtype, model.device)
     pruned.generation_config = model.model.generation_config
     pruned.name_or_path = model.model.name_or_path
@@ -110,15 +110,15 @@ def _outline(model: StreamedModel, form: TargetArchitecture) -> PreTrainedModel:
 
 
 def _announced(pruned: PreTrainedModel, prefix: str) -> list[Announced]:
-    """Every tensor of the pruned model once, those of no block first, then block by block."""
-    own = {name for name, _ in pruned.named_parameters()}
-    found = [
+    """Every tensor of the pruned model once: first those outside the blocks, then block by block."""
+    parameters = {name for name, _ in pruned.named_parameters()}
+    announced = [
         Announced(name, tuple(tensor.shape), tensor.dtype)
         for name, tensor in pruned.state_dict().items()
-        # What is tied to another tensor is not written.
-        if name in own
+        # Tensors tied to another tensor are not written.
+        if name in parameters
     ]
-    return sorted(found, key=lambda one: _block_of(one.name, prefix))
+    return sorted(announced, key=lambda entry: _block_of(entry.name, prefix))
 
 
 def _block_of(name: str, prefix: str) -> int:
@@ -135,29 +135,29 @@ def _tensors(
 ) -> Iterator[tuple[str, Content]]:
     """The values in the order announced."""
     decoder, position = model.decoder, -1
-    made: dict[str, Tensor] = {}
-    for one in announced:
-        if decoder.is_outside_blocks(one.name):
-            yield one.name, _what_stays(decoder, one.name, Remaining())
+    computed: dict[str, Tensor] = {}
+    for tensor in announced:
+        if decoder.is_outside_blocks(tensor.name):
+            yield tensor.name, _what_stays(decoder, tensor.name, Remaining())
             continue
-        if _block_of(one.name, decoder.prefix) != position:
-            position = _block_of(one.name, decoder.prefix)
-            made = new_biases(decoder, plan.kept, position, form, statistics)
+        if _block_of(tensor.name, decoder.prefix) != position:
+            position = _block_of(tensor.name, decoder.prefix)
+            computed = new_biases(decoder, plan.kept, position, form, statistics)
             for path, repair in (next(repairs) if repairs is not None else {}).items():
-                made[f"{decoder.prefix}{position}.{path}.weight"] = repair.weight
+                computed[f"{decoder.prefix}{position}.{path}.weight"] = repair.weight
                 if repair.bias is not None:
-                    made[f"{decoder.prefix}{position}.{path}.bias"] = repair.bias
-        if one.name in made:
-            yield one.name, made.pop(one.name)
+                    computed[f"{decoder.prefix}{position}.{path}.bias"] = repair.bias
+        if tensor.name in computed:
+            yield tensor.name, computed.pop(tensor.name)
             continue
-        inner = one.name.removeprefix(f"{decoder.prefix}{position}.")
+        inner = tensor.name.removeprefix(f"{decoder.prefix}{position}.")
         part = remaining(decoder, plan.kept, position, inner)
         assert part is not None
-        yield one.name, _what_stays(decoder, f"{decoder.prefix}{plan.kept.blocks[position]}.{inner}", part)
+        yield tensor.name, _what_stays(decoder, f"{decoder.prefix}{plan.kept.blocks[position]}.{inner}", part)
 
 
 def _what_stays(decoder: StreamedDecoder, name: str, part: Remaining) -> Content:
-    """A tensor of the model on disk, cut; its bytes are only looked at where they do not lie in whole rows."""
+    """A pruned tensor of the model on disk; whole rows in the same number format are copied without reading them."""
     stored = decoder.files.tensors[decoder.sources[name]]
     if stored.dtype == decoder.model.dtype and not part.of_columns:
         return Moved(stored, part.indices)

@@ -1,4 +1,4 @@
-"""The language model of a model that sees, taken out as a checkpoint of its own, and put back, pruned or not."""
+"""Extract the language model of a vision-language model, and reconnect a language model, pruned or not."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 MUST_FIT = ("hidden_size", "vocab_size")
-"""What the rest of the model reads from its language model."""
+"""Config fields of the language model that the vision encoder and connector depend on."""
 
 
 def extract_language_model(whole: LanguageModel) -> LanguageModel:
-    """The language model inside a model that sees, its weights shared with it.
+    """The language model inside a vision-language model; it shares its weights.
 
     Raises:
-        UnsupportedModel: the model sees nothing.
+        UnsupportedModel: the model is not a vision-language model.
     """
     family = _seeing(whole)
     config = copy.deepcopy(whole.model.config.get_text_config())
@@ -38,33 +38,33 @@ def extract_language_model(whole: LanguageModel) -> LanguageModel:
     bring_buffers({name.removeprefix(inner): b for name, b in whole.model.named_buffers() if name.startswith(inner)},
                   model.get_submodule(inside.decoder))  # fmt: skip
     model.generation_config = copy.deepcopy(whole.model.generation_config)
-    model.name_or_path = whole.model.name_or_path  # whose licence it has
+    model.name_or_path = whole.model.name_or_path  # for the licence
     return LanguageModel(f"{whole.name}-language-model", model.eval(), whole.tokenizer)
 
 
 def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageModel:
-    """A model that sees with another language model inside; its vision encoder and connector are shared.
+    """Replace the language model of a vision-language model; its vision encoder and connector are shared.
 
     Args:
-        language_model: what to put in, such as one that was taken out and pruned.
-        whole: the model whose other parts to take.
+        language_model: the new language model, such as one that was extracted and pruned.
+        whole: the vision-language model that provides the other parts.
 
     Raises:
-        UnsupportedModel: `whole` sees nothing, or its language model is of another family.
-        InvalidRequest: a width, the vocabulary or the number format does not fit.
+        UnsupportedModel: `whole` is not a vision-language model, or its language model is of another family.
+        InvalidRequest: the hidden size, the vocabulary size or the number format differs.
     """
     family = _seeing(whole)
-    own = language_model.decoder.family
-    if own.name != family.language_family:
-        remedy = "take its language model out first" if own.is_multimodal else "give one"
+    language_family = language_model.decoder.family
+    if language_family.name != family.language_family:
+        extract = " (see `prunelab extract-language-model`)" if language_family.is_multimodal else ""
         raise UnsupportedModel(
-            f"{language_model.name} is of family {own.name}, and inside {whole.name} belongs a "
-            f"{family.language_family}: {remedy}"
+            f"{language_model.name} is of family {language_family.name}, and {whole.name} needs a language model of "
+            f"family {family.language_family}: give one{extract}"
         )
     if language_model.dtype != whole.dtype:
         raise InvalidRequest(
             f"{language_model.name} is in {language_model.dtype} and {whole.name} in {whole.dtype}, and a checkpoint "
-            "has one number format: give --dtype for both"
+            "has a single number format: give --dtype"
         )
     config = copy.deepcopy(whole.model.config)
     new = language_model.model.config
@@ -72,15 +72,15 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
         if getattr(new, name) != getattr(config.get_text_config(), name):
             raise InvalidRequest(
                 f"{language_model.name} has {name} {getattr(new, name)}, and {whole.name} needs "
-                f"{getattr(config.get_text_config(), name)}: give a language model taken from it"
+                f"{getattr(config.get_text_config(), name)}: give a language model that was extracted from it"
             )
     config.text_config = _inside(new, config)
     config.architectures = None
-    inner, body = f"{family.decoder}.", f"{own.decoder}."
+    inner, body = f"{family.decoder}.", f"{language_family.decoder}."
     state = {name: t for name, t in whole.model.state_dict().items() if not name.startswith((inner, "lm_head."))}
     for name, tensor in language_model.model.state_dict().items():
         state[f"{inner}{name.removeprefix(body)}" if name.startswith(body) else name] = tensor
-    mixed = type(language_model.model).__name__ == own.mixed_class
+    mixed = type(language_model.model).__name__ == language_family.mixed_class
     model = _build(family, with_flag(config, is_tied(language_model.model)), mixed, state)
     bring_buffers(dict(whole.model.named_buffers()), model)
     model.generation_config = copy.deepcopy(whole.model.generation_config)
@@ -89,11 +89,14 @@ def reconnect(language_model: LanguageModel, whole: LanguageModel) -> LanguageMo
 
 
 def plan_inside(plan: PruningPlan, whole: LanguageModel) -> PruningPlan | None:
-    """A language model's plan as that of the same cut inside the model that sees; None where it is for another one.
+    """Translate an extracted language model's plan into a plan of the vision-language model.
 
     Args:
-        plan: of a language model that was taken out of `whole` and pruned.
-        whole: as it was before.
+        plan: the plan of a language model that was extracted from `whole` and pruned.
+        whole: the dense vision-language model.
+
+    Returns:
+        The plan of the same cut inside `whole`; None if `plan` belongs to another model.
     """
     if plan.base.fingerprint != extract_language_model(whole).fingerprint:
         return None
@@ -113,15 +116,15 @@ def plan_inside(plan: PruningPlan, whole: LanguageModel) -> PruningPlan | None:
 def _seeing(model: LanguageModel) -> ModelFamily:
     family = model.decoder.family
     if not family.is_multimodal:
-        known = ", ".join(one.name for one in families.values() if one.is_multimodal)
+        known = ", ".join(candidate.name for candidate in families.values() if candidate.is_multimodal)
         raise UnsupportedModel(
-            f"{model.name} is a {family.name}, a language model by itself: give one that sees ({known})"
+            f"{model.name} is of family {family.name}, a language model: give a vision-language model ({known})"
         )
     return family
 
 
 def _inside(new: PreTrainedConfig, whole: PreTrainedConfig) -> PreTrainedConfig:
-    """A language model's config as part of another: what says how it stands by itself is the old one's."""
+    """A language model's config as the text config of `whole`; fields of a standalone model come from the old one."""
     old = whole.get_text_config()
     text = copy.deepcopy(new)
     if getattr(text, "auto_map", None) is not None:
@@ -133,7 +136,7 @@ def _inside(new: PreTrainedConfig, whole: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _build(family: ModelFamily, config: Any, mixed: bool, tensors: dict[str, torch.Tensor]) -> PreTrainedModel:
-    """The family's model with these weights."""
+    """Build the family's model with these weights."""
     from transformers.initialization import no_init_weights
 
     from prunelab.models import modeling_prunelab

@@ -1,7 +1,7 @@
-"""safetensors files written as their tensors come, with as little of them in memory as can be.
+"""Write safetensors files tensor by tensor, with a minimum of memory.
 
-What a pruned checkpoint keeps of the one it was cut from is mostly whole tensors and whole rows. Their bytes are moved
-from file to file by the operating system, and never come into this process's memory.
+Most tensors of a pruned checkpoint are whole tensors or whole rows of the dense checkpoint. The operating system copies
+their bytes from file to file, outside this process's memory.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 """Number formats of a safetensors file by torch's names for them."""
 SHARD_BYTES = 5 * 10**9
-# What a system answers that cannot move bytes between these two files.
+# Errors of systems that cannot copy bytes between the two files.
 _NO_MOVING = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _READ_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A stored tensor that is written in the number format that it has, or some of its rows.
+    """A stored tensor, or some of its rows, copied in its number format.
 
     Attributes:
-        tensor: where it lies.
+        tensor: the stored tensor.
         rows: the rows to write, ascending, shape `(rows,)`; None for all.
     """
 
@@ -45,7 +45,7 @@ class Moved:
     rows: Tensor | None = None
 
     def runs(self) -> Iterator[tuple[int, int]]:
-        """First byte in the file and number of bytes of everything that lies in one piece."""
+        """First byte in the file and number of bytes of each contiguous run."""
         if self.rows is None:
             yield self.tensor.offset, self.tensor.bytes
             return
@@ -60,7 +60,7 @@ class Moved:
         """Append the bytes.
 
         Raises:
-            CheckpointError: the source has become shorter since it was opened.
+            CheckpointError: the source file was truncated after it was opened.
         """
         with self.tensor.file.open("rb", buffering=0) as source:
             for start, size in self.runs():
@@ -73,7 +73,7 @@ class Moved:
 
 
 def _move(source: FileIO, target: FileIO, start: int, size: int) -> int:
-    """Append bytes of one file to another, in the system's own memory where it can; how many there were."""
+    """Append bytes of one file to another, inside the kernel if possible; returns their number."""
     if hasattr(os, "copy_file_range"):
         try:
             moved = os.copy_file_range(source.fileno(), target.fileno(), size, start)
@@ -88,12 +88,12 @@ def _move(source: FileIO, target: FileIO, start: int, size: int) -> int:
 
 
 Content: TypeAlias = "Tensor | Moved | Iterator[Tensor]"
-"""What is written of a tensor: itself, bytes of another file, or its rows, some after the other."""
+"""The content of a tensor to write: the tensor, bytes of another file, or parts of its rows in order."""
 
 
 @dataclass(frozen=True)
 class Announced:
-    """A tensor that is to be written."""
+    """Name, shape and number format of a tensor to write."""
 
     name: str
     shape: tuple[int, ...]
@@ -101,7 +101,7 @@ class Announced:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -112,14 +112,14 @@ def write_tensors(
     parameters: int,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write a checkpoint's tensors as they come, in files that stock loading finds.
+    """Write a checkpoint's tensors one by one, in files that transformers loads.
 
     Args:
-        folder: where to.
-        announced: every tensor, in the order in which it comes.
-        tensors: their names and values; one is let go of before the next is asked for.
-        parameters: of the model, for the index.
-        shard_bytes: a file grows no longer than this, unless a single tensor is.
+        folder: the folder to write to.
+        announced: every tensor, in the order of `tensors`.
+        tensors: names and contents; each is released before the next one is requested.
+        parameters: number of parameters of the model, for the index.
+        shard_bytes: the largest size of a file in bytes, unless a single tensor is larger.
     """
     shards = _shards(announced, shard_bytes)
     names = [SINGLE] if len(shards) == 1 else [
@@ -137,8 +137,8 @@ def write_tensors(
                 del content
     if len(shards) > 1:
         index = {
-            "metadata": {"total_parameters": parameters, "total_size": sum(one.bytes for one in announced)},
-            "weight_map": {one.name: name for name, shard in zip(names, shards, strict=True) for one in shard},
+            "metadata": {"total_parameters": parameters, "total_size": sum(tensor.bytes for tensor in announced)},
+            "weight_map": {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard},
         }
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -155,7 +155,7 @@ def _write(file: FileIO, content: Content, dtype: torch.dtype) -> None:
 
 
 def _write_all(file: FileIO, content: memoryview) -> int:
-    """Write without a buffer, in as many calls as the system makes of it."""
+    """Write all bytes to an unbuffered file, in as many calls as needed; returns their number."""
     size = len(content)
     while content:
         content = content[file.write(content) :]
@@ -164,21 +164,22 @@ def _write_all(file: FileIO, content: memoryview) -> int:
 
 def _shards(announced: Sequence[Announced], shard_bytes: int) -> list[list[Announced]]:
     shards: list[list[Announced]] = [[]]
-    held = 0
-    for one in announced:
-        if shards[-1] and held + one.bytes > shard_bytes:
+    shard_size = 0
+    for tensor in announced:
+        if shards[-1] and shard_size + tensor.bytes > shard_bytes:
             shards.append([])
-            held = 0
-        shards[-1].append(one)
-        held += one.bytes
+            shard_size = 0
+        shards[-1].append(tensor)
+        shard_size += tensor.bytes
     return shards
 
 
 def _header_bytes(shard: Sequence[Announced]) -> bytes:
-    """Length and header of a safetensors file whose tensors lie in the order given."""
+    """Length and header of a safetensors file with tensors in this order."""
     fields: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    for one, (start, stop) in zip(shard, _offsets(shard), strict=True):
-        fields[one.name] = {"dtype": NAMES[words(one.dtype)], "shape": list(one.shape), "data_offsets": [start, stop]}
+    for tensor, (start, stop) in zip(shard, _offsets(shard), strict=True):
+        layout = {"shape": list(tensor.shape), "data_offsets": [start, stop]}
+        fields[tensor.name] = {"dtype": NAMES[words(tensor.dtype)], **layout}
     text = json.dumps(fields, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -186,6 +187,6 @@ def _header_bytes(shard: Sequence[Announced]) -> bytes:
 
 def _offsets(shard: Sequence[Announced]) -> Iterator[tuple[int, int]]:
     start = 0
-    for one in shard:
-        yield start, start + one.bytes
-        start += one.bytes
+    for tensor in shard:
+        yield start, start + tensor.bytes
+        start += tensor.bytes

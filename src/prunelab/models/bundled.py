@@ -1,4 +1,4 @@
-"""The pocket models: the paper's architectures in small, and where their checkpoints lie."""
+"""The pocket models: small models of the paper's architectures, and the folders of their checkpoints."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _SHAPE: dict[str, Any] = {
 _GEMMA2: dict[str, Any] = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 256}
 
 VISION_LANGUAGE_MODELS = ("pocket-idefics3",)
-"""Trained apart, by `tools.pocket_training.vision.train`."""
+"""Trained separately, by `tools.pocket_training.vision.train`."""
 POCKET_MODELS = ("pocket-llama", "pocket-qwen2", "pocket-gemma2")
 ALL_MODELS = (*POCKET_MODELS, *VISION_LANGUAGE_MODELS)
 
 
 def checkpoint_of(name: str) -> Path | None:
-    """Where a pocket model lies in the package; None for any other name, or where a checkpoint of the user's has it."""
+    """The folder of a pocket model in the package; None for other names, or if a local checkpoint has the name."""
     if name not in ALL_MODELS or (Path(name) / "config.json").exists():
         return None
     return Path(__file__).parents[1] / "pocket" / "checkpoints" / name
 
 
 def is_pocket(name: str) -> bool:
-    """Whether a name or folder is that of a pocket model, or of a checkpoint that was cut out of one."""
+    """Whether a name or folder is a pocket model or a checkpoint pruned from one."""
     if checkpoint_of(name) is not None:
         return True
     try:
         plan = read_json_object(Path(name) / "pruning_plan.json")
-    except DataError:  # there is none, or one that whoever reads it says more about
+    except DataError:  # no plan, or a damaged one, which its readers report
         return False
     base = plan.get("base")
     return isinstance(base, dict) and base.get("name") in ALL_MODELS
@@ -56,9 +56,9 @@ def config_of(name: str, vocabulary: int, begin: int, end: int) -> PreTrainedCon
 
     Args:
         name: one of `POCKET_MODELS`.
-        vocabulary: tokens.
-        begin: the token at the beginning of every text.
-        end: the token at the end, which pads as well.
+        vocabulary: number of tokens.
+        begin: id of the start token.
+        end: id of the end token, also used for padding.
     """
     from transformers import Gemma2Config, LlamaConfig, Qwen2Config
 
@@ -71,5 +71,5 @@ def config_of(name: str, vocabulary: int, begin: int, end: int) -> PreTrainedCon
 
 
 def _rotary(theta: float) -> dict[str, Any]:
-    """As in the models of that architecture that the paper prunes."""
+    """Rotary parameters of the models of this architecture that the paper prunes."""
     return {"rope_type": "default", "rope_theta": theta}

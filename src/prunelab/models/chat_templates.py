@@ -1,4 +1,4 @@
-"""Chat templates come with a checkpoint and are programs: tried once within limits, before anything is computed."""
+"""Render chat templates. A template is a program from the checkpoint, so it is first tested within limits."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from prunelab.errors import InvalidRequest, first_line
 from prunelab.io.lazy import psutil
 
 SECONDS = 3.0
-"""Within which a template must render a short conversation; real ones take milliseconds."""
+"""Time limit for rendering a short conversation; real templates take milliseconds."""
 MEMORY = 1 << 30
-"""Bytes that rendering may take."""
+"""Memory limit for rendering, in bytes."""
 CHARACTERS = 1 << 20
-"""Of a rendered short conversation at most."""
+"""The most characters of a rendered short conversation."""
 
 WORD = "prunelab-tries-this-template"
 Messages = Sequence[dict[str, Any]]
 
 
 def render(template_owner: Any, messages: Messages, **options: Any) -> str:
-    """Messages as one prompt.
+    """Render messages as a prompt.
 
     Args:
         template_owner: a tokenizer or a processor of transformers.
-        messages: with `role` and `content`.
-        options: of `apply_chat_template`, besides `tokenize`.
+        messages: each with `role` and `content`.
+        options: options of `apply_chat_template`, besides `tokenize`.
 
     Raises:
-        InvalidRequest: the template fails; says in what.
+        InvalidRequest: the template fails; names the reason.
     """
     try:
         text = template_owner.apply_chat_template(list(messages), tokenize=False, **options)
     except Exception as error:
         raise InvalidRequest(f"the chat template fails ({_reason(error)}): {REMEDY}") from error
     if not isinstance(text, str):
-        raise InvalidRequest(f"the chat template gives no text: {REMEDY}")
+        raise InvalidRequest(f"the chat template renders no text: {REMEDY}")
     return text
 
 
-REMEDY = "mend chat_template in the tokenizer's files, or give --chat-template never where that is possible"
+REMEDY = "fix chat_template in the tokenizer's files, or give --chat-template never if the command has this option"
 
 
 def check_template(name: str, template_owner: Any, content: Any = WORD) -> None:
-    """Render short conversations once, within limits on time, memory and output.
+    """Render a short conversation once, within limits on time, memory and output.
 
     Args:
-        name: what messages call the model.
+        name: the model's name in error messages.
         template_owner: a tokenizer or a processor of transformers that has a chat template.
-        content: of the user's message; must contain `WORD`.
+        content: content of the user's message; must contain `WORD`.
 
     Raises:
-        InvalidRequest: the template fails, does not end, or leaves out what the user says.
+        InvalidRequest: the template fails, exceeds a limit, or leaves out the user's message.
     """
 
     def attempt() -> str:
@@ -66,11 +66,11 @@ def check_template(name: str, template_owner: Any, content: Any = WORD) -> None:
         raise InvalidRequest(f"{name}: {text}")
     if status == "late":
         raise InvalidRequest(
-            f"{name}: the chat template does not render one short message within {SECONDS:g} seconds, "
+            f"{name}: the chat template does not render a short message within {SECONDS:g} seconds, "
             f"{MEMORY >> 20} MiB and {CHARACTERS:,} characters: {REMEDY}"
         )
     if WORD not in text:
-        raise InvalidRequest(f"{name}: the chat template leaves out what the user says: {REMEDY}")
+        raise InvalidRequest(f"{name}: the chat template leaves out the user's message: {REMEDY}")
 
 
 def _reason(error: BaseException) -> str:
@@ -79,32 +79,32 @@ def _reason(error: BaseException) -> str:
 
 
 def _within_limits(attempt: Callable[[], str]) -> tuple[str, str]:
-    """What a function gives in a process of its own: ("text" or "error", what it says), or ("late", "")."""
+    """Run a function in a separate process: ("text", result), ("error", message), or ("late", "") at a limit."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return _in_thread(attempt)
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_limited, args=(attempt, theirs), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_limited, args=(attempt, sender), daemon=True)
     child.start()
-    theirs.close()
+    sender.close()
     try:
-        answer: tuple[str, str] = ours.recv() if ours.poll(SECONDS) else ("late", "")
+        answer: tuple[str, str] = receiver.recv() if receiver.poll(SECONDS) else ("late", "")
     except EOFError:  # killed by a limit
         answer = ("late", "")
     finally:
         child.kill()
         child.join()
-        ours.close()
+        receiver.close()
     return answer
 
 
 def _limited(attempt: Callable[[], str], answer: Connection) -> None:
-    """In the child: limits, then the attempt."""
-    import resource  # where processes are forked there is one
+    """In the child process: set the limits, then run the function."""
+    import resource  # exists on every system that forks
 
     used, seconds = psutil.Process().memory_info().vms, int(SECONDS) + 1
     for kind, most in ((resource.RLIMIT_AS, used + MEMORY), (resource.RLIMIT_CPU, seconds)):
-        with suppress(ValueError, OSError):  # macOS limits no address space: the time is limited all the same
+        with suppress(ValueError, OSError):  # macOS cannot limit the address space; the time limit still holds
             resource.setrlimit(kind, (most, most))
     answer.send(_attempted(attempt))
 
@@ -120,9 +120,9 @@ def _attempted(attempt: Callable[[], str]) -> tuple[str, str]:
 
 
 def _in_thread(attempt: Callable[[], str]) -> tuple[str, str]:
-    """The same where processes cannot be forked: the time is limited, and the thread is left behind."""
-    found: list[tuple[str, str]] = []
-    thread = threading.Thread(target=lambda: found.append(_attempted(attempt)), daemon=True)
+    """The same for systems without fork: only the time is limited, and a late thread keeps running."""
+    results: list[tuple[str, str]] = []
+    thread = threading.Thread(target=lambda: results.append(_attempted(attempt)), daemon=True)
     thread.start()
     thread.join(SECONDS)
-    return found[0] if found else ("late", "")
+    return results[0] if results else ("late", "")

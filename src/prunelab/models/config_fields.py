@@ -1,4 +1,4 @@
-"""The fields of config.json: which are reset, which values are possible, and what replaces the others."""
+"""The fields of config.json: fields that are dropped, and the allowed values of the others."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ OUTPUT_SWITCHES = (
     "return_dict", "use_return_dict", "output_attentions", "_output_attentions", "output_hidden_states", "use_cache",
     "torchscript", "tie_last_hidden_states",
 )  # fmt: skip
-"""What a forward returns besides logits: a checkpoint's own values are left out, so that the defaults hold."""
+"""Switches for outputs besides logits: dropped from a checkpoint's config, so that the defaults hold."""
 
 CLASSIFICATION = ("num_labels", "id2label", "label2id", "problem_type")
-"""Of classifiers: a language model has no use for them, and a huge `num_labels` takes all memory."""
+"""Fields of classifiers: a language model does not use them, and a huge `num_labels` exhausts the memory."""
 
 UNDECLARED = ("sliding_window", "layer_types", "attention_chunk_size", "final_logit_softcapping")
-"""What caches, masks and losses read from any config that has it: left out where the architecture has no such field."""
+"""Fields that caches, masks and losses read from any config: dropped if the architecture does not declare them."""
 
 ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 EXPERTS = ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
@@ -46,7 +46,7 @@ NOT_NEGATIVE = (
 )
 ABOVE_ZERO = ("rope_theta", "attn_logit_softcapping", "final_logit_softcapping", "partial_rotary_factor")
 LARGEST = {"num_hidden_layers": 2_000, "num_attention_heads": 1 << 16, "num_key_value_heads": 1 << 16}
-"""Far above every model: a larger number is a mistake, and would be built for hours."""
+"""Far above every real model: a larger number is a mistake, and the model would take hours to build."""
 LARGEST_SIZE = 1 << 31
 
 ROPE_LENGTHS = ("original_max_position_embeddings",)
@@ -57,11 +57,11 @@ ROPE_POSITIVE = (
 ROPE_OPTIONAL = ("attention_factor", "beta_fast", "beta_slow", "factor")
 ROPE_LISTS = ("short_factor", "long_factor")
 LONGEST = 1 << 63
-"""No whole number of a config is as large: torch has none."""
+"""The bound of integers in a config: torch's are smaller."""
 
 
 def parts(fields: Fields, path: str = "") -> Iterator[tuple[str, Fields]]:
-    """The configurations in a config.json with the dotted path of each: the whole, and those of the model's parts."""
+    """The configurations in a config.json, each with its dotted path: the config itself and its nested configs."""
     yield path, fields
     for name, value in fields.items():
         if name.endswith("_config") and isinstance(value, dict):
@@ -69,42 +69,42 @@ def parts(fields: Fields, path: str = "") -> Iterator[tuple[str, Fields]]:
 
 
 def without_switches(fields: Fields) -> None:
-    """Leave out output switches and what only classifiers have, in the parts as well, so that the defaults hold."""
+    """Remove output switches and fields of classifiers, in nested configs as well, so that the defaults hold."""
     for _, part in list(parts(fields)):
         for name in (*OUTPUT_SWITCHES, *CLASSIFICATION):
             part.pop(name, None)
 
 
 def without_attention(fields: Fields) -> list[str]:
-    """Leave out attention implementations other than eager and sdpa, in the parts as well.
+    """Remove attention implementations other than eager and sdpa, in nested configs as well.
 
-    Only these two take the masks that prunelab scores with, and they compute the same on every machine.
+    Only these two accept the masks that prunelab scores with, and they run on every machine.
 
     Returns:
-        The names that were left out.
+        The names of the removed implementations.
     """
-    gone: list[str] = []
+    removed: list[str] = []
     for _, part in list(parts(fields)):
         for name in EXPERTS:
             part.pop(name, None)
         for name in ATTENTION:
             value = part.get(name)
             if value is not None and value not in ("eager", "sdpa"):
-                gone.append(str(value))
+                removed.append(str(value))
             if value not in ("eager", "sdpa"):
                 part.pop(name, None)
-    return list(dict.fromkeys(gone))
+    return list(dict.fromkeys(removed))
 
 
 def problem_in(fields: Fields) -> str | None:
-    """What is wrong with a config.json's values, with the field and the remedy; None where nothing is."""
+    """The first invalid value of a config.json, as a text with field, value and remedy; None if all are valid."""
     for path, part in parts(fields):
-        found = (
+        problem = (
             _format(path, part) or _kinds(path, part) or _numbers(path, part) or _heads(path, part) or _rope(path, part)
         )
-        found = found or _blocks(path, part)
-        if found:
-            return found
+        problem = problem or _blocks(path, part)
+        if problem:
+            return problem
     return None
 
 
@@ -116,12 +116,12 @@ def _format(path: str, part: Fields) -> str | None:
         known = str(value).removeprefix("torch.").lower()
         known = SHORT_FORMATS.get(known, known)
         remedy = f"write {known!r}" if known in NUMBER_FORMATS else f"write one of {', '.join(NUMBER_FORMATS)}"
-        return f"{path}{name} is {shown(value)}, which is no number format of weights: {remedy}"
+        return f"{path}{name} is {shown(value)}, which is not a number format of weights: {remedy}"
     return None
 
 
 def _kinds(path: str, part: Fields) -> str | None:
-    """Fields that are read before transformers validates them, and numbers that are too large for it."""
+    """Fields that are read before transformers validates them, and integers that are too large for torch."""
     names = part.get("architectures")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         return f'{path}architectures is {shown(names)}: write a list of class names, such as ["LlamaForCausalLM"]'
@@ -130,7 +130,7 @@ def _kinds(path: str, part: Fields) -> str | None:
         return f"{path}quantization_config is {shown(quantised)}: leave it out"
     huge = next((name for name, value in part.items() if any(map(_is_huge, numbers_in(value)))), None)
     if huge is not None:
-        return f"{path}{huge} holds a whole number that is far too large: correct it"
+        return f"{path}{huge} holds an integer too large for 64 bits: write a smaller number"
     pad, vocabulary = part.get("pad_token_id"), part.get("vocab_size")
     if is_number(pad) and is_count(vocabulary) and not -vocabulary <= pad < vocabulary:
         return f"{path}pad_token_id is {shown(pad)}: write an id below {path}vocab_size, {vocabulary}, or null"
@@ -142,7 +142,7 @@ def _is_huge(number: float) -> bool:
 
 
 def numbers_in(value: Any) -> Iterator[float]:
-    """The numbers of a JSON value at any depth."""
+    """The numbers in a JSON value at any depth."""
     if is_number(value):
         yield value
     elif isinstance(value, list | dict):
@@ -172,14 +172,17 @@ def _heads(path: str, part: Fields) -> str | None:
     heads, groups, head = (part.get(name) for name in ("num_attention_heads", "num_key_value_heads", "head_dim"))
     if is_count(heads) and is_count(groups) and heads % groups:
         return (
-            f"{path}num_attention_heads is {heads}, which {path}num_key_value_heads, {groups}, does not "
-            "divide: correct one of them"
+            f"{path}num_attention_heads is {heads}, which is not a multiple of {path}num_key_value_heads, {groups}: "
+            "correct one of them"
         )
     hidden = part.get("hidden_size")
     if head is None and is_count(hidden) and is_count(heads) and hidden % heads:
-        return f"{path}hidden_size is {hidden}, which {path}num_attention_heads, {heads}, does not divide: correct one"
+        return (
+            f"{path}hidden_size is {hidden}, which is not a multiple of {path}num_attention_heads, {heads}: correct "
+            "one of them"
+        )
     if is_count(head) and head % 2:
-        return f"{path}head_dim is {head}, and rotary embeddings need an even one: correct it"
+        return f"{path}head_dim is {head}, and rotary embeddings need an even number: write an even number"
     return None
 
 
@@ -190,7 +193,7 @@ def _rope_types() -> set[str]:
 
 
 def _rope(path: str, part: Fields) -> str | None:
-    """Rotary parameters: positive numbers, and lists as long as half a head."""
+    """Rotary parameters: positive numbers, and lists of half the head dimension."""
     for name in ("rope_parameters", "rope_scaling"):
         value = part.get(name)
         if value is None:
@@ -211,7 +214,7 @@ def _rope(path: str, part: Fields) -> str | None:
         for key in ROPE_LENGTHS:
             number = value.get(key)
             if number is not None and not is_count(number):
-                return f"{where}{key} is {shown(number)}: write a whole number above 0"
+                return f"{where}{key} is {shown(number)}: write an integer above 0"
         if kind == "longrope" and (problem := _factors(where, value, part)):
             return problem
     return None
@@ -233,49 +236,49 @@ def _factors(where: str, rope: Fields, part: Fields) -> str | None:
 
 
 def _blocks(path: str, part: Fields) -> str | None:
-    """What is said block by block must be said of every block that there is, and of no other."""
+    """Fields with one entry a block: an entry for every block, and for no other."""
     blocks, types = part.get("num_hidden_layers"), part.get("layer_types")
     if isinstance(types, list) and is_count(blocks) and len(types) != blocks:
         return (
-            f"{path}layer_types has {len(types)} entries, and {path}num_hidden_layers is {blocks}: keep one entry a "
-            "block, each kept block's own, or correct the number"
+            f"{path}layer_types has {len(types)} entries, and {path}num_hidden_layers is {blocks}: write one entry for "
+            "each block, or correct num_hidden_layers"
         )
     per_layer = part.get("per_layer_config")
     if per_layer is None:
         return None
     if not isinstance(per_layer, dict):
-        return f"{path}per_layer_config is {shown(per_layer)}: write an object with the numbers of blocks as keys"
+        return f"{path}per_layer_config is {shown(per_layer)}: write an object with block numbers as keys"
     most = blocks if is_count(blocks) else LARGEST["num_hidden_layers"]
-    problems = (_block(f"{path}per_layer_config", key, own, most) for key, own in per_layer.items())
+    problems = (_block(f"{path}per_layer_config", key, fields, most) for key, fields in per_layer.items())
     return next(filter(None, problems), None)
 
 
-def _block(path: str, key: str, own: Any, blocks: int) -> str | None:
+def _block(path: str, key: str, fields: Any, blocks: int) -> str | None:
     if not re.fullmatch("[0-9]{1,6}", key) or int(key) >= blocks:
-        return f"{path} has the key {key[:40]!r}: write numbers of blocks, from 0 to {blocks - 1}"
-    if not isinstance(own, dict):
-        return f"{path}.{key} is {shown(own)}: write an object of fields"
-    wrong = [name for name, value in own.items() if is_number(value) and not 0 <= value <= LARGEST_SIZE]
-    return f"{path}.{key}.{wrong[0]} is {shown(own[wrong[0]])}: write 0 or more" if wrong else None
+        return f"{path} has the key {key[:40]!r}: write block numbers from 0 to {blocks - 1}"
+    if not isinstance(fields, dict):
+        return f"{path}.{key} is {shown(fields)}: write an object of fields"
+    wrong = [name for name, value in fields.items() if is_number(value) and not 0 <= value <= LARGEST_SIZE]
+    return f"{path}.{key}.{wrong[0]} is {shown(fields[wrong[0]])}: write 0 or more" if wrong else None
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a value is an int or a float, and no bool."""
+    """Whether a value is an int or a float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_count(value: Any) -> TypeGuard[int]:
-    """Whether a value is a whole number above 0."""
+    """Whether a value is an integer above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def shown(value: Any) -> str:
-    """A JSON value as messages show it: on one line, and short."""
+    """A JSON value as messages show it: on one line, at most 60 characters."""
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and value.bit_length() > 200:
-        return "a number of very many digits"
+        return "a number of more than 60 digits"
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""The one place that every config.json passes: read within limits, mended where that loses nothing, else refused.
+"""Read and validate every config.json: within limits, corrected where that loses nothing, refused otherwise.
 
-transformers validates a config as well, in its own words and over many lines, or fails in the middle of building the
-model. Here every such error becomes one line that names the field, the value and the remedy, before any weight is read.
+transformers validates a config as well, with errors of many lines, or fails while it builds the model. This module
+turns every such error into one line with the field, the value and the remedy, before any weight is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
-    """What transformers and torch raise at a config that they cannot build a model from."""
+    """The errors that transformers and torch raise for a config that describes no valid model."""
     from huggingface_hub.errors import StrictDataclassError
 
     return (
@@ -40,37 +40,45 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 
 def read_config(name: str) -> PreTrainedConfig:
-    """The config of a checkpoint in a folder or on the hub.
+    """Read and validate the config of a checkpoint in a folder or on the hub.
 
-    Output switches (`return_dict`, `output_attentions`, `use_cache`, ...) are left out. An attention implementation
-    other than eager and sdpa is left out with a warning.
+    Output switches (`return_dict`, `output_attentions`, `use_cache`, ...) are dropped. An attention implementation
+    other than eager and sdpa is dropped with a warning.
+
+    Args:
+        name: a folder or an id on the hub.
 
     Raises:
-        CheckpointError: config.json is no JSON object, or a value in it is not possible; names the field.
-        OSError: the hub did not give it.
+        CheckpointError: config.json is not a JSON object, or has an invalid value; names the field.
+        UnsupportedModel: transformers does not know the model type.
+        OSError: the hub does not provide the file.
     """
     from transformers.utils.hub import cached_file
 
     path = Path(name) / "config.json"
     if not path.is_file():
         path = Path(cached_file(name, "config.json"))
-    fields = read_json_object(path, error=CheckpointError, remedy="fetch the checkpoint again, or mend the file")
+    fields = read_json_object(path, error=CheckpointError, remedy="fetch the checkpoint again, or fix the file")
     return config_of(fields, name)
 
 
 def config_of(fields: Fields, name: str) -> PreTrainedConfig:
-    """The config that a config.json's fields say, checked; `name` is what messages call the checkpoint.
+    """Build and validate the config from the fields of a config.json.
+
+    Args:
+        fields: the fields; they are copied.
+        name: the checkpoint's name in error messages.
 
     Raises:
-        CheckpointError: a value is not possible; names the field and the remedy.
-        UnsupportedModel: transformers knows no such model type.
+        CheckpointError: a value is invalid; names the field and the remedy.
+        UnsupportedModel: transformers does not know the model type.
     """
     fields = copy.deepcopy(fields)
     without_switches(fields)
-    if gone := without_attention(fields):
+    if removed := without_attention(fields):
         warnings.warn(
-            f"{name} asks for the attention implementation {', '.join(gone)}: the default one, eager or sdpa, is "
-            "taken, which computes the same",
+            f"{name} requests the attention implementation {', '.join(removed)}: using the default (eager or sdpa), "
+            "which computes the same",
             UserWarning,
             stacklevel=2,
         )
@@ -87,19 +95,19 @@ def config_of(fields: Fields, name: str) -> PreTrainedConfig:
         raise _refusal(name, fields, error) from error
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()) and getattr(text, "sliding_window", 0) is None:
         raise CheckpointError(
-            f"{name}: config.json's layer_types names sliding_attention, and there is no sliding_window: write its "
+            f"{name}: config.json's layer_types has sliding_attention, and sliding_window is missing: write its "
             "length, or full_attention for every block"
         )
     return config
 
 
 def check_buildable(name: str, model_class: Any, config: PreTrainedConfig) -> None:
-    """Build the model without values, so that what config.json leaves impossible is found before weights are read.
+    """Build the model on the meta device, so that an invalid config is reported before weights are read.
 
     Args:
-        name: what messages call the checkpoint.
-        model_class: of transformers.
-        config: its config, which is left as it is.
+        name: the checkpoint's name in error messages.
+        model_class: a model class of transformers.
+        config: the config; it is copied.
 
     Raises:
         CheckpointError: the class cannot be built from the config.
@@ -114,15 +122,15 @@ def check_buildable(name: str, model_class: Any, config: PreTrainedConfig) -> No
 
 
 def check_generation_config(name: str) -> None:
-    """Refuse a folder's generation_config.json that transformers cannot read; without one there is nothing to refuse.
+    """Refuse a folder's generation_config.json that transformers cannot read; the file may be missing.
 
     Raises:
-        CheckpointError: it is no JSON object, or a value in it is not possible.
+        CheckpointError: it is not a JSON object, or has an invalid value.
     """
     path = Path(name) / "generation_config.json"
     if not path.is_file():
         return
-    remedy = "mend the file, or delete it"
+    remedy = "fix the file, or delete it"
     fields = read_json_object(path, error=CheckpointError, nonfinite=True, remedy=remedy)
     ends = fields.get("eos_token_id")
     listed = ends if isinstance(ends, list) else [ends]
@@ -136,7 +144,7 @@ def check_generation_config(name: str) -> None:
 
 
 def _class_of(fields: Fields, name: str) -> Any:
-    """The class of configs, by `model_type`."""
+    """The config class of a `model_type`."""
     kind = fields.get("model_type")
     if not isinstance(kind, str):
         raise CheckpointError(
@@ -144,37 +152,37 @@ def _class_of(fields: Fields, name: str) -> Any:
         )
     if kind not in transformers.CONFIG_MAPPING:
         raise UnsupportedModel(
-            f"{name}: config.json's model_type is {shown(kind)}, which transformers does not know: give a model of an "
-            "architecture that it has (see `prunelab list families`)"
+            f"{name}: config.json's model_type is {shown(kind)}, which transformers does not know: give a model of a "
+            "supported architecture (see `prunelab list families`)"
         )
-    # As AutoConfig has it: Mistral with layer_types alternates windows.
+    # As AutoConfig does: a Mistral with layer_types alternates windows.
     if kind == "mistral" and "layer_types" in fields:
         fields["model_type"] = kind = "ministral"
     return transformers.CONFIG_MAPPING[kind]
 
 
 def _refuse_methods(fields: Fields, config_class: Any, name: str) -> None:
-    """Refuse keys that would take the place of a method of the config."""
+    """Refuse keys that would override a method of the config class."""
     for path, part in parts(fields):
         for key in part:
             if callable(getattr(config_class, key, None)) or key.startswith("__"):
-                raise CheckpointError(f"{name}: config.json's {path}{key} is no field of a config: leave it out")
+                raise CheckpointError(f"{name}: config.json's {path}{key} is not a config field: leave it out")
 
 
 def _leave_out_undeclared(fields: Fields, config_class: Any) -> None:
-    """Leave out architectural fields that the architecture has not, as converters leave them behind."""
+    """Remove architectural fields that the architecture does not declare; converters leave such fields in configs."""
     for path, part in parts(fields):
         kind = part.get("model_type")
-        own = (
+        part_class = (
             config_class if not path else transformers.CONFIG_MAPPING.get(kind, None) if isinstance(kind, str) else None
         )
         for key in UNDECLARED:
-            if own is not None and key in part and not hasattr(own, key):
+            if part_class is not None and key in part and not hasattr(part_class, key):
                 del part[key]
 
 
 def _refusal(name: str, fields: Fields, error: BaseException) -> CheckpointError:
-    """One line for an error of the library's: the field, its value and the remedy, as far as the error names them."""
+    """Turn a library error into one line: the field, its value and the remedy, as far as the error names them."""
     from huggingface_hub.errors import StrictDataclassError
 
     text = str(error)
@@ -186,25 +194,25 @@ def _refusal(name: str, fields: Fields, error: BaseException) -> CheckpointError
     reason = first_line(cause).strip("'\" ")
     reason = reason if str(cause).strip() else type(cause).__name__
     if isinstance(cause, KeyError) and "rope" not in reason:
-        reason = f"{reason!r} is not known"
+        reason = f"{reason!r} is unknown"
     reason = reason if len(reason) <= 300 else f"{reason[:297]}..."
     field = _mentioned(fields, text) if isinstance(cause, KeyError | AttributeError) else None
     field = field or ("hidden_size" if "hidden size" in reason else None)
     where = f"config.json's {field}" if field else "config.json"
     return CheckpointError(
-        f"{name}: no model can be built from {where} ({reason}): correct the field, or fetch it again"
+        f"{name}: no model can be built from {where} ({reason}): correct the field, or fetch config.json again"
     )
 
 
 def _place(fields: Fields, field: str, text: str) -> tuple[str, Any]:
-    """The dotted path and the value of a field; where several parts have it, of the one that an error's text shows."""
-    found = [(f"{path}{field}", part[field]) for path, part in parts(fields) if field in part]
-    fitting = [(path, value) for path, value in found if repr(value) in text]
-    return (fitting or found or [(field, None)])[0]
+    """The dotted path and the value of a field; among several nested configs, the one whose value the error shows."""
+    candidates = [(f"{path}{field}", part[field]) for path, part in parts(fields) if field in part]
+    fitting = [(path, value) for path, value in candidates if repr(value) in text]
+    return (fitting or candidates or [(field, None)])[0]
 
 
 def _mentioned(fields: Fields, text: str) -> str | None:
-    """The path of the field whose value an error mentions, such as an unknown activation function."""
+    """The path of the field whose value an error names, such as an unknown activation function."""
     for path, part in parts(fields):
         for field, value in part.items():
             if isinstance(value, str) and value and text.strip("'\"") == value:
@@ -213,7 +221,7 @@ def _mentioned(fields: Fields, text: str) -> str | None:
 
 
 def _remedy(text: str, value: Any) -> str:
-    """What to write in place of a value of the wrong type."""
+    """The remedy for a value of the wrong type."""
     wanted = set(re.findall(r"expected (?:a )?(\w+)", text)) | set(re.findall(r"<class '(\w+)'>", text))
     if "float" in wanted and isinstance(value, int) and not isinstance(value, bool):
         return f"write {float(value)}" if abs(value) < 1 << 53 else "write a number"
@@ -222,7 +230,7 @@ def _remedy(text: str, value: Any) -> str:
     if wanted & {"int", "float"} and isinstance(value, str) and re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", value):
         return f"write {value} without quotes"
     words = {
-        "int": "a whole number", "float": "a number with a decimal point", "str": "a text", "bool": "true or false",
+        "int": "an integer", "float": "a number with a decimal point", "str": "a string", "bool": "true or false",
         "list": "a list", "dict": "an object", "None": "null", "NoneType": "null",
     }  # fmt: skip
     possible = [words[kind] for kind in words if kind in wanted]

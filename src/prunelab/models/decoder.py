@@ -1,4 +1,4 @@
-"""A loaded model seen through its family: run whole, or block by block, and read projection by projection."""
+"""The decoder of a loaded model, accessed by its family's names: run it, and read its blocks and projections."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from prunelab.models.layout import ModelFamily, UnitLayout
 
 ROWS_AT_ONCE = 256
-"""Rows of a large model's projections that stay in a processor's cache while something is done with them."""
+"""Rows of a large model's projection that fit a CPU's cache."""
 
 
 class Decoder:
-    """A loaded model seen through its family: its blocks, their shapes and their projections.
+    """The decoder of a loaded model: its blocks, their shapes and their projections.
 
     Args:
-        model: a transformers model; the decoder may sit inside a larger one.
-        family: how to find things in it.
+        model: a transformers model, whose decoder may be a part of it.
+        family: the family that names the parts of the model.
     """
 
     def __init__(self, model: PreTrainedModel, family: ModelFamily) -> None:
@@ -44,9 +44,9 @@ class Decoder:
         """Final hidden states, shape `(rows, tokens, hidden)`, of tokens of shape `(rows, tokens)`.
 
         Args:
-            token_ids: on the model's device.
-            mask: true where a token counts; None where all do.
-            seen: the pixels of a model that sees, for the places in which its image tokens stand.
+            token_ids: token ids on the model's device.
+            mask: true for tokens that count; None if all count.
+            seen: pixel inputs of a vision-language model, for the positions of its image tokens.
         """
         body: Any = self.model.base_model if seen else self.body
         moved = {name: tensor.to(token_ids.device) for name, tensor in (seen or {}).items()}
@@ -54,13 +54,13 @@ class Decoder:
         return states
 
     def loss_mask(self, token_ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tokens whose prediction means something, shape `(rows, tokens)`.
+        """Tokens whose next-token prediction enters the loss, shape `(rows, tokens)`.
 
-        All that count, but those before a place of an image's features: no model is taught to say anything there.
+        All tokens that count, except those before an image token: no model is trained to predict image tokens.
 
         Args:
             token_ids: shape `(rows, tokens)`.
-            mask: true where a token counts; None where all do.
+            mask: true for tokens that count; None if all count.
         """
         image = getattr(self.model.config, "image_token_id", None)
         chosen = torch.ones_like(token_ids, dtype=torch.bool) if mask is None else mask.bool().clone()
@@ -71,26 +71,35 @@ class Decoder:
     def entered(
         self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Hidden states before the first block, and what the stock code gives each block besides; as `run` takes."""
+        """Hidden states before the first block, and the other arguments that the stock code passes to each block.
+
+        Args:
+            token_ids: token ids on the model's device, shape `(rows, tokens)`.
+            mask: true for tokens that count; None if all count.
+            seen: pixel inputs of a vision-language model.
+
+        Returns:
+            The hidden states, shape `(rows, tokens, hidden)`, and keyword arguments for each block.
+        """
         with self._recorded() as recorders:
             self.run(token_ids, mask, seen)
         return recorders[0].hidden, [recorder.given for recorder in recorders]
 
     @contextmanager
     def _recorded(self) -> Iterator[list[InputRecorder]]:
-        """Recorders in the blocks' places, for as long as the `with` lasts."""
+        """Replace the blocks by recorders for the duration of the `with` block."""
         from prunelab.models.input_recorder import InputRecorder
 
-        own, recorders = self.blocks, [InputRecorder() for _ in self.shapes]
+        blocks, recorders = self.blocks, [InputRecorder() for _ in self.shapes]
         setattr(self.body, self.family.blocks, nn.ModuleList(recorders))
         try:
             yield recorders
         finally:
-            setattr(self.body, self.family.blocks, own)
+            setattr(self.body, self.family.blocks, blocks)
 
     @contextmanager
     def loaded(self, block: int) -> Iterator[nn.Module]:
-        """A block with its values, for as long as the `with` lasts."""
+        """A block with its weights, for the duration of the `with` block."""
         yield self.blocks[block]
 
     @property
@@ -101,11 +110,11 @@ class Decoder:
 
     @property
     def prefix(self) -> str:
-        """What every block's tensor names begin with, up to the block's number."""
+        """The prefix of all tensor names in blocks, up to the block's number."""
         return f"{self.family.decoder}.{self.family.blocks}."
 
     def device_of(self, block: int) -> torch.device:
-        """Where a block is run."""
+        """The device that runs a block."""
         return next(self.blocks[block].parameters()).device
 
     def weight(self, block: int, path: str) -> Tensor:
@@ -113,21 +122,21 @@ class Decoder:
         return self.blocks[block].get_parameter(f"{path}.weight").detach()
 
     def weight_rows(self, block: int, path: str) -> Iterator[Tensor]:
-        """A projection's weight, `ROWS_AT_ONCE` rows after the other: each is good until the next is asked for.
+        """A projection's weight in parts of `ROWS_AT_ONCE` rows; each part is valid until the next is requested.
 
-        What is made of whole columns is made of them many times faster so, most of all in half precision.
+        Column-wise reductions are several times faster on such parts, most of all in half precision.
         """
         yield from self.weight(block, path).split(ROWS_AT_ONCE)
 
     def bias(self, block: int, path: str) -> Tensor | None:
-        """A projection's bias, shape `(rows,)`; None where it has none."""
+        """A projection's bias, shape `(rows,)`; None if it has none."""
         bias = self.blocks[block].get_submodule(path).bias
         return bias.detach() if isinstance(bias, torch.Tensor) else None
 
     def map_behind(self, block: int, norm: str) -> Tensor | None:
-        """The linear map behind a norm of a block, shape `(hidden, hidden)`; None where there is none."""
-        found = getattr(self.blocks[block].get_submodule(norm), "map", None)
-        return found.detach() if isinstance(found, torch.Tensor) else None
+        """The linear map after a norm of a block, shape `(hidden, hidden)`; None if there is none."""
+        linear_map = getattr(self.blocks[block].get_submodule(norm), "map", None)
+        return linear_map.detach() if isinstance(linear_map, torch.Tensor) else None
 
     def block_state(self, block: int) -> dict[str, Tensor]:
         """A block's parameters by their names within the block, on the model's device."""
@@ -135,7 +144,7 @@ class Decoder:
         return state
 
     def is_outside_blocks(self, name: str) -> bool:
-        """Whether a tensor of the model so called belongs to no block."""
+        """Whether the tensor with this name belongs to no block."""
         return not name.startswith(self.prefix)
 
     def writers(self) -> Iterator[tuple[int, UnitLayout, nn.Module]]:
@@ -152,5 +161,5 @@ class Decoder:
 
     @property
     def cost(self) -> int:
-        """Projection weights of all blocks: what a ratio is a share of."""
+        """Projection weights of all blocks: the denominator of pruning ratios."""
         return sum(shape.cost for shape in self.shapes)

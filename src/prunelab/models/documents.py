@@ -1,4 +1,4 @@
-"""The JSON files of a checkpoint, read within limits before any library reads them without."""
+"""The JSON files of a checkpoint, read within limits before any library reads them without limits."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DOCUMENTS = (
     "processor_config.json",
     "model.safetensors.index.json",
 )
-"""What transformers reads where it is there; each is an object."""
+"""The JSON files that transformers reads if they exist; each holds an object."""
 VOCABULARY = replace(JSON, values=20_000_000)
-"""A tokenizer's merges are some million lists of two."""
+"""Limits for vocabularies: a tokenizer's merges can be millions of pairs."""
 
 
 def check_documents(folder: Path) -> None:
-    """Refuse a checkpoint with a file of JSON that is malformed, or that is no object.
+    """Refuse a checkpoint with a malformed JSON file, or one that does not hold an object.
 
     Raises:
-        CheckpointError: naming file and line.
+        CheckpointError: names the file and the line.
     """
     for name in DOCUMENTS:
         path = folder / name
         if path.exists() or path.is_symlink():
             limits = VOCABULARY if name in ("tokenizer.json", "vocab.json") else JSON
-            read_json_object(path, error=CheckpointError, limits=limits, remedy="mend it, or fetch it again")
+            read_json_object(path, error=CheckpointError, limits=limits, remedy="fix it, or fetch it again")

@@ -1,4 +1,4 @@
-"""A model without values: its modules, shapes and names, built from the configuration alone."""
+"""Models on the meta device: modules, shapes and names without weights, built from the configuration alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def empty_model(
     model_class: Any, config: Any, dtype: torch.dtype, device: torch.device | None = None
 ) -> PreTrainedModel:
-    """A model without values.
+    """Build a model on the meta device.
 
     Args:
-        model_class: of transformers.
+        model_class: a model class of transformers.
         config: its config.
-        dtype: number format of the values that it would have.
-        device: where its buffers, which no checkpoint holds, are made; without one they have no values either.
+        dtype: number format of the weights.
+        device: device of the buffers that no checkpoint stores; None leaves them on the meta device too.
     """
     from transformers.initialization import no_init_weights
     from transformers.modeling_utils import local_torch_dtype
@@ -34,10 +34,10 @@ def empty_model(
 
 
 def _fill_buffers(module: nn.Module, owner: PreTrainedModel, device: torch.device) -> None:
-    """Make a module's buffers and those of its children.
+    """Initialise the buffers of a module and of its children.
 
-    As loading does: the class of the innermost model around a module knows what belongs in them, and the weights that
-    it would draw have no values here to change.
+    As in loading, the class of the innermost model around a module initialises them; the weights that it would
+    initialise as well are on the meta device.
     """
     for child in module.children():
         _fill_buffers(child, child if isinstance(child, transformers.PreTrainedModel) else owner, device)

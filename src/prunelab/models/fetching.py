@@ -1,4 +1,4 @@
-"""The files of a checkpoint on the hub, on this disk: those that `find_weight_files` would choose, and no others."""
+"""Download a checkpoint from the hub: only the files that `find_weight_files` would choose."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from prunelab.models.weight_files import INDEX, SINGLE, read_index, refuse_adapter
 
 _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
-"""What a checkpoint's folder needs besides its weights."""
+"""Patterns of the files that a checkpoint needs besides its weights."""
 
 
 def fetched(name: str) -> Path:
-    """The folder of a checkpoint of the hub.
+    """Download a checkpoint from the hub and return its folder.
 
     Args:
         name: its id.
 
     Raises:
         CheckpointError: it is an adapter, or its index is damaged.
-        OSError, ValueError, HfHubHTTPError: the hub did not give it.
+        OSError, ValueError, HfHubHTTPError: the hub does not provide it.
     """
     from huggingface_hub import snapshot_download
 

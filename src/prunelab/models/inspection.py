@@ -1,7 +1,7 @@
-"""A model's folder, inspected before anything is computed: the same for models in memory, streamed and spread.
+"""Inspect a model's folder before anything is computed; shared by models in memory, streamed and offloaded models.
 
-Headers and config.json are read; of the weights nothing, except embeddings and head where both are stored and
-config.json says that they are one.
+Reads config.json and the headers of the weight files. It reads no weights, except embedding and head if both are stored
+although config.json ties them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from prunelab.models.families import ModelFamily
 
-# What the libraries raise where a configuration describes no model.
+# The errors that the libraries raise for a configuration that describes no model.
 _NO_MODEL = (
     ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError,
     MemoryError,
@@ -38,21 +38,21 @@ _NO_MODEL = (
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model's folder holds, and how every reader takes it.
+    """The contents of a model's folder, as every loader interprets them.
 
     Attributes:
-        name: what the model is called in tables.
-        path: its folder, or its id on the hub, as it was given.
-        folder: where its files lie.
+        name: the model's name in tables.
+        path: its folder or its id on the hub, as given.
+        folder: the folder of its files.
         family: its family.
         model_class: the class that builds it.
-        config: its configuration; the flag for tied embeddings and the number format are as the weights are.
-        files: its tensors by the model's names; of tied ones at least one.
-        number_format: in which it computes where nobody asks for another.
-        is_tied: whether its head is its embedding.
-        ignored_tensors: stored tensors that change nothing.
-        ignored_files: other files with weights, which no reader opens.
-        corrections: what config.json says otherwise than the weights, a sentence each.
+        config: its configuration, with the tying flag and the number format corrected to match the weights.
+        files: its tensors by the model's names; at least one of each tied pair.
+        number_format: the default number format.
+        is_tied: whether head and embedding share their weight.
+        ignored_tensors: stored tensors that have no effect.
+        ignored_files: other files with weights, which no loader opens.
+        corrections: contradictions between config.json and the weights, one sentence each.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Inspection:
     corrections: tuple[str, ...]
 
     def empty(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> PreTrainedModel:
-        """The model without values; see `empty_model`."""
+        """The model on the meta device; see `empty_model`."""
         return empty_model(self.model_class, copy.deepcopy(self.config), dtype or self.number_format, device)
 
     @cached_property
@@ -83,11 +83,11 @@ class Inspection:
         return tuple(sorted({words(tensor.dtype) for tensor in self.files.tensors.values()}))
 
     def weight_bytes(self, dtype: torch.dtype | None = None) -> int:
-        """What the weights take in a number format, or in their own."""
+        """Size of the weights in bytes, in a number format or in the default one."""
         return self.parameters * (dtype or self.number_format).itemsize
 
     def record(self) -> dict[str, Any]:
-        """What plans and model cards keep of it."""
+        """The record that plans and model cards keep."""
         return {
             "files": sorted({tensor.file.name for tensor in self.files.tensors.values()}),
             "tensors": len(self.files.tensors),
@@ -103,20 +103,20 @@ class Inspection:
 def inspect_folder(
     folder: Path, config: PreTrainedConfig, family: ModelFamily, model_class: Any, *, name: str, path: str
 ) -> Inspection:
-    """Compare what a folder holds with the model that its configuration describes.
+    """Compare the tensors in a folder with the model that its configuration describes.
 
     Args:
-        folder: where the files lie.
-        config: the configuration in it.
+        folder: the folder of the files.
+        config: its configuration.
         family: the model's family.
-        model_class: the class that builds it.
-        name: what the model is called in tables.
-        path: the folder, or the id on the hub, as it was given.
+        model_class: the class that builds the model.
+        name: the model's name in tables.
+        path: the folder or the id on the hub, as given.
 
     Raises:
-        CheckpointError: tensors are missing, left over, of another shape or quantised; files are missing, damaged or
-            ambiguous, or an adapter's; config.json describes no model.
-        UnsupportedModel: the weights are quantised, and config.json says so.
+        CheckpointError: tensors are missing, unexpected, of another shape or quantised; files are missing, damaged or
+            ambiguous, or belong to an adapter; config.json describes no model.
+        UnsupportedModel: config.json declares the weights as quantised.
     """
     _refuse_quantised(config, path)
     files = TensorFiles.open(folder)
@@ -126,18 +126,18 @@ def inspect_folder(
         model = empty_model(model_class, copy.deepcopy(config), chosen)
     except _NO_MODEL as error:
         raise CheckpointError(
-            f"{path}: config.json does not describe a model that transformers can build ({first_line(error)}): correct "
-            "it, or fetch it again"
+            f"{path}: transformers cannot build a model from config.json ({first_line(error)}): correct config.json, "
+            "or fetch it again"
         ) from error
-    found = match(model, files.tensors)
-    if (reason := Mismatch(found, files.tensors, Renaming(model), config).explanation()) is not None:
+    matched = match(model, files.tensors)
+    if (reason := Mismatch(matched, files.tensors, Renaming(model), config).explanation()) is not None:
         raise CheckpointError(f"{path}: {reason}")
-    by_name = TensorFiles(folder, {name: files.tensors[source] for name, source in found.sources.items()})
-    tied, corrections = _tying(found, by_name)
-    settled = copy.deepcopy(with_flag(config, tied) if found.tied else config)
+    by_name = TensorFiles(folder, {name: files.tensors[source] for name, source in matched.sources.items()})
+    tied, corrections = _tying(matched, by_name)
+    settled = copy.deepcopy(with_flag(config, tied) if matched.tied else config)
     settled.dtype = chosen
     if not is_named:
-        corrections += (f"config.json names no number format: {words(chosen)} is the weights' own",)
+        corrections += (f"config.json has no dtype: using {words(chosen)}, the number format of the weights",)
     return Inspection(
         name=name,
         path=path,
@@ -148,7 +148,7 @@ def inspect_folder(
         files=by_name,
         number_format=chosen,
         is_tied=tied,
-        ignored_tensors=tuple(found.harmless),
+        ignored_tensors=tuple(matched.harmless),
         ignored_files=find_weight_files(folder).ignored,
         corrections=corrections,
     )
@@ -157,17 +157,17 @@ def inspect_folder(
 def _refuse_quantised(config: PreTrainedConfig, path: str) -> None:
     parts = (config, config.get_text_config())
     if any(getattr(part, name, None) is not None for part in parts for name in ("quantization_config",)):
-        raise UnsupportedModel(f"{path} is quantised, and its rows cannot be cut: give the checkpoint it was made from")
+        raise UnsupportedModel(f"{path} is quantised, and cannot be pruned: give the checkpoint it was quantised from")
     other = getattr(config, "transformers_weights", None)
     if other is not None:
         raise CheckpointError(
-            f"{path}: transformers_weights in config.json names {other!s:.80}, and weights are read under their usual "
-            "names only: rename the file to model.safetensors and leave the field out"
+            f"{path}: transformers_weights in config.json names {other!s:.80}, and prunelab reads model.safetensors "
+            "and its shards only: rename the file to model.safetensors and delete the field"
         )
 
 
 def _check_count(config: PreTrainedConfig, files: TensorFiles, path: str) -> None:
-    """Refuse more blocks than there are tensors, before a model of so many is built."""
+    """Refuse a config with more blocks than the files have tensors, before a model of this size is built."""
     for part in (config, config.get_text_config(), getattr(config, "vision_config", None)):
         count = getattr(part, "num_hidden_layers", None)
         if isinstance(count, int) and count > len(files.tensors):
@@ -177,30 +177,30 @@ def _check_count(config: PreTrainedConfig, files: TensorFiles, path: str) -> Non
             )
 
 
-def _tying(found: Match, files: TensorFiles) -> tuple[bool, tuple[str, ...]]:
-    """Whether head and embeddings are one tensor, and what of config.json that corrects."""
-    held: Mapping[str, Any] = files.tensors
+def _tying(matched: Match, files: TensorFiles) -> tuple[bool, tuple[str, ...]]:
+    """Whether head and embedding share their weight, and the corrections of config.json that follow."""
+    stored: Mapping[str, Any] = files.tensors
     differing = [
         (head, source)
-        for head, source in found.tied.items()
-        if head in held and source in held and not have_same_values(held[head], held[source])
+        for head, source in matched.tied.items()
+        if head in stored and source in stored and not have_same_values(stored[head], stored[source])
     ]
     if not differing:
-        return bool(found.tied), ()
+        return bool(matched.tied), ()
     head, source = differing[0]
     return False, (
-        f"tie_word_embeddings in config.json is true, but the stored {head} differs from {source}: the stored head is "
-        "kept, and the flag corrected",
+        f"tie_word_embeddings in config.json is true, but the stored {head} differs from {source}: using the stored "
+        "head and setting the flag to false",
     )
 
 
 def findings(inspection: Inspection) -> list[tuple[str, str, str]]:
-    """What the inspection found, as lines of what, value and remedy; the remedy is empty where nothing is wanting."""
+    """The results of an inspection, as rows of property, value and remedy; the remedy is empty if none is needed."""
     record = inspection.record()
-    tensors = f"{record['tensors']} in {listed(record['files'], 3)}, all of them the model's"
+    tensors = f"{record['tensors']} in {listed(record['files'], 3)}, all used by the model"
     if inspection.ignored_tensors:
         tensors += f"; ignored: {listed(list(inspection.ignored_tensors), 2)}"
-    head = "the embeddings (tied)" if inspection.is_tied else "a tensor of its own"
+    head = "the embedding (tied)" if inspection.is_tied else "a separate tensor"
     lines = [
         ("model", f"{inspection.model_class.__name__} (family {inspection.family.name})", ""),
         ("folder", str(inspection.folder), ""),

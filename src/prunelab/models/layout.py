@@ -1,9 +1,9 @@
-"""What a model family is: where blocks, key-value groups and MLP channels live, declared by name.
+"""Declaration of a model family: the names of its blocks, and the rows and columns of its prunable units.
 
-A *unit* is what width pruning removes whole: a key-value group (one key-value head with all query heads that share
-it) or an MLP channel. A unit owns rows of the projections that read the residual stream and columns of the one that
-writes to it. A family declares those rows by part, so that a fused projection is one more line and no new code:
-`InputProjection("self_attn.qkv_proj", ("query", "key", "value"))`.
+A *unit* is the smallest structure that width pruning removes: a key-value group (one key-value head with all query
+heads that share it) or an MLP channel. A unit owns rows of the projections that read the residual stream and columns of
+the projection that writes to it. A family declares the rows by part, so that a fused projection needs one line and no
+new code: `InputProjection("self_attn.qkv_proj", ("query", "key", "value"))`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class BlockShape:
 
     Attributes:
         hidden: width of the residual stream.
-        key_value_groups: key-value heads, each with its query heads; 0 where the attention was dropped.
+        key_value_groups: key-value heads, each with its query heads; 0 if the attention was removed.
         queries_per_group: query heads that share one key-value head.
         head_dim: channels of one head.
-        channels: intermediate channels of the MLP; 0 where all were removed.
+        channels: intermediate channels of the MLP; 0 if all were removed.
     """
 
     hidden: int
@@ -51,22 +51,22 @@ class BlockShape:
 
     @property
     def cost(self) -> int:
-        """Projection weights of the whole block; norms and biases are not counted."""
+        """Projection weights of the block, without norms and biases."""
         return self.key_value_groups * self.group_cost + self.channels * self.channel_cost
 
     def rows(self, part: ProjectionPart) -> int:
-        """Rows that one unit owns in a projection's part."""
+        """Rows that one unit owns in this part of a projection."""
         sizes = {"query": self.queries_per_group * self.head_dim, "channel": 1}
         return sizes.get(part, self.head_dim)
 
     def units(self, part: ProjectionPart) -> int:
-        """How many units the part is made of."""
+        """Number of units in this part of a projection."""
         return self.channels if part == "channel" else self.key_value_groups
 
 
 @dataclass(frozen=True)
 class InputProjection:
-    """A projection from the residual stream; its rows are the parts' rows, one part after the other."""
+    """A projection that reads the residual stream; its rows are the rows of its parts, concatenated."""
 
     path: str
     parts: tuple[ProjectionPart, ...]
@@ -74,13 +74,13 @@ class InputProjection:
 
 @dataclass(frozen=True)
 class UnitLayout:
-    """Where the units of one kind live inside a block.
+    """The location of the units of one kind inside a block.
 
     Attributes:
-        unit: what the units are called.
-        readers: projections whose rows the units own.
-        writer: path of the output projection; the units own its input columns.
-        part: the part whose rows are laid out as the writer's columns are.
+        unit: name of the kind of unit.
+        input_projections: projections whose rows the units own.
+        output_projection: path of the projection whose columns the units own.
+        part: the part whose rows have the same layout as the columns of the output projection.
     """
 
     unit: Literal["key_value_group", "channel"]
@@ -94,7 +94,7 @@ class UnitLayout:
         return self.output_projection.rpartition(".")[0]
 
     def rows(self, projection: InputProjection, shape: BlockShape, kept: Sequence[int]) -> Tensor:
-        """Indices of the kept units' rows in `reader`, shape `(rows,)`, in ascending order of part and unit."""
+        """Indices of the kept units' rows in `projection`, shape `(rows,)`, in ascending order of part and unit."""
         offset, pieces = 0, []
         for part in projection.parts:
             pieces.append(_expand(kept, shape.rows(part)) + offset)
@@ -134,20 +134,20 @@ class ModelFamily:
     """One architecture, declared by names.
 
     Attributes:
-        name: what the user calls it.
-        stock_class: the transformers class that builds it.
+        name: the family's name for users.
+        stock_class: the transformers class that builds the model.
         decoder: dotted path from the model to the module that holds the blocks and the final norm.
         blocks: name of the list of blocks in the decoder.
-        attention: where key-value groups live in a block.
-        mlp: where channels live in a block.
+        attention: location of the key-value groups in a block.
+        mlp: location of the channels in a block.
         bias_switches: for an output projection, the config switch that gives it a bias in the stock class.
-        writer_norms: for an output projection, the norm that its output passes before it joins the residual stream.
+        output_norms: for an output projection, the norm between its output and the residual stream.
         per_layer_lists: config attributes with one entry a block.
-        needs_start_token: the model is unusable without its start token in front of every window (Gemma).
-        llama_unless: the config field that must be unset for the model to compute what a Llama with biases on every
-            projection computes; such a model can be saved as that Llama where its own class has no slot for a bias.
-        auto_class: the transformers class that finds the stock class for a checkpoint.
-        language_family: of a model that sees, the family of its language model; None for a language model.
+        needs_start_token: whether the model is unusable without its start token before every window (Gemma).
+        llama_unless: config field that must be unset for the model to be equivalent to a Llama with biases on every
+            projection; such a model is saved as a Llama if its own class does not support the biases it needs.
+        auto_class: the transformers auto class that loads a checkpoint of the stock class.
+        language_family: for a vision-language model, the family of its language model; None for a language model.
     """
 
     name: str
@@ -166,33 +166,33 @@ class ModelFamily:
 
     @property
     def mixed_class(self) -> str:
-        """prunelab's class for blocks of different widths, which `modeling_prunelab` makes of the stock class."""
+        """prunelab's class for blocks of different widths, which `modeling_prunelab` derives from the stock class."""
         return f"Pruned{self.stock_class}"
 
     @property
     def architectures(self) -> tuple[str, str]:
-        """The class names in `config.json` that it covers."""
+        """The class names in `config.json` that the family covers."""
         return self.stock_class, self.mixed_class
 
     @property
     def is_multimodal(self) -> bool:
-        """Whether images are part of its input."""
+        """Whether the model is a vision-language model."""
         return self.language_family is not None
 
     def inside(self, name: str, stock_class: str, decoder: str) -> ModelFamily:
-        """The family of models that see and think with a language model of this one; the other parts stay whole.
+        """The family of vision-language models with a language model of this family; only the latter is pruned.
 
         Args:
-            name: what the user calls it.
-            stock_class: the transformers class that builds it.
-            decoder: where the language model's blocks and final norm are in it.
+            name: the family's name for users.
+            stock_class: the transformers class that builds the vision-language model.
+            decoder: dotted path to the module that holds the language model's blocks and final norm.
         """
         return replace(
             self,
             name=name,
             stock_class=stock_class,
             decoder=decoder,
-            llama_unless=None,  # a language model of another class would be a model that sees of another class as well
+            llama_unless=None,  # another language-model class would need another vision-language class
             auto_class="AutoModelForImageTextToText",
             language_family=self.name,
         )
@@ -216,7 +216,7 @@ class ModelFamily:
         )
 
     def residual_output(self, output_projection: str) -> str:
-        """The module whose output joins the residual stream: the output projection, or the norm behind it."""
+        """Path of the module whose output is added to the residual stream: the projection, or the norm after it."""
         return (self.output_norms or {}).get(output_projection, output_projection)
 
     def layouts(self) -> tuple[UnitLayout, UnitLayout]:

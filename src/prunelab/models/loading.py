@@ -1,4 +1,4 @@
-"""Bring a model in: from a folder or the hub, whole or pruned, and never by running what came with it."""
+"""Load a dense or pruned model from a folder or the hub; code in a checkpoint is never run."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, repr=False)
 class LanguageModel:
-    """A model ready to be calibrated, cut or evaluated; evaluation does not know how it was made.
+    """A model with its tokenizer, ready to be calibrated, pruned or evaluated.
 
     Attributes:
-        name: what to call it in tables.
+        name: the model's name in tables.
         model: the transformers model, in evaluation mode.
         tokenizer: its tokenizer.
-        processor: of a model that sees, what makes its inputs of images and text; None for a language model.
-        siblings: models cut out of the same one, this one among them, whose likelihoods are computed in one pass; None
-            where it is evaluated alone.
-        inspection: what its folder held; None for a model that was made here.
+        processor: for a vision-language model, the processor of images and text; None for a language model.
+        shared: models pruned from the same dense model, this one included, whose likelihoods are computed in one pass;
+            None if the model is evaluated alone.
+        inspection: the inspection of its folder; None for a model created in memory.
     """
 
     name: str
@@ -62,12 +62,12 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of how it computes and of its weights; see `model_fingerprint`."""
+        """Hash of its configuration and weights; see `model_fingerprint`."""
         return model_fingerprint(self.model)
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that runs the model."""
         device: torch.device = self.model.device
         return device
 
@@ -78,7 +78,7 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model can look at."""
+        """The model's context length in tokens."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
     def __repr__(self) -> str:
@@ -104,38 +104,40 @@ class LanguageModel:
 
 
 def best_device() -> torch.device:
-    """The fastest device there is."""
+    """The fastest available device: CUDA, then MPS, then the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
 
 def parse_device(name: str | None) -> torch.device:
-    """A device by name, or the best there is.
+    """A device by name; the best available device for None or `auto`.
 
     Raises:
-        InvalidRequest: no such device here.
+        InvalidRequest: the device is unknown or not available.
     """
     if name is None or name == "auto":
         return best_device()
     try:
         device = torch.device(name)
-        torch.empty(0, device=device).cpu()  # what is nowhere, as on `meta`, cannot be had back
+        torch.empty(0, device=device).cpu()  # fails on `meta`, whose tensors have no data
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise InvalidRequest(f"device {name!r} is not to be had here: {best_device()} is") from None
+        raise InvalidRequest(f"device {name!r} is not available: give {best_device()} or auto") from None
     return device
 
 
 def parse_dtype(name: str | None) -> torch.dtype | str:
-    """A dtype by name, or `auto`, the checkpoint's own.
+    """A dtype by name; `auto` (the checkpoint's own dtype) for None or `auto`.
 
     Raises:
-        InvalidRequest: an unknown dtype.
+        InvalidRequest: the dtype is not supported.
     """
     if name is None or name == "auto":
         return "auto"
     if name not in DTYPES:
-        raise InvalidRequest(f"dtype {name!r} is not possible: {', '.join(DTYPES)} or auto, the checkpoint's own")
+        raise InvalidRequest(
+            f"dtype {name!r} is not supported: give {', '.join(DTYPES)}, or auto for the checkpoint's own"
+        )
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
@@ -143,18 +145,18 @@ def parse_dtype(name: str | None) -> torch.dtype | str:
 def load_model(name: str, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
     """Load a checkpoint from a folder or the hub, or one of the pocket models.
 
-    A mixed-width checkpoint of prunelab's is built with prunelab's own copy of its class; code found in a checkpoint is
+    A checkpoint with blocks of different widths is built with prunelab's own copy of its class. Code in a checkpoint is
     never run, and pickled weights are never opened.
 
     Args:
         name: a folder, an id on the hub, or the name of a pocket model.
-        device: `cuda`, `cpu`, ...; the best there is if not given.
-        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
+        device: `cuda`, `cpu`, ...; by default the best available device.
+        dtype: `float32`, `bfloat16` or `float16`; by default the checkpoint's own.
 
     Raises:
-        CheckpointError: missing, gated, damaged, or whatever `inspected` refuses.
-        UnsupportedModel: an architecture that no family describes.
-        InvalidRequest: an unknown device or dtype.
+        CheckpointError: the checkpoint is missing, gated or damaged, or `inspected` refuses it.
+        UnsupportedModel: no family covers the architecture.
+        InvalidRequest: the device or the dtype is not available.
     """
     parse_device(device)
     parse_dtype(dtype)
@@ -162,10 +164,10 @@ def load_model(name: str, *, device: str | None = None, dtype: str | None = None
 
 
 def load_inspected(inspection: Inspection, *, device: str | None = None, dtype: str | None = None) -> LanguageModel:
-    """Load an inspected checkpoint into memory; see `load_model`."""
+    """Load an inspected checkpoint into memory; arguments and errors as in `load_model`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
     path, config = inspection.path, inspection.config
-    # Before the weights, which take long: what cannot be used is refused at once.
+    # Before the weights, which take long to load: invalid tokenizers and processors are refused first.
     tokenizer = load_tokenizer(path, config)
     processor = load_processor(path, config) if inspection.family.is_multimodal else None
     model = weights_of(inspection, number_format)
@@ -173,21 +175,21 @@ def load_inspected(inspection: Inspection, *, device: str | None = None, dtype: 
 
 
 def inspected(name: str) -> Inspection:
-    """A checkpoint's folder, inspected before anything of it is computed.
+    """Inspect a checkpoint's folder before anything is computed; fetches the files of a checkpoint on the hub.
 
     Args:
-        name: a folder, an id on the hub, whose files are fetched, or the name of a pocket model.
+        name: a folder, an id on the hub, or the name of a pocket model.
 
     Raises:
-        CheckpointError: missing, gated, damaged, an adapter, or tensors that are not those of the model; see
-            `inspect_folder`.
-        UnsupportedModel: no family describes it, or its weights are quantised.
+        CheckpointError: the checkpoint is missing, gated, damaged or an adapter, or its tensors do not match the model;
+            see `inspect_folder`.
+        UnsupportedModel: no family covers the architecture, or the weights are quantised.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
     called, path, config, family = supported(name)
     if Path(path).is_file():
-        raise CheckpointError(f"{path} is a file: give the checkpoint's folder")
+        raise CheckpointError(f"{path} is a file, not a checkpoint: give the checkpoint's folder")
     try:
         folder = Path(path) if Path(path).is_dir() else fetched(path)
     except (OSError, ValueError, HfHubHTTPError) as error:
@@ -196,15 +198,15 @@ def inspected(name: str) -> Inspection:
 
 
 def weights_of(inspection: Inspection, number_format: torch.dtype | str, **placement: Any) -> PreTrainedModel:
-    """The transformers model of an inspected checkpoint, its weights read.
+    """Load the transformers model of an inspected checkpoint with its weights.
 
     Args:
-        inspection: of the checkpoint.
+        inspection: the inspected checkpoint.
         number_format: a dtype, or `auto`.
-        placement: where the weights go, in transformers' words; all into memory if not given.
+        placement: options of `from_pretrained` that place the weights; all in memory by default.
 
     Raises:
-        CheckpointError: a file changed since it was inspected, or transformers read other tensors than were expected.
+        CheckpointError: a file changed after the inspection, or transformers did not load the expected tensors.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -225,23 +227,23 @@ def weights_of(inspection: Inspection, number_format: torch.dtype | str, **place
 
 
 def _check_report(inspection: Inspection, report: Mapping[str, Any]) -> None:
-    """Refuse a model in which transformers filled anything at random, whatever the inspection said."""
+    """Refuse a model in which transformers initialised any tensor at random, even after a successful inspection."""
     extra = {name for name in report["unexpected_keys"] if not is_harmless(name)}
     for names in (report["missing_keys"], report["mismatched_keys"], report["error_msgs"], extra):
         wrong = sorted(map(str, names))
         if wrong:
             raise CheckpointError(
-                f"{inspection.path}: transformers did not read {listed(wrong)} as config.json describes: fetch the "
+                f"{inspection.path}: transformers did not load {listed(wrong)} as config.json describes: fetch the "
                 "checkpoint again"
             )
 
 
 def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
-    """What a checkpoint is called in tables, where it is, its config and its family.
+    """A checkpoint's name in tables, its path or id, its config and its family.
 
     Raises:
-        CheckpointError: the config is missing, gated, damaged, or no model can be built from it.
-        UnsupportedModel: no family describes it.
+        CheckpointError: the config is missing, gated or damaged, or no model can be built from it.
+        UnsupportedModel: no family covers the architecture.
     """
     called, name = short_name(name), str(checkpoint_of(name) or name)
     config = load_config(name)
@@ -252,49 +254,54 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
 
 
 def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+    """Load the tokenizer of a checkpoint.
 
     Args:
         name: a folder or an id on the hub.
-        config: the model's, whose embedding must have a row for each token; None not to look.
+        config: the model's config, whose embedding must have a row for each token; None skips the check.
 
     Raises:
-        CheckpointError: it has none that can be read, or one of another model.
+        CheckpointError: the tokenizer is missing or damaged, or belongs to another model.
     """
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         raise CheckpointError(
-            f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
+            f"{name} has no readable tokenizer ({first_line(error)}): put the tokenizer's files beside the weights"
         ) from error
     check_tokenizer(name, tokenizer, None if config is None else int(config.get_text_config().vocab_size))
     return tokenizer
 
 
 def load_processor(name: str, config: Any = None) -> Any:
-    """What makes inputs of images and text, with the image processor that Pillow suffices for.
+    """Load the processor of images and text, with the image processor that needs Pillow only.
 
-    What its files lack and the config says is filled in; see `complete_processor`.
+    Fields that its files lack are filled in from the config; see `complete_processor`.
 
-    None, with a warning, where it wants a package that is not there (SmolVLM2's for videos): the language model inside
-    can be pruned all the same.
+    Args:
+        name: a folder or an id on the hub.
+        config: the model's config; None fills in nothing.
+
+    Returns:
+        The processor; None, with a warning, if it needs a missing package (SmolVLM2's for videos). The language model
+        can still be pruned.
 
     Raises:
-        CheckpointError: its files are missing or damaged.
+        CheckpointError: the processor's files are missing or damaged.
     """
     try:
         processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(
-            f"{name} can be pruned but shown no images: its processor needs a package ({reason})",
+            f"{name} can be pruned, but it cannot process images: its processor needs a missing package ({reason})",
             UserWarning,
             stacklevel=3,
         )
         return None
     except Exception as error:
         raise CheckpointError(
-            f"{name} has no image processor that can be read ({first_line(error)}): put preprocessor_config.json and "
+            f"{name} has no readable image processor ({first_line(error)}): put preprocessor_config.json and "
             "processor_config.json beside the weights"
         ) from error
     if config is not None:
@@ -303,11 +310,11 @@ def load_processor(name: str, config: Any = None) -> Any:
 
 
 def load_config(name: str) -> Any:
-    """The config of a checkpoint in a folder or on the hub.
+    """Load the config of a checkpoint in a folder or on the hub, or of a pocket model.
 
     Raises:
-        CheckpointError: missing, gated, damaged, or with a value that is not possible; names the field.
-        UnsupportedModel: transformers knows no such model type.
+        CheckpointError: the config is missing, gated or damaged, or has an invalid value; names the field.
+        UnsupportedModel: transformers does not know the model type.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -316,9 +323,9 @@ def load_config(name: str) -> Any:
     if path.is_dir():
         refuse_adapter(path)
     if path.is_dir() and not (path / "config.json").is_file():
-        raise CheckpointError(f"{name} is no checkpoint: the folder has no config.json; give the folder that has")
+        raise CheckpointError(f"{name} is not a checkpoint: give the folder that contains config.json")
     if not path.exists() and (path.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") > 1):
-        raise CheckpointError(f"{name} does not exist: give a checkpoint's folder, or an id on the hub")
+        raise CheckpointError(f"{name} does not exist: give a checkpoint's folder or an id on the hub")
     if not path.exists():
         require_hub()
     check_documents(path)
@@ -329,7 +336,7 @@ def load_config(name: str) -> Any:
 
 
 def class_for(config: Any, family: ModelFamily) -> Any:
-    """The class that builds a model of a family; for mixed widths prunelab's own, never one that came with it."""
+    """The class that builds a model of a family; prunelab's own for blocks of different widths."""
     from prunelab.models import modeling_prunelab
 
     if family.mixed_class in (config.architectures or ()):
@@ -338,7 +345,7 @@ def class_for(config: Any, family: ModelFamily) -> Any:
 
 
 def short_name(name: str) -> str:
-    """What a model is called in tables: its folder's name, or its id on the hub."""
+    """A model's name in tables: its folder's name, or its id on the hub."""
     model_name(name)
     return Path(name).resolve().name if Path(name).is_dir() else name
 
@@ -352,7 +359,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def explained(name: str, error: Exception) -> CheckpointError:
-    """One line for whatever went wrong while loading: what, and the remedy."""
+    """Turn an error while loading into one line with the cause and the remedy."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     causes = _causes(error)
@@ -363,16 +370,18 @@ def explained(name: str, error: Exception) -> CheckpointError:
         )
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return CheckpointError(
-            f"{name} is neither a folder nor a repository that you can see on the hub: check the name, or run "
-            "`hf auth login` if it is private"
+            f"{name} is neither a folder nor a visible repository on the hub: check the name, or run `hf auth login` "
+            "if it is private"
         )
     if not Path(name).exists():
         return CheckpointError(
-            f"{name} is not a folder here, and the hub did not give it ({reason}): download it on a machine with "
-            "internet (`hf download`) and give its folder"
+            f"{name} is not a local folder, and the download from the hub failed ({reason}): download it on a machine "
+            "with internet access (`hf download`) and give its folder"
         )
     if "safetensors" in reason and list(Path(name).glob("*.bin")):
         return CheckpointError(
             f"{name} holds pickled weights, which prunelab never opens: convert them to safetensors first"
         )
-    return CheckpointError(f"{name} cannot be loaded, a file of it is missing or damaged ({reason}): fetch it again")
+    return CheckpointError(
+        f"{name} cannot be loaded because a file is missing or damaged ({reason}): fetch the checkpoint again"
+    )

@@ -1,4 +1,4 @@
-"""Stored tensors against the tensors that the model has, by the names that transformers itself would give them."""
+"""Match stored tensors with the model's tensors, by the names that transformers gives them on loading."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Match:
-    """Which stored tensor is which of the model's.
+    """The correspondence between stored tensors and the model's tensors.
 
     Attributes:
         sources: stored names by the model's names.
-        missing: names of the model for which nothing is stored, tied ones aside.
-        left_over: stored names that are none of the model's.
-        harmless: stored names that are none of the model's and change nothing.
-        doubled: a name of the model for which two tensors are stored, and their names.
-        reshaped: names of the model whose stored tensor has another shape.
-        integers: names of the model whose stored tensor holds no floating-point numbers.
-        tied: the model's names, each with the name that it is tied to by the configuration.
+        missing: the model's names without a stored tensor, except tied ones.
+        left_over: stored names that the model does not have.
+        harmless: stored names that the model does not have and that have no effect.
+        doubled: for each of the model's names with two stored tensors, the name and both stored names.
+        reshaped: the model's names whose stored tensor has another shape.
+        integers: the model's names whose stored tensor holds no floating-point numbers.
+        tied: the model's names, each with the name that the configuration ties it to.
     """
 
     sources: Mapping[str, str]
@@ -45,7 +45,7 @@ class Renaming:
     """The names that transformers gives stored tensors on loading.
 
     Args:
-        model: without values.
+        model: the model on the meta device.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -53,13 +53,13 @@ class Renaming:
         from transformers.core_model_loading import WeightConverter, WeightRenaming
 
         transforms = get_model_conversion_mapping(model)
-        self.renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
-        self.converters = [one for one in transforms if isinstance(one, WeightConverter)]
+        self.renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
+        self.converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
         self.prefix = model.base_model_prefix
         self.expected: dict[str, torch.Tensor] = model.state_dict()
 
     def target(self, name: str) -> str:
-        """What a stored tensor is called on loading, whether the model has such a tensor or not."""
+        """The name that a stored tensor gets on loading, whether or not the model has such a tensor."""
         from transformers.core_model_loading import rename_source_key
 
         renamed: str
@@ -69,16 +69,16 @@ class Renaming:
         return renamed
 
     def of(self, name: str) -> str | None:
-        """The model's name of a stored tensor; None where it has none."""
+        """The model's name of a stored tensor; None if the model has no such tensor."""
         target = self.target(name)
         return target if target in self.expected else None
 
 
 def match(model: PreTrainedModel, stored: Mapping[str, StoredTensor]) -> Match:
-    """Compare a checkpoint's tensors with its model's.
+    """Match a checkpoint's tensors with the model's by name, shape and kind of number.
 
     Args:
-        model: without values.
+        model: the model on the meta device.
         stored: the checkpoint's tensors by name.
     """
     renaming = Renaming(model)
@@ -93,21 +93,21 @@ def match(model: PreTrainedModel, stored: Mapping[str, StoredTensor]) -> Match:
         else:
             sources[target] = name
     tied = dict(model.all_tied_weights_keys)
-    held = {partner for pair in tied.items() if any(one in sources for one in pair) for partner in pair}
+    tied_sources = {name for pair in tied.items() if not sources.keys().isdisjoint(pair) for name in pair}
     ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
     harmless = [name for name in unknown if is_harmless(name) or ignored.search(name)]
     fitting = {name: stored[source] for name, source in sources.items()}
     return Match(
         sources=sources,
-        missing=[name for name in renaming.expected if name not in sources and name not in held],
+        missing=[name for name in renaming.expected if name not in sources and name not in tied_sources],
         left_over=[name for name in unknown if name not in harmless],
         harmless=harmless,
         doubled=doubled,
-        reshaped=[name for name, one in fitting.items() if one.shape != tuple(renaming.expected[name].shape)],
+        reshaped=[name for name, tensor in fitting.items() if tensor.shape != tuple(renaming.expected[name].shape)],
         integers=[
             name
-            for name, one in fitting.items()
-            if renaming.expected[name].is_floating_point() and not one.dtype.is_floating_point
+            for name, tensor in fitting.items()
+            if renaming.expected[name].is_floating_point() and not tensor.dtype.is_floating_point
         ],
         tied=tied,
     )

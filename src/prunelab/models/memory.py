@@ -1,4 +1,4 @@
-"""Which way a model goes under a budget of memory: whole, or block by block from the disk."""
+"""Memory budgets: whether a model is processed in memory or block by block from the disk."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 
 
 def parse_memory(text: str | None, called: str = "--memory") -> int | None:
-    """Bytes in `8GB` or `7.5 GiB`; None where nothing is given.
+    """Parse an amount of memory such as `8GB` or `7.5 GiB` into bytes; None stays None.
 
     Args:
         text: the amount.
-        called: what the error calls it.
+        called: name of the option in the error message.
 
     Raises:
-        InvalidRequest: it is no amount of memory.
+        InvalidRequest: the text is not an amount of memory.
     """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
-    size = int(float(found[1]) * UNITS.get(found[2].upper(), 0)) if found else 0
+    parsed = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
+    size = int(float(parsed[1]) * UNITS.get(parsed[2].upper(), 0)) if parsed else 0
     if not size:
-        raise InvalidRequest(f"{called} {text} is no amount of memory: give one such as 8GB, 500MB or 7.5GiB")
+        raise InvalidRequest(f"{called} {text} is not an amount of memory: give one such as 8GB, 500MB or 7.5GiB")
     return size
 
 
 def format_bytes(size: float) -> str:
-    """Bytes for people."""
+    """A number of bytes as text, such as `8.03 GB`."""
     number, unit = (size / 1e9, "GB") if size >= 999.5e6 else (size / 1e6, "MB")
     return f"{number:.0f} {unit}" if number >= 999.5 else f"{number:.3g} {unit}"
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are to be had on a device."""
+    """Free memory of a device, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def held() -> int:
-    """Bytes that this process has in memory already, its libraries for the most part."""
+    """Resident memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def is_too_large(weight_bytes: int, budget: int) -> bool:
-    """Whether a model cannot be pruned in memory: a width cut holds the model and a copy of what is left of it."""
+    """Whether a model is too large to be pruned in memory: width pruning holds the dense and the pruned model."""
     return 2 * weight_bytes > budget
 
 
 MOMENTS_SHARE = 0.25
-"""How much of the memory that is left the second moments of all output projections may take."""
+"""The largest share of free memory for the second moments of all output projections."""
 
 
 def moments_bytes(shapes: Sequence[BlockShape]) -> int:
-    """What the second moments of all output projections' inputs take, in float64."""
+    """Size of the second moments of all output projections' inputs in float64, in bytes."""
     widths = [width for s in shapes for width in (s.channels, s.units("query") * s.rows("query"))]
     return 8 * sum(width**2 for width in widths)
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """What a model that sees has in memory before its blocks run.
+    """Memory of a vision-language model before its blocks run.
 
     Attributes:
         weights: bytes of vision encoder, connector and embedding together.
-        a_sample: bytes that the encoder makes of one sample's images.
+        a_sample: bytes of the encoder's activations for the images of one sample.
     """
 
     weights: int
@@ -83,12 +83,12 @@ class Eyes:
 
 @dataclass(frozen=True)
 class StreamingPlan:
-    """How to calibrate block by block.
+    """Settings of block-by-block calibration.
 
     Attributes:
-        in_memory: hidden states are kept in memory as well as on disk.
-        tokens_a_batch: tokens that go through a block at once.
-        need: bytes that the process will hold at its peak, as estimated.
+        in_memory: whether hidden states are kept in memory as well as on disk.
+        tokens_a_batch: tokens in a batch.
+        need: estimated peak memory of the process, in bytes.
     """
 
     in_memory: bool
@@ -108,31 +108,31 @@ def plan_streaming(
     already: int,
     eyes: Eyes | None = None,
 ) -> StreamingPlan:
-    """The fastest way that keeps to a budget.
+    """Choose the fastest settings of block-by-block calibration within a memory budget.
 
-    Hidden states stay in memory where they fit; batches are only made smaller where nothing else helps, since sums over
-    other batches differ by rounding.
+    Hidden states stay in memory if they fit. Batches shrink only as the last resort, because sums over other batches
+    differ by rounding.
 
     Args:
         shapes: the blocks' widths.
         itemsize: bytes of a weight.
         vocabulary: rows of the embedding.
-        samples: of the calibration.
+        samples: calibration samples.
         sequence_length: tokens a sample.
-        tokens_a_batch: the usual ones.
-        budget: bytes.
-        already: bytes of them that the process holds before it begins.
-        eyes: of samples with images, what they take; None for text.
+        tokens_a_batch: the preferred batch size, in tokens.
+        budget: memory budget of the process, in bytes.
+        already: memory that the process holds before the calibration, in bytes.
+        eyes: memory of the vision encoder, for samples with images; None for text.
 
     Raises:
-        InvalidRequest: not even one sample at a time fits.
+        InvalidRequest: the budget does not hold one block and one sample; names the smallest sufficient budget.
     """
     block = max(shape.cost for shape in shapes) * itemsize
     hidden = shapes[0].hidden
     eyes = eyes or Eyes(vocabulary * hidden * itemsize, 0)
     states = samples * sequence_length * hidden * itemsize
     widest = max(max(shape.channels, shape.units("query") * shape.rows("query"), hidden) for shape in shapes)
-    # What a block makes of a token: about eight states, three intermediates; three of the widest in float32 for sums.
+    # Activations a token: about eight hidden states, three intermediates, and three of the widest in float32 for sums.
     a_token = itemsize * (8 * hidden + 3 * widest) + 3 * 4 * widest
     least = sequence_length
     usual = max(tokens_a_batch // sequence_length, 1) * sequence_length

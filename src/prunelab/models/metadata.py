@@ -1,4 +1,4 @@
-"""What can be known of a model without its weights: its tokenizer, its context, its size."""
+"""Properties of a model that need no weights: its tokenizer, its context length, its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """A model of which only the configuration and the tokenizer are there.
+    """The configuration and the tokenizer of a model.
 
     Attributes:
         path: a folder, an id on the hub, or a pocket model.
@@ -34,12 +34,12 @@ class ModelMetadata:
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model can look at."""
+        """The model's context length in tokens."""
         return int(self.config.get_text_config().max_position_embeddings)
 
     @cached_property
     def decoder(self) -> Decoder | None:
-        """The decoder without values; None where no stock class builds it, as for checkpoints of mixed widths."""
+        """The decoder on the meta device; None for checkpoints with blocks of different widths."""
         family = find_family(self.config, self.path)
         if family.mixed_class in (self.config.architectures or ()):
             return None
@@ -47,17 +47,17 @@ class ModelMetadata:
             return decoder_of(getattr(transformers, family.stock_class)(self.config))
 
     def _own_format(self) -> torch.dtype:
-        """The number format that the configuration names; without one, the weights' own where they lie in a folder."""
+        """The configuration's number format; if it names none, that of the weights in a local folder."""
         folder = Path(str(checkpoint_of(self.path) or self.path))
         stored = TensorFiles.open(folder).tensors.values() if folder.is_dir() else ()
         return number_format_of(self.config, (tensor.dtype for tensor in stored), self.path)[0]
 
     def weight_bytes(self, ratio: float = 0.0, dtype: str | None = None) -> int | None:
-        """Bytes of the weights when a share of the blocks' projection weights is gone; None where not known.
+        """Size of the weights in bytes after pruning at a ratio; None if it is unknown.
 
         Args:
-            ratio: the share.
-            dtype: the number format; the checkpoint's own if not given.
+            ratio: share of the blocks' projection weights that is removed.
+            dtype: the number format; by default the checkpoint's own.
         """
         if self.decoder is None:
             return None
@@ -70,8 +70,8 @@ def load_outline(path: str) -> ModelMetadata:
     """Read a model's configuration and tokenizer.
 
     Raises:
-        CheckpointError: one of them is missing, gated or damaged.
-        UnsupportedModel: an architecture that no family describes.
+        CheckpointError: the configuration or the tokenizer is missing, gated or damaged.
+        UnsupportedModel: no family covers the architecture.
     """
     config = load_config(path)
     find_family(config, path)

@@ -1,4 +1,4 @@
-"""One line for tensors that are not those of the model: which, why, and the remedy."""
+"""Explain in one line why stored tensors do not match the model: the tensor, the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CUTTABLE = "bfloat16, float16 or float32"
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A checkpoint whose tensors are not its model's, and why.
+    """A checkpoint's tensors compared with its model's, for an explanation of the differences.
 
     Attributes:
-        match: what fits and what does not.
+        match: the matching and mismatching tensors.
         stored: the checkpoint's tensors by name.
-        renaming: the names that they get, and the model's shapes.
+        renaming: the names that the tensors get on loading, and the model's shapes.
         config: the model's configuration.
     """
 
@@ -43,41 +43,42 @@ class Mismatch:
     config: Any
 
     def explanation(self) -> str | None:
-        """The first reason that holds, with tensor and remedy; None where everything fits."""
-        found = self.match
-        if found.missing or found.left_over:
+        """The first reason that applies, with tensor and remedy; None if everything matches."""
+        matched = self.match
+        if matched.missing or matched.left_over:
             reasons: tuple[Callable[[], str | None], ...] = (
                 self._adapter, self._quantised, self._wrapped, self._blocks, self._head, self._biases,
             )  # fmt: skip
             return next((text for reason in reasons if (text := reason()) is not None), None) or self._names()
-        if found.integers:
+        if matched.integers:
             return self._quantised()
-        if found.doubled:
-            name, one, other = found.doubled[0]
-            return f"{one} and {other} are both stored for {name}: remove the one that is not meant, and save anew"
-        return self._shape() if found.reshaped else None
+        if matched.doubled:
+            name, first, second = matched.doubled[0]
+            return f"{first} and {second} are both stored for {name}: delete one of them, and save the model again"
+        return self._shape() if matched.reshaped else None
 
     def _adapter(self) -> str | None:
         parts = [name for name in self.match.left_over if _ADAPTER.search(name)]
         if not parts:
             return None
         return (
-            f"{parts[0]} is stored, which an adapter that was not merged leaves: merge the adapter first, and save anew"
+            f"{parts[0]} is stored, which belongs to an adapter that was not merged: merge the adapter, and save the "
+            "model again"
         )
 
     def _quantised(self) -> str | None:
         extra = [name for name in self.match.left_over if _QUANTISED.search(name)]
-        whole = self.match.integers
-        if not extra and not whole:
+        integers = self.match.integers
+        if not extra and not integers:
             return None
-        tensor = extra[0] if extra else f"{whole[0]} as {words(self.stored[self.match.sources[whole[0]]].dtype)}"
+        tensor = extra[0] if extra else f"{integers[0]} as {words(self.stored[self.match.sources[integers[0]]].dtype)}"
         return (
-            f"the weights are quantised ({tensor} is stored), which config.json does not say, and their rows cannot be "
-            f"cut: give the checkpoint they were made from, in {CUTTABLE}"
+            f"the weights are quantised ({tensor} is stored) although config.json does not declare it, and cannot be "
+            f"pruned: give the checkpoint they were quantised from, in {CUTTABLE}"
         )
 
     def _wrapped(self) -> str | None:
-        """Names of a wrapper around the model, in front of its own or between their parts."""
+        """Tensor names with the name of a wrapper around the model, as a prefix or between their parts."""
         for name in self.match.left_over:
             bare = _WRAPPER.sub(r"\1", name)
             inside = bare if bare != name else None
@@ -92,43 +93,45 @@ class Mismatch:
         return None
 
     def _most_behind(self, prefix: str) -> bool:
-        behind = [name for name in self.match.left_over if name.startswith(prefix)]
-        fitting = [name for name in behind if self.renaming.of(name.removeprefix(prefix)) is not None]
-        return 2 * len(fitting) > max(len(behind), 1) and self.renaming.of(fitting[0].removeprefix(prefix)) in (
+        prefixed = [name for name in self.match.left_over if name.startswith(prefix)]
+        fitting = [name for name in prefixed if self.renaming.of(name.removeprefix(prefix)) is not None]
+        return 2 * len(fitting) > max(len(prefixed), 1) and self.renaming.of(fitting[0].removeprefix(prefix)) in (
             self.match.missing
         )
 
     def _behind(self, name: str, wrapper: str, inside: str) -> str:
         others = sum(wrapper in other for other in self.match.left_over) - 1
         return (
-            f"{name}{f' (and {others} more)' if others > 0 else ''} bears the name of a wrapper ({wrapper}) around "
-            f"the model: save the model inside it, so that the tensor is called {inside}"
+            f"{name}{f' (and {others} more)' if others > 0 else ''} has the prefix of a wrapper ({wrapper}) around the "
+            f"model: save the model inside the wrapper, so that the tensor is called {inside}"
         )
 
     def _extra(self) -> list[str]:
-        """What is left over, by the names that the model would give it."""
+        """The left-over tensors, by the names that they get on loading."""
         return [self.renaming.target(name) for name in self.match.left_over]
 
     def _blocks(self) -> str | None:
-        """Blocks that config.json counts and the files lack, or the other way round."""
+        """Blocks that config.json declares and the files lack, or the reverse."""
         lacking, extra = _by_list(self.match.missing), _by_list(self._extra())
         every = _by_list([*self.match.sources, *self._extra()])
         for prefix in (*lacking, *extra):
-            held = every.get(prefix, set())
-            counted = set(_by_list(list(self.renaming.expected)).get(prefix, set()))
-            if not held or not counted or held == counted:
+            stored = every.get(prefix, set())
+            declared = set(_by_list(list(self.renaming.expected)).get(prefix, set()))
+            if not stored or not declared or stored == declared:
                 continue
-            text = f"{prefix} are stored with numbers {_ranges(held)}, and config.json counts {len(counted)} blocks"
-            gaps = set(range(max(held, default=0) + 1)) - held
-            if gaps and len(held) == len(counted):
-                return f"{text}: number them anew from 0, since {_ranges(gaps)} are left out"
+            text = (
+                f"{prefix} are stored with numbers {_ranges(stored)}, and config.json declares {len(declared)} blocks"
+            )
+            gaps = set(range(max(stored, default=0) + 1)) - stored
+            if gaps and len(stored) == len(declared):
+                return f"{text}: renumber the stored blocks from 0, since {_ranges(gaps)} are missing"
             if gaps:
-                return f"{text}: {_ranges(gaps)} are not stored; fetch them, or number the others anew from 0"
-            return f"{text}: set num_hidden_layers to {len(held)}, or fetch the checkpoint again"
+                return f"{text}: fetch the missing {_ranges(gaps)}, or renumber the stored blocks from 0"
+            return f"{text}: set num_hidden_layers to {len(stored)}, or fetch the checkpoint again"
         return None
 
     def _head(self) -> str | None:
-        """A head that is missing, and perhaps stored under another name."""
+        """A missing head, which may be stored under another name."""
         heads = [name for name in self.match.missing if name.endswith("lm_head.weight")]
         if not heads:
             return None
@@ -136,14 +139,14 @@ class Mismatch:
         alike = [name for name in self.match.left_over if self.stored[name].shape == shape]
         if alike:
             return (
-                f"{heads[0]} is not stored, and {alike[0]}, which has its shape, is no tensor of the model: if it is "
-                f"the head, store it as {heads[0]}"
+                f"{heads[0]} is not stored, and {alike[0]}, which has the same shape, is not a tensor of the model: if "
+                f"it is the head, rename it to {heads[0]}"
             )
         if len(self.match.missing) > 1:
             return None
         return (
-            f"{heads[0]} is not stored, and tie_word_embeddings in config.json is false: set it to true if the head "
-            "is the embeddings, or fetch the weights again"
+            f"{heads[0]} is not stored, and tie_word_embeddings in config.json is false: set it to true if head and "
+            "embedding share their weight, or fetch the weights again"
         )
 
     def _biases(self) -> str | None:
@@ -151,21 +154,19 @@ class Mismatch:
         if self.match.missing or not all(name.endswith("_proj.bias") for name in extra):
             return None
         switches = [name for name in ("attention_bias", "mlp_bias") if hasattr(self.config.get_text_config(), name)]
-        remedy = f"set {' or '.join(switches)} to true" if switches else "name the architecture that has them"
-        return (
-            f"{listed(extra)} {_are(extra)} stored, and config.json announces no such bias: {remedy} where every such "
-            "projection has one, or give the architecture (such as Qwen2ForCausalLM) that the weights are of"
-        )
+        architecture = "set the architecture of the weights (such as Qwen2ForCausalLM)"
+        remedy = f"set {' or '.join(switches)} to true, or {architecture}" if switches else architecture
+        return f"{listed(extra)} {_are(extra)} stored, and config.json declares no such bias: {remedy} in config.json"
 
     def _names(self) -> str:
-        """Whatever else is missing or left over."""
+        """Any other missing or left-over tensor."""
         missing, extra = self.match.missing, self.match.left_over
         if not extra:
             return f"{listed(missing)}, which the model needs, {_are(missing)} not stored: fetch the weights again"
         if not missing:
             return (
                 f"{listed(extra)} {_are(extra)} stored, and not among the tensors of the model that config.json "
-                "describes: correct config.json, or save the weights without"
+                "describes: correct config.json, or save the weights without them"
             )
         return (
             f"{listed(missing)} {_are(missing)} not stored, and {listed(extra)} {_are(extra)} not among the tensors of "
@@ -175,15 +176,16 @@ class Mismatch:
     def _shape(self) -> str:
         name = self.match.reshaped[0]
         source = self.match.sources[name]
-        held, wanted = self.stored[source].shape, tuple(self.renaming.expected[name].shape)
+        stored, expected = self.stored[source].shape, tuple(self.renaming.expected[name].shape)
         more = f" (and {len(self.match.reshaped) - 1} more)" if len(self.match.reshaped) > 1 else ""
         return (
-            f"{source}{more} is stored with shape {_shape_text(held)}, and config.json asks for {_shape_text(wanted)}: "
-            f"correct {self._field(name, held, wanted)} in config.json, or fetch the weights again"
+            f"{source}{more} is stored with shape {_shape_text(stored)}, and config.json implies "
+            f"{_shape_text(expected)}: correct {self._field(name, stored, expected)} in config.json, or fetch "
+            "the weights again"
         )
 
     def _field(self, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-        """The field of the configuration that gives the size in which two shapes differ, where one is that size."""
+        """The config field with the size in which two shapes differ; `the sizes` if there is none."""
         fields: dict[str, Any] = self.config.get_text_config().to_dict()
         differing = [want for have, want in zip(held, wanted, strict=False) if have != want]
         order: tuple[str, ...] = (
@@ -208,10 +210,10 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _by_list(names: list[str]) -> dict[str, set[int]]:
-    """The numbers of the blocks that names belong to, by what stands in front of the number."""
+    """The block numbers in tensor names, by the prefix before the number."""
     numbers: dict[str, set[int]] = {}
-    for found in filter(None, map(_BLOCK.match, names)):
-        numbers.setdefault(found[1], set()).add(int(found[2]))
+    for matched in filter(None, map(_BLOCK.match, names)):
+        numbers.setdefault(matched[1], set()).add(int(matched[2]))
     return numbers
 
 

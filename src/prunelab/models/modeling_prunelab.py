@@ -1,11 +1,11 @@
 # Copyright the prunelab authors. Licensed under the Apache License, Version 2.0.
-"""Decoders whose blocks have widths of their own, for transformers; this file travels inside pruned checkpoints.
+"""Decoders with blocks of different widths for transformers; this file is part of pruned checkpoints.
 
-`config.per_layer_config` gives each block its `num_attention_heads`, `num_key_value_heads`, `intermediate_size` and
-whether `o_proj` and `down_proj` carry a bias (`o_proj_bias`, `down_proj_bias`); in Gemma-2 also whether a linear map
-stands behind the norm of its MLP (`mlp_map`), in place of blocks that were removed behind it. The stock classes of
-transformers read one width for all blocks; the classes here build the stock model and then give every block its own. A
-block whose attention was removed keeps a constant (the bias) in its place.
+For each block, `config.per_layer_config` gives `num_attention_heads`, `num_key_value_heads`, `intermediate_size` and
+whether `o_proj` and `down_proj` have a bias (`o_proj_bias`, `down_proj_bias`); in Gemma-2 also whether a linear map
+follows the norm of the MLP (`mlp_map`) in place of removed blocks. The stock classes of transformers read one width for
+all blocks; the classes in this file build the stock model and then resize each block. A block without attention keeps a
+constant (the bias) in its place.
 """
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Projection(nn.Linear):
-    """A linear layer that may have no columns at all, and then says its bias."""
+    """A linear layer that may have no columns, and then returns its bias."""
 
     def reset_parameters(self):
         if self.weight.numel():
@@ -24,10 +24,10 @@ class Projection(nn.Linear):
 
 
 class DroppedAttention(nn.Module):
-    """What is left of an attention without heads: a constant.
+    """An attention without heads: returns a constant.
 
-    The cache must go on counting tokens, since models ask one layer for the length of the whole sequence: a single
-    zero a token is stored in place of keys and values.
+    The cache must still count tokens, because models take the sequence length from one layer: it stores a single zero a
+    token in place of keys and values.
     """
 
     def __init__(self, hidden_size, layer_idx, bias):
@@ -44,7 +44,7 @@ class DroppedAttention(nn.Module):
 
 
 def with_map(norm, hidden_size, eps):
-    """A norm of the same class with a linear map behind it, called `map`."""
+    """A norm of the same class followed by a linear map, the parameter `map`."""
 
     class MappedNorm(type(norm)):
         def __init__(self):
@@ -58,30 +58,30 @@ def with_map(norm, hidden_size, eps):
 
 
 def fit_widths(decoder, config):
-    """Give each block of a stock decoder the widths that `config.per_layer_config` states for it."""
+    """Resize each block of a stock decoder to its widths in `config.per_layer_config`."""
     for index, block in enumerate(decoder.layers):
-        own, attention, mlp = config.per_layer_config[index], block.self_attn, block.mlp
-        if own.num_key_value_heads == 0:
-            bias = own.o_proj_bias or attention.o_proj.bias is not None
+        widths, attention, mlp = config.per_layer_config[index], block.self_attn, block.mlp
+        if widths.num_key_value_heads == 0:
+            bias = widths.o_proj_bias or attention.o_proj.bias is not None
             block.self_attn = DroppedAttention(config.hidden_size, index, bias)
         else:
-            heads = own.num_attention_heads * attention.head_dim
-            shared = own.num_key_value_heads * attention.head_dim
+            heads = widths.num_attention_heads * attention.head_dim
+            shared = widths.num_key_value_heads * attention.head_dim
             resize(attention, "q_proj", rows=heads)
             resize(attention, "k_proj", rows=shared)
             resize(attention, "v_proj", rows=shared)
-            resize(attention, "o_proj", columns=heads, bias=own.o_proj_bias)
-        resize(mlp, "gate_proj", rows=own.intermediate_size)
-        resize(mlp, "up_proj", rows=own.intermediate_size)
-        resize(mlp, "down_proj", columns=own.intermediate_size, bias=own.down_proj_bias)
-        mlp.intermediate_size = own.intermediate_size
-        if getattr(own, "mlp_map", False):
+            resize(attention, "o_proj", columns=heads, bias=widths.o_proj_bias)
+        resize(mlp, "gate_proj", rows=widths.intermediate_size)
+        resize(mlp, "up_proj", rows=widths.intermediate_size)
+        resize(mlp, "down_proj", columns=widths.intermediate_size, bias=widths.down_proj_bias)
+        mlp.intermediate_size = widths.intermediate_size
+        if getattr(widths, "mlp_map", False):
             norm = block.post_feedforward_layernorm
             block.post_feedforward_layernorm = with_map(norm, config.hidden_size, config.rms_norm_eps)
 
 
 def resize(module, name, rows=None, columns=None, bias=False):
-    """Replace a projection by one of another size; a bias that is there stays."""
+    """Replace a projection by one of another size; an existing bias is kept."""
     old = getattr(module, name)
     rows = old.out_features if rows is None else rows
     columns = old.in_features if columns is None else columns
@@ -91,7 +91,7 @@ def resize(module, name, rows=None, columns=None, bias=False):
 
 
 class PerBlockWidths:
-    """Put before a stock class, it gives every block of the decoder inside the widths of its own."""
+    """A mix-in for a stock class: resizes each block of the model's decoder."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -101,16 +101,16 @@ class PerBlockWidths:
 def __getattr__(name):
     """`PrunedLlamaForCausalLM` is `LlamaForCausalLM` with widths per block; likewise for every class of transformers.
 
-    Only the class that is asked for is imported, and made once.
+    Only the requested class is imported, and created once.
     """
     stock = getattr(transformers, name.removeprefix("Pruned"), None) if name.startswith("Pruned") else None
     if not isinstance(stock, type):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = type(
+    pruned_class = type(
         name, (PerBlockWidths, stock), {"__module__": __name__, "__doc__": f"{stock.__name__} with widths per block."}
     )
-    made.register_for_auto_class(
+    pruned_class.register_for_auto_class(
         "AutoModelForCausalLM" if name.endswith("ForCausalLM") else "AutoModelForImageTextToText"
     )
-    globals()[name] = made
-    return made
+    globals()[name] = pruned_class
+    return pruned_class

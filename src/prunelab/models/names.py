@@ -1,4 +1,4 @@
-"""Names of stored tensors that no model of today has, and that change nothing where they are left over."""
+"""Names of stored tensors that current model classes do not have and that have no effect."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _HARMLESS = re.compile(
 
 
 def is_harmless(name: str) -> bool:
-    """Whether a stored tensor is one that older versions of the libraries kept and the model computes itself."""
+    """Whether older library versions stored a tensor with this name that the model computes itself."""
     return _HARMLESS.search(name) is not None
 
 
 def listed(names: list[str], most: int = 1) -> str:
-    """The first of some names, and how many there are besides."""
+    """The first `most` names, and the number of the others."""
     shown, more = ", ".join(names[:most]), len(names) - most
     return shown if more <= 0 else f"{shown} and {more} more"

@@ -1,4 +1,4 @@
-"""The number format in which a model computes where nobody asks for another."""
+"""The default number format of a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ POSSIBLE = ("float32", "bfloat16", "float16", "float64")
 
 
 def number_format_of(config: Any, stored: Iterable[torch.dtype], called: str) -> tuple[torch.dtype, bool]:
-    """The format that the configuration names, else the weights' own; and whether the configuration names one.
+    """The number format in the configuration, else that of the weights; and whether the configuration names one.
 
-    Weights of several formats together have the narrowest one that holds all of them.
+    Weights in several formats get the narrowest format that represents all of them.
 
     Args:
-        config: the configuration, of which `dtype` is read.
+        config: the configuration; its `dtype` is read.
         stored: number formats of the stored weights.
-        called: the model, for the message.
+        called: the model's name in error messages.
 
     Raises:
-        CheckpointError: the configuration names a format in which no model computes.
+        CheckpointError: the configuration names a format that models cannot compute in.
     """
     named = getattr(config, "dtype", None)
     if named is not None:
@@ -31,7 +31,8 @@ def number_format_of(config: Any, stored: Iterable[torch.dtype], called: str) ->
         if not isinstance(chosen, torch.dtype) or words(chosen) not in POSSIBLE:
             known = ", ".join(POSSIBLE)
             raise CheckpointError(
-                f"{called}: dtype in config.json is {named!s:.40}, in which no model computes: write one of {known}"
+                f"{called}: dtype in config.json is {named!s:.40}, which is not a number format of weights: write one "
+                f"of {known}"
             )
         return chosen, True
     formats = {dtype for dtype in stored if dtype.is_floating_point}

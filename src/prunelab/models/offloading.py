@@ -1,8 +1,8 @@
-"""A model run from wherever there is room: the accelerators first, then memory, then its own files on the disk.
+"""Run a model that is larger than the device: its weights fill the accelerators, then the memory, then the disk.
 
-transformers and accelerate place the modules and bring a module's weights in for as long as it runs. Only running is
-possible so: what cuts a model of this size reads it block by block (`prunelab.models.streaming.model`). Tried with a
-CPU and weights left on the disk; several GPUs, and one GPU with memory behind it, are untested.
+transformers and accelerate place the modules and load a module's weights while it runs. An offloaded model can be
+evaluated only; pruning reads a model of this size block by block (`prunelab.models.streaming.model`). Tested with a CPU
+and weights on the disk; several GPUs, and one GPU with offloading to memory, are untested.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from prunelab.models.streaming.model import stream_inspected
 
 @dataclass(frozen=True, repr=False)
 class OffloadedModel(LanguageModel):
-    """A model of which parts have no place but the disk.
+    """A model with parts of its weights offloaded to the disk.
 
     Attributes:
-        number_format: as it was asked for.
+        number_format: the requested number format; None for the checkpoint's own.
     """
 
     number_format: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same as the loaded model's, read from the files."""
+        """The fingerprint of the loaded model, computed from the files."""
         assert self.inspection is not None
         return stream_inspected(self.inspection, device="cpu", dtype=self.number_format).fingerprint
 
@@ -50,36 +50,38 @@ class OffloadedModel(LanguageModel):
 def load_offloaded(
     name: str, *, device: str | None = None, dtype: str | None = None, memory: int | None = None
 ) -> LanguageModel:
-    """A checkpoint loaded, or spread where it is larger than the device's free memory.
+    """Load a checkpoint, with offloading if it is larger than the device's free memory.
 
     Args:
         name: a folder, an id on the hub, or the name of a pocket model.
-        device: `cuda`, `cpu`, ...; the best there is if not given, and then all of its kind.
-        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
-        memory: bytes that its weights may take on the device; what is free if not given.
+        device: `cuda`, `cpu`, ...; by default the best available device, and then all devices of its kind.
+        dtype: `float32`, `bfloat16` or `float16`; by default the checkpoint's own.
+        memory: the most bytes of weights on the device; by default its free memory.
 
     Raises:
-        InvalidRequest: not even the embedding fits.
+        CheckpointError: the checkpoint is missing, gated or damaged, or `inspected` refuses it.
+        UnsupportedModel: no family covers the architecture.
+        InvalidRequest: the embedding does not fit, or the device or the dtype is not available.
     """
     where = parse_device(device)
-    room = free_memory(where) if memory is None else memory
+    budget = free_memory(where) if memory is None else memory
     number_format = parse_dtype(dtype)
     inspection = inspected(name)
-    if inspection.weight_bytes(number_format if isinstance(number_format, torch.dtype) else None) <= room:
+    if inspection.weight_bytes(number_format if isinstance(number_format, torch.dtype) else None) <= budget:
         return load_inspected(inspection, device=device, dtype=dtype)
     path, config = inspection.path, inspection.config
     tokenizer = load_tokenizer(path, config)
     processor = load_processor(path, config) if inspection.family.is_multimodal else None
-    with ExitStack() as held:
-        place = held.enter_context(temporary_folder("offload"))
+    with ExitStack() as resources:
+        place = resources.enter_context(temporary_folder("offload"))
         model = weights_of(
-            inspection, number_format, device_map="auto", max_memory=_rooms(where, room, device),
+            inspection, number_format, device_map="auto", max_memory=_rooms(where, budget, device),
             offload_folder=str(place),
         )  # fmt: skip
-        weakref.finalize(model, held.pop_all().close)
+        weakref.finalize(model, resources.pop_all().close)
     if model.get_input_embeddings().weight.is_meta:
         raise InvalidRequest(
-            f"a memory of {format_bytes(room)} does not hold the embedding of {name}: give more --memory"
+            f"a memory of {format_bytes(budget)} does not hold the embedding of {name}: give more --memory"
         )
     return OffloadedModel(
         inspection.name, model.eval(), tokenizer, processor, inspection=inspection, number_format=dtype
@@ -87,10 +89,10 @@ def load_offloaded(
 
 
 def _rooms(where: torch.device, room: int, device: str | None) -> dict[Any, int]:
-    """Bytes on each device that may hold weights."""
+    """The most bytes of weights on each device, in accelerate's form."""
     if where.type == "cpu":
         return {"cpu": room}
-    behind = {"cpu": free_memory(torch.device("cpu"))}
+    cpu_memory = {"cpu": free_memory(torch.device("cpu"))}
     if where.type != "cuda" or device not in (None, "auto", "cuda"):
-        return {where.index or 0: room, **behind}
-    return dict.fromkeys(range(torch.cuda.device_count()), room) | behind
+        return {where.index or 0: room, **cpu_memory}
+    return dict.fromkeys(range(torch.cuda.device_count()), room) | cpu_memory

@@ -1,9 +1,9 @@
-"""Rotary frequencies that depend on a text's length, fixed for the texts that have the same ones.
+"""Length-dependent rotary frequencies, fixed for texts that share them.
 
-transformers chooses such frequencies anew in every forward, by the greatest position in the batch: `longrope` has one
-set up to the length of its pretraining and another beyond, `dynamic` another for each length beyond the context. Texts
-that share a prefix or a batch would get frequencies that are not their own. So texts are computed class by class: those
-of one class have the same frequencies, which are set and kept while they run.
+transformers recomputes such frequencies in every forward pass from the greatest position in the batch: `longrope` has
+one set up to its pretraining length and another beyond, `dynamic` a different set for each length beyond the context.
+Texts that share a prefix or a batch would get the frequencies of another text. Texts are therefore grouped into classes
+with equal frequencies, and each class runs with its frequencies fixed.
 """
 
 from __future__ import annotations
@@ -19,29 +19,26 @@ if TYPE_CHECKING:
 
 
 class RotaryLengths:
-    """How the rotary frequencies of some models depend on the length of a text.
+    """The dependence of some models' rotary frequencies on the length of a text.
 
     Attributes:
-        limit: up to this many tokens all texts have the same frequencies; None where all have at any length.
+        limit: number of tokens up to which all texts have the same frequencies; None if the length has no effect.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
-        """Take models that run the same texts.
+        """Collect the length-dependent rotary embeddings of models that run the same texts.
 
         Raises:
-            UnsupportedModel: frequencies that depend on the length in a way that is not known.
+            UnsupportedModel: the dependence on the length is not supported.
         """
-        found = [module for model in models for module in rotary_modules(model)]
-        self._modules = list({id(module): module for module in found}.values())
+        modules = [module for model in models for module in rotary_modules(model)]
+        self._modules = list({id(module): module for module in modules}.values())
         limits = [_limit(module) for module in self._modules]
         self.limit: int | None = min(limits, default=None)
         self._each_length = any("dynamic" in module.rope_type for module in self._modules)
 
     def key(self, length: int) -> int:
-        """The class of a text of so many tokens: texts of one class have the same frequencies.
-
-        It is a length that has them.
-        """
+        """The class of a text with `length` tokens: a representative length with the same frequencies."""
         if self.limit is None:
             return 0
         if length <= self.limit:
@@ -49,7 +46,7 @@ class RotaryLengths:
         return length if self._each_length else self.limit + 1
 
     def classes(self, lengths: Sequence[int]) -> dict[int, list[int]]:
-        """The indices of texts by their class, the shortest first; all in one where frequencies do not depend."""
+        """Indices of texts by class, shortest class first; a single class if the length has no effect."""
         by_key: dict[int, list[int]] = {}
         for index, length in enumerate(lengths):
             by_key.setdefault(self.key(length), []).append(index)
@@ -57,23 +54,28 @@ class RotaryLengths:
 
     @contextmanager
     def fixed(self, key: int) -> Iterator[None]:
-        """The frequencies of a class, whatever positions a batch has, for as long as the `with` lasts."""
+        """Fix the frequencies of a class for the duration of the `with` block, whatever positions a batch has."""
         before = [(module, module.rope_type, module.inv_freq, module.attention_scaling) for module in self._modules]
         try:
             for module in self._modules:
                 frequencies, scaling = _frequencies(module, key)
                 module.inv_freq, module.attention_scaling = frequencies, scaling
-                module.rope_type = "default"  # transformers leaves these as they are
+                module.rope_type = "default"  # transformers does not recompute this type
             yield
         finally:
             for module, kind, frequencies, scaling in before:
                 module.rope_type, module.inv_freq, module.attention_scaling = kind, frequencies, scaling
 
     def require_one_class(self, name: str, lengths: int, why: str) -> None:
-        """Refuse texts of up to so many tokens where not all have the same frequencies.
+        """Refuse texts of up to `lengths` tokens that do not all have the same frequencies.
+
+        Args:
+            name: the model's name in error messages.
+            lengths: the most tokens of a text.
+            why: the reason why one class is needed, for the message.
 
         Raises:
-            InvalidRequest: naming the length up to which they have.
+            InvalidRequest: some texts have other frequencies; names the limit.
         """
         if self.limit is not None and lengths > self.limit:
             raise InvalidRequest(
@@ -83,24 +85,24 @@ class RotaryLengths:
 
 
 def rotary_modules(model: Any) -> list[Any]:
-    """The rotary embeddings of a model's decoder whose frequencies depend on the length.
+    """The rotary embeddings of a model whose frequencies depend on the length.
 
     Raises:
-        UnsupportedModel: frequencies that depend on the length in a way that is not known.
+        UnsupportedModel: the dependence on the length is not supported.
     """
-    found: list[Any] = []
+    modules: list[Any] = []
     for module in model.modules():
         kind = getattr(module, "rope_type", None)
         kinds = kind.values() if isinstance(kind, dict) else [kind]
-        if not any(isinstance(one, str) and ("dynamic" in one or one == "longrope") for one in kinds):
+        if not any(isinstance(name, str) and ("dynamic" in name or name == "longrope") for name in kinds):
             continue
         if isinstance(kind, dict):
             raise UnsupportedModel(
-                "rotary frequencies that depend on the text's length and on the type of layer cannot be scored: "
+                "rotary frequencies that depend on both the text's length and the layer type are not supported: "
                 "evaluate this model with lm-eval itself"
             )
-        found.append(module)
-    return found
+        modules.append(module)
+    return modules
 
 
 def _limit(module: Any) -> int:
@@ -110,13 +112,13 @@ def _limit(module: Any) -> int:
 
 
 def _frequencies(module: Any, length: int) -> tuple[torch.Tensor, float]:
-    """What transformers gives a text of so many tokens by itself: inverse frequencies, and the scale of cos and sin."""
+    """The inverse frequencies and the scale of cos and sin that transformers uses for a text of this length."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     if length <= _limit(module):
         frequencies, scaling = module.original_inv_freq, None
     else:
         frequencies, scaling = ROPE_INIT_FUNCTIONS[module.rope_type](module.config, module.inv_freq.device, length)
-    # longrope keeps the scale that it was built with; that of dynamic is 1 at any length.
-    own = module.attention_scaling if scaling is None or module.rope_type == "longrope" else scaling
-    return frequencies.to(module.inv_freq.device), float(own)
+    # longrope keeps its initial scale; the scale of dynamic is 1 at any length.
+    scale = module.attention_scaling if scaling is None or module.rope_type == "longrope" else scaling
+    return frequencies.to(module.inv_freq.device), float(scale)

@@ -1,7 +1,7 @@
-"""safetensors files read one tensor at a time, and checked before anything of them is believed.
+"""Read safetensors files one tensor at a time, after validating their headers.
 
-Tensors are read into memory of their own rather than mapped: a mapped file counts as the process's memory for as far as
-it was ever looked at, and a budget could not be kept.
+Tensors are read into newly allocated memory instead of a memory map: the touched pages of a mapped file count towards
+the process's memory, and would exceed a memory budget.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["DTYPES", "INDEX", "SINGLE", "StoredTensor", "TensorFiles"]
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """The location of a tensor in a file.
 
     Attributes:
         file: the safetensors file.
         dtype: its number format.
         shape: its shape.
-        offset: of its first byte in the file.
+        offset: offset of its first byte in the file.
     """
 
     file: Path
@@ -54,14 +54,14 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> Tensor:
-        """The tensor, in memory of its own.
+        """Read the tensor into newly allocated memory.
 
         Raises:
-            CheckpointError: the file has become shorter since it was opened.
+            CheckpointError: the file was truncated after it was opened.
         """
         tensor = torch.empty(self.shape, dtype=self.dtype)
         with self.file.open("rb", buffering=0) as file:
@@ -70,33 +70,33 @@ class StoredTensor:
         return tensor
 
     def parts(self, rows: int) -> Iterator[Tensor]:
-        """So many rows after the other, all in the same memory: one is good until the next is asked for.
+        """Read the tensor in parts of `rows` rows into one buffer; each part is valid until the next is requested.
 
         Raises:
-            CheckpointError: the file has become shorter since it was opened.
+            CheckpointError: the file was truncated after it was opened.
         """
         count, *others = self.shape
-        room = torch.empty((min(rows, count), *others), dtype=self.dtype)
+        buffer = torch.empty((min(rows, count), *others), dtype=self.dtype)
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.offset)
             for start in range(0, count, rows):
-                part = room[: min(rows, count - start)]
+                part = buffer[: min(rows, count - start)]
                 self._fill(part, file)
                 yield part
 
     def _fill(self, tensor: Tensor, file: FileIO) -> None:
         if not tensor.numel():
             return
-        room = tensor_bytes(tensor.reshape(-1))
-        while room:
-            count = file.readinto(room)
+        buffer = tensor_bytes(tensor.reshape(-1))
+        while buffer:
+            count = file.readinto(buffer)
             if not count:
                 raise self.has_shrunk()
-            room = room[count:]
+            buffer = buffer[count:]
 
     def has_shrunk(self) -> CheckpointError:
-        """The file ends before the tensor does."""
-        return CheckpointError(f"{self.file} has become shorter while it was read: fetch it again")
+        """The error for a file that ends before the tensor does."""
+        return CheckpointError(f"{self.file} was truncated while it was read: fetch it again")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class TensorFiles:
 
     Attributes:
         folder: the folder.
-        tensors: by name.
+        tensors: the tensors by name.
     """
 
     folder: Path
@@ -113,20 +113,20 @@ class TensorFiles:
 
     @classmethod
     def open(cls, folder: Path) -> TensorFiles:
-        """Look at a folder's safetensors files, their headers only.
+        """Read and validate the headers of a folder's safetensors files.
 
         Raises:
-            CheckpointError: there are none, several sets of them, or an adapter; a shard is missing, or not as long as
-                its header says; index and shards disagree.
+            CheckpointError: the folder has no weights, several sets of weights, or an adapter; a shard is missing, or
+                its size contradicts its header; index and shards disagree.
         """
         chosen = find_weight_files(folder)
         if chosen.index is None:
             return cls(folder, _header(folder / SINGLE))
         headers = {name: _header(folder / name) for name in chosen.shards}
-        lost = [name for name, file in chosen.index.items() if name not in headers[file]]
-        if lost:
-            holder = folder / chosen.index[lost[0]]
-            raise CheckpointError(f"{holder} does not hold {lost[0]}, as its index says: fetch both")
+        missing = [name for name, file in chosen.index.items() if name not in headers[file]]
+        if missing:
+            holder = folder / chosen.index[missing[0]]
+            raise CheckpointError(f"{holder} lacks {missing[0]}, which {INDEX} assigns to it: fetch both files again")
         for file, header in headers.items():
             for name in header:
                 _check_indexed(folder, chosen.index, name, file)
@@ -134,7 +134,7 @@ class TensorFiles:
 
     @cached_property
     def bytes(self) -> int:
-        """Of all tensors."""
+        """Size of all tensors in bytes."""
         return sum(tensor.bytes for tensor in self.tensors.values())
 
 
@@ -144,58 +144,58 @@ def _check_indexed(folder: Path, index: Mapping[str, str], name: str, file: str)
         return
     if name in index:
         raise CheckpointError(
-            f"{folder} holds {name} twice, in {index[name]} and in {file}: save the model anew into an empty folder"
+            f"{folder} holds {name} twice, in {index[name]} and in {file}: save the model again into an empty folder"
         )
     raise CheckpointError(
-        f"{folder / file} holds {name}, which {INDEX} does not name: fetch both again, or save the model anew"
+        f"{folder / file} holds {name}, which {INDEX} does not name: fetch both files again, or save the model again"
     )
 
 
 def _header(path: Path) -> dict[str, StoredTensor]:
-    """What a safetensors file says that it holds, once its length bears it out."""
+    """The tensors in the header of a safetensors file, checked against the size of the file."""
     try:
         if not path.is_file():
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
-                raise ValueError("its first eight bytes are no header's length")
+                raise ValueError("its first eight bytes are not the length of a header")
             if length > LARGEST_HEADER:
                 raise ValueError(f"its header has {length:,} bytes, and safetensors allows {LARGEST_HEADER:,}")
             text = file.read(length).decode("utf-8")
         if not text.startswith("{"):
-            raise ValueError("its header is no JSON object")
+            raise ValueError("its header is not a JSON object")
         fields: dict[str, Any] = json.loads(text, object_pairs_hook=_each_once)
         _check_metadata(fields.pop("__metadata__", None))
-        found = {name: _stored(path, 8 + length, name, field) for name, field in fields.items()}
-        whole = _end_of_data(8 + length, found)
+        tensors = {name: _stored(path, 8 + length, name, field) for name, field in fields.items()}
+        expected_size = _end_of_data(8 + length, tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}): fetch it again") from None
-    if size != whole:
+    if size != expected_size:
         raise CheckpointError(
-            f"{path} has {size:,} bytes and should have {whole:,}: it was not fetched whole; fetch it again"
+            f"{path} has {size:,} bytes instead of {expected_size:,}, so its download is incomplete: fetch it again"
         )
-    return found
+    return tensors
 
 
 def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, once none of its keys is repeated."""
+    """A JSON object, checked for repeated keys."""
     fields: dict[str, Any] = {}
     for key, value in pairs:
         if key in fields:
-            raise ValueError(f"{key!r:.200} is there twice")
+            raise ValueError(f"the key {key!r:.200} is repeated")
         fields[key] = value
     return fields
 
 
 def _check_metadata(metadata: Any) -> None:
     if metadata is not None and not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("its metadata are not all text")
+        raise ValueError("its metadata are not all strings")
 
 
 def _end_of_data(start: int, tensors: Mapping[str, StoredTensor]) -> int:
-    """The byte behind the last tensor, once each begins where the one before it ends, as safetensors demands."""
+    """The end of the last tensor, after a check that the tensors are contiguous, as safetensors requires."""
     end = start
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].bytes)):
         if tensor.offset < end:
@@ -207,21 +207,21 @@ def _end_of_data(start: int, tensors: Mapping[str, StoredTensor]) -> int:
 
 
 def _stored(path: Path, start: int, name: str, field: Mapping[str, Any]) -> StoredTensor:
-    """A tensor as the header describes it.
+    """The tensor that a header's entry describes.
 
     Raises:
-        CheckpointError: its numbers are of a format that is not read here.
-        ValueError: what is said of it is impossible.
+        CheckpointError: its number format is not supported.
+        ValueError: its shape or its offsets are invalid.
     """
     if field["dtype"] not in DTYPES:
         raise CheckpointError(
-            f"{path} holds {name:.200} as {field['dtype']!s:.20}, and its rows cannot be cut: give a checkpoint in "
+            f"{path} holds {name:.200} as {field['dtype']!s:.20}, which cannot be pruned: give a checkpoint in "
             "bfloat16, float16 or float32"
         )
     shape, (first, last) = tuple(field["shape"]), field["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
-        raise ValueError(f"{name} has an impossible shape or place")
+        raise ValueError(f"{name} has an invalid shape or invalid offsets")
     stored = StoredTensor(path, getattr(torch, DTYPES[field["dtype"]]), shape, start + first)
     if stored.bytes != last - first:
-        raise ValueError(f"{name} has {last - first} bytes, and its shape {stored.bytes}")
+        raise ValueError(f"{name} has {last - first} bytes, and its shape implies {stored.bytes}")
     return stored

@@ -1,4 +1,4 @@
-"""What a tokenizer does besides splitting a text, and whether the model has a row for each of its tokens."""
+"""The special tokens that a tokenizer adds to a text, and checks that the embedding has a row for each token."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from prunelab.errors import CheckpointError, DataError, InvalidRequest, first_line
 
 PROBES = ("a", "the", "0", "text")
-"""Texts whose tokens are looked for among those of the same text with special tokens."""
+"""Texts that are encoded with and without special tokens to find the added tokens."""
 
 
 @dataclass(frozen=True)
 class AddedTokens:
-    """The special tokens that a tokenizer puts around every text by itself.
+    """The special tokens that a tokenizer adds to every text.
 
     Attributes:
-        before: ids in front of the text, such as a start token.
-        behind: ids behind the text, such as an end token of a tokenizer that was saved after fine-tuning.
+        before: ids before the text, such as a start token.
+        behind: ids after the text, such as the end token of a tokenizer that was saved after fine-tuning.
     """
 
     before: tuple[int, ...] = ()
@@ -26,7 +26,7 @@ class AddedTokens:
 
 
 def added_tokens(tokenizer: Any) -> AddedTokens:
-    """The special tokens that a tokenizer puts around every text, told from a short text with and without them."""
+    """The special tokens that a tokenizer adds to every text, found by encoding short texts with and without them."""
     for probe in PROBES:
         plain: list[int] = tokenizer(probe, add_special_tokens=False, verbose=False)["input_ids"]
         full: list[int] = tokenizer(probe, verbose=False)["input_ids"]
@@ -39,29 +39,29 @@ def added_tokens(tokenizer: Any) -> AddedTokens:
 
 
 def without_behind(ids: list[int], behind: Sequence[int]) -> list[int]:
-    """A text's ids without what the tokenizer put behind it."""
+    """A text's ids without the special tokens that the tokenizer added after it."""
     if behind and tuple(ids[-len(behind) :]) == tuple(behind):
         return ids[: -len(behind)]
     return ids
 
 
 def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
-    """Refuse a tokenizer that cannot be used, or that gives ids for which the model has no embedding.
+    """Refuse a tokenizer that fails, or that has tokens without a row in the model's embedding.
 
     Args:
-        name: what messages call the checkpoint.
-        tokenizer: of transformers.
-        rows: rows of the model's embedding; None where they are not known.
+        name: the checkpoint's name in error messages.
+        tokenizer: a tokenizer of transformers.
+        rows: rows of the model's embedding; None if unknown.
 
     Raises:
-        CheckpointError: naming the token of the largest id, or what the tokenizer says of a short text.
+        CheckpointError: the tokenizer fails or is empty, or a token has no row; names the token with the largest id.
     """
     try:
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         added_tokens(tokenizer)
     except Exception as error:
         raise CheckpointError(
-            f"{name}'s tokenizer fails at a short text ({first_line(error)}): fetch its files again"
+            f"{name}'s tokenizer fails on a short text ({first_line(error)}): fetch its files again"
         ) from error
     if not vocabulary:
         raise CheckpointError(
@@ -70,7 +70,7 @@ def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
     if rows is None:
         return
     beyond = sorted((id_, token) for token, id_ in vocabulary.items() if id_ >= rows)
-    # Tokenizer classes add special tokens of their own, which no text gives; `check_ids` finds one that a text spells.
+    # Tokenizer classes add special tokens that ordinary texts do not contain; `check_ids` refuses texts that do.
     used = {tokenizer.bos_token_id, tokenizer.eos_token_id}
     unusable = [(id_, token) for id_, token in beyond if id_ in used or not _is_special(tokenizer, id_)]
     if unusable:
@@ -78,7 +78,7 @@ def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
         more = f" and {len(unusable) - 1} more" if len(unusable) > 1 else ""
         raise CheckpointError(
             f"{name}'s tokenizer has token {token[:40]!r} with id {id_}{more}, and the model's embedding has {rows} "
-            "rows: put the model's own tokenizer beside the weights, or take the added tokens out of its files"
+            "rows: put the model's own tokenizer beside the weights, or delete the added tokens from its files"
         )
 
 
@@ -88,21 +88,21 @@ def _is_special(tokenizer: Any, id_: int) -> bool:
 
 
 def check_ids(model: Any, largest: int, name: str) -> None:
-    """Refuse token ids for which a model has no embedding.
+    """Refuse token ids that have no row in a model's embedding.
 
     Args:
-        model: of transformers.
-        largest: the largest id.
-        name: what messages call the text.
+        model: a model of transformers.
+        largest: the largest token id.
+        name: the text's name in error messages.
 
     Raises:
-        DataError: the id is beyond the embedding's rows.
+        DataError: the embedding has no row for the id.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     if largest >= rows:
         raise DataError(
             f"{name} has token id {largest}, and the model's embedding has {rows} rows: put the model's own tokenizer "
-            "beside the weights, or take the special token out of the text"
+            "beside the weights, or delete the special token from the text"
         )
 
 
@@ -110,12 +110,12 @@ def require_start(name: str, tokenizer: Any, why: str) -> None:
     """Refuse a tokenizer with neither a beginning-of-text nor an end-of-text token.
 
     Args:
-        name: what messages call the model.
-        tokenizer: of transformers.
-        why: what the token is needed for, as the end of a sentence.
+        name: the model's name in error messages.
+        tokenizer: a tokenizer of transformers.
+        why: the reason why the token is needed, for the message.
 
     Raises:
-        InvalidRequest: it has neither.
+        InvalidRequest: the tokenizer has neither token.
     """
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise InvalidRequest(

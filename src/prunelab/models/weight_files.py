@@ -1,8 +1,8 @@
-"""Which files of a folder are the model's weights: one rule for every reader.
+"""Choose the weight files of a folder, by one rule for every loader.
 
-`model.safetensors`, or the shards that `model.safetensors.index.json` names. Pickled weights, other variants
-(`model.fp16.safetensors`) and other layouts (`consolidated.safetensors`) beside them are never read. What leaves open
-which weights are meant is refused: both of the two, shards that the index does not name, an adapter.
+The weights are `model.safetensors`, or the shards that `model.safetensors.index.json` names. Pickled weights, other
+variants (`model.fp16.safetensors`) and other layouts (`consolidated.safetensors`) are never read. Ambiguous folders are
+refused: a single file together with an index, shards that the index does not name, or an adapter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prunelab.errors import CheckpointError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-_SHARD = re.compile(r"(shard-\d+-)?model-\d+-of-\d+\.safetensors")  # with "shard-": of a distributed checkpoint
+_SHARD = re.compile(r"(shard-\d+-)?model-\d+-of-\d+\.safetensors")  # "shard-": distributed checkpoints
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER = (*_PICKLED, ".safetensors", ".gguf", ".h5", ".msgpack", ".safetensors.index.json", ".bin.index.json")
 _NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "optimizer.bin", "scheduler.bin")
@@ -28,9 +28,9 @@ class WeightFiles:
     """The files that hold a model's weights.
 
     Attributes:
-        shards: names of the safetensors files within the folder.
+        shards: names of the safetensors files in the folder.
         index: the shard of every tensor; None for a single file.
-        ignored: names of other files with weights, which no reader opens.
+        ignored: names of other files with weights, which no loader opens.
     """
 
     shards: tuple[str, ...]
@@ -42,7 +42,8 @@ def find_weight_files(folder: Path) -> WeightFiles:
     """Choose a folder's weight files.
 
     Raises:
-        CheckpointError: there are none, several sets of them, or an adapter; the index is damaged or a shard missing.
+        CheckpointError: the folder has no weights, several sets of weights, or an adapter; the index is damaged or a
+            shard is missing.
     """
     refuse_adapter(folder)
     names = _names(folder)
@@ -54,12 +55,12 @@ def find_weight_files(folder: Path) -> WeightFiles:
         raise CheckpointError(f"{folder} {_what_instead(names)}")
     if index is not None and single and shards != (SINGLE,):
         raise CheckpointError(
-            f"{folder} holds {SINGLE} and, in {INDEX}, {len(shards)} shards, which may be two models: move the ones "
-            "that are not meant elsewhere"
+            f"{folder} holds {SINGLE} and, in {INDEX}, {len(shards)} shards, which may be two models: move one of them "
+            "elsewhere"
         )
     missing = [name for name in shards if not (folder / name).exists()]
     if missing:
-        raise CheckpointError(f"{folder} lacks {', '.join(missing)}, of {len(shards)} shards: fetch the missing ones")
+        raise CheckpointError(f"{folder} lacks {', '.join(missing)} of {len(shards)} shards: fetch the missing shards")
     stray = [name for name in names if _SHARD.fullmatch(name) and name not in shards]
     if stray:
         others = SINGLE if index is None else f"the shards that {INDEX} names"
@@ -74,17 +75,17 @@ def find_weight_files(folder: Path) -> WeightFiles:
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Refuse a folder with an adapter, beside a model or instead of one, whether peft is installed or not.
+    """Refuse a folder with an adapter, with or without a model, whether or not peft is installed.
 
     Raises:
-        CheckpointError: naming the adapter's file.
+        CheckpointError: the folder holds an adapter; names its file.
     """
-    held = [name for name in ADAPTER_FILES if (folder / name).exists()]
-    if held:
-        beside = "beside a model" if (folder / "config.json").exists() else "and no model"
+    adapter_files = [name for name in ADAPTER_FILES if (folder / name).exists()]
+    if adapter_files:
+        context = "beside a model" if (folder / "config.json").exists() else "and no model"
         raise CheckpointError(
-            f"{folder} holds an adapter ({held[0]}) {beside}: merge the adapter first (peft's merge_and_unload) and "
-            "save the merged model, or move the adapter's files elsewhere"
+            f"{folder} holds an adapter ({adapter_files[0]}) {context}: merge the adapter first (peft's "
+            "merge_and_unload) and save the merged model, or move the adapter's files elsewhere"
         )
 
 
@@ -96,10 +97,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def read_index(folder: Path) -> dict[str, str]:
-    """The shard of every tensor, as a folder's index names them.
+    """Read the shard of every tensor from a folder's index.
 
     Raises:
-        CheckpointError: the index is damaged, or names files elsewhere.
+        CheckpointError: the index is damaged, or names files outside the folder.
     """
     try:
         of_file: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
@@ -109,7 +110,7 @@ def read_index(folder: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / INDEX} is damaged ({error}): fetch it again") from None
     if outside:
-        raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is not in its folder: fetch it again")
+        raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is outside its folder: fetch it again")
     return of_file
 
 
@@ -118,7 +119,7 @@ def _holds_weights(name: str) -> bool:
 
 
 def _what_instead(names: list[str]) -> str:
-    """What a folder without weights that can be read has in their place, and the remedy."""
+    """Describe what a folder without readable weights holds instead, and the remedy."""
     shards = [name for name in names if _SHARD.fullmatch(name)]
     others = [name for name in names if name.endswith(".safetensors")]
     pickled = [name for name in names if name.endswith(_PICKLED) and _holds_weights(name)]
@@ -127,8 +128,8 @@ def _what_instead(names: list[str]) -> str:
         return f"holds {shards[0]} but no {INDEX}: fetch the index"
     if others:
         return (
-            f"holds {others[0]} but neither {SINGLE} nor {INDEX}: if these are the model's weights under their usual "
-            f"names, rename the file to {SINGLE}; otherwise convert them to transformers' layout first"
+            f"holds {others[0]} but neither {SINGLE} nor {INDEX}: rename the file to {SINGLE} if its tensors have "
+            "transformers' names, or convert it to transformers' layout first"
         )
     if pickled:
         return f"holds pickled weights ({pickled[0]}), which prunelab never opens: convert them to safetensors first"

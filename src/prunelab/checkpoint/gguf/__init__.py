@@ -1,1 +1,1 @@
-"""Where a pruned checkpoint goes next: a GGUF file for llama.cpp, or a repository on the hub."""
+"""Export of a checkpoint to a GGUF file for llama.cpp."""

@@ -1,15 +1,15 @@
-"""Which llama.cpp architecture holds a model, and with which widths.
+"""Choose the llama.cpp architecture of a model, and its widths in the file.
 
-Read from llama.cpp's loaders and graphs (build 11549, `src/models/*.cpp`), and checked against torch by
+Derived from llama.cpp's loaders and graphs (build 11549, `src/models/*.cpp`), and checked against torch by
 `tests/test_export_llama_cpp.py`:
 
 - `llama` and `qwen2` give all blocks one width; `llama` has optional biases everywhere, `qwen2` on query, key and value
-  only, with an attention output of hidden x hidden. A Qwen2 that does not fit is a Llama with biases.
+  only, with an attention output of hidden x hidden. A Qwen2 that does not fit is written as a Llama with biases.
 - `deci` reads heads, key-value heads and MLP width for each block. A block without heads passes its input on and
-  forgets a bias, and cannot be the first; a block without an MLP loses its attention too. Where that would go wrong,
-  the block keeps one unit of zeros.
-- `gemma2` gives all blocks one width and has no biases, nor a linear map behind a norm; its attention scale follows
-  from the sizes, so that the query weights carry the difference.
+  ignores its bias, and cannot be the first block; a block without an MLP loses its attention too. In these cases the
+  block keeps one unit of zeros.
+- `gemma2` gives all blocks one width, and has neither biases nor a linear map after a norm; its attention scale follows
+  from the sizes, so that the query weights are rescaled by the difference.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ _GEMMA2_NORMS = {
 }
 _OUTPUT_BIASES = ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _GEMMA2_27B_BLOCKS = 46
-"""llama.cpp takes a Gemma-2 with so many blocks for the 27B model, and scales its attention as that one's."""
+"""llama.cpp identifies a Gemma-2 with this many blocks as the 27B model, and uses that model's attention scale."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How llama.cpp will hold the model.
+    """The model as the GGUF file describes it.
 
     Attributes:
-        architecture: llama.cpp's name for it.
-        shapes: widths of every block in the file, zero-filled units among them.
-        context_length: tokens for which llama.cpp computes what transformers does.
-        query_scale: what the query weights are multiplied by.
-        frequency_factors: what llama.cpp divides the rotary frequencies by, shape `(head_dim / 2,)`; None for ones.
-        notes: what the user should know.
+        architecture: llama.cpp's name of the architecture.
+        shapes: widths of every block in the file, zero-filled units included.
+        context_length: the most tokens for which llama.cpp and transformers compute the same.
+        query_scale: factor of the query weights.
+        frequency_factors: divisors of the rotary frequencies in llama.cpp, shape `(head_dim / 2,)`; None for ones.
+        notes: notes for the user.
     """
 
     architecture: str
@@ -79,21 +79,22 @@ class Layout:
 
 
 def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bool = False) -> Layout:
-    """The simplest architecture of llama.cpp that computes what the model computes.
+    """The simplest llama.cpp architecture that computes the same as the model.
 
     Args:
         model: the model.
-        channel_multiple: fill MLP widths with zeros up to a multiple of this, as blocks of quantised numbers need.
-        pad_widths: fill every block with zeros up to the widest one's widths.
+        channel_multiple: pad MLP widths with zeros to a multiple of this, as block-wise quantisation requires.
+        pad_widths: pad every block with zeros to the widths of the widest block.
 
     Raises:
-        UnsupportedModel: llama.cpp has no architecture that computes the same; says why, and what to do.
+        UnsupportedModel: no llama.cpp architecture computes the same; names the reason and the remedy.
     """
     config, family = model.model.config, model.decoder.family.name
     if family not in FAMILIES:
+        listing = ", ".join(FAMILIES)
         raise UnsupportedModel(
-            f"{model.name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
-            "those that `prunelab extract-language-model` takes out of a model that sees"
+            f"{model.name} is of family {family}, which cannot be exported to GGUF: export a model of {listing}, or "
+            "the language model that `prunelab extract-language-model` takes from a vision-language model"
         )
     _check_activation(model.name, config, family)
     _check_places(model)
@@ -116,14 +117,14 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
 
 
 def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:
-    """Every projection bias that is not all zeros, by block and path; shapes `(rows,)`."""
-    found = {}
+    """Every projection bias with a nonzero value, by block and path; shapes `(rows,)`."""
+    biases = {}
     for index, block in enumerate(model.decoder.blocks):
         for name, parameter in block.named_parameters():
             path, _, kind = name.rpartition(".")
             if kind == "bias" and bool(parameter.any()):
-                found[index, path] = parameter.detach()
-    return found
+                biases[index, path] = parameter.detach()
+    return biases
 
 
 def norms_of(family: str) -> Mapping[str, str]:
@@ -132,22 +133,24 @@ def norms_of(family: str) -> Mapping[str, str]:
 
 
 def _check_places(model: LanguageModel) -> None:
-    """Refuse a model of whose blocks the file would lack a part."""
+    """Refuse a model whose blocks have parameters that the GGUF architecture has no tensor for."""
     family = model.decoder.family.name
     placed = {f"{path}.weight" for path in (*PROJECTIONS, *norms_of(family))} | {f"{path}.bias" for path in PROJECTIONS}
-    names = [(block, name) for block, own in enumerate(model.decoder.blocks) for name, _ in own.named_parameters()]
+    names = [
+        (block, name) for block, module in enumerate(model.decoder.blocks) for name, _ in module.named_parameters()
+    ]
     maps = [str(block) for block, name in names if name.endswith("norm.map")]
     if maps:
         raise UnsupportedModel(
-            f"{model.name} has a linear map behind a norm (block {', '.join(maps)}) in place of removed blocks, and "
-            f"llama.cpp has no such tensor in a {family}: prune the whole model again with --compensation none, or by "
-            "another method than replaceme"
+            f"{model.name} has a linear map after a norm (block {', '.join(maps)}) in place of removed blocks, and "
+            f"llama.cpp has no such tensor in a {family}: prune the dense model again with --compensation none, or "
+            "with a method other than replaceme"
         )
     others = dict.fromkeys(name for _, name in names if name not in placed)
     if others:
         raise UnsupportedModel(
-            f"{model.name} has in its blocks {', '.join(others)}, for which llama.cpp has no place in a {family}: "
-            "export a model whose blocks hold projections and norms alone"
+            f"{model.name} has {', '.join(others)} in its blocks, for which llama.cpp has no tensor in a {family}: "
+            "export a model whose blocks have projections and norms only"
         )
 
 
@@ -164,7 +167,7 @@ def _multiples(shapes: tuple[BlockShape, ...], multiple: int) -> tuple[BlockShap
 def _never_misread(
     shape: BlockShape, block: int, biases: Mapping[tuple[int, str], Tensor], multiple: int
 ) -> BlockShape:
-    """One unit of zeros where `deci` would drop more than is gone."""
+    """Add one unit of zeros if `deci` would otherwise drop more than was removed."""
     groups = shape.key_value_groups
     if not groups and (block == 0 or (block, "self_attn.o_proj") in biases):
         groups = 1
@@ -176,31 +179,31 @@ def _check_activation(name: str, config: PreTrainedConfig, family: str) -> None:
     given = config.hidden_activation if family == "gemma2" else config.hidden_act
     if given != expected:
         raise UnsupportedModel(
-            f"{name} has the activation {given}, and llama.cpp computes {expected} in a {family}: it has no "
-            "architecture for this model"
+            f"{name} has the activation {given}, and llama.cpp computes {expected} in a {family}: serve this model "
+            "with transformers"
         )
 
 
 def _context(model: LanguageModel) -> tuple[int, tuple[str, ...]]:
-    """How many tokens llama.cpp may see: it knows no attention windows in these architectures."""
+    """The context in tokens, and notes: llama.cpp has no sliding-window attention in these architectures."""
     config = model.model.config
     kinds = set(getattr(config, "layer_types", None) or ())
     windowed = "sliding_attention" in kinds or (not kinds and getattr(config, "sliding_window", None))
     window = getattr(config, "sliding_window", None)
     if not windowed or window is None or window >= model.context_length:
         return model.context_length, ()
-    note = f"llama.cpp knows no attention window here: the file's context is the window, {window} tokens"
+    note = f"llama.cpp has no sliding window in this architecture: the file's context is the window, {window} tokens"
     return int(window), (note,)
 
 
 def _frequency_factors(model: LanguageModel) -> Tensor | None:
-    """What the plain rotary frequencies are divided by; llama.cpp takes such factors for `llama` and `deci`."""
+    """Divisors of the default rotary frequencies; llama.cpp reads such factors for `llama` and `deci`."""
     rotary = model.decoder.body.get_submodule("rotary_emb")
     kind = model.model.config.rope_parameters.get("rope_type", "default")
     if kind not in ("default", "linear", "llama3"):
         raise UnsupportedModel(
-            f"{model.name} stretches its positions by {kind}, which depends on the text's length; GGUF is written for "
-            "default, linear and llama3 positions"
+            f"{model.name} has rotary positions of type {kind}, which depend on the text's length, and GGUF holds "
+            "default, linear and llama3 positions only: serve this model with transformers"
         )
     head_dim = model.decoder.shapes[0].head_dim
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
@@ -216,39 +219,44 @@ def _check_gemma2(
     config = model.model.config
     if getattr(config, "use_bidirectional_attention", None):
         raise UnsupportedModel(
-            f"{model.name} is a Gemma-2 that attends in both directions, and llama.cpp computes causal attention "
-            "alone: export one without use_bidirectional_attention"
+            f"{model.name} is a Gemma-2 with bidirectional attention, and llama.cpp computes causal attention only: "
+            "export a model without use_bidirectional_attention"
         )
     if biases:
         raise UnsupportedModel(f"{model.name} is a Gemma-2 with {_whose(biases)}")
     if len(set(shapes)) > 1 or not shapes[0].key_value_groups or not shapes[0].channels:
         raise UnsupportedModel(
-            f"{model.name} is a Gemma-2 whose blocks have widths of their own, for which llama.cpp has no "
-            "architecture: prune again with --uniform, or give --pad-widths, which fills every block with zeros up to "
-            "the widest one's size"
+            f"{model.name} is a Gemma-2 with blocks of different widths, for which llama.cpp has no architecture: "
+            "prune again with --uniform, or give --pad-widths, which pads every block with zeros to the widest block"
         )
     if config.attn_logit_softcapping is None or config.final_logit_softcapping is None:
-        raise UnsupportedModel(f"{model.name} is a Gemma-2 without soft-capped logits, and llama.cpp always caps them")
+        raise UnsupportedModel(
+            f"{model.name} is a Gemma-2 without soft-capped logits, and llama.cpp always caps them: serve this model "
+            "with transformers"
+        )
     if config.rope_parameters.get("rope_type", "default") != "default":
-        raise UnsupportedModel(f"{model.name} is a Gemma-2 with stretched positions, which llama.cpp does not compute")
+        raise UnsupportedModel(
+            f"{model.name} is a Gemma-2 with scaled rotary positions, which llama.cpp does not compute: serve this "
+            "model with transformers"
+        )
 
 
 def _whose(biases: Mapping[tuple[int, str], Tensor]) -> str:
-    """The biases that are in the way, and the remedy: compensation leaves them on output projections alone."""
-    own = sorted({path.rpartition(".")[2] for _, path in biases} - {"o_proj", "down_proj"})
-    if own:
+    """Describe the unsupported biases and the remedy: compensation adds biases to output projections only."""
+    input_biases = sorted({path.rpartition(".")[2] for _, path in biases} - {"o_proj", "down_proj"})
+    if input_biases:
         return (
-            f"biases of the base model's own (on {', '.join(own)}), for which llama.cpp has no place, and every cut "
-            "keeps them: serve it with transformers"
+            f"biases of the base model (on {', '.join(input_biases)}), for which llama.cpp has no tensor: serve this "
+            "model with transformers"
         )
     return (
-        "biases on its output projections, as compensation leaves them, for which llama.cpp has no place: prune again "
+        "biases on its output projections, as compensation adds them, for which llama.cpp has no tensor: prune again "
         "with --compensation none"
     )
 
 
 def _gemma2_query_scale(config: PreTrainedConfig, shapes: tuple[BlockShape, ...]) -> float:
-    """The scale of transformers over that of llama.cpp."""
+    """The ratio of the attention scales of transformers and llama.cpp."""
     shape = shapes[0]
     heads = shape.key_value_groups * shape.queries_per_group
     theirs = shape.hidden // heads if len(shapes) == _GEMMA2_27B_BLOCKS else shape.head_dim

@@ -1,4 +1,4 @@
-"""Texts at which tokenizers part from each other."""
+"""Texts on which tokenizers often differ."""
 
 AWKWARD_TEXTS = (
     "",
@@ -111,4 +111,4 @@ AWKWARD_TEXTS = (
     "字" * 60,
     "Pneumonoultramicroscopicsilicovolcanoconiosis antidisestablishmentarianism",
 )
-"""Texts at which tokenizers part: digits, runs of spaces, accents, scripts, emoji, code, special tokens, long words."""
+"""Texts on which tokenizers differ: digits, spaces, accents, scripts, emoji, code, special tokens, long words."""

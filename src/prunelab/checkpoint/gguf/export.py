@@ -1,4 +1,4 @@
-"""A checkpoint as one GGUF file, written directly: llama.cpp's own converter knows no blocks of different widths."""
+"""Write a checkpoint as one GGUF file; llama.cpp's own converter does not support blocks of different widths."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_0_BLOCK = 32
-"""Numbers that share a scale in q8_0; also what the kernels of GPUs want rows to be a multiple of."""
+"""Numbers that share a scale in q8_0; GPU kernels also require row lengths to be a multiple of it."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A written GGUF file.
 
     Attributes:
         path: the file.
-        architecture: llama.cpp's name for the model's architecture.
-        size: bytes.
-        notes: what the user should know.
+        architecture: llama.cpp's name of the model's architecture.
+        size: size of the file in bytes.
+        notes: notes for the user.
     """
 
     path: Path
@@ -62,57 +62,58 @@ def export_gguf(
     allow_other_tokens: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write a model, whole or pruned, as a GGUF file with its tokenizer and chat templates.
+    """Write a dense or pruned model as a GGUF file with its tokenizer and chat templates.
 
-    In f32 the widths are the model's own. In the other formats MLP widths are filled with zeros up to a multiple of 32,
-    which changes no result. Norms and biases stay f32.
+    In f32 the widths do not change. In the other formats MLP widths are padded with zeros to a multiple of 32, which
+    changes no result. Norms and biases stay f32.
 
-    Where llama.cpp is installed (the package `xllamacpp`), its tokens are compared with the tokenizer's in a fixed set
-    of awkward texts before anything is written; where it is not, a note says so.
+    If llama.cpp is installed (the package `xllamacpp`), it tokenizes a fixed set of texts before the file is written,
+    and its tokens are compared with the tokenizer's; otherwise a note reports that they were not compared.
 
     Args:
         model: the model.
         out: the file to write.
-        number_format: of the matrices.
-        pad_widths: fill every block with zeros up to the widest one's size, for architectures without widths per block.
-        overwrite: replace `out` where it exists.
-        allow_other_tokens: write the file though llama.cpp reads some texts as other tokens; notes name them.
-        progress: called with tensors written and tensors in all.
+        number_format: number format of the matrices.
+        pad_widths: pad every block with zeros to the widest block, for architectures without widths per block.
+        overwrite: whether to replace an existing `out`.
+        allow_other_tokens: whether to write the file although llama.cpp tokenizes some texts differently; notes name
+            them.
+        progress: called with the number of tensors written and the number of all tensors.
 
     Raises:
-        UnsupportedModel: llama.cpp has nothing that computes the same; the line says what is in the way.
+        UnsupportedModel: no llama.cpp architecture or tokenizer computes the same; names the reason.
         MissingRequirement: the package `gguf` is not installed.
         OutputExists: `out` exists and `overwrite` is false.
-        InvalidRequest: an unknown format, numbers that it cannot hold, or a place that cannot be written.
-        DiskFull: no room.
+        InvalidRequest: an unknown number format, weights outside its range, or a path that cannot be written.
+        DiskFull: the file does not fit on the disk.
     """
     if number_format not in get_args(NumberFormat):
-        raise InvalidRequest(f"type {number_format!r} is not possible: {', '.join(get_args(NumberFormat))}")
+        raise InvalidRequest(f"unknown GGUF type {number_format!r}: give one of {', '.join(get_args(NumberFormat))}")
     require_gguf()
     require_output_file(out, overwrite, is_gguf, "a GGUF file")
     layout = layout_of(model, channel_multiple=1 if number_format == "f32" else Q8_0_BLOCK, pad_widths=pad_widths)
     vocabulary = vocabulary_of(model, allow_other_tokens=allow_other_tokens)
     tensors = list(named_tensors(model, layout))
     require_space(out, sum(_size(tensor, number_format) for tensor in tensors))
-    of_tokens = compared_tokens(
+    token_notes = compared_tokens(
         model,
         vocabulary,
         lambda writer: _add_vocabulary(writer, model, vocabulary),
         allow_other_tokens=allow_other_tokens,
     )
-    with atomic_file(out) as aside:
+    with atomic_file(out) as temporary:
         writer = _writer(model, layout, vocabulary, number_format)
-        _write(writer, aside, tensors, number_format, progress)
-    _, of_templates = chat_templates_of(model.tokenizer)
-    notes = (*layout.notes, *vocabulary.notes, *of_tokens, *of_templates)
+        _write(writer, temporary, tensors, number_format, progress)
+    _, template_notes = chat_templates_of(model.tokenizer)
+    notes = (*layout.notes, *vocabulary.notes, *token_notes, *template_notes)
     return Exported(out, layout.architecture, out.stat().st_size, notes)
 
 
 def require_gguf() -> None:
-    """Find out whether the package that writes GGUF is there.
+    """Require the package `gguf`.
 
     Raises:
-        MissingRequirement: with the command that installs it.
+        MissingRequirement: the package is not installed; names the command that installs it.
     """
     try:
         import gguf  # noqa: F401
@@ -121,7 +122,7 @@ def require_gguf() -> None:
 
 
 def _writer(model: LanguageModel, layout: Layout, vocabulary: Vocabulary, number_format: NumberFormat) -> Any:
-    """A GGUF writer that holds everything but the tensors."""
+    """A GGUF writer with all metadata and no tensors."""
     import gguf
 
     file_types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
@@ -163,14 +164,14 @@ def _add_gemma2(writer: Any, config: Any) -> None:
     writer.add_final_logit_softcapping(config.final_logit_softcapping)
     writer.add_sliding_window(config.sliding_window)
     windowed = [kind == "sliding_attention" for kind in config.layer_types]
-    # What llama.cpp assumes without being told; builds that read no array here are so served as well.
+    # llama.cpp's default, left out so that builds that read no array here load the file too.
     if windowed != [index % 2 == 0 for index in range(len(windowed))]:
         writer.add_sliding_window_pattern(windowed)
 
 
 def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -> None:
     tokenizer = model.tokenizer
-    # llama.cpp strips the spaces behind special tokens in a model with such a name.
+    # llama.cpp strips the spaces after special tokens in models with these names.
     writer.add_name(re.sub("(phi|modern)-?(3|bert)", r"\1_\2", model.name, flags=re.IGNORECASE))
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
@@ -197,7 +198,7 @@ def _add_vocabulary(writer: Any, model: LanguageModel, vocabulary: Vocabulary) -
 
 
 def _end_of_turn(model: LanguageModel) -> int | None:
-    """A token besides the end token at which generation stops, where the generation config names one."""
+    """A further token at which generation stops, from the generation config; None if it names no other."""
     ends = getattr(model.model.generation_config, "eos_token_id", None)
     others = [end for end in (ends if isinstance(ends, list) else []) if end != model.tokenizer.eos_token_id]
     return others[-1] if others else None
@@ -226,7 +227,7 @@ def _write(
 
 
 def _form(tensor: NamedTensor, number_format: NumberFormat) -> Any:
-    """llama.cpp's number format for a tensor; rows that q8_0's blocks do not divide are f16."""
+    """The GGML type of a tensor; f16 instead of q8_0 if the row length is no multiple of the block size."""
     import gguf
 
     if not tensor.is_matrix:
@@ -256,5 +257,5 @@ def _numbers(tensor: NamedTensor, form: Any) -> Any:
 
     values = tensor.make().contiguous().numpy()
     if form == gguf.GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        raise InvalidRequest(f"{tensor.name} has numbers too large for f16: choose --type bf16 or f32")
+        raise InvalidRequest(f"{tensor.name} has values outside the range of f16: give --type bf16 or f32")
     return gguf.quants.quantize(values, form)

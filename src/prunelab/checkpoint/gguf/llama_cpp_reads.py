@@ -1,9 +1,8 @@
-"""Run by path in a process of its own: the tokens that llama.cpp reads in texts.
+"""Tokenize texts with llama.cpp; run as a script in a separate process.
 
     python -P llama_cpp_reads.py FILE.gguf ANSWER.json < texts.json
 
-A process, because llama.cpp ends the whole of it where it fails an assertion, and its server's thread does not always
-end.
+A failed assertion in llama.cpp ends the process, and its server thread does not always stop.
 """
 
 import http.client
@@ -15,7 +14,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Read a list of texts, write {"tokens": ...}, {"refused": ...} or {"unable": ...}, and end at once."""
+    """Read a list of texts, write {"tokens": ...}, {"refused": ...} or {"unable": ...}, and exit immediately."""
     file, answer = sys.argv[1:]
     Path(answer).write_text(json.dumps(_answer(file, json.load(sys.stdin))))
     os._exit(0)
@@ -43,9 +42,9 @@ def _answer(file: str, texts: list[str]) -> dict[str, Any]:
 
 
 def _tokens(connection: http.client.HTTPConnection, text: str) -> list[int]:
-    """A text's tokens, special ones added and recognised."""
+    """The token ids of a text, with special tokens added and recognised."""
     request = json.dumps({"content": text, "add_special": True, "parse_special": True})
-    for attempt in range(2):  # a connection that is kept open is closed after some requests
+    for attempt in range(2):  # the server closes a kept-alive connection after some requests
         try:
             connection.request("POST", "/tokenize", request, {"Content-Type": "application/json"})
             ids: list[int] = json.loads(connection.getresponse().read())["tokens"]

@@ -1,9 +1,9 @@
-"""How a tokenizer prepares a text for its BPE, in llama.cpp's terms.
+"""Translate a tokenizer's normalizer and pre-tokenizer into llama.cpp's.
 
-llama.cpp knows a pre-tokenizer by a name (`tokenizer.ggml.pre`), behind which stand regular expressions applied one
-after another (`llm_tokenizer_bpe` in its `src/llama-vocab.cpp`, build 11549), and it normalises nothing but spaces. A
-tokenizer.json is a chain of steps. Every step is read here; one without a counterpart is refused by its name, because a
-file that names the wrong pre-tokenizer loads without complaint and gives other tokens.
+llama.cpp identifies a pre-tokenizer by name (`tokenizer.ggml.pre`); the name stands for regular expressions applied one
+after another (`llm_tokenizer_bpe` in `src/llama-vocab.cpp`, build 11549), and llama.cpp normalises nothing but spaces.
+A tokenizer.json holds a sequence of steps. A step without a counterpart in llama.cpp is refused by name, because a file
+with the wrong pre-tokenizer loads without an error and yields other tokens.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from prunelab.errors import UnsupportedModel
 Step = Mapping[str, Any]
 
 SPACE = "▁"
-"""SentencePiece's mark of a space, U+2581."""
+"""SentencePiece's space symbol, U+2581."""
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""The pattern that is built into the step `ByteLevel`."""
+"""The built-in pattern of the step `ByteLevel`."""
 DIGIT = r"\p{N}"
-"""What the step `Digits` splits at: each digit, or with `+` each run of digits."""
+"""The pattern of the step `Digits`: each digit, or with `+` each run of digits."""
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _ENDS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _REST = rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_ENDS}"
@@ -39,7 +39,7 @@ _DEEPSEEK3 = (
 
 
 def _cased_words(contractions: str, digits: str) -> str:
-    """GPT-4o's pattern, in which a word ends where lower case is followed by upper case."""
+    """GPT-4o's pattern, which splits words between lower and upper case."""
     return (
         rf"{_BEFORE}{_UPPER}*{_LOWER}+{contractions}|{_BEFORE}{_UPPER}+{_LOWER}*{contractions}|{digits}"
         rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_ENDS}"
@@ -60,27 +60,28 @@ PRE_TOKENIZERS: Mapping[tuple[str, ...], str] = {
     (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT): "deepseek-coder",
     (r"\p{N}{1,3}", _CJK, _DEEPSEEK3): "deepseek-v3",
 }
-"""llama.cpp's names, by the patterns that split a text one after another.
+"""llama.cpp's names of pre-tokenizers, by their sequence of patterns.
 
-One name stands for all that split alike: `gpt-2` for mpt and olmo too, `smollm` for starcoder, refact and command-r.
+One name stands for all pre-tokenizers with the same patterns: `gpt-2` also for mpt and olmo, `smollm` also for
+starcoder, refact and command-r.
 """
 
 _TAKES_WORDS_WHOLE = ("llama-bpe", "tekken")
-"""llama.cpp's names under which a word that is a token is not taken apart (`ignore_merges`)."""
+"""Pre-tokenizers with which llama.cpp keeps a word that is a token whole (`ignore_merges`)."""
 _BY_MERGES_ALONE = {"llama-bpe": "smaug-bpe"}
-"""The name for the same patterns without that."""
+"""Names for the same patterns without `ignore_merges`."""
 
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """How llama.cpp prepares a text.
+    """llama.cpp's counterpart of a tokenizer's normalizer and pre-tokenizer.
 
     Attributes:
-        model: `gpt2` for byte-level BPE, `llama` for characters with bytes to fall back on.
+        model: `gpt2` for byte-level BPE, `llama` for BPE with byte fallback.
         pre: llama.cpp's name of the pre-tokenizer.
-        adds_space: whether a space is put in front of a text, and behind a special token (`llama` alone).
-        normalizes: whether the tokenizer brings texts to the Unicode normal form NFC, which llama.cpp does not.
-        deviations: known texts that llama.cpp reads as other tokens, each a clause.
+        adds_space: whether a space is added before a text, and after a special token (`llama` only).
+        normalizes: whether the tokenizer normalises texts to NFC, which llama.cpp does not.
+        deviations: known kinds of text that llama.cpp tokenizes differently, each as a clause.
     """
 
     model: str
@@ -91,15 +92,15 @@ class PreTokenizer:
 
 
 def pre_tokenizer_of(name: str, tokenizer: Mapping[str, Any], *, needs_whole_words: bool) -> PreTokenizer:
-    """llama.cpp's counterpart of a tokenizer's steps before BPE.
+    """Find llama.cpp's counterpart of a tokenizer's steps before BPE.
 
     Args:
-        name: the model's name, for messages.
-        tokenizer: a tokenizer.json as parsed.
-        needs_whole_words: whether some token cannot be made by merges, so that `ignore_merges` matters.
+        name: the model's name in error messages.
+        tokenizer: a parsed tokenizer.json.
+        needs_whole_words: whether merges cannot produce some token, so that `ignore_merges` matters.
 
     Raises:
-        UnsupportedModel: a step that llama.cpp does not compute, by its name.
+        UnsupportedModel: llama.cpp does not compute a step; names it.
     """
     normalizers, steps = (
         _flat(tokenizer["normalizer"], "normalizers"),
@@ -114,7 +115,7 @@ def pre_tokenizer_of(name: str, tokenizer: Mapping[str, Any], *, needs_whole_wor
         return PreTokenizer("gpt2", _byte_level(name, steps, core, needs_whole_words), normalizes=normalizes)
     if core.get("byte_fallback"):
         if core.get("ignore_merges") and needs_whole_words:
-            raise _unknown(name, "the BPE option ignore_merges of its characters with bytes to fall back on")
+            raise _unknown(name, "the BPE option ignore_merges with byte_fallback")
         adds_space, deviations = _sentencepiece(name, normalizers, steps, core["vocab"])
         return PreTokenizer("llama", "default", adds_space, normalizes, deviations)
     raise _unknown(
@@ -125,19 +126,19 @@ def pre_tokenizer_of(name: str, tokenizer: Mapping[str, Any], *, needs_whole_wor
 
 
 def _flat(step: Step | None, inner: str) -> list[Step]:
-    """A chain's steps in order, chains in chains laid out."""
+    """The steps of a sequence in order, with nested sequences flattened."""
     if step is None:
         return []
     if step["type"] == "Sequence":
-        return [each for one in step[inner] for each in _flat(one, inner)]
+        return [leaf for child in step[inner] for leaf in _flat(child, inner)]
     return [step]
 
 
 def _check_model(name: str, core: Step) -> None:
     if core["type"] != "BPE":
         raise UnsupportedModel(
-            f"{name}'s tokenizer is {core['type']}, which llama.cpp does not compute as it is: byte-level BPE and "
-            "BPE with bytes to fall back on are written; serve this model with transformers"
+            f"{name}'s tokenizer is {core['type']}, and only byte-level BPE and BPE with byte fallback can be exported "
+            "to GGUF: serve this model with transformers"
         )
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if core.get(option):
@@ -148,15 +149,13 @@ def _byte_level(name: str, steps: Sequence[Step], core: Step, needs_whole_words:
     """llama.cpp's name for the steps of a byte-level tokenizer."""
     byte_level = steps[-1]
     if byte_level.get("add_prefix_space"):
-        raise _unknown(name, "ByteLevel(add_prefix_space=true), which puts a space in front of texts")
+        raise _unknown(name, "ByteLevel(add_prefix_space=true), which adds a space before texts")
     patterns = [_pattern(name, step) for step in steps[:-1]]
     if byte_level.get("use_regex", True):
         patterns.append(GPT2)
     pre = PRE_TOKENIZERS.get(tuple(patterns))
     if core.get("unk_token") and not set(ByteLevel.alphabet()) <= set(core["vocab"]):
-        raise _unknown(
-            name, f"no token for some bytes and the BPE option unk_token={core['unk_token']!r} in their place"
-        )
+        raise _unknown(name, f"no token for some bytes, with the BPE option unk_token={core['unk_token']!r}")
     if pre is None:
         raise _unknown(name, f"pre-tokenizer {', then '.join(_text(step) for step in steps)}")
     whole_words = bool(core.get("ignore_merges"))
@@ -168,7 +167,7 @@ def _byte_level(name: str, steps: Sequence[Step], core: Step, needs_whole_words:
 
 
 def _pattern(name: str, step: Step) -> str:
-    """The regular expression at whose matches a step splits, each match a word of its own."""
+    """The regular expression of a step that isolates each match as a word."""
     if step["type"] == "Digits":
         return DIGIT if step.get("individual_digits") else f"{DIGIT}+"
     if step["type"] == "Split" and step["behavior"] == "Isolated" and not step.get("invert"):
@@ -181,7 +180,7 @@ def _pattern(name: str, step: Step) -> str:
 def _sentencepiece(
     name: str, normalizers: Sequence[Step], steps: Sequence[Step], vocabulary: Iterable[str]
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether a space is added in front, and what llama.cpp reads otherwise, for SentencePiece's kind of tokenizer."""
+    """Whether a SentencePiece-style tokenizer adds a space before a text, and how llama.cpp deviates."""
     texts = [_text(step) for step in normalizers]
     replaces, prepends = _text(_REPLACE), _text(_PREPEND)
     if any(text not in (replaces, prepends) for text in texts) or len(set(texts)) < len(texts):
@@ -205,13 +204,13 @@ _PREPEND: Step = {"type": "Prepend", "prepend": SPACE}
 def _metaspace(name: str, step: Step, vocabulary: Iterable[str]) -> tuple[bool, tuple[str, ...]]:
     inside = next((token for token in vocabulary if SPACE in token[1:]), None) if step.get("split", True) else None
     if inside is not None:
-        raise _unknown(name, f"pre-tokenizer {_text(step)}, for it has tokens with a space inside ({inside!r})")
+        raise _unknown(name, f"pre-tokenizer {_text(step)} and tokens that contain a space ({inside!r})")
     scheme = step.get("prepend_scheme", "always")
     if scheme == "never":
         return False, ()
-    deviations = ["a text that begins with a space gets a further space in front"]
+    deviations = ["it adds a further space before a text that begins with a space"]
     if scheme == "first":
-        deviations.append("text behind a special token gets a space in front")
+        deviations.append("it adds a space before text that follows a special token")
     return True, tuple(deviations)
 
 
@@ -226,13 +225,13 @@ def _refuse_steps(name: str, kind: str, steps: Sequence[Step]) -> None:
 
 def _unknown(name: str, what: str) -> UnsupportedModel:
     return UnsupportedModel(
-        f"{name}'s tokenizer has {what}, which llama.cpp does not compute: its tokens would be others; "
-        "serve this model with transformers"
+        f"{name}'s tokenizer has {what}, which llama.cpp does not support, so that its tokens would differ: serve this "
+        "model with transformers"
     )
 
 
 def _text(step: Step) -> str:
-    """A step as one writes it: its type and what it is given."""
+    """A step as text: its type and options."""
     options = {key: value for key, value in step.items() if key not in ("type", "trim_offsets")}
     if "pattern" in options:
         options["pattern"] = next(iter(options["pattern"].values()))

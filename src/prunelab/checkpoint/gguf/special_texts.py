@@ -1,4 +1,4 @@
-"""Texts by which llama.cpp recognises special tokens."""
+"""Token texts that llama.cpp always treats as special tokens."""
 
 TAKEN_AS_SPECIAL = frozenset(
     {
@@ -65,7 +65,7 @@ TAKEN_AS_SPECIAL = frozenset(
         "<|file_sep|>",
     }
 )
-"""Tokens that llama.cpp takes for special ones by their text, whatever their kind in the file is.
+"""Tokens that llama.cpp treats as special because of their text, whatever their type in the file.
 
-Read in `llama_vocab::impl::load` of its `src/llama-vocab.cpp` (build 11549).
+Source: `llama_vocab::impl::load` in `src/llama-vocab.cpp` (build 11549).
 """

@@ -1,4 +1,4 @@
-"""Whether llama.cpp can hold a model, found out by the rules of the export itself and before anything is written."""
+"""Check whether a model can be exported to llama.cpp, by the rules of the export and without writing a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """How `prunelab export` writes a model as GGUF, or why it does not.
+    """How `prunelab export` writes a model as GGUF, or why it refuses the model.
 
     Attributes:
-        architecture: llama.cpp's name for it; empty where it is refused.
-        pad_widths: whether it takes `--pad-widths`.
-        notes: what the user should know.
-        refusal: the reason with the remedy; empty where it is written.
+        architecture: llama.cpp's name of the architecture; empty if the model is refused.
+        pad_widths: whether the export needs `--pad-widths`.
+        notes: notes for the user.
+        refusal: the reason and the remedy; empty if the model can be exported.
     """
 
     architecture: str = ""
@@ -32,14 +32,14 @@ class Fit:
 
 
 def fit_of(model: LanguageModel) -> Fit:
-    """How a model fits llama.cpp; of its weights only the biases are looked at."""
+    """Check how a model fits llama.cpp; reads no weights except the biases."""
     refusal = ""
     for pad_widths in (False, True):
         try:
             layout = layout_of(model, pad_widths=pad_widths)
             vocabulary_of(model)
         except UnsupportedModel as error:
-            refusal = str(error)  # the last one: what filling up does not mend either
+            refusal = str(error)  # the last error: padding does not solve it either
         else:
             return Fit(layout.architecture, pad_widths, layout.notes)
     return Fit(refusal=refusal)

@@ -1,4 +1,4 @@
-"""A model's tensors as llama.cpp wants them: its names, its order of rotary channels, zeros where a unit is filled."""
+"""A model's tensors in llama.cpp's form: its names, its order of rotary channels, and zeros for padded units."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class NamedTensor:
     """One tensor of the file.
 
     Attributes:
-        name: llama.cpp's.
+        name: llama.cpp's name of the tensor.
         shape: its shape.
-        make: computes it, float32; called once, so that one tensor at a time is in memory.
+        make: computes the tensor in float32; called once, so that one tensor at a time is in memory.
     """
 
     name: str
@@ -34,12 +34,12 @@ class NamedTensor:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is written in the number format asked for; vectors stay float32."""
+        """Whether the tensor is a matrix, written in the requested number format; vectors stay float32."""
         return len(self.shape) == 2
 
 
 def named_tensors(model: LanguageModel, layout: Layout) -> Iterator[NamedTensor]:
-    """All tensors of the file, in its order."""
+    """All tensors of the file, in file order."""
     body = model.decoder.body
     embeddings = model.model.get_input_embeddings().weight
     yield _plain("token_embd.weight", embeddings)
@@ -69,7 +69,7 @@ def _plain(name: str, tensor: Tensor) -> NamedTensor:
 
 
 def _norm(name: str, module: torch.nn.Module, layout: Layout) -> NamedTensor:
-    """Gemma's norms multiply by one more than their weight."""
+    """A norm's weight; Gemma's norms multiply by 1 + weight."""
     weight = module.get_parameter("weight").detach()
     more = 1.0 if layout.architecture == "gemma2" else 0.0
     return NamedTensor(name, tuple(weight.shape), lambda: weight.float() + more)
@@ -78,7 +78,7 @@ def _norm(name: str, module: torch.nn.Module, layout: Layout) -> NamedTensor:
 def _norms(model: LanguageModel, layout: Layout, index: int) -> Iterator[NamedTensor]:
     for path, short in norms_of(model.decoder.family.name).items():
         if short == "attn_norm" and not layout.shapes[index].key_value_groups:
-            continue  # `deci` knows no such norm in a block without heads
+            continue  # `deci` has no such norm in a block without heads
         yield _norm(f"blk.{index}.{short}.weight", model.decoder.blocks[index].get_submodule(path), layout)
 
 
@@ -93,7 +93,7 @@ class _Place:
 
     @property
     def projection(self) -> InputProjection | None:
-        """How the projection reads the residual stream; None for one that writes to it."""
+        """The projection's parts if it reads the residual stream; None if it writes to it."""
         input_projections = (r for layout in self.model.decoder.family.layouts() for r in layout.input_projections)
         return next((r for r in input_projections if r.path == self.path), None)
 
@@ -115,18 +115,18 @@ class _Place:
         return self.filled.units(part) * self.filled.rows(part)
 
     def weight(self) -> Tensor:
-        """The weight, filled with zeros, in llama.cpp's order of channels; float32, shape `(rows, columns)`."""
+        """The weight, padded with zeros, in llama.cpp's order of channels; float32, shape `(rows, columns)`."""
         block = self.model.decoder.blocks[self.index]
         filled = torch.zeros(self.rows, self.columns)
         if self.projection is None or self.model.decoder.shapes[self.index].units(self.projection.parts[0]):
-            own = block.get_parameter(f"{self.path}.weight").detach()
-            filled[: own.shape[0], : own.shape[1]] = own
+            stored = block.get_parameter(f"{self.path}.weight").detach()
+            filled[: stored.shape[0], : stored.shape[1]] = stored
         return self._arranged(filled)
 
-    def bias(self, own: Tensor) -> Tensor:
-        """The bias, likewise; float32, shape `(rows,)`."""
+    def bias(self, stored: Tensor) -> Tensor:
+        """The bias, padded and ordered in the same way; float32, shape `(rows,)`."""
         filled = torch.zeros(self.rows)
-        filled[: len(own)] = own
+        filled[: len(stored)] = stored
         return self._arranged(filled)
 
     def _arranged(self, rows: Tensor) -> Tensor:
@@ -138,11 +138,14 @@ class _Place:
 
 
 def neighbours_rotate(rows: Tensor, head_dim: int) -> Tensor:
-    """Rows of a query or key projection reordered, so that the channels i and i + head_dim / 2 become neighbours.
+    """Reorder the rows of a query or key projection so that channels i and i + head_dim / 2 become neighbours.
 
     Args:
         rows: shape `(heads * head_dim, ...)`.
         head_dim: channels of one head.
+
+    Returns:
+        The reordered rows, in the same shape.
     """
     halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape).contiguous()

@@ -1,8 +1,7 @@
-"""A tokenizer against the same tokenizer in llama.cpp, where that is installed, before a file is written.
+"""Compare a tokenizer's tokens with llama.cpp's, if llama.cpp is installed, before a file is written.
 
-llama.cpp has pre-tokenizers of its own, and tables of Unicode of its own: that a tokenizer was recognised does not
-prove that the tokens are equal. A small file with the vocabulary and one block of zeros is read by a real llama.cpp,
-and both read the same texts.
+llama.cpp has its own pre-tokenizers and Unicode tables: a recognised tokenizer is no proof of equal tokens. llama.cpp
+loads a small file with the vocabulary and one block of zeros, and both tokenize the same texts.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 OWN_TEXTS = 3000
-"""So many tokens of the vocabulary are read as texts, evenly chosen."""
+"""Tokens of the vocabulary that are compared as texts, evenly spaced."""
 _ADDED_TEXTS = 40
 _ROOM = 32
 _TIMEOUT = 300.0
@@ -42,23 +41,23 @@ def compared_tokens(
     *,
     allow_other_tokens: bool = False,
 ) -> tuple[str, ...]:
-    """Compare a tokenizer's tokens with those that llama.cpp reads.
+    """Compare a tokenizer's tokens with llama.cpp's.
 
     Args:
         model: the model with its tokenizer.
-        vocabulary: the tokenizer as it will be written.
-        add_vocabulary: writes the vocabulary to a GGUF writer.
-        allow_other_tokens: say what differs instead of refusing it.
+        vocabulary: the vocabulary as the export writes it.
+        add_vocabulary: adds the vocabulary to a GGUF writer.
+        allow_other_tokens: whether to return a difference as a note instead of raising.
 
     Returns:
-        What the user should know: nothing where everything is equal.
+        Notes for the user; none if all tokens are equal.
 
     Raises:
-        UnsupportedModel: llama.cpp reads other tokens, or cannot read the vocabulary; the line names a text.
+        UnsupportedModel: llama.cpp yields other tokens (names a text), or cannot load the vocabulary.
     """
     if find_spec("xllamacpp") is None:
         return (
-            "llama.cpp is not installed here, so its tokens were not compared with the tokenizer's: "
+            "llama.cpp is not installed, so its tokens were not compared with the tokenizer's: "
             "pip install 'prunelab[llama-cpp]'",
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -69,20 +68,19 @@ def compared_tokens(
         return ()
     refused, line = difference
     if not refused:
-        return (f"llama.cpp could not be run here, so its tokens were not compared with the tokenizer's: {line}",)
+        return (f"llama.cpp failed to run, so its tokens were not compared with the tokenizer's: {line}",)
     if not allow_other_tokens:
         raise UnsupportedModel(
-            f"{line}: nothing is written; serve this model with transformers, or give --allow-other-tokens to write it "
-            "as it is"
+            f"{line}: no file was written; serve this model with transformers, or give --allow-other-tokens to write "
+            "the file anyway"
         )
     return (line,)
 
 
 def texts_for(model: LanguageModel, vocabulary: Vocabulary) -> list[str]:
-    """The awkward texts, texts with the tokenizer's own special tokens, and texts of its own tokens.
+    """The awkward texts, texts with the tokenizer's special tokens, and the texts of its ordinary tokens.
 
-    Those with an ordinary token that llama.cpp always takes for a special one are left out: the vocabulary's notes
-    name it.
+    Texts with an ordinary token that llama.cpp always treats as special are left out: the vocabulary's notes name it.
     """
     added = [token for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
              if kind in (Kind.CONTROL, Kind.USER_DEFINED)]  # fmt: skip
@@ -90,30 +88,32 @@ def texts_for(model: LanguageModel, vocabulary: Vocabulary) -> list[str]:
     for token in _evenly(added, _ADDED_TEXTS):
         texts += [token, f"{token}a", f"a{token}b", f"a {token} b", f"{token}{token}\n{token}  1", f" {token}\n\n"]
     normal = [index for index, kind in enumerate(vocabulary.kinds) if kind == Kind.NORMAL]
-    own = [model.tokenizer.decode([index], clean_up_tokenization_spaces=False) for index in _evenly(normal, OWN_TEXTS)]
-    texts += [text for text in own if "�" not in text]
+    decoded = [
+        model.tokenizer.decode([index], clean_up_tokenization_spaces=False) for index in _evenly(normal, OWN_TEXTS)
+    ]
+    texts += [text for text in decoded if "�" not in text]
     return [text for text in texts if not any(special in text for special in vocabulary.special_to_llama_cpp)]
 
 
 def _difference(model: LanguageModel, vocabulary: Vocabulary, file: Path) -> tuple[bool, str] | None:
-    """The first difference, or why there is none to be seen; true with it where it speaks against the file."""
+    """The shortest difference, or the reason why none can be determined; true if it refutes the file."""
     texts = texts_for(model, vocabulary)
     theirs = [unicodedata.normalize("NFC", text) for text in texts] if vocabulary.normalizes else texts
-    # The vocabulary in the file is the key: one that was read already, in this process, is not read again.
+    # Cached by the content of the file: a process reads the same vocabulary only once.
     answer = _read(file.read_bytes(), tuple(theirs))
     if "unable" in answer:
         return False, answer["unable"]
     if "refused" in answer:
-        return True, f"llama.cpp cannot read {model.name}'s vocabulary ({answer['refused']})"
+        return True, f"llama.cpp cannot load {model.name}'s vocabulary ({answer['refused']})"
     expected: Sequence[Sequence[int]] = model.tokenizer(texts).input_ids
-    parted = [i for i, (ids, read) in enumerate(zip(expected, answer["tokens"], strict=True)) if list(ids) != read]
-    if not parted:
+    differing = [i for i, (ids, read) in enumerate(zip(expected, answer["tokens"], strict=True)) if list(ids) != read]
+    if not differing:
         return None
-    first = min(parted, key=lambda index: len(texts[index]))
+    first = min(differing, key=lambda index: len(texts[index]))
     shown = [model.tokenizer.convert_ids_to_tokens(ids) for ids in (answer["tokens"][first], list(expected[first]))]
     return True, (
-        f"llama.cpp reads other tokens than {model.name}'s tokenizer in {len(parted)} of {len(texts)} texts, such as "
-        f"{_short(texts[first])}: {_short(shown[0])} instead of {_short(shown[1])}"
+        f"llama.cpp tokenizes {len(differing)} of {len(texts)} texts differently from {model.name}'s tokenizer, such "
+        f"as {_short(texts[first])}: {_short(shown[0])} instead of {_short(shown[1])}"
     )
 
 
@@ -128,7 +128,7 @@ def _evenly(values: Sequence[Any], count: int) -> list[Any]:
 
 @lru_cache(maxsize=4)
 def _read(vocabulary: bytes, texts: tuple[str, ...]) -> dict[str, Any]:
-    """What a llama.cpp of its own process reads in texts, from a file with this content."""
+    """Tokenize texts with llama.cpp in a separate process, by a GGUF file with this content."""
     with tempfile.TemporaryDirectory() as folder:
         file, answer = Path(folder, "vocabulary.gguf"), Path(folder, "answer.json")
         file.write_bytes(vocabulary)
@@ -136,21 +136,21 @@ def _read(vocabulary: bytes, texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def read_by_llama_cpp(file: Path, texts: Sequence[str], answer: Path) -> dict[str, Any]:
-    """The tokens that llama.cpp reads in texts, by a GGUF file.
+    """Tokenize texts with llama.cpp and the vocabulary of a GGUF file.
 
     Args:
         file: the GGUF file.
         texts: the texts.
-        answer: where the other process may write.
+        answer: the file that the other process writes its answer to.
 
     Returns:
-        `tokens`, a list for each text; or `refused`, the reason for which llama.cpp does not read the file; or
-        `unable`, the reason for which it does not run here.
+        `tokens`, a list of ids for each text; or `refused`, the reason why llama.cpp does not load the file; or
+        `unable`, the reason why llama.cpp does not run.
     """
     script = Path(__file__).with_name("llama_cpp_reads.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        ran = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-P", str(script), str(file), str(answer)],
             input=json.dumps(list(texts)),
             text=True,
@@ -161,20 +161,20 @@ def read_by_llama_cpp(file: Path, texts: Sequence[str], answer: Path) -> dict[st
         )
     except subprocess.TimeoutExpired:
         return {"unable": f"it took longer than {_TIMEOUT:.0f} s"}
-    lines = [line.strip() for line in (ran.stdout + "\n" + ran.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in (process.stdout + "\n" + process.stderr).splitlines() if line.strip()]
     if answer.exists():
-        found: dict[str, Any] = json.loads(answer.read_text())
-        if "refused" in found:
+        result: dict[str, Any] = json.loads(answer.read_text())
+        if "refused" in result:
             reasons = [line.rpartition("error loading ")[2] for line in lines if "error loading " in line]
-            found["refused"] = reasons[-1] if reasons else found["refused"]
-        return found
-    if ran.returncode < 0:
-        return {"refused": f"it ends with signal {-ran.returncode}: {lines[-1] if lines else 'without a word'}"}
-    return {"unable": lines[-1] if lines else f"exit code {ran.returncode}"}
+            result["refused"] = reasons[-1] if reasons else result["refused"]
+        return result
+    if process.returncode < 0:
+        return {"refused": f"it ends with signal {-process.returncode}: {lines[-1] if lines else 'no output'}"}
+    return {"unable": lines[-1] if lines else f"exit code {process.returncode}"}
 
 
 def _write_vocabulary(file: Path, rows: int, add_vocabulary: Callable[[Any], None]) -> None:
-    """A GGUF file with a vocabulary and a Llama of one block of zeros, without which llama.cpp opens none."""
+    """Write a GGUF file with a vocabulary and a Llama of one block of zeros, which llama.cpp requires to load it."""
     import gguf
 
     writer = gguf.GGUFWriter(file, "llama")

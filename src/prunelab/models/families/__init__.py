@@ -1,4 +1,4 @@
-"""Model families: the architectures that prunelab can take apart, one file each."""
+"""Model families: the architectures that prunelab can prune, one file each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ families: Registry[ModelFamily] = Registry("family")
 
 
 def register(family: ModelFamily) -> ModelFamily:
-    """Make a family known under its name."""
+    """Register a family under its name."""
     return families.add(family.name, family)
 
 
@@ -25,10 +25,10 @@ discover(__name__, __path__)
 
 
 def find_family(config: PreTrainedConfig, name: str = "the model") -> ModelFamily:
-    """The family of a model, by the architecture that its config names.
+    """The family of a model, by the architecture in its config.
 
     Raises:
-        UnsupportedModel: naming the architecture, or the language model inside it, and listing the supported ones.
+        UnsupportedModel: no family covers the architecture or the language model inside it; lists the supported ones.
     """
     return _family_of(config.architectures or (), config, name)
 
@@ -43,18 +43,18 @@ def decoder_of(model: PreTrainedModel) -> Decoder:
 
 
 def _family_of(architectures: Sequence[str], config: PreTrainedConfig, name: str) -> ModelFamily:
-    """The family that covers one of the architectures' class names, and the language model inside, if it is inside."""
+    """The family that covers one of the class names and, for a vision-language model, its language model."""
     covering = [family for family in families.values() if not set(architectures).isdisjoint(family.architectures)]
     if not covering:
         known = ", ".join(f"{f.stock_class} ({f.name})" for f in families.values())
         given = ", ".join(architectures) or "no architecture in its config.json"
-        raise UnsupportedModel(f"{name} is {given}, which prunelab cannot take apart; supported are {known}")
+        raise UnsupportedModel(f"{name} is {given}, which prunelab does not support: give one of {known}")
     inside = config.get_text_config().model_type
     fitting = [family for family in covering if family.language_family in (None, inside)]
     if not fitting:
         raise UnsupportedModel(
-            f"{name} is a {covering[0].stock_class} around a language model of type {inside!r}, which prunelab cannot "
-            f"take apart there: supported inside it is {', '.join(str(f.language_family) for f in covering)}"
+            f"{name} is a {covering[0].stock_class} with a language model of type {inside!r}, which prunelab does not "
+            f"support: give one with {', '.join(str(f.language_family) for f in covering)}"
         )
     return fitting[0]
 

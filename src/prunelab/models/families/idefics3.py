@@ -1,4 +1,4 @@
-"""Idefics3 (Laurençon et al. 2024): a Llama behind a SigLIP vision encoder and a connector."""
+"""Idefics3 (Laurençon et al. 2024): a SigLIP vision encoder, a connector and a Llama."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LLaVA 1.5 and its kin (Liu et al. 2024): a language model of three families behind CLIP and two layers between."""
+"""LLaVA 1.5 and its variants (Liu et al. 2024): a CLIP vision encoder, a two-layer connector and a language model."""
 
 from __future__ import annotations
 

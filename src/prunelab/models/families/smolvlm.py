@@ -1,4 +1,4 @@
-"""SmolVLM (Marafioti et al. 2025): Idefics3's parts in small, under class names of its own."""
+"""SmolVLM (Marafioti et al. 2025): a small Idefics3 with its own class names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoder whose weights stay on disk: each block, and what runs before all, has its values as long as it runs."""
+"""A decoder whose weights stay on disk: each block, and the modules before the blocks, are loaded while they run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class StreamedDecoder(Decoder):
-    """A decoder without values, and the files that its values are read from.
+    """A decoder on the meta device that reads its weights from files.
 
     Args:
-        model: on the meta device, but for its buffers.
-        family: how to find things in it.
+        model: the model on the meta device, except its buffers.
+        family: the family that names the parts of the model.
         files: the checkpoint.
-        device: where blocks are run.
+        device: the device that runs the blocks.
     """
 
     def __init__(self, model: PreTrainedModel, family: ModelFamily, files: TensorFiles, device: torch.device) -> None:
@@ -37,16 +37,21 @@ class StreamedDecoder(Decoder):
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The name in the files of every tensor of the model; tied ones share one."""
+        """The stored name of every tensor of the model; tied tensors share a name.
+
+        Raises:
+            CheckpointError: a tensor is missing, or has another shape.
+        """
         state = self.model.state_dict(keep_vars=True)
         stored: dict[int, str] = {}
         for name, tensor in state.items():
             if name in self.files.tensors:
                 stored.setdefault(id(tensor), name)
-        lost = [name for name, tensor in state.items() if id(tensor) not in stored]
-        if lost:
+        missing = [name for name, tensor in state.items() if id(tensor) not in stored]
+        if missing:
             raise CheckpointError(
-                f"{self.files.folder} does not hold {lost[0]}, which {type(self.model).__name__} needs: fetch it again"
+                f"{self.files.folder} lacks {missing[0]}, which {type(self.model).__name__} needs: fetch the "
+                "checkpoint again"
             )
         wrong = [
             name
@@ -55,7 +60,8 @@ class StreamedDecoder(Decoder):
         ]
         if wrong:
             raise CheckpointError(
-                f"{self.files.folder}: {wrong[0]} has another shape than config.json says: fetch it again"
+                f"{self.files.folder}: {wrong[0]} does not have the shape that config.json implies: fetch the "
+                "checkpoint again"
             )
         return {name: stored[id(tensor)] for name, tensor in state.items()}
 
@@ -64,33 +70,33 @@ class StreamedDecoder(Decoder):
         return self.files.tensors[self.sources[name]].read().to(self.model.dtype)
 
     def device_of(self, block: int) -> torch.device:
-        """Where every block is run."""
+        """The device that runs every block."""
         return self.device
 
     def weight(self, block: int, path: str) -> Tensor:
-        """A projection's weight, shape `(rows, columns)`, read anew each time."""
+        """A projection's weight, shape `(rows, columns)`, loaded again at each call."""
         return self.tensor(f"{self.prefix}{block}.{path}.weight").to(self.device)
 
     def weight_rows(self, block: int, path: str) -> Iterator[Tensor]:
-        """A projection's weight, some rows after the other, on the CPU: each is good until the next is asked for."""
+        """A projection's weight in parts of rows, on the CPU; each part is valid until the next is requested."""
         stored = self.files.tensors[self.sources[f"{self.prefix}{block}.{path}.weight"]]
         for rows in stored.parts(ROWS_AT_ONCE):
             yield rows.to(self.model.dtype)
 
     def bias(self, block: int, path: str) -> Tensor | None:
-        """A projection's bias, shape `(rows,)`, read anew each time; None where it has none."""
+        """A projection's bias, shape `(rows,)`, loaded again at each call; None if it has none."""
         if super().bias(block, path) is None:
             return None
         return self.tensor(f"{self.prefix}{block}.{path}.bias").to(self.device)
 
     def block_state(self, block: int) -> dict[str, Tensor]:
-        """A block's parameters by their names within the block, read anew each time."""
+        """A block's parameters by their names within the block, loaded again at each call."""
         names = self.blocks[block].state_dict()
         return {name: self.tensor(f"{self.prefix}{block}.{name}").to(self.device) for name in names}
 
     @contextmanager
     def loaded(self, block: int) -> Iterator[nn.Module]:
-        """A block with its values, for as long as the `with` lasts."""
+        """A block with its weights, for the duration of the `with` block."""
         module = self.blocks[block]
         empty = module.state_dict(keep_vars=True)
         module.load_state_dict(self.block_state(block), strict=True, assign=True)
@@ -102,7 +108,7 @@ class StreamedDecoder(Decoder):
     def entered(
         self, token_ids: Tensor, mask: Tensor | None = None, seen: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, list[dict[str, Any]]]:
-        """The same, sample by sample through the embedding alone, or through all that sees as well."""
+        """As in `Decoder`: text runs through the embedding alone, images also through the vision encoder."""
         if seen:
             with self.seeing():
                 return super().entered(token_ids, mask, seen)
@@ -111,8 +117,8 @@ class StreamedDecoder(Decoder):
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
-        """The embedding, vision encoder and connector with their values, for as long as the `with` lasts."""
-        if not self.model.get_input_embeddings().weight.is_meta:  # within another such `with`
+        """Load the embedding, vision encoder and connector for the duration of the `with` block."""
+        if not self.model.get_input_embeddings().weight.is_meta:  # nested in another such `with` block
             yield
             return
         empty = self.model.state_dict(keep_vars=True)
@@ -125,14 +131,14 @@ class StreamedDecoder(Decoder):
 
     @property
     def ahead(self) -> list[str]:
-        """The tensors of what runs before the first block."""
+        """Names of the tensors of all modules before the first block."""
         inner, norm = f"{self.model.base_model_prefix}.", f"{self.family.decoder}.norm."
         names = (name for name in self.model.state_dict() if name.startswith(inner) and self.is_outside_blocks(name))
         return [name for name in names if not name.startswith(norm)]
 
     @contextmanager
     def _recorded(self) -> Iterator[list[InputRecorder]]:
-        """The same, the final norm left out: it has no values, and what it would make of the states is not wanted."""
+        """As in `Decoder`, with the final norm replaced: its weights are not loaded, and its output is not used."""
         norm = self.body.norm
         self.body.norm = nn.Identity()
         try:
@@ -142,18 +148,18 @@ class StreamedDecoder(Decoder):
             self.body.norm = norm
 
     def given(self, states: Tensor, mask: Tensor | None = None) -> list[dict[str, Any]]:
-        """What the stock code gives each block beside hidden states: masks, positions, rotary angles.
+        """The arguments of each block besides hidden states: masks, positions, rotary angles.
 
         Args:
-            states: hidden states of the shape that the blocks will get, `(samples, tokens, hidden)`.
-            mask: true where a token counts, `(samples, tokens)`.
+            states: hidden states in the shape of the blocks' inputs, `(samples, tokens, hidden)`.
+            mask: true for tokens that count, `(samples, tokens)`; None if all count.
         """
         with self._recorded() as recorders:
             self.body(inputs_embeds=states, attention_mask=mask, use_cache=False)
         return [recorder.given for recorder in recorders]
 
     def embed(self, token_ids: Tensor) -> Iterator[Tensor]:
-        """What the first block is given, one sample `(1, tokens, hidden)` after the other."""
+        """The input of the first block for each sample, shape `(1, tokens, hidden)`."""
         embedding = self.model.get_input_embeddings()
         empty = embedding.weight
         name = next(n for n, p in self.model.named_parameters() if p is empty)

@@ -1,5 +1,5 @@
-"""A model whose weights stay on disk: a block at a time is brought in, and everything that is arithmetic on statistics
-and single weights works as on a loaded one.
+"""A model whose weights stay on disk: one block at a time is loaded. Methods that need only statistics and single
+weights work as on a loaded model.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class StreamedModel(LanguageModel):
 
     Attributes:
         files: the checkpoint.
-        family: how it is taken apart.
-        where: the device that its blocks are run on.
+        family: its family.
+        where: the device that runs its blocks.
     """
 
     files: TensorFiles | None = None
@@ -48,7 +48,7 @@ class StreamedModel(LanguageModel):
 
     @cached_property
     def decoder(self) -> StreamedDecoder:
-        """The decoder, without values."""
+        """The decoder, which loads its weights while they are used."""
         assert self.files is not None
         assert self.family is not None
         assert self.where is not None
@@ -56,25 +56,25 @@ class StreamedModel(LanguageModel):
 
     @property
     def device(self) -> torch.device:
-        """Where its blocks are run."""
+        """The device that runs its blocks."""
         assert self.where is not None
         return self.where
 
     @property
     def weight_bytes(self) -> int:
-        """Of all its weights."""
+        """Size of all its weights in bytes."""
         return self.decoder.parameters * int(self.model.dtype.itemsize)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same as the loaded model's, read a tensor at a time; see `model_fingerprint`."""
+        """The fingerprint of the loaded model, computed tensor by tensor; see `model_fingerprint`."""
         digest = xxhash.xxh3_128(config_hash(self.model).encode())
-        seen: set[str] = set()
+        counted: set[str] = set()
         for name, tensor in sorted(self.model.state_dict().items()):
             source = self.decoder.sources[name]
-            if tensor.numel() and source in seen:
-                continue  # tied to one that was counted
-            seen.add(source)
+            if tensor.numel() and source in counted:
+                continue  # tied to a tensor that was counted
+            counted.add(source)
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             if tensor.numel():
                 digest.update(tensor_bytes(self.decoder.tensor(name).to(torch.bfloat16)))
@@ -84,38 +84,43 @@ class StreamedModel(LanguageModel):
 def open_model(
     name: str, *, device: str | None = None, dtype: str | None = None, memory: int | None = None
 ) -> LanguageModel:
-    """A checkpoint loaded, or streamed where it is too large to be pruned in memory; see `is_too_large`.
+    """Load a checkpoint, or open it for streaming if it is too large to be pruned in memory; see `is_too_large`.
 
     Args:
         name: a folder, an id on the hub, or the name of a pocket model.
-        device: `cuda`, `cpu`, ...; the best there is if not given.
-        dtype: `float32`, `bfloat16` or `float16`; the checkpoint's own if not given.
-        memory: bytes that it may take; what the device has free if not given.
+        device: `cuda`, `cpu`, ...; by default the best available device.
+        dtype: `float32`, `bfloat16` or `float16`; by default the checkpoint's own.
+        memory: memory budget in bytes; by default the device's free memory.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, gated or damaged, or `inspected` refuses it.
+        UnsupportedModel: no family covers the architecture.
+        InvalidRequest: the device or the dtype is not available.
     """
-    room = free_memory(parse_device(device)) if memory is None else memory
+    budget = free_memory(parse_device(device)) if memory is None else memory
     inspection = inspected(name)
-    if is_too_large(_bytes_in(inspection, dtype), room):
+    if is_too_large(_bytes_in(inspection, dtype), budget):
         return stream_inspected(inspection, device=device, dtype=dtype)
     return load_inspected(inspection, device=device, dtype=dtype)
 
 
 def weight_bytes_of(name: str, dtype: str | None = None) -> int:
-    """What a checkpoint's weights take in a number format, or in their own, known without reading them."""
+    """Size of a checkpoint's weights in bytes, in a number format or in the default one, without reading them."""
     return _bytes_in(inspected(name), dtype)
 
 
 def _bytes_in(inspection: Inspection, dtype: str | None) -> int:
-    asked = parse_dtype(dtype)
-    return inspection.weight_bytes(asked if isinstance(asked, torch.dtype) else None)
+    number_format = parse_dtype(dtype)
+    return inspection.weight_bytes(number_format if isinstance(number_format, torch.dtype) else None)
 
 
 def open_streamed(name: str, *, device: str | None = None, dtype: str | None = None) -> StreamedModel:
-    """A checkpoint as `load_model` knows it, its weights left where they are.
+    """Open a checkpoint for streaming, with its weights left on disk; arguments as in `load_model`.
 
     Raises:
-        CheckpointError: missing, gated, damaged, or whatever `inspected` refuses.
-        UnsupportedModel: an architecture that no family describes.
-        InvalidRequest: an unknown device or dtype.
+        CheckpointError: the checkpoint is missing, gated or damaged, or `inspected` refuses it.
+        UnsupportedModel: no family covers the architecture.
+        InvalidRequest: the device or the dtype is not available.
     """
     parse_device(device)
     parse_dtype(dtype)
@@ -123,12 +128,12 @@ def open_streamed(name: str, *, device: str | None = None, dtype: str | None = N
 
 
 def stream_inspected(inspection: Inspection, *, device: str | None = None, dtype: str | None = None) -> StreamedModel:
-    """An inspected checkpoint, its weights left where they are; see `open_streamed`."""
+    """Open an inspected checkpoint for streaming; see `open_streamed`."""
     where, number_format = parse_device(device), parse_dtype(dtype)
     path, config, family = inspection.path, inspection.config, inspection.family
     tokenizer, processor = load_tokenizer(path, config), load_processor(path, config) if family.is_multimodal else None
     model = inspection.empty(number_format if isinstance(number_format, torch.dtype) else None, where)
-    with suppress(OSError):  # where there is none, the one made from the config stays
+    with suppress(OSError):  # without the file, the generation config built from the config stays
         model.generation_config = transformers.GenerationConfig.from_pretrained(inspection.folder)
     for line in inspection.corrections:
         warnings.warn(f"{inspection.name}: {line}", UserWarning, stacklevel=2)

@@ -1,1 +1,1 @@
-"""Models that see: images read one by one, prompts, and answers in batches."""
+"""Vision-language models: images, prompts and model inputs."""

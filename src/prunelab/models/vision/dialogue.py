@@ -1,4 +1,4 @@
-"""From a question and its images to what a model that sees takes in."""
+"""Turn questions with images into the inputs of a vision-language model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 
 def prompt_text(processor: Any, question: str, images: int) -> str:
-    """The text that a model is given: the question behind its images, in the processor's own form of a dialogue.
+    """Render the prompt of a question: the images, then the question, in the processor's chat template.
 
     Args:
-        processor: the model's; without a chat template the images stand before the question, and nothing else.
-        question: as the benchmark words it.
-        images: how many there are.
+        processor: the model's processor; without a chat template, the prompt is image tokens and the question.
+        question: the question as the benchmark phrases it.
+        images: number of images.
+
+    Raises:
+        InvalidRequest: the chat template fails.
     """
     question = without_marks(processor, question)
     if not getattr(processor, "chat_template", None):
@@ -29,7 +32,7 @@ def prompt_text(processor: Any, question: str, images: int) -> str:
 
 
 def without_marks(processor: Any, text: str) -> str:
-    """A text without the marks that stand for images: those of a dialogue are set by `prompt_text`."""
+    """Remove image tokens from a text; `prompt_text` adds those of the prompt."""
     mark: str = processor.image_token
     return text.replace(mark, "").strip() if mark in text else text
 
@@ -37,25 +40,29 @@ def without_marks(processor: Any, text: str) -> str:
 def model_inputs(
     processor: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], padding_side: str
 ) -> dict[str, torch.Tensor]:
-    """A batch: token ids, attention mask, and pixels where there are images.
+    """Encode a batch: token ids, attention mask and, for texts with images, pixels.
 
     Args:
-        processor: the model's.
-        texts: with a mark in the place of every image.
-        images: those of each text.
-        padding_side: `left` to generate behind the texts, `right` otherwise.
+        processor: the model's processor.
+        texts: texts with an image token in the position of every image.
+        images: the images of each text.
+        padding_side: `left` to generate after the texts, `right` otherwise.
+
+    Returns:
+        `input_ids` and `attention_mask`, shape `(texts, tokens)`; with images also `pixel_values` and, depending on the
+        processor, `pixel_attention_mask`.
     """
     start = processor.tokenizer.bos_token
-    # A chat template puts the start token in by itself, and it is not to stand there twice.
+    # A chat template adds the start token itself; it must not be added twice.
     special = not (start and all(text.startswith(start) for text in texts))
-    shown = {"images": [list(some) for some in images]} if any(images) else {}
+    image_inputs = {"images": [list(group) for group in images]} if any(images) else {}
     batch = processor(
         text=list(texts),
         padding=True,
         padding_side=padding_side,
         add_special_tokens=special,
         return_tensors="pt",
-        **shown,
+        **image_inputs,
     )
     if special and (behind := added_tokens(processor.tokenizer).behind):
         _take_off(batch, len(behind), padding_side)
@@ -64,7 +71,7 @@ def model_inputs(
 
 
 def _take_off(batch: Any, count: int, padding_side: str) -> None:
-    """Take the last tokens of every text out of a padded batch: what the tokenizer put behind it."""
+    """Remove the last tokens of every text from a padded batch: those that the tokenizer added after it."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
     if padding_side == "right":
         lengths = mask.sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Images read one by one: whatever a file holds becomes an RGB picture, or a reason why not."""
+"""Read images: every file becomes an RGB image, or an `UnusableImage` error with the reason."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from prunelab.io.lazy import Image
 from prunelab.io.reading import read_bytes
 
 MOST_PIXELS = 80_000_000
-"""An image of more is not decoded: Pillow itself takes such files for attacks."""
+"""Larger images are not decoded: Pillow treats such files as decompression bombs."""
 LARGEST_FILE = 1 << 29
-"""Bytes of an image's file at most."""
+"""The largest image file, in bytes."""
 LARGE_SIDE = 4096
-"""A larger image is scaled down to this; the largest size that Idefics3's image processor makes is below it."""
+"""Larger images are scaled down to this side; the largest size of Idefics3's image processor is below it."""
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 _ORIENTATION = 0x0112
-"""The EXIF tag in which a camera writes down how it was held."""
+"""The EXIF tag of a camera's orientation."""
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
     8: "ROTATE_90",
@@ -33,17 +33,17 @@ _UPRIGHT = {
 
 
 class UnusableImage(DataError):
-    """An image that cannot be shown to a model; its message is the reason in a few words."""
+    """An image that a model cannot process; the message is the reason in a few words."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that lies somewhere.
+    """An image that is read on demand.
 
     Attributes:
-        name: what messages call it.
-        read: gives the file's bytes; raises OSError or DataError where there is none.
-        size: gives their number without reading them, None where there is no file; for images in a folder.
+        name: the image's name in messages.
+        read: returns the file's bytes; raises OSError or DataError if there is no file.
+        size: returns the size of an image file in bytes without reading it; None if there is no file.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Opened:
-    """An image ready for a model.
+    """A decoded image.
 
     Attributes:
-        image: RGB.
-        remarks: what had to be done to it: `greyscale`, `transparent`, `scaled down`, `turned`.
+        image: the image in RGB.
+        remarks: the conversions: `greyscale`, `transparent`, `scaled down`, `turned`.
     """
 
     image: Image.Image
@@ -77,11 +77,11 @@ def file_picture(path: Path) -> Picture:
 
 
 def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Picture:
-    """The image in a data set's row, as `datasets.Image(decode=False)` gives it: bytes, or the path of a file.
+    """The image in a data set's row, in the form of `datasets.Image(decode=False)`: bytes, or the path of a file.
 
     Args:
-        name: what messages call it.
-        row: gives the image's entry.
+        name: the image's name in messages.
+        row: returns the image's entry.
     """
 
     def read() -> bytes:
@@ -96,19 +96,19 @@ def row_picture(name: str, row: Callable[[], Mapping[str, Any] | None]) -> Pictu
 
 
 def column_picture(name: str, rows: Any, index: int, column: str = "image") -> Picture:
-    """The image in a column of a data set's row; `rows[index]` is read when the image is."""
+    """The image in a column of a data set's row; `rows[index]` is read on demand."""
     return row_picture(name, lambda: rows[index].get(column))
 
 
 def open_picture(picture: Picture) -> Opened:
-    """Read and decode an image; transparent ones are laid on white.
+    """Read and decode an image; transparent images are composited on white.
 
     Raises:
-        UnusableImage: missing, broken, or enormous.
+        UnusableImage: the image is missing, broken or enormous.
     """
     try:
         data = picture.read()
-    except (OSError, ValueError, DataError):  # no such file, no regular file, or no name that a file could have
+    except (OSError, ValueError, DataError):  # no such file, not a regular file, or an invalid file name
         raise UnusableImage("missing") from None
     try:
         image = Image.open(io.BytesIO(data))
@@ -123,10 +123,10 @@ def open_picture(picture: Picture) -> Opened:
 
 
 def _way_up(image: Image.Image) -> Image.Transpose | None:
-    """What sets a photograph upright, as every viewer shows it and `datasets` decodes it; None where it stands."""
+    """The transposition for a photograph's EXIF orientation, as viewers and `datasets` apply it; None if upright."""
     try:
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except _BROKEN:  # the picture itself has been decoded
+    except _BROKEN:  # a damaged EXIF block does not invalidate the image
         return None
     return None if turn is None else Image.Transpose[turn]
 
@@ -135,15 +135,15 @@ def _as_rgb(image: Image.Image) -> Opened:
     remarks = []
     if max(image.size) > LARGE_SIDE:
         remarks.append("scaled down")
-        image.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # of a JPEG, decode no more than is needed
+        image.draft("RGB", (LARGE_SIDE, LARGE_SIDE))  # decodes a JPEG at reduced size
         image.thumbnail((LARGE_SIDE, LARGE_SIDE))
     image.load()
-    if (way := _way_up(image)) is not None:
+    if (transposition := _way_up(image)) is not None:
         remarks.append("turned")
-        image = image.transpose(way)
+        image = image.transpose(transposition)
     if image.mode in _GREY:
         remarks.append("greyscale")
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would truncate instead of scale
             image = image.convert("I").point(lambda value: value / 256).convert("L")
             image.info.pop("transparency", None)  # 16 bits as well
     if image.mode in _ALPHA or "transparency" in image.info:

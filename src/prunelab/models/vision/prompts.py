@@ -1,7 +1,7 @@
-"""How the vision benchmarks word what form an answer is to have.
+"""Instructions on the form of an answer in the vision-language benchmarks.
 
-The wording of lmms-eval, which most published figures of such models were measured with; the official repositories of
-POPE and TextVQA leave it open.
+The wording is that of lmms-eval, with which most published figures of vision-language models were measured; the
+official repositories of POPE and TextVQA do not specify it.
 """
 
 from __future__ import annotations
