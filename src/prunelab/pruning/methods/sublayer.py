@@ -1,4 +1,4 @@
-"""Sublayers: attention and MLP of a block dropped separately, greedily (after Sandri et al. 2025, 2SSP)."""
+"""Sublayers: attention and MLP of a block removed separately and greedily (after Sandri et al. 2025, 2SSP)."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ SublayerPosition = tuple[int, str]
 
 
 def places_of(decoder: Decoder, budget: Budget) -> dict[SublayerPosition, int]:
-    """Every sublayer that may go, and its projection weights."""
-    found = {}
+    """The sublayers that may be removed, and their numbers of projection weights."""
+    costs = {}
     for block in budget.constraints.removable(len(decoder.shapes)):
         shape = decoder.shapes[block]
         for layout in decoder.family.layouts():
             cost = shape.group_cost if layout.unit == "key_value_group" else shape.channel_cost
             if shape.units(layout.part):
-                found[block, layout.output_projection] = cost * shape.units(layout.part)
-    return found
+                costs[block, layout.output_projection] = cost * shape.units(layout.part)
+    return costs
 
 
 def without(decoder: Decoder, gone: Sequence[SublayerPosition]) -> KeptUnits:
-    """What is left; a block that has neither sublayer any more goes whole."""
+    """The kept units; a block that has lost both sublayers is removed."""
     attention, mlp = decoder.family.layouts()
-    whole = KeptUnits.everything(decoder.shapes)
+    everything = KeptUnits.everything(decoder.shapes)
     groups = tuple(
-        () if (b, attention.output_projection) in gone else units for b, units in enumerate(whole.key_value_groups)
+        () if (b, attention.output_projection) in gone else units for b, units in enumerate(everything.key_value_groups)
     )
-    channels = tuple(() if (b, mlp.output_projection) in gone else units for b, units in enumerate(whole.channels))
-    empty = [block for block in whole.blocks if not groups[block] and not channels[block]]
-    return KeptUnits(whole.blocks, groups, channels).without_blocks(empty)
+    channels = tuple(() if (b, mlp.output_projection) in gone else units for b, units in enumerate(everything.channels))
+    empty = [block for block in everything.blocks if not groups[block] and not channels[block]]
+    return KeptUnits(everything.blocks, groups, channels).without_blocks(empty)
 
 
 def drop_until(
@@ -52,19 +52,22 @@ def drop_until(
     budget: Budget,
     choose: Callable[[list[SublayerPosition], list[SublayerPosition]], SublayerPosition],
 ) -> list[SublayerPosition]:
-    """Drop sublayers one by one for as long as each brings the removed weights nearer to the budget.
+    """Remove sublayers one by one while each brings the removed weights nearer to the budget.
 
     Args:
         decoder: the model.
-        budget: how much.
-        choose: from what is gone and what may go, the one that goes next.
+        budget: the budget.
+        choose: from the removed sublayers and the candidates to the next sublayer to remove.
+
+    Returns:
+        The removed sublayers, in order.
 
     Raises:
-        InvalidRequest: the ratio is out of reach.
+        InvalidRequest: uniform widths are requested, or the ratio is out of reach.
     """
     check_ratio(budget.ratio)
     if budget.group_counts is not None:
-        raise InvalidRequest("dropping sublayers leaves blocks that differ: leave out --uniform")
+        raise InvalidRequest("uniform widths and the removal of sublayers exclude each other: leave out --uniform")
     costs, goal, removed = places_of(decoder, budget), budget.ratio * decoder.cost, 0
     gone: list[SublayerPosition] = []
     while True:
@@ -76,24 +79,24 @@ def drop_until(
         removed += costs[place]
     if goal - removed > max(costs.values()) / 2 + 1e-9:
         raise InvalidRequest(
-            f"ratio {budget.ratio:g} is out of reach: the sublayers that may go hold "
-            f"{sum(costs.values()) / decoder.cost:.3g} of the weights; ask for less, or protect fewer blocks"
+            f"ratio {budget.ratio:g} is out of reach: the sublayers that may be removed hold "
+            f"{sum(costs.values()) / decoder.cost:.3g} of the weights; request less, or protect fewer blocks"
         )
     return gone
 
 
 class SublayerMethod(PruningMethod):
-    """A method that drops whole attentions and MLPs."""
+    """A method that removes whole attentions and MLPs."""
 
     strategy: ClassVar[Strategy] = "hybrid"
     compensation: ClassVar[Compensation | None] = "none"
 
     @abstractmethod
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
-        """What goes, in order, and what else to write down about it."""
+        """The removed sublayers in order, and further keys of the plan's provenance."""
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """Drop one after the other."""
+        """Remove one sublayer after the other."""
         if budget.ratio == 0:
             return Decision(KeptUnits.everything(evidence.decoder.shapes))
         gone, details = self.dropped(evidence, budget)
@@ -104,10 +107,11 @@ class SublayerMethod(PruningMethod):
 
 @register
 class Sublayer(SublayerMethod):
-    """Drop the attention or MLP whose absence raises the loss on held-out calibration text least per weight, again and
-    again; the trunk before a candidate is not run again.
+    """Repeatedly remove the attention or MLP whose removal raises the loss on held-out calibration text least per
+    weight; the blocks before a candidate are not run again.
 
-    2SSP does so with attentions alone, by perplexity, see `two_stage`; LLM-Drop by influence, see `sublayer_influence`.
+    Deviations: 2SSP does this for attentions only, by perplexity (see `two_stage`); LLM-Drop ranks by influence (see
+    `sublayer_influence`).
     """
 
     name: ClassVar[str] = "sublayer"
@@ -116,7 +120,7 @@ class Sublayer(SublayerMethod):
     needs_loss: ClassVar[bool] = True
 
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
-        """The cheapest by weight, one at a time."""
+        """Remove the sublayer with the lowest loss increase per weight, one at a time."""
         trunk, before = evidence.trunk, evidence.trunk.passes
         costs = places_of(evidence.decoder, budget)
         gone = drop_until(
@@ -131,13 +135,13 @@ def cheapest(
     able: Mapping[SublayerPosition, int],
     writers: Mapping[SublayerPosition, ProjectionOverride] | None = None,
 ) -> SublayerPosition:
-    """The sublayer whose absence raises the loss least by its weights.
+    """The sublayer whose removal raises the loss least per weight.
 
     Args:
-        trunk: runs the candidates.
-        gone: what is absent already.
+        trunk: computes losses.
+        gone: sublayers removed so far.
         able: the candidates, with their weights.
-        writers: output projections that are exchanged anyway.
+        writers: output projections that are overridden in all candidates.
     """
     now = trunk.set_reference(_choices(trunk.walk.decoder, gone, writers or {}))
     rise = {
@@ -153,7 +157,7 @@ def _choices(
     chosen = []
     for block in range(len(decoder.shapes)):
         paths = tuple(path for at, path in sorted(gone) if at == block)
-        own = {path: written for (at, path), written in writers.items() if at == block}
-        own |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
-        chosen.append(BlockChoice(paths, own, len(paths) == 2))
+        overrides = {path: written for (at, path), written in writers.items() if at == block}
+        overrides |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
+        chosen.append(BlockChoice(paths, overrides, len(paths) == 2))
     return chosen
