@@ -100,8 +100,8 @@ def build_tree(requests: Sequence[ScoringRequest], max_length: int) -> PrefixTre
         scored = len(request.continuation)
         if not request.context or not scored or scored > max_length:
             raise DataError(
-                f"{request.name}: {len(request.context)} tokens of context and {scored} to score; both must be at least 1, "
-                f"and at most {max_length} can be scored: shorten the sample or raise max_length"
+                f"{request.name}: {len(request.context)} tokens of context and {scored} to score; both must be at "
+                f"least 1, the second at most {max_length}: shorten the sample or raise max_length"
             )
         tokens = [*request.context, *request.continuation]
         if len(tokens) > max_length + 1:
