@@ -157,7 +157,7 @@ class MaskStyle:
         config = model.config.get_text_config()
         if config._attn_implementation not in ("eager", "sdpa"):
             raise InvalidRequest(
-                f"attention implementation {config._attn_implementation!r} does not accept tree masks; allowed are 'eager' "
+                f"attention implementation {config._attn_implementation!r} takes no tree masks; allowed are 'eager' "
                 "and 'sdpa': load the model with attn_implementation='sdpa' ('eager' for Gemma-2)"
             )
         window = getattr(config, "sliding_window", None)

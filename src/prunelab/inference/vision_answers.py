@@ -181,8 +181,8 @@ def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: i
         logits = model.model(**fed, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].float()
         if not torch.isfinite(logits).all():
             raise NonFiniteValue(
-                f"the logits of {model.name} are NaN or infinite for {name} or a question in its batch: the weights may "
-                "be damaged, or the dtype may overflow (try --dtype float32)"
+                f"the logits of {model.name} are NaN or infinite for the batch of question {name}: the weights may be "
+                "damaged, or the dtype may overflow (try --dtype float32)"
             )
         token = logits.argmax(dim=-1)
         written.append(token.masked_fill(over, int(ends[0])) if len(ends) else token)

@@ -1,4 +1,4 @@
-"""Benchmarks, one file each. A new one is a new file here with one registered class."""
+"""Benchmarks, one file each. A new benchmark is a new file here with one registered class."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _with_argument: dict[str, Callable[[str], Benchmark]] = {}
 
 
 def register(benchmark: type[Benchmark]) -> type[Benchmark]:
-    """Class decorator: make a benchmark known under its name."""
+    """Class decorator: register a benchmark under its name."""
     benchmarks.add(benchmark.name, benchmark())
     return benchmark
 
 
 def register_with_argument(prefix: str) -> Callable[[type[B]], type[B]]:
-    """Class decorator: `PREFIX:ARGUMENT` names the benchmark that `from_argument` makes of the argument."""
+    """Class decorator: `PREFIX:ARGUMENT` names the benchmark that `from_argument` returns."""
 
     def register_class(benchmark: type[B]) -> type[B]:
         _with_argument[prefix] = benchmark.from_argument
@@ -34,12 +34,12 @@ discover(__name__, __path__, without=("base", "multiple_choice"))
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A benchmark by name; `text:FILE` measures the perplexity of any text.
+    """A benchmark by name; `text:FILE` is the perplexity of a text file.
 
     `pope:QUESTIONS:IMAGES` is POPE from the official question files and a folder of images.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: there is no such benchmark; the message suggests the nearest name.
     """
     prefix, colon, argument = name.partition(":")
     if colon and prefix in _with_argument:

@@ -49,8 +49,9 @@ class ArcRow(Row):
 class ArcEasy(LmEvalBenchmark):
     """Questions that word overlap or retrieval answers, on the test split.
 
-    `acc` takes the likeliest choice, `acc_norm` the one of highest log-likelihood a character. Most questions have four
-    choices, some three or five: chance is the mean of one over their number.
+    `acc` takes the likeliest choice, `acc_norm` the choice with the highest log-likelihood per character. Most
+    questions
+    have four choices, some three or five: chance is the mean of the reciprocal number of choices.
     """
 
     name = "arc_easy"
