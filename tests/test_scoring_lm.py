@@ -172,7 +172,7 @@ def test_repeats_differ_and_come_back() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_beams": 4}, "num_beams"), ({"do_sample": True}, "without a temperature"), ({"max_gen_toks": 256}, "256")],
+    [({"num_beams": 4}, "num_beams"), ({"do_sample": True}, "there is no temperature"), ({"max_gen_toks": 256}, "256")],
 )
 def test_generation_settings_that_mean_something_else_are_refused(options: dict[str, Any], message: str) -> None:
     mine = PrunelabLM(tiny_model("llama"), byte_tokenizer())

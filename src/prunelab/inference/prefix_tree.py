@@ -118,7 +118,7 @@ def build_tree(requests: Sequence[ScoringRequest], max_length: int) -> PrefixTre
     return PrefixTree(
         sequences=sequences,
         shared=np.array(shared, dtype=np.int64),
-        first_scored=np.array([min(answer.first for answer in some) for some in answers], dtype=np.int64),
+        first_scored=np.array([min(answer.first for answer in answers_) for answers_ in answers], dtype=np.int64),
         answers=answers,
         truncated=truncated,
     )

@@ -121,7 +121,9 @@ class Sampler:
             completions[index][completion.completion] = completion
             if progress is not None:
                 progress(done, total)
-        return [[some[number] for number in p.completions] for some, p in zip(completions, prompts, strict=True)]
+        return [
+            [by_number[number] for number in p.completions] for by_number, p in zip(completions, prompts, strict=True)
+        ]
 
     def stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[Completion]:
         """The same completions in the order in which they finish, so that a caller can store partial results."""

@@ -56,10 +56,10 @@ class Encoder:
             rule = False if started else self.add_bos_token if special is None else special
             by_rule.setdefault(rule, []).append(string)
         encoded: dict[str, list[int]] = {}
-        for rule, some in by_rule.items():
+        for rule, texts in by_rule.items():
             options = {} if rule is None else {"add_special_tokens": rule}
-            for first in range(0, len(some), CHUNK):
-                chunk = some[first : first + CHUNK]
+            for first in range(0, len(texts), CHUNK):
+                chunk = texts[first : first + CHUNK]
                 ids = self.tokenizer(chunk, return_attention_mask=False, verbose=False, **options)["input_ids"]
                 if self.behind and rule is not False:
                     ids = [without_behind(row, self.behind) for row in ids]

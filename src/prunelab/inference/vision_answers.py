@@ -157,9 +157,8 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
     except torch.OutOfMemoryError:
         if len(ready.questions) == 1:
             raise
-        for (
-            question
-        ) in ready.questions:  # prepared again one by one: a batch pads its questions to the same number of images
+        # Prepare the questions one by one: a batch pads its questions to the same number of images.
+        for question in ready.questions:
             alone = _prepared(model, [question], ImageReport())
             yield from _answered(model, alone, max_new_tokens)
         return

@@ -126,7 +126,7 @@ def cheapest_prefix(costs: np.ndarray, budget: float) -> int:
 def check_ratio(ratio: float) -> None:
     """Raise InvalidRequest for a ratio outside [0, 1)."""
     if not RATIO.holds(ratio):
-        raise InvalidRequest(f"ratio {shown(ratio)} is not allowed: give a number of at least 0 and below 1")
+        raise InvalidRequest(f"ratio {shown(ratio)} is not possible: give a number of at least 0 and below 1")
 
 
 def _refuse_unreachable(costs: np.ndarray, budget: float, total: int, what: str) -> None:

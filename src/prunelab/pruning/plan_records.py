@@ -47,7 +47,7 @@ def _possible(shapes: tuple[BlockShape, ...]) -> tuple[BlockShape, ...]:
         for name, width in asdict(shape).items():
             least = 0 if name in ("key_value_groups", "channels") else 1
             if not least <= width <= MOST_UNITS:
-                raise ValueError(f"{name} {width} is not allowed: give {least} to {MOST_UNITS:,}")
+                raise ValueError(f"{name} {width} is not possible: give {least} to {MOST_UNITS:,}")
     if not any(shape.cost for shape in shapes):
         raise ValueError("no block has any weights")
     return shapes

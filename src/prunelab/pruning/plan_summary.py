@@ -128,7 +128,7 @@ def _fingerprint(fields: Mapping[str, Any], plan: _Numbers) -> str:
 
 def _possible(units: Any) -> int:
     if not isinstance(units, int) or not 0 <= units <= MOST_UNITS:
-        raise ValueError(f"{units!r} units are not allowed: give 0 to {MOST_UNITS:,}")
+        raise ValueError(f"{units!r} units are not possible: give 0 to {MOST_UNITS:,}")
     return units
 
 

@@ -67,17 +67,17 @@ def aligned(
     named = [isinstance(values, (Mapping, pd.Series, pd.DataFrame)) for values in (dense, pruned)]
     if named[0] != named[1]:
         raise InvalidRequest("only one model's values have sample ids; give ids for both models or for neither")
-    (ids, before), (others, after) = table_of(dense, "dense"), table_of(pruned, "pruned")
-    row, other_row = ({unit: at for at, unit in enumerate(units)} for units in (ids, others))
+    (ids, before), (pruned_ids, after) = table_of(dense, "dense"), table_of(pruned, "pruned")
+    row, other_row = ({unit: at for at, unit in enumerate(units)} for units in (ids, pruned_ids))
     shared = [unit for unit in ids if unit in other_row]
-    if len(shared) < max(len(ids), len(others)) and not (shared_only and shared):
+    if len(shared) < max(len(ids), len(pruned_ids)) and not (shared_only and shared):
         only = [
             _listed(name, units)
             for name, units in (("dense", row.keys() - other_row), ("pruned", other_row.keys() - row))
             if units
         ]
         raise InvalidRequest(
-            f"dense has {len(ids)} samples and pruned {len(others)}, {'; '.join(only)}; evaluate both on the "
+            f"dense has {len(ids)} samples and pruned {len(pruned_ids)}, {'; '.join(only)}; evaluate both on the "
             "same samples, or compare only the shared ones (shared_only=True)"
         )
     if before.shape[1] != after.shape[1]:
@@ -89,5 +89,5 @@ def aligned(
 
 
 def _listed(name: str, units: Collection[Hashable]) -> str:
-    few = ", ".join(sorted(map(repr, units))[:3])
-    return f"{len(units)} only in {name} ({few}{', ...' if len(units) > 3 else ''})"
+    first_units = ", ".join(sorted(map(repr, units))[:3])
+    return f"{len(units)} only in {name} ({first_units}{', ...' if len(units) > 3 else ''})"

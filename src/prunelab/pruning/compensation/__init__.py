@@ -126,15 +126,15 @@ class _Aims:
     @classmethod
     def of(cls, walk: LayerwiseRunner, block: int, hidden: Hidden) -> _Aims:
         attention, mlp = walk.decoder.family.layouts()
-        behind: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
+        streams: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         size: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         for states, seen in zip(hidden, walk.watch(block, hidden), strict=True):
             assert seen.output is not None
-            behind[attention.output_projection].append(states + seen.added[attention.output_projection])
-            behind[mlp.output_projection].append(seen.output)
+            streams[attention.output_projection].append(states + seen.added[attention.output_projection])
+            streams[mlp.output_projection].append(seen.output)
             for path, output in seen.said.items():
                 size[path].append(output.float().square().mean(dim=-1, keepdim=True).sqrt())
-        return cls(behind, size)
+        return cls(streams, size)
 
     @property
     def output(self) -> Hidden:

@@ -68,11 +68,11 @@ def linear_map(
     return repairs
 
 
-def _change(walk: LayerwiseRunner, mlp_output: Hidden, stream: Hidden, behind: Hidden) -> Tensor:
+def _change(walk: LayerwiseRunner, mlp_output: Hidden, stream: Hidden, target: Hidden) -> Tensor:
     """D, shape `(hidden, hidden)`, float64, from uncentred moments: T has no constant term."""
     width = mlp_output[0].shape[-1]
     moments = JointMoments.none(width, width)
-    for batch, (m, before, after) in enumerate(zip(mlp_output, stream, behind, strict=True)):
+    for batch, (m, before, after) in enumerate(zip(mlp_output, stream, target, strict=True)):
         moments.add(walk.counted(batch, m), walk.counted(batch, after) - walk.counted(batch, before))
     mean, count = moments.input_mean, moments.count
     return solve(

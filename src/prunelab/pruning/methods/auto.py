@@ -74,7 +74,8 @@ class Auto(PruningMethod):
         return Decision(
             kept,
             notes=(
-                f"selected {name}: divergence from the dense model on held-out text {loss:.4f} nats per token{runner_up}",
+                f"selected {name}: divergence from the dense model on held-out text {loss:.4f} nats per token"
+                f"{runner_up}",
             ),
             details={
                 "chosen_by": name,

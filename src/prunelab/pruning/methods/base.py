@@ -45,8 +45,8 @@ class Shared:
         """
         if key not in self._found:
             self._found[key] = find()
-        found: T = self._found[key]
-        return found
+        value: T = self._found[key]
+        return value
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,17 @@ def places_of(decoder: Decoder, budget: Budget) -> dict[SublayerPosition, int]:
     return costs
 
 
-def without(decoder: Decoder, gone: Sequence[SublayerPosition]) -> KeptUnits:
+def without(decoder: Decoder, removed: Sequence[SublayerPosition]) -> KeptUnits:
     """The kept units; a block that has lost both sublayers is removed."""
     attention, mlp = decoder.family.layouts()
     everything = KeptUnits.everything(decoder.shapes)
     groups = tuple(
-        () if (b, attention.output_projection) in gone else units for b, units in enumerate(everything.key_value_groups)
+        () if (b, attention.output_projection) in removed else units
+        for b, units in enumerate(everything.key_value_groups)
     )
-    channels = tuple(() if (b, mlp.output_projection) in gone else units for b, units in enumerate(everything.channels))
+    channels = tuple(
+        () if (b, mlp.output_projection) in removed else units for b, units in enumerate(everything.channels)
+    )
     empty = [block for block in everything.blocks if not groups[block] and not channels[block]]
     return KeptUnits(everything.blocks, groups, channels).without_blocks(empty)
 
@@ -69,20 +72,20 @@ def drop_until(
     if budget.group_counts is not None:
         raise InvalidRequest("uniform widths and the removal of sublayers exclude each other: leave out --uniform")
     costs, goal, removed = places_of(decoder, budget), budget.ratio * decoder.cost, 0
-    gone: list[SublayerPosition] = []
+    dropped: list[SublayerPosition] = []
     while True:
-        nearer = [p for p in costs if p not in gone and abs(removed + costs[p] - goal) <= abs(removed - goal)]
-        if not nearer or len(gone) + 1 == 2 * len(decoder.shapes):
+        nearer = [p for p in costs if p not in dropped and abs(removed + costs[p] - goal) <= abs(removed - goal)]
+        if not nearer or len(dropped) + 1 == 2 * len(decoder.shapes):
             break
-        place = choose(gone, nearer)
-        gone.append(place)
+        place = choose(dropped, nearer)
+        dropped.append(place)
         removed += costs[place]
     if goal - removed > max(costs.values()) / 2 + 1e-9:
         raise InvalidRequest(
             f"ratio {budget.ratio:g} is out of reach: the sublayers that may be removed hold "
             f"{sum(costs.values()) / decoder.cost:.3g} of the weights; request less, or protect fewer blocks"
         )
-    return gone
+    return dropped
 
 
 class SublayerMethod(PruningMethod):
@@ -99,9 +102,10 @@ class SublayerMethod(PruningMethod):
         """Remove one sublayer after the other."""
         if budget.ratio == 0:
             return Decision(KeptUnits.everything(evidence.decoder.shapes))
-        gone, details = self.dropped(evidence, budget)
+        removed, details = self.dropped(evidence, budget)
         return Decision(
-            without(evidence.decoder, gone), details={"removed_in_order": [list(place) for place in gone], **details}
+            without(evidence.decoder, removed),
+            details={"removed_in_order": [list(place) for place in removed], **details},
         )
 
 
@@ -123,15 +127,17 @@ class Sublayer(SublayerMethod):
         """Remove the sublayer with the lowest loss increase per weight, one at a time."""
         trunk, before = evidence.trunk, evidence.trunk.passes
         costs = places_of(evidence.decoder, budget)
-        gone = drop_until(
-            evidence.decoder, budget, lambda gone, able: cheapest(trunk, gone, {place: costs[place] for place in able})
+        removed = drop_until(
+            evidence.decoder,
+            budget,
+            lambda removed, able: cheapest(trunk, removed, {place: costs[place] for place in able}),
         )
-        return gone, {"search_passes": round(trunk.passes - before, 2)}
+        return removed, {"search_passes": round(trunk.passes - before, 2)}
 
 
 def cheapest(
     trunk: PrefixCachedLoss,
-    gone: Sequence[SublayerPosition],
+    removed: Sequence[SublayerPosition],
     able: Mapping[SublayerPosition, int],
     writers: Mapping[SublayerPosition, ProjectionOverride] | None = None,
 ) -> SublayerPosition:
@@ -139,24 +145,24 @@ def cheapest(
 
     Args:
         trunk: computes losses.
-        gone: sublayers removed so far.
+        removed: sublayers removed so far.
         able: the candidates, with their weights.
         writers: output projections that are overridden in all candidates.
     """
-    now = trunk.set_reference(_choices(trunk.walk.decoder, gone, writers or {}))
+    now = trunk.set_reference(_choices(trunk.walk.decoder, removed, writers or {}))
     rise = {
-        place: (trunk.loss(_choices(trunk.walk.decoder, [*gone, place], writers or {})) - now) / cost
+        place: (trunk.loss(_choices(trunk.walk.decoder, [*removed, place], writers or {})) - now) / cost
         for place, cost in able.items()
     }
     return min(rise, key=lambda place: (rise[place], place))
 
 
 def _choices(
-    decoder: Decoder, gone: Sequence[SublayerPosition], writers: Mapping[SublayerPosition, ProjectionOverride]
+    decoder: Decoder, removed: Sequence[SublayerPosition], writers: Mapping[SublayerPosition, ProjectionOverride]
 ) -> list[BlockChoice]:
     chosen = []
     for block in range(len(decoder.shapes)):
-        paths = tuple(path for at, path in sorted(gone) if at == block)
+        paths = tuple(path for at, path in sorted(removed) if at == block)
         overrides = {path: written for (at, path), written in writers.items() if at == block}
         overrides |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
         chosen.append(BlockChoice(paths, overrides, len(paths) == 2))

@@ -32,10 +32,10 @@ class SublayerInfluence(SublayerMethod):
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
         """Remove the sublayers in ascending order of influence."""
         influence = evidence.shared.once(self.name, lambda: sublayer_influence(evidence))
-        gone = drop_until(
-            evidence.decoder, budget, lambda gone, able: min(able, key=lambda place: (influence[place], place))
+        removed = drop_until(
+            evidence.decoder, budget, lambda removed, able: min(able, key=lambda place: (influence[place], place))
         )
-        return gone, {}
+        return removed, {}
 
 
 def sublayer_influence(evidence: MethodInputs) -> dict[SublayerPosition, float]:
