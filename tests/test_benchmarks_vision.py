@@ -266,12 +266,14 @@ def test_a_language_model_is_refused_before_it_is_loaded(
     (folder / "config.json").write_text((tiny_checkpoint("llama") / "config.json").read_text())  # and no weights
     ran = command("evaluate", folder, "--benchmark", "pope", "--benchmark", "textvqa", "--datasets-root", vision_hub)
     assert ran.code == 2
-    assert "is a llama, a language model, and pope, textvqa show images: give a model that sees (idefics3" in ran.err
+    assert (
+        "is a llama, a language model, and pope, textvqa need images: give a vision-language model (idefics3" in ran.err
+    )
     ran = command(
         "study", "--model", folder, "--benchmark", "mmmu", "--datasets-root", vision_hub, "--out", tmp_path / "run"
     )
     assert ran.code == 2
-    assert "shows images: give a model that sees" in ran.err
+    assert "needs images: give a vision-language model" in ran.err
     assert not (tmp_path / "run").exists()
 
 
@@ -279,7 +281,7 @@ def test_a_model_without_a_processor_is_told_what_it_lacks(tiny: TinyOf, vision_
     from dataclasses import replace
 
     blind = replace(tiny("idefics3").model, processor=None)
-    with pytest.raises(InvalidRequest, match="was loaded without a processor for images, and pope shows some"):
+    with pytest.raises(InvalidRequest, match="was loaded without an image processor, which pope needs"):
         find_benchmark("pope").check_model(blind, EvaluationSettings(datasets_root=vision_hub))
 
 

@@ -164,7 +164,7 @@ def test_nan_in_activations_is_named(
     out = tmp_path / "out"
     refused(command("prune", folder, "--out", out, *quick(corpus)), "model.layers.3.self_attn.o_proj", "--dtype")
     assert not out.exists()
-    refused(command("evaluate", folder, "--benchmark", f"text:{corpus}"), "NaN or infinity in window 0")
+    refused(command("evaluate", folder, "--benchmark", f"text:{corpus}"), "NaN or infinite in window 0")
 
 
 def test_unknown_benchmarks_and_commands(command: Command, tiny_checkpoint: CheckpointOf) -> None:

@@ -373,7 +373,7 @@ def test_few_tokens_are_said(tiny: TinyOf) -> None:
     statistics = calibrate(t.model.decoder, calibration)
     for method, ratio, said in (
         ("replaceme", 0.25, ()),
-        ("two_stage+sequential", 0.05, ("36 calibration tokens are no more than the 37 inputs",)),
+        ("two_stage+sequential", 0.05, ("36 calibration tokens are too few for the 37 inputs",)),
         ("two_stage+sequential", 0.3, ()),
     ):
         plan = make_pruning_plan(t.model, method, ratio, statistics=statistics, calibration=calibration)

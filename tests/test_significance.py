@@ -466,12 +466,12 @@ class TestPairing:
             paired_accuracy(pd.Series([1, 0], index=["a", "a"]), {"a": 1})
 
     def test_other_features(self) -> None:
-        with pytest.raises(InvalidRequest, match="dense has 2 values a sample and pruned 1"):
+        with pytest.raises(InvalidRequest, match="dense has 2 values per sample and pruned 1"):
             paired_bootstrap([(1.0, 2.0)], [1.0], mean, seed=0)
 
     @pytest.mark.parametrize("nothing", [[], {}, np.empty(0), pd.Series(dtype=float)])
     def test_nothing_to_compare(self, nothing: list[bool]) -> None:
-        with pytest.raises(InvalidRequest, match="dense: there are no samples"):
+        with pytest.raises(InvalidRequest, match="dense: 0 samples given"):
             paired_accuracy(nothing, nothing)
 
     @pytest.mark.parametrize("value", [math.nan, None, math.inf])
