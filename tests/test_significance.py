@@ -74,7 +74,7 @@ class TestAccuracy:
         assert not found.significant
         assert found.interval[1] < 0
         assert found.sentence(scale=100) == (
-            "no change seen (n = 161; 46.6 to 40.4, -6.2, 95 % interval -12.4 to -0.5, p = 0.052)"
+            "no significant change (n = 161; 46.6 to 40.4, -6.2, 95 % interval -12.4 to -0.5, p = 0.052)"
         )
 
     @pytest.mark.parametrize(("gained", "lost", "n"), [(3, 9, 30), (0, 4, 50), (40, 25, 200), (1, 0, 5)])
@@ -411,7 +411,7 @@ class TestSentence:
 
     def test_no_change_is_never_a_rise(self) -> None:
         assert compared(0.612, 0.614, -0.0104, 0.0144, 0.74).sentence(scale=100) == (
-            "no change seen (n = 1172; 61.2 to 61.4, +0.2, 95 % interval -1.0 to 1.4, p = 0.740)"
+            "no significant change (n = 1172; 61.2 to 61.4, +0.2, 95 % interval -1.0 to 1.4, p = 0.740)"
         )
 
     def test_digits_follow_the_interval(self) -> None:

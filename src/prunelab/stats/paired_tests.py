@@ -113,7 +113,7 @@ class Comparison:
         if not self.significant and self.n < FEWEST_TO_RESAMPLE:
             return f"too few samples to tell (n = {self.n}; {dense} to {pruned}{unit}, {spread})"
         if not self.significant:
-            return f"no change seen (n = {self.n}; {dense} to {pruned}{unit}, {spread})"
+            return f"no significant change (n = {self.n}; {dense} to {pruned}{unit}, {spread})"
         verb = "rose" if self.difference > 0 else "fell"
         if higher_is_better is False:
             spread = f"{'worse' if self.difference > 0 else 'better'}, {spread}"
