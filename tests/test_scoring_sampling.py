@@ -298,7 +298,7 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
         return forward(self, input_ids=input_ids, **arguments)
 
     monkeypatch.setattr(type(model), "forward", limited)
-    with pytest.warns(UserWarning, match="not enough free memory for 100,000 tokens a batch"):
+    with pytest.warns(UserWarning, match="not enough free memory for batches of 100,000 tokens"):
         assert drawn(model, prompts, batch_tokens=100_000) == expected
     assert calls > 20
     # Rows that had finished before memory ran out are not written twice.

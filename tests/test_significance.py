@@ -147,7 +147,7 @@ class TestAccuracy:
     def test_only_right_and_wrong(self) -> None:
         with pytest.raises(InvalidRequest, match=r"pruned: .* sample 'q2' has \[0.5\]; .*paired_bootstrap"):
             paired_accuracy({"q1": 1, "q2": 0}, {"q1": True, "q2": 0.5})
-        with pytest.raises(InvalidRequest, match="right \\(1\\) or wrong"):
+        with pytest.raises(InvalidRequest, match="correct \\(1\\) or incorrect"):
             paired_accuracy([(1, 1)], [(1, 0)])
 
 
@@ -269,7 +269,7 @@ class TestBootstrap:
             paired_bootstrap([(1.0, 0.0)] * 5 + [(1.0, 1.0)], [(1.0, 1.0)] * 6, ratio, seed=0, resamples=1000)
 
     def test_too_few_resamples(self) -> None:
-        with pytest.raises(InvalidRequest, match="10 resamples are too few"):
+        with pytest.raises(InvalidRequest, match="10 resamples given"):
             paired_bootstrap([1.0, 2], [1.0, 3], mean, seed=0, resamples=10)
 
 
@@ -345,7 +345,7 @@ class TestStandardError:
     def test_bad_values(self) -> None:
         with pytest.raises(NonFiniteValue, match="values: sample 1 "):
             standard_error([1.0, math.nan])
-        with pytest.raises(InvalidRequest, match="no samples"):
+        with pytest.raises(InvalidRequest, match="0 samples given"):
             standard_error([])
 
 
@@ -434,7 +434,7 @@ class TestPairing:
             paired_accuracy({"a": 1, "b": 0, "c": 1}, {"b": 0, "z": 1})
         assert str(raised.value) == (
             "dense has 3 samples and pruned 2, 2 only in dense ('a', 'c'); 1 only in pruned ('z'); "
-            "evaluate both on the same samples, or ask for the shared ones only"
+            "evaluate both on the same samples, or compare only the shared ones (shared_only=True)"
         )
 
     def test_long_lists_are_cut(self) -> None:

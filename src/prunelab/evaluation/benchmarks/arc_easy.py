@@ -25,7 +25,7 @@ class ArcChoices(BaseModel):
     def _label_each_choice(cls, label: list[str], info: ValidationInfo) -> list[str]:
         count = len(info.data.get("text", label))
         if len(label) != count or len(set(label)) != count:
-            raise ValueError(f"{count} labels are needed, one a choice and all different")
+            raise ValueError(f"{count} distinct labels are needed, one per choice")
         return label
 
 

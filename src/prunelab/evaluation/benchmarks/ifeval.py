@@ -41,7 +41,7 @@ class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias 
 
         unknown = [name for name in names if name not in INSTRUCTION_DICT]
         if unknown:
-            raise ValueError(f"names of lm-eval's checks are needed, and {unknown[0]!r} is none")
+            raise ValueError(f"names of lm-eval's checks are needed, and {unknown[0]!r} is unknown")
         return names
 
     @field_validator("arguments")
@@ -51,7 +51,7 @@ class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias 
         if names is None or "prompt" not in info.data:
             return arguments
         if len(names) != len(arguments):
-            raise ValueError(f"{len(names)} sets of arguments are needed, one an instruction")
+            raise ValueError(f"{len(names)} sets of arguments are needed, one per instruction")
         for name, kwargs_ in zip(names, arguments, strict=True):
             _try_check(name, kwargs_, info.data["prompt"])
         return arguments

@@ -60,7 +60,7 @@ class MmmuRow(Row):
     @classmethod
     def _are_listed(cls, options: str, info: ValidationInfo) -> str:
         if info.data.get("question_type") == "multiple-choice" and not 2 <= len(_listed(options)) <= 26:
-            raise ValueError("a list of 2 to 26 options, written as Python writes it, is needed")
+            raise ValueError("a Python list literal of 2 to 26 options is needed")
         return options
 
     @field_validator("answer")
