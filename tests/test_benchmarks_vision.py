@@ -123,7 +123,7 @@ OFFICIAL = {"question_id": 1, "image": "x.jpg", "text": "Is there a dog in the i
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "is empty"),
+        (b"", "has 0 questions"),
         (b"\xff\xe9", "is not UTF-8"),
         (b"{", "line 1: not JSON"),
         (b"[1]", "line 1: an object is needed, and 1 is given: fetch the official"),
