@@ -124,15 +124,15 @@ def test_a_layer_may_lose_its_attention_on_purpose_only() -> None:
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_ratio_outside_its_range_is_refused(ratio: float) -> None:
-    with pytest.raises(InvalidRequest, match="give a share from 0"):
+    with pytest.raises(InvalidRequest, match="give a number of at least 0"):
         allocate_depth([SHAPE] * 2, torch.ones(2), ratio)
 
 
 def test_a_ratio_out_of_reach_says_what_is_in_reach() -> None:
     scores = random_scores([SHAPE] * 2, 0)
-    with pytest.raises(InvalidRequest, match=r"ratio 0.99 is out of reach.*ask for at most"):
+    with pytest.raises(InvalidRequest, match=r"ratio 0.99 is out of reach.*request at most"):
         allocate_width([SHAPE] * 2, scores, 0.99)
-    with pytest.raises(InvalidRequest, match=r"ratio 0.1 removes nothing: the smallest step here is 0.5"):
+    with pytest.raises(InvalidRequest, match=r"ratio 0.1 removes nothing: the smallest unit holds 0.5"):
         allocate_depth([SHAPE] * 2, torch.ones(2), 0.1)
 
 
@@ -148,7 +148,7 @@ def test_uniform_widths_are_alike_and_on_budget(ratio: float) -> None:
 
 def test_uniform_widths_contradict_what_differs() -> None:
     other = BlockShape(8, 2, 2, 2, 24)
-    with pytest.raises(InvalidRequest, match="widths of its own"):
+    with pytest.raises(InvalidRequest, match="blocks differ"):
         allocate_uniform([SHAPE, other], random_scores([SHAPE, other], 0), 0.2, [4])
     with pytest.raises(InvalidRequest, match="protected"):
         allocate_uniform([SHAPE] * 2, random_scores([SHAPE] * 2, 0), 0.2, [4], Constraints(protect_first=1))

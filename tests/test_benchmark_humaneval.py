@@ -151,7 +151,9 @@ def test_nothing_runs_without_permission(miniature: Path, tiny: TinyOf, monkeypa
         lambda: benchmark.check(EvaluationSettings(datasets_root=miniature)),
         lambda: benchmark.evaluate(tiny("llama").model, EvaluationSettings(datasets_root=miniature)),
     ):
-        with pytest.raises(MissingRequirement, match="--allow-code-execution runs generated programs in a cage"):
+        with pytest.raises(
+            MissingRequirement, match=r"allow it with --allow-code-execution \(programs run in a sandbox"
+        ):
             refused()
 
 
@@ -227,7 +229,7 @@ def test_a_run_killed_before_execution_does_not_generate_again(
 
     for path in tmp_path.iterdir():
         path.write_text(path.read_text()[:50])
-    with pytest.warns(UserWarning, match="is damaged: its completions are generated anew"):
+    with pytest.warns(UserWarning, match="is damaged: generating its completions again"):
         assert benchmark.evaluate(model, settings).samples == evaluation.samples
 
 

@@ -184,7 +184,7 @@ def test_the_command_says_what_is_not_official(
     ran = command("evaluate", tiny_checkpoint("llama"), "--benchmark", "stereoset", "--datasets-root", miniature)
     assert ran.code == 0
     assert "gender, profession, race, religion over both splits are not the official scorer's" in ran.out
-    assert "do not compare with published figures" in ran.out
+    assert "are not comparable with published ones" in ran.out
 
 
 def test_real_data(shared: Path) -> None:

@@ -47,7 +47,10 @@ def test_several_shots_are_each_measured_and_printed(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--benchmark", "mmlu", "--shots", "0,6"], "cannot have 6 shots, split dev has 5: give --shots from 0 to 5"),
+        (
+            ["--benchmark", "mmlu", "--shots", "0,6"],
+            "does not support 6 shots, split dev has 5: give --shots from 0 to 5",
+        ),
         (["--benchmark", "arc_easy", "--shots", "0;5"], "--shots 0;5 is not possible"),
         (["--benchmark", "arc_easy", "--shots", "-1"], "--shots -1 is not possible"),
         (["--suite", "papre"], "no suite is called 'papre': did you mean 'paper'"),

@@ -110,10 +110,10 @@ def test_pope_from_its_official_files(tiny: TinyOf, tmp_path: Path, shared: Path
 def test_not_one_image_is_an_error(tiny: TinyOf, shared: Path, tmp_path: Path) -> None:
     questions = shared / "bench" / "pope"
     benchmark = find_benchmark(f"pope:{questions}:{tmp_path}")
-    with pytest.raises(DataError, match="not one image of pope can be shown"):
+    with pytest.raises(DataError, match="no image of pope is usable"):
         benchmark.evaluate(tiny("idefics3").model, EvaluationSettings(limit=2))
     for name in (f"pope:{questions}:{tmp_path / 'absent'}", f"pope:{questions}:{tmp_path}", f"pope:{questions}"):
-        with pytest.raises(DataError, match="holds none of the images that the questions"):  # before a model is loaded
+        with pytest.raises(DataError, match="contains none of the images of the questions"):  # before a model is loaded
             find_benchmark(name).check(EvaluationSettings(limit=2))
 
 
@@ -123,7 +123,7 @@ OFFICIAL = {"question_id": 1, "image": "x.jpg", "text": "Is there a dog in the i
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "is empty"),
+        (b"", "has 0 questions"),
         (b"\xff\xe9", "is not UTF-8"),
         (b"{", "line 1: not JSON"),
         (b"[1]", "line 1: an object is required, and 1 is given: fetch the official"),
@@ -266,12 +266,14 @@ def test_a_language_model_is_refused_before_it_is_loaded(
     (folder / "config.json").write_text((tiny_checkpoint("llama") / "config.json").read_text())  # and no weights
     ran = command("evaluate", folder, "--benchmark", "pope", "--benchmark", "textvqa", "--datasets-root", vision_hub)
     assert ran.code == 2
-    assert "is a llama, a language model, and pope, textvqa show images: give a model that sees (idefics3" in ran.err
+    assert (
+        "is a llama, a language model, and pope, textvqa need images: give a vision-language model (idefics3" in ran.err
+    )
     ran = command(
         "study", "--model", folder, "--benchmark", "mmmu", "--datasets-root", vision_hub, "--out", tmp_path / "run"
     )
     assert ran.code == 2
-    assert "shows images: give a model that sees" in ran.err
+    assert "needs images: give a vision-language model" in ran.err
     assert not (tmp_path / "run").exists()
 
 
@@ -279,7 +281,7 @@ def test_a_model_without_a_processor_is_told_what_it_lacks(tiny: TinyOf, vision_
     from dataclasses import replace
 
     blind = replace(tiny("idefics3").model, processor=None)
-    with pytest.raises(InvalidRequest, match="was loaded without a processor for images, and pope shows some"):
+    with pytest.raises(InvalidRequest, match="was loaded without an image processor, which pope needs"):
         find_benchmark("pope").check_model(blind, EvaluationSettings(datasets_root=vision_hub))
 
 

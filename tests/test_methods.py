@@ -450,7 +450,9 @@ def test_auto_refuses_what_is_out_of_reach_before_it_measures(tiny: TinyOf) -> N
     t = tiny("llama")
     shared = Shared()
     options = PruningOptions(Constraints(protect_first=3))
-    with pytest.raises(InvalidRequest, match=r"ratio 0\.3 is out of reach: the blocks that may be cut hold 0\.25 of"):
+    with pytest.raises(
+        InvalidRequest, match=r"ratio 0\.3 is out of reach: the blocks that may be pruned hold 0\.25 of"
+    ):
         make_pruning_plan(
             t.model, "auto", 0.3, statistics=t.statistics, calibration=t.calibration, options=options, shared=shared
         )

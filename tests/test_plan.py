@@ -56,13 +56,13 @@ def test_the_golden_plan(tiny: TinyOf) -> None:
     [
         (lambda p: p["blocks"][0].update(channels="0-99"), "block 0: channels must be ascending numbers from 0 to 39"),
         (lambda p: p["blocks"][1].update(block=0), "blocks must be ascending"),
-        (lambda p: p.update(achieved_ratio=0.5), "achieved_ratio says 0.5"),
+        (lambda p: p.update(achieved_ratio=0.5), "achieved_ratio is 0.5"),
         (lambda p: p.update(extra=1), "extra"),
         (lambda p: p.pop("method"), "method"),
         (lambda p: p.update(format="prunelab/plan/99"), "format"),
         (lambda p: p["blocks"][0].update(channels="0-x"), "channels"),
         (lambda p: p.update(blocks=[]), "at least one"),
-        (lambda p: p["base"].update(parameters=1), "share_of_model says"),
+        (lambda p: p["base"].update(parameters=1), "share_of_model is"),
         (lambda p: p.update(method="../evil"), "method"),
     ],
 )

@@ -37,7 +37,7 @@ def test_a_batch_that_had_to_shrink_is_told_with_the_cell(
     given: dict[str, Any] = small_study(tiny_checkpoint("llama"), corpus, miniature, tmp_path / "run")
     given |= {"benchmarks": ["boolq"], "methods": ["flap"], "limit": 4}
     monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 18)
-    with pytest.warns(UserWarning, match="too little memory is free for 512 tokens a batch"):
+    with pytest.warns(UserWarning, match="not enough free memory for batches of 512 tokens"):
         rows = figures(run(given))
     for row in rows:
         assert row["details"]["tokens_a_batch"] < row["details"]["tokens_a_batch_with_enough_memory"] == 512

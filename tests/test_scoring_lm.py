@@ -143,10 +143,10 @@ def test_truncated_requests_are_counted_and_reported(caplog: pytest.LogCaptureFi
     mine.loglikelihood(instances("loglikelihood", PAIRS))
     long = [pair for pair in mine.encoder.encode_pairs(PAIRS) if len(pair[0]) + len(pair[1]) > 31]
     assert 0 < mine.statistics["scoring"].truncated == len(long) < len(PAIRS)
-    assert f"{mine.statistics['scoring'].truncated} of {len(PAIRS)} requests were longer" in caplog.text
+    assert f"{mine.statistics['scoring'].truncated} of {len(PAIRS)} requests exceed" in caplog.text
     mine.generate_until(instances("generate_until", [("a" * 40, {"max_gen_toks": 5}), ("a", {"max_gen_toks": 5})]))
     assert mine.statistics["sampling"].truncated == 1
-    assert "1 of 2 requests were longer" in caplog.text
+    assert "1 of 2 requests exceed" in caplog.text
 
 
 def test_progress_is_told_over_all_requests_of_a_kind() -> None:
@@ -172,7 +172,7 @@ def test_repeats_differ_and_come_back() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_beams": 4}, "num_beams"), ({"do_sample": True}, "without a temperature"), ({"max_gen_toks": 256}, "256")],
+    [({"num_beams": 4}, "num_beams"), ({"do_sample": True}, "there is no temperature"), ({"max_gen_toks": 256}, "256")],
 )
 def test_generation_settings_that_mean_something_else_are_refused(options: dict[str, Any], message: str) -> None:
     mine = PrunelabLM(tiny_model("llama"), byte_tokenizer())

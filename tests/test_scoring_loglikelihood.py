@@ -212,7 +212,7 @@ def test_batch_tokens_follow_from_model_and_device_and_are_kept(
         assert (other.batch_tokens, other.shrunk_from) == (512, None)
     monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 20)
     small = Scorer(tiny("llama").model.model, max_length=256)
-    with pytest.warns(UserWarning, match="too little memory is free for 512 tokens a batch"):
+    with pytest.warns(UserWarning, match="not enough free memory for batches of 512 tokens"):
         small.score(documents())
     assert small.batch_tokens is not None
     assert 1 <= small.batch_tokens < 512
@@ -257,7 +257,7 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
     expected = one_at_a_time(model, documents())
     monkeypatch.setattr(type(model), "forward", limited)
     scorer = Scorer(model, max_length=256, batch_tokens=4096)
-    with pytest.warns(UserWarning, match="too little memory is free for 4,096 tokens a batch"):
+    with pytest.warns(UserWarning, match="not enough free memory for batches of 4,096 tokens"):
         assert_same(scorer.score(documents()), expected)
     assert max(sizes) > 100
     assert scorer.batch_tokens is not None

@@ -298,13 +298,13 @@ def test_batches_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> 
         return forward(self, input_ids=input_ids, **arguments)
 
     monkeypatch.setattr(type(model), "forward", limited)
-    with pytest.warns(UserWarning, match="too little memory is free for 100,000 tokens a batch"):
+    with pytest.warns(UserWarning, match="not enough free memory for batches of 100,000 tokens"):
         assert drawn(model, prompts, batch_tokens=100_000) == expected
     assert calls > 20
     # Rows that had finished before memory ran out are not written twice.
     calls, mine = 0, sampler(model, batch_tokens=100_000)
     settings = SamplingSettings(max_new_tokens=12, temperature=1.5, top_p=0.95, top_k=100, stop=("e",))
-    with pytest.warns(UserWarning, match="too little memory"):
+    with pytest.warns(UserWarning, match="not enough free memory"):
         streamed = [(completion.document, completion.completion) for completion in mine.stream(prompts, settings)]
     assert sorted(streamed) == sorted(expected)
 
@@ -322,7 +322,7 @@ def test_batch_tokens_follow_from_model_and_device(
     assert found[0] == found[1] == (32 * 256, None), "as many rows as are ever written together, each as long as can be"
     monkeypatch.setattr("prunelab.inference.batch_memory.free_bytes", lambda _: 1 << 23)
     mine = sampler(tiny("llama").model.model)
-    with pytest.warns(UserWarning, match="too little memory is free"):
+    with pytest.warns(UserWarning, match="not enough free memory"):
         mine.generate(PROMPTS, SamplingSettings(max_new_tokens=2))
     assert mine.batch_tokens is not None
     assert mine.shrunk_from is not None

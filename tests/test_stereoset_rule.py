@@ -153,8 +153,8 @@ def test_a_score_that_is_no_number_names_its_example(field: str, value: float) -
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([], "no StereoSet examples"),
-        ([example(0, -1, -2, -3), example(0, -2, -1, -3)], "'e0' is given twice"),
+        ([], "0 StereoSet examples given"),
+        ([example(0, -1, -2, -3), example(0, -2, -1, -3)], "'e0' occurs twice"),
         ([example(0, -1, -2, -3, domain="age")], "domain 'age'; allowed are gender, profession"),
         (
             [replace(example(0, -1, -2, -3), split=cast(Split, "dev"))],

@@ -271,7 +271,7 @@ def test_what_takes_the_whole_model_is_refused_by_name(tiny_checkpoint: Checkpoi
     streamed = open_streamed(str(tiny_checkpoint("llama")))
     with pytest.raises(InvalidRequest, match=r"hybrid compares candidates by their loss.*give more --memory.*flap"):
         make_pruning_plan(streamed, "hybrid", 0.2)
-    with pytest.raises(InvalidRequest, match="sequential compensation takes the whole model in memory"):
+    with pytest.raises(InvalidRequest, match="sequential compensation needs the dense model in memory"):
         make_pruning_plan(streamed, "magnitude_width", 0.2, options=PruningOptions(compensation="sequential"))
 
 

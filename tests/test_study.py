@@ -306,7 +306,7 @@ def test_a_change_that_was_seen_is_marked() -> None:
 
     seen, unseen = cell("flap", 0.003), cell("shortgpt", 0.4)
     assert seen.sentence().startswith("arc_easy 0-shot acc: fell from 61.2 to 58.9 % (-2.3, 95 % interval -4.0 to -0.6")
-    assert "no change seen (n = 1172" in unseen.sentence()
+    assert "no significant change (n = 1172" in unseen.sentence()
     table = main_table([seen.measurement, unseen.measurement], [seen, unseen])
     assert [row[-1] for row in table.rows] == ["0.589*", "0.589"]
 

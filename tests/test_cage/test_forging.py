@@ -318,10 +318,12 @@ def test_a_program_that_never_answers_ends_with_the_wall_clock(cage: Sandbox) ->
 
 def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Sandbox) -> None:
     passes_function = exercise("    return [x(4)]\n", "def check(candidate):\n    assert candidate(abs) == [4]\n")
-    with pytest.raises(DataError, match=r"cannot be run apart.*builtin_function_or_method is no plain value"):
+    with pytest.raises(
+        DataError, match=r"cannot be run in a process separate.*builtin_function_or_method is not a plain value"
+    ):
         cage.examine(passes_function)
     ends_elsewhere = Exercise("def half(x):\n    return (", "x / 2)\n", "def check(candidate):\n    pass\n", "half")
-    with pytest.raises(DataError, match=r"cannot be run apart.*the prompt is no Python"):
+    with pytest.raises(DataError, match=r"cannot be run in a process separate.*the prompt is not valid Python"):
         cage.examine(ends_elsewhere)
     no_docstring = Exercise("def half(x):\n", "    return x\n", "def check(candidate):\n    candidate(1)\n", "half")
     assert cage.examine(no_docstring).passed

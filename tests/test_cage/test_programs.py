@@ -215,7 +215,7 @@ def test_a_good_program_passes(cage: Sandbox) -> None:
         ("def f(:\n", ProgramVerdict.SYNTAX_ERROR, "SyntaxError: invalid syntax (<completion>, line 1)"),
         ("x = 1\n  y = 2", ProgramVerdict.SYNTAX_ERROR, "IndentationError: unexpected indent (<completion>, line 2)"),
         ("eval('1 +')", ProgramVerdict.FAILED, "SyntaxError: invalid syntax (<string>, line 1)"),
-        ("import os; os._exit(0)", ProgramVerdict.FAILED, "left before its last line (exit code 0)"),
+        ("import os; os._exit(0)", ProgramVerdict.FAILED, "exited before its last line (exit code 0)"),
         ("while True: pass", ProgramVerdict.TIMED_OUT, "CPU time limit of 1 s"),
     ],
 )

@@ -100,7 +100,7 @@ def test_without_any_of_these_nothing_runs(run: Callable[[str], dict[str, list[s
     for name, (_, missing) in MISSING.items():
         error, message = answers[name]
         assert error == "MissingRequirement", name
-        assert message.startswith(f"generated code cannot be run isolated here ({missing}"), (name, message)
+        assert message.startswith(f"generated code cannot be isolated on this machine ({missing}"), (name, message)
         assert "\n" not in message
         assert "with Landlock, as an ordinary user or as root" in message, "the remedy"
 

@@ -165,5 +165,5 @@ def test_impossible_messages_raise(message: bytes) -> None:
 
 def test_a_test_passes_plain_values_only() -> None:
     for value in (lambda: 0, object(), range(3)):
-        with pytest.raises(TypeError, match="is no plain value"):
+        with pytest.raises(TypeError, match="is not a plain value"):
             Writer([], plain_only=True).value([value])

@@ -1,1 +1,1 @@
-"""Benchmarks, metrics, the sandbox, and the runner of one benchmark."""
+"""Benchmarks, metrics, the sandbox, and the runner of a benchmark."""

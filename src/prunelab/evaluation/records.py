@@ -1,4 +1,4 @@
-"""What was measured of which model, one row a figure."""
+"""Records of evaluation results, one row per metric value."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Scalar = str | float | int | bool | None
 
 
 class Measurement(BaseModel):
-    """One figure of one model.
+    """One metric value of one model.
 
     Attributes:
-        model: the dense model's name.
-        method: the pruning method; `dense` for the model itself.
-        ratio: share of the blocks' projection weights asked for.
-        achieved_ratio: share removed.
-        benchmark: the benchmark's name.
-        metric: the figure's name.
-        value: the figure.
-        standard_error: of the value; None where none is defined.
-        n: documents, or what else was averaged over.
-        shots: examples in the prompt; None where the notion does not apply.
-        seed: of a method or a calibration that draws.
-        seconds: what the whole benchmark took.
+        model: name of the dense model.
+        method: the pruning method; `dense` for the dense model.
+        ratio: requested share of the blocks' projection weights.
+        achieved_ratio: removed share.
+        benchmark: name of the benchmark.
+        metric: name of the metric.
+        value: the value.
+        standard_error: standard error of the value; None if none is defined.
+        n: number of documents, or of other units that are averaged.
+        shots: examples in the prompt; None for benchmarks without shots.
+        seed: seed of a method or calibration that draws at random.
+        seconds: duration of the whole benchmark.
         plan: fingerprint of the plan; None for the dense model.
-        group: a part of the benchmark, such as a subject; empty for the whole.
-        primary: whether this is the figure to judge the benchmark by.
-        details: whatever else is known: number format, device, window, split, versions.
+        group: part of the benchmark, such as a subject; empty for the whole benchmark.
+        primary: whether this is the benchmark's primary metric.
+        details: further conditions: dtype, device, window, split, versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,23 +57,23 @@ class Measurement(BaseModel):
     details: dict[str, Scalar] = Field(default_factory=dict)
 
     def row(self) -> dict[str, Scalar]:
-        """As one flat row; the order of its columns is that of `results.csv`."""
+        """As one flat row, in the column order of `results.csv`."""
         row = self.model_dump(exclude={"details"})
         return {**row, **self.details}
 
 
 def times_as_fast(speed: Measurement, dense: float) -> float:
-    """A speed in times the dense model's: as measured in turn with it, else by the dense model's own figure."""
+    """Speed relative to the dense model: as measured in alternation with it, else from the dense model's value."""
     measured = speed.details.get("times_as_fast")
     return float(measured) if isinstance(measured, int | float) else speed.value / dense
 
 
 class CellId(BaseModel):
-    """One model as the study sees it: which dense model, cut how.
+    """Identity of an evaluated model: the dense model and the plan.
 
     Attributes:
-        fingerprint: of the dense model's weights.
-        dtype: number format of the evaluation.
+        fingerprint: fingerprint of the dense model's weights.
+        dtype: dtype of the evaluation.
         plan: fingerprint of the plan; None for the dense model.
     """
 
@@ -90,19 +90,19 @@ class CellId(BaseModel):
 
     @property
     def key(self) -> str:
-        """Hash of what makes the model; 8 hexadecimal digits."""
+        """Hash of dense model, plan and dtype; 8 hexadecimal digits."""
         return content_hash({"model": self.fingerprint, "plan": self.plan, "dtype": self.dtype})[:8]
 
     @property
     def name(self) -> str:
-        """What people read, and the key."""
+        """A readable file name that ends in the key."""
         seed = "" if self.seed is None else f"-s{self.seed}"
         ratio = "" if self.method == "dense" else f"-{100 * self.ratio:g}{seed}"
         return slug(f"{self.model[:200]}-{self.method}{ratio}-{self.key}")
 
     @property
     def label(self) -> str:
-        """What people read on a line of progress."""
+        """A label for progress lines."""
         if self.method == "dense":
             return f"{self.model} dense"
         seed = f" seed {self.seed}" if self.seed else ""
@@ -110,14 +110,14 @@ class CellId(BaseModel):
 
 
 def slug(text: str) -> str:
-    """A text as a file's name."""
+    """The text with all characters replaced that are unsafe in file names."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", text)
 
 
 def measurements_of(
     cell: CellId, benchmark: Benchmark, evaluation: Evaluation, seconds: float, details: dict[str, Scalar]
 ) -> list[Measurement]:
-    """A benchmark's scores as rows."""
+    """A benchmark's scores as measurements."""
     conditions = dict(evaluation.conditions)
     shots = conditions.pop("shots", None)
     return [

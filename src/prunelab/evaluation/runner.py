@@ -1,4 +1,4 @@
-"""Run benchmarks on a model: what `prunelab evaluate` and the study share."""
+"""Run benchmarks on a model; `prunelab evaluate` and the study share this module."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Outcome:
 
 
 BenchmarkTask = tuple[Benchmark, EvaluationSettings]
-"""A benchmark, and how to run it."""
+"""A benchmark and its settings."""
 
 
 def benchmark_tasks(
     names: Iterable[str], settings: EvaluationSettings, shots: Sequence[int] = ()
 ) -> list[BenchmarkTask]:
-    """Every benchmark, once for each number of shots where it takes any.
+    """Every benchmark, once per number of shots if it takes shots.
 
     Raises:
-        UnknownName: no benchmark is called so.
+        UnknownName: there is no such benchmark.
     """
     runs: list[BenchmarkTask] = []
     for benchmark in map(find_benchmark, names):
@@ -49,11 +49,11 @@ def benchmark_tasks(
 
 
 def check_all(runs: Iterable[BenchmarkTask], model: LanguageModel | None = None) -> None:
-    """Find out what is missing before the first token is computed; raises the first remedy.
+    """Check all requirements before any computation; raises the first error.
 
     Args:
-        runs: what is to be run.
-        model: the model, where it is there already: then it is looked at as well.
+        runs: the benchmarks to run.
+        model: the model if it is loaded; its requirements are checked as well.
     """
     for benchmark, settings in runs:
         if model is None:
@@ -63,14 +63,14 @@ def check_all(runs: Iterable[BenchmarkTask], model: LanguageModel | None = None)
 
 
 def check_modality(runs: Iterable[BenchmarkTask], model: str | LanguageModel) -> None:
-    """Refuse a language model to benchmarks that show images.
+    """Check that benchmarks with images get a vision-language model.
 
     Args:
-        runs: what is to be run.
-        model: the model, or where its checkpoint is: then its config is read, if a benchmark shows any.
+        runs: the benchmarks to run.
+        model: the model, or its checkpoint, whose config is read if a benchmark shows images.
 
     Raises:
-        InvalidRequest: naming the benchmarks and the families that see.
+        InvalidRequest: the model is a language model; the message names the benchmarks and the families to use.
     """
     seeing = list(dict.fromkeys(benchmark.name for benchmark, _ in runs if benchmark.is_multimodal))
     if not seeing:
@@ -80,19 +80,19 @@ def check_modality(runs: Iterable[BenchmarkTask], model: str | LanguageModel) ->
     else:
         name, family = model.name, model.decoder.family
     if not family.is_multimodal:
-        known = ", ".join(one.name for one in families.values() if one.is_multimodal)
-        show = f"{', '.join(seeing)} {'shows' if len(seeing) == 1 else 'show'} images"
+        known = ", ".join(family_.name for family_ in families.values() if family_.is_multimodal)
+        needs = f"{', '.join(seeing)} {'needs' if len(seeing) == 1 else 'need'} images"
         raise InvalidRequest(
-            f"{name} is a {family.name}, a language model, and {show}: give a model that sees ({known}), or other "
-            "benchmarks"
+            f"{name} is a {family.name}, a language model, and {needs}: give a vision-language model ({known}), or "
+            "other benchmarks"
         )
 
 
 def check_without_weights(runs: Sequence[BenchmarkTask], model: str) -> None:
-    """Try a checkpoint's tokenizer, and its processor where images are shown, before its weights are loaded.
+    """Check a checkpoint's tokenizer, and its processor for images, before its weights are loaded.
 
     Raises:
-        PrunelabError: what the benchmarks need cannot be had from it.
+        PrunelabError: the checkpoint lacks something that a benchmark needs.
     """
     called, name, config, family = supported(model)
     tokenizer = load_tokenizer(name, config)
@@ -107,15 +107,15 @@ def check_without_weights(runs: Sequence[BenchmarkTask], model: str) -> None:
 def checked_model(
     runs: Sequence[BenchmarkTask], model: str | LanguageModel, load: Callable[[str], LanguageModel]
 ) -> LanguageModel:
-    """The model, once nothing is missing; what can be told without its weights is told before they are loaded.
+    """The loaded model after all checks; checks that need no weights run before the weights are loaded.
 
     Args:
-        runs: what is to be run.
-        model: the model, or where its checkpoint is.
+        runs: the benchmarks to run.
+        model: the model, or its checkpoint.
         load: loads a checkpoint.
 
     Raises:
-        PrunelabError: with the first remedy.
+        PrunelabError: the first failed check, with its remedy.
     """
     check_modality(runs, model)
     check_all(runs)
@@ -146,12 +146,12 @@ def evaluate(
 
 
 def hardware(device: torch.device) -> str:
-    """What the figures were measured on, in words."""
+    """Description of the hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
 
 
 def dense_cell(model: LanguageModel) -> CellId:
-    """A model evaluated for itself."""
+    """The identity of a dense model."""
     return CellId(model=model.name, fingerprint=model.fingerprint, dtype=model.dtype)

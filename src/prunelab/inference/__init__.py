@@ -1,6 +1,6 @@
-"""How evaluation runs a model: log-likelihoods and completions in which nothing is computed twice.
+"""Log-likelihoods and completions of a model, with shared work computed once.
 
-`prunelab.inference.lm_eval_adapter` makes an lm-eval language model of both; it is imported where lm-eval is wanted.
+`prunelab.inference.lm_eval_adapter` wraps both as an lm-eval language model; import it only where lm-eval is needed.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How many tokens go through a model at once, by its shapes and the device's kind; and peak memory, measured."""
+"""Batch sizes in tokens, from the model's shapes and the device's memory; and measured peak memory."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any
 from prunelab.io.lazy import psutil, torch
 
 SATURATION = defaultdict(lambda: 16384, cpu=512)
-"""By type of device: tokens a batch beyond which it computes no faster, and more would only cost memory."""
+"""By type of device: tokens per batch beyond which throughput no longer grows, only memory use."""
 
 SHARE = 0.5
-"""The part of the device's memory, beside the weights, that a batch may fill."""
+"""The share of the device's memory, without the weights, that a batch may use."""
 
 FREE_SHARE = 0.8
-"""The part of what is free that a batch may fill."""
+"""The share of the free memory that a batch may use."""
 
 
 @dataclass
 class Peak:
-    """The most bytes that a computation held beyond what was there before it."""
+    """Peak number of bytes that a computation allocated."""
 
     bytes: int = 0
 
 
 @contextmanager
 def measured_peak(device: torch.device) -> Iterator[Peak]:
-    """Measure what the computation inside adds to the device's memory; read the result after leaving."""
+    """Measure the peak memory allocated inside the `with` block; read the result after the block."""
     from prunelab.inference.live_tensors import LiveTensors
 
     peak = Peak()
@@ -47,7 +47,7 @@ def measured_peak(device: torch.device) -> Iterator[Peak]:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that a computation on the device can still take."""
+    """Number of free bytes on the device."""
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -60,7 +60,7 @@ def tokens_that_fit(bytes_per_token: float, device: torch.device, most: int) -> 
 
 
 def total_bytes(device: torch.device) -> int:
-    """Bytes that the device has in all; of a CPU what a container's limit leaves of them."""
+    """Total bytes of the device's memory; on the CPU at most the container's limit."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     total = int(psutil.virtual_memory().total)
@@ -70,20 +70,20 @@ def total_bytes(device: torch.device) -> int:
 
 
 def memory_class(total: int) -> int:
-    """A device's memory rounded down to three binary digits, so that devices of one kind have the same."""
+    """Total memory rounded down to three significant binary digits, so that devices of one kind give the same value."""
     step = 1 << max(total.bit_length() - 3, 0)
     return total // step * step
 
 
 def forward_bytes(model: Any, length: int) -> float:
-    """About what a forward holds for each token of its batch, logits of every token included, at most.
+    """Upper estimate of the bytes that a forward allocates per token of its batch, logits of every token included.
 
-    It follows from shapes and number format alone: eight states of the hidden size and four of the widest matrix, the
-    mask, attention's weights where they are computed eagerly, and the logits.
+    It follows from shapes and dtype alone: eight states of the hidden size and four of the widest matrix, the mask, the
+    attention weights where attention is eager, and the logits.
 
     Args:
         model: a causal language model.
-        length: tokens that a token attends to at most; counted as the next power of two.
+        length: largest number of tokens that a token attends to; rounded up to the next power of two.
     """
     vocabulary, hidden = model.get_input_embeddings().weight.shape
     heads = model.get_output_embeddings().weight
@@ -99,7 +99,7 @@ def forward_bytes(model: Any, length: int) -> float:
 
 
 def cache_bytes(model: Any) -> float:
-    """Keys and values of a token in all layers."""
+    """Bytes of a token's keys and values in all layers."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -108,11 +108,11 @@ def cache_bytes(model: Any) -> float:
 
 @dataclass(frozen=True)
 class BatchSize:
-    """How many tokens go through a model at once.
+    """Number of tokens per batch.
 
     Attributes:
         tokens: a power of two.
-        shrunk_from: what it is on this kind of device when enough memory is free; None where that is `tokens`.
+        shrunk_from: the number on this kind of device with enough free memory; None if that is `tokens`.
     """
 
     tokens: int
@@ -120,16 +120,16 @@ class BatchSize:
 
 
 def batch_size(model: Any, device: torch.device, bytes_per_token: float, most: int) -> BatchSize:
-    """How many tokens go through a model at once: the same for a model on a kind of device, whatever is free there.
+    """Number of tokens per batch; equal for a model on all devices of one kind, independent of their free memory.
 
-    It is what half of the device's memory holds beside the weights. Where that is not free, it is what fits, and a
-    warning says so.
+    It is the number that fits into half of the device's memory without the weights. If that much is not free, it is the
+    number that fits, with a warning.
 
     Args:
         model: the model.
-        device: where it runs.
-        bytes_per_token: of a forward.
-        most: tokens at most.
+        device: the model's device.
+        bytes_per_token: bytes of a forward per token.
+        most: maximum number of tokens.
     """
     room = memory_class(total_bytes(device))
     room = max(room - sum(p.numel() * p.element_size() for p in model.parameters()), room // 8)
@@ -142,21 +142,21 @@ def batch_size(model: Any, device: torch.device, bytes_per_token: float, most: i
 
 
 def say_shrunk(usual: int, tokens: int) -> None:
-    """Warn that batches are smaller than usual."""
+    """Warn that batches are smaller than the usual ones."""
     warnings.warn(
-        f"too little memory is free for {usual:,} tokens a batch: {tokens:,} are taken; in 16-bit number formats "
-        "figures differ by rounding from those of a run with enough memory",
+        f"not enough free memory for batches of {usual:,} tokens: using {tokens:,}; with 16-bit dtypes, results differ "
+        "by rounding from those of a run with enough memory",
         UserWarning,
         stacklevel=3,
     )
 
 
 def _power(tokens: float, most: int) -> int:
-    """The largest power of two up to both, at least 1."""
+    """The largest power of two that exceeds neither number; at least 1."""
     return 1 << max(int(min(tokens, most)), 1).bit_length() - 1
 
 
 def batch_conditions(tokens: int | None, shrunk_from: int | None) -> dict[str, int | None]:
-    """The tokens a batch for a result's conditions, and what they would be where enough memory is free."""
+    """Tokens per batch for a result's conditions, and their number with enough free memory where it differs."""
     shrunk = {} if shrunk_from is None else {"tokens_a_batch_with_enough_memory": shrunk_from}
     return {"tokens_a_batch": tokens, **shrunk}

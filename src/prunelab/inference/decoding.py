@@ -1,4 +1,4 @@
-"""Rows written token by token: each leaves when it is finished, and others take the places that are free."""
+"""Batched decoding, token by token: finished rows leave the batch, and waiting prompts take their places."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 
 REFILL = 0.25
-"""The share of the places that must be free for others to begin: they cost forwards of their own, and a copy of all."""
+"""Share of places that must be free before waiting prompts begin: beginning costs forwards, and a copy of all rows."""
 
 
 @dataclass(eq=False)
 class DecodingRow:
-    """A completion being written.
+    """A completion in progress.
 
     Attributes:
-        owners: who gets it, as (prompt, completion) numbers: in greedy decoding, all completions of a prompt.
-        document: names it in errors and in the keys of its random numbers.
-        length: tokens of its prompt.
-        before: the prompt's last token ids, with which what is written is decoded.
-        tokens: written so far.
+        owners: its owners as (prompt, completion) indices: in greedy decoding, all completions of a prompt.
+        document: name in errors and in the keys of random numbers.
+        length: number of tokens of its prompt.
+        before: last token ids of the prompt, which are decoded with the completion.
+        tokens: tokens generated so far.
     """
 
     owners: list[tuple[int, int]]
@@ -48,8 +48,8 @@ class Waiting:
     """A prompt that has not begun.
 
     Attributes:
-        prompt: its tokens behind the prefix.
-        rows: its completions, which begin together, so that the prompt runs once.
+        prompt: its tokens after the prefix.
+        rows: its completions, which begin at the same time, so that the prompt runs once.
     """
 
     prompt: PackedRow
@@ -57,10 +57,10 @@ class Waiting:
 
 
 class BatchDecoder:
-    """Completes prompts, as many at once as there are places."""
+    """Completes prompts in batches of limited size."""
 
     def __init__(self, runner: TreeRunner, tokenizer: Any, eos_token_ids: frozenset[int], seed: int) -> None:
-        """Take what is the same for every batch."""
+        """Store what all batches share."""
         self.runner = runner
         self.tokenizer = tokenizer
         self.eos_token_ids = eos_token_ids
@@ -73,16 +73,16 @@ class BatchDecoder:
         settings: SamplingSettings,
         places: Callable[[int], int],
     ) -> Iterator[tuple[DecodingRow, FinishReason]]:
-        """Write rows, whose prompts stand behind a frozen prefix, and yield each as it finishes.
+        """Complete prompts after a frozen prefix, and yield each row when it finishes.
 
         Args:
-            waiting: the prompts, the longest first.
-            prefix: what they stand on.
-            settings: how tokens are chosen.
-            places: how many rows may be written at once, from the tokens of the longest prompt among them.
+            waiting: the prompts, longest first.
+            prefix: the frozen prefix.
+            settings: sampling settings.
+            places: number of rows that may be decoded at once, from the number of tokens of their longest prompt.
 
         Raises:
-            NonFiniteValue: the model computed NaN or infinity for a document, which the message names.
+            NonFiniteValue: the model's logits for a document are NaN or infinite; the message names the document.
         """
         from prunelab.inference.kv_cache import DecodingCache
 
@@ -94,7 +94,7 @@ class BatchDecoder:
                 cache = cache if rows else DecodingCache()
                 first = self._prefill(begun, prefix, cache)
                 logits = torch.cat([logits, first]) if rows else first
-                rows += [row for one in begun for row in one.rows]
+                rows += [row for prompt in begun for row in prompt.rows]
             self._append(rows, logits, settings)
             reasons = self._finish_reasons(rows, settings)
             yield from ((row, reason) for row, reason in zip(rows, reasons, strict=True) if reason)
@@ -110,9 +110,9 @@ class BatchDecoder:
                 logits = self.runner.decode(ids, depths, cache.depths, max(positions), cache)
 
     def _prefill(self, begun: Sequence[Waiting], prefix: PrefixCache, cache: DecodingCache) -> torch.Tensor:
-        """Put the rows that begin into the cache; logits behind each one's prompt, (rows, vocabulary)."""
+        """Add beginning rows to the cache; returns the logits after each row's prompt, (rows, vocabulary)."""
         device = self.runner.device
-        prompts = [one.prompt for one in begun]
+        prompts = [begin.prompt for begin in begun]
         width = max(len(prompt) for prompt in prompts)
         chunk = max(1, SATURATION[device.type] // width)
         logits, recorded = [], []
@@ -120,8 +120,8 @@ class BatchDecoder:
             recorded.append(prefix.recording())
             batch = make_batch(prompts[start : start + chunk], prefix.length, device, width)
             logits.append(self.runner.forward(batch, recorded[-1]))
-        sources = torch.tensor([i for i, one in enumerate(begun) for _ in one.rows], device=device)
-        lengths = torch.tensor([row.length for one in begun for row in one.rows], device=device)
+        sources = torch.tensor([i for i, begin in enumerate(begun) for _ in begin.rows], device=device)
+        lengths = torch.tensor([row.length for begin in begun for row in begin.rows], device=device)
         cache.add(recorded, sources, lengths, prefix.length + width)
         return torch.cat(logits)[sources]
 
@@ -140,11 +140,11 @@ class BatchDecoder:
             row.tokens.append(token)
 
     def _finish_reasons(self, rows: list[DecodingRow], settings: SamplingSettings) -> list[FinishReason | None]:
-        """Why each row ends with its last token, None where it goes on."""
+        """Why each row ends with its last token; None if it continues."""
         stopped = [row.tokens[-1] in self.eos_token_ids for row in rows]
         stops = [stop for stop in settings.stop if stop]
         if stops:
-            # A token is at least a byte; the two before it may join with it when decoded.
+            # A token decodes to at least one byte; two more tokens cover characters that span tokens.
             tail = max(len(stop.encode()) for stop in stops) + 2
             for i, row in enumerate(rows):
                 text = last_text(self.tokenizer, row.before, row.tokens, tail)
@@ -154,16 +154,16 @@ class BatchDecoder:
 
 
 def _that_begin(queue: deque[Waiting], rows: Sequence[DecodingRow], places: Callable[[int], int]) -> list[Waiting]:
-    """What is taken from the queue: as much as there are places for, but nothing while few are free.
+    """The prompts taken from the queue: as many as there are places for, but none while few places are free.
 
-    Where nothing is being written, a prompt begins even if its completions are more than the places.
+    If no row is being decoded, one prompt begins even if it has more completions than there are places.
     """
     begun: list[Waiting] = []
     if not queue:
         return begun
-    there_are = places(max(row.length for row in (*rows, *queue[0].rows)))
-    free = there_are - len(rows)
-    if rows and free < REFILL * there_are:
+    total = places(max(row.length for row in (*rows, *queue[0].rows)))
+    free = total - len(rows)
+    if rows and free < REFILL * total:
         return begun
     while queue and (len(queue[0].rows) <= free or not (rows or begun)):
         begun.append(queue.popleft())

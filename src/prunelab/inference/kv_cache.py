@@ -1,9 +1,9 @@
-"""The two key-value caches that sharing needs: a prefix that no forward changes, and one that decoding fills.
+"""Two key-value caches: a frozen prefix that no forward changes, and the growing cache of decoding.
 
-The library's own caches grow with every forward, keep one batch size, and forget what slides out of a window;
-none of that fits a prefix which many batches stand on. Both caches here take the geometry of each layer from the
-tensors they are given, so layers may differ in heads, and a layer without attention may store placeholders.
-They hold full-length keys in windowed layers too: the masks apply the window.
+The caches of transformers grow with every forward, keep one batch size, and drop what slides out of a window; a prefix
+that many batches share needs none of these. Both caches take the geometry of each layer from the tensors they receive,
+so layers may differ in their number of heads, and a layer without attention may store placeholders. Windowed layers
+store full-length keys too: the masks apply the window.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ KeysAndValues: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 
 
 class PrefixCache(Cache):  # type: ignore[misc]
-    """Keys and values of a prefix, one row that every row of a batch sees.
+    """Keys and values of a prefix, one row that every row of a batch attends to.
 
-    A forward gets prefix and new keys together and leaves the prefix as it was. With `record`, what the forward
-    computed is kept apart in `recorded`, from which `extended` makes the longer prefix.
+    A forward receives prefix and new keys concatenated; the prefix does not change. With `record`, the forward's keys
+    and values are stored in `recorded`, from which `extended` makes the longer prefix.
     """
 
     def __init__(self, states: dict[int, KeysAndValues] | None = None, length: int = 0, *, record: bool = False):
@@ -48,31 +48,30 @@ class PrefixCache(Cache):  # type: ignore[misc]
         )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens of the prefix, whatever a layer stores of them."""
+        """Number of tokens of the prefix."""
         return self.length
 
     def recording(self) -> PrefixCache:
-        """The same prefix, for a forward whose keys and values are to be kept."""
+        """The same prefix, for a forward whose keys and values are recorded."""
         return PrefixCache(self.states, self.length, record=True)
 
     def extended(self, new: int) -> PrefixCache:
-        """The prefix with the one recorded row of `new` tokens behind it."""
+        """The prefix extended by the recorded row of `new` tokens."""
         recorded, self.recorded, self.record = self.recorded, {}, False
         longer = {layer: self.update(*states, layer) for layer, states in recorded.items()}
         return PrefixCache(longer, self.length + new)
 
 
 class DecodingCache(Cache):  # type: ignore[misc]
-    """Keys and values of rows that generate: prefix, prompt, then one column for each new token.
+    """Keys and values of rows that generate: prefix, prompt, then one column per new token.
 
-    Rows come and go: those that have finished are dropped, and new ones put their prompt into the first columns, behind
-    which they have padding up to the column that is written next. Columns that no row sees any more go as well, so
-    that there are never more than the longest prompt and completion need (and `GROWTH`). Buffers grow by `GROWTH`
-    columns at a time and are written in place.
+    Finished rows are dropped. New rows put their prompt into the first columns, followed by padding up to the next
+    column to be written. Columns that no row attends to are dropped, so the number of columns stays within that of the
+    longest prompt and completion plus `GROWTH`. Buffers grow by `GROWTH` columns and are written in place.
 
     Attributes:
-        columns: filled so far, padding included.
-        depths: (rows, columns), the position of each key in its row's text; -1 for padding.
+        columns: number of filled columns, padding included.
+        depths: (rows, columns), position of each key in its row's text; -1 for padding.
     """
 
     GROWTH = 64
@@ -84,13 +83,13 @@ class DecodingCache(Cache):  # type: ignore[misc]
         self.buffers: dict[int, list[torch.Tensor]] = {}
 
     def add(self, prefilled: Sequence[PrefixCache], sources: torch.Tensor, lengths: torch.Tensor, columns: int) -> None:
-        """Give each row that begins its own copy of a prompt's keys and values.
+        """Give each beginning row its own copy of a prompt's keys and values.
 
         Args:
-            prefilled: caches on one prefix that recorded the forwards of the prompts, all padded to one length.
-            sources: (rows,), the prompt each row continues, counted over all of `prefilled`.
-            lengths: (rows,), tokens of each row's prompt, those of the prefix included.
-            columns: tokens of prefix and padded prompt together; once there are rows, no more than theirs.
+            prefilled: caches on one prefix with the recorded forwards of the prompts, all padded to one length.
+            sources: (rows,), the prompt of each row, as an index over all of `prefilled`.
+            lengths: (rows,), number of tokens of each row's prompt, including the prefix.
+            columns: number of tokens of prefix plus padded prompt; if there are rows, at most their `columns`.
         """
         self.columns = self.columns or columns
         assert columns <= self.columns
@@ -126,7 +125,7 @@ class DecodingCache(Cache):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> KeysAndValues:
-        """Write the new column and return everything up to it, each (rows, heads, columns + 1, head size)."""
+        """Write the new column and return all columns up to it, each (rows, heads, columns + 1, head size)."""
         buffers = self.buffers[layer_idx]
         for i, states in enumerate((key_states, value_states)):
             if self.columns == buffers[i].shape[2]:
@@ -136,11 +135,11 @@ class DecodingCache(Cache):  # type: ignore[misc]
         return buffers[0][:, :, : self.columns + 1], buffers[1][:, :, : self.columns + 1]
 
     def advance(self) -> None:
-        """The forward is over: the next token goes to the next column."""
+        """Move on to the next column after a forward."""
         self.columns += 1
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop all rows but those at the indices given, and the columns that none of these sees, if they are many."""
+        """Keep only the rows at these indices; drop unattended columns if there are at least `GROWTH`."""
         self.depths = self.depths[rows]
         seen = (self.depths >= 0).any(0).nonzero()[:, 0]
         many = self.columns - len(seen) >= self.GROWTH
@@ -152,5 +151,5 @@ class DecodingCache(Cache):  # type: ignore[misc]
                 buffers[:] = [buffer.index_select(2, seen.to(buffer.device)) for buffer in buffers]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns filled so far, padding included."""
+        """Number of filled columns, padding included."""
         return self.columns

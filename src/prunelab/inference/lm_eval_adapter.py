@@ -1,4 +1,4 @@
-"""prunelab's scorer and sampler as a language model of lm-eval, so that any of its tasks runs on them."""
+"""prunelab's scorer and sampler as an lm-eval language model, so that any lm-eval task can use them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ GENERATION_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top
 
 
 class PrunelabLM(TemplateLM):  # type: ignore[misc]
-    """A language model for `lm_eval.simple_evaluate(model=...)` that computes nothing twice.
+    """A language model for `lm_eval.simple_evaluate(model=...)` that computes shared work once.
 
-    Its answers are those of lm-eval's HFLM (in float32 to rounding), with three differences: log-softmax is in
-    float32 whatever the model's dtype; generation takes nothing from the model's generation configuration but the
-    end-of-text tokens; a row that meets its stop string ends there, whatever the rest of its batch does.
+    Its answers equal those of lm-eval's HFLM (in float32 up to rounding), with three differences: log-softmax is in
+    float32 for every dtype; generation uses only the end-of-text tokens of the model's generation configuration; a row
+    ends at its own stop string, independent of the rest of its batch.
 
     Attributes:
         tokenizer: the tokenizer, unchanged.
-        scorer, sampler: what does the work; their `batch_tokens` and `statistics` belong beside the results.
+        scorer, sampler: compute the answers; record their `batch_tokens` and `statistics` with the results.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         progress: Progress | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        """Take a transformers causal language model and its tokenizer.
+        """Wrap a transformers causal language model and its tokenizer.
 
         Args:
-            model: put into evaluation mode.
-            tokenizer: of transformers.
-            batch_tokens: tokens a batch, for the scorer and the sampler; None measures what fits.
-            max_length: context in tokens; None reads the configuration, as HFLM does.
-            add_bos_token: whether texts begin with the tokenizer's special tokens; None leaves that to it.
-            seed: of sampling.
-            progress: told within each kind of request how many are done and of how many; of texts scored whole,
-                their windows.
-            scorer: what scores the model; one of its own if not given.
+            model: the model; it is put into evaluation mode.
+            tokenizer: a transformers tokenizer.
+            batch_tokens: tokens per batch of the scorer and the sampler; None chooses by memory.
+            max_length: context length in tokens; None reads the configuration, as HFLM does.
+            add_bos_token: whether texts begin with the tokenizer's special tokens; None leaves that to the tokenizer.
+            seed: seed of sampling.
+            progress: called with the numbers of finished and of all requests of a kind; for rolling log-likelihoods,
+                of windows.
+            scorer: the scorer to use; a new one by default.
 
         Raises:
-            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+            InvalidRequest, UnsupportedModel: the model does not accept custom attention masks.
         """
         super().__init__()
         self.model = model.eval()
@@ -85,23 +85,23 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def eot_token_id(self) -> int | None:
-        """The tokenizer's end-of-text token; None where it has none."""
+        """The tokenizer's end-of-text token; None if it has none."""
         token: int | None = self.tokenizer.eos_token_id
         return token
 
     @property
     def prefix_token_id(self) -> int | None:
-        """What a text without context is conditioned on: the beginning-of-text token, else the end-of-text one."""
+        """The token that stands for an empty context: beginning-of-text, or else end-of-text."""
         return self.encoder.prefix_token_id
 
     @property
     def max_length(self) -> int:
-        """Context in tokens."""
+        """Context length in tokens."""
         return self._max_length
 
     @property
     def max_gen_toks(self) -> int:
-        """Tokens generated where a task sets no limit, as in HFLM."""
+        """Maximum number of generated tokens if a task sets no limit, as in HFLM."""
         return 256
 
     @property
@@ -112,11 +112,11 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def statistics(self) -> dict[str, ScoringStatistics]:
-        """Counts since this object was made, of "scoring" and of "sampling"."""
+        """Counts of "scoring" and of "sampling" since this object was created."""
         return {"scoring": self.scorer.statistics, "sampling": self.sampler.statistics}
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval puts into its results' configuration: the settings a result depends on."""
+        """The settings that a result depends on, which lm-eval stores with its results."""
         return {
             "model_num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "model_dtype": str(self.model.dtype),
@@ -131,7 +131,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         return self.encoder.encode([string], special=add_special_tokens)[string]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation behind its context, and whether it is what greedy decoding writes."""
+        """Log-probability of each continuation given its context, and whether greedy decoding generates it."""
         pairs = self.encoder.encode_pairs([request.args for request in requests])
         names = [_name(request, i) for i, request in enumerate(requests)]
         return self._score((*pair, name) for pair, name in zip(pairs, names, strict=True))
@@ -148,8 +148,8 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         return list(scores)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of each whole text, in windows as long as the context, every token scored once."""
-        require_start(self.tokenizer_name, self.tokenizer, "whole texts are scored behind one")
+        """Log-probability of each text, in windows of the context length; every token is scored once."""
+        require_start(self.tokenizer_name, self.tokenizer, "rolling log-likelihoods need one as the first context")
         texts = [request.args[0] for request in requests]
         encoded = self.encoder.encode(texts)
         owners: list[int] = []
@@ -165,7 +165,7 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """A completion of each context by its generation settings; repeats of a request are numbered."""
+        """A completion of each context with its generation settings; repeats of a request are numbered."""
         ids = self.encoder.encode_prompts(request.args[0] for request in requests)
         repeats: Counter[Hashable] = Counter()
         by_settings: dict[SamplingSettings, list[tuple[int, Prompt]]] = {}
@@ -188,22 +188,22 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
             completions = self.sampler.generate([prompt for _, prompt in numbered], settings, report)
             done += len(numbered)
             for (i, _), [completion] in zip(numbered, completions, strict=True):
-                # HFLM decodes what was written by itself, and lm-eval's rules read that.
+                # HFLM decodes completions alone, and lm-eval's metrics expect such text.
                 texts[i] = completion.text.removeprefix(" ") if self._takes_first_space else completion.text
         self._report_truncated(self.sampler.statistics.truncated - before, len(requests))
         return texts
 
     def _settings(self, options: dict[str, Any]) -> SamplingSettings:
-        """Read lm-eval's generation settings; what they leave out is greedy, or the whole distribution."""
+        """Convert lm-eval's generation settings; missing ones mean greedy decoding or no truncation."""
         known = normalize_gen_kwargs(options, self.max_gen_toks)
         if unknown := set(known) - GENERATION_SETTINGS:
             raise InvalidRequest(
-                f"generation settings {sorted(unknown)} are not known; allowed are {sorted(GENERATION_SETTINGS)}: "
-                "remove them from the task"
+                f"generation settings {sorted(unknown)} are unknown; allowed are {sorted(GENERATION_SETTINGS)}: "
+                "remove the unknown ones from the task"
             )
         if known["do_sample"] and not known.get("temperature"):
             raise InvalidRequest(
-                "do_sample is true without a temperature; allowed is one above 0: add temperature to the task"
+                "do_sample is true and there is no temperature; give a temperature above 0 in the task"
             )
         end = self.eot_token_id
         eos = None if end is None else self.tokenizer.decode(end, skip_special_tokens=False)
@@ -218,14 +218,14 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
     def _report_truncated(self, truncated: int, requests: int) -> None:
         if truncated:
             logger.warning(
-                "%d of %d requests were longer than the context of %d tokens and lost tokens on the left",
+                "%d of %d requests exceed the context of %d tokens and were truncated on the left",
                 truncated,
                 requests,
                 self._max_length,
             )
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Messages as one prompt; a template that refuses system messages gets none, as in HFLM."""
+        """Messages as one prompt; if the template rejects system messages they are left out, as in HFLM."""
         options = {
             "add_generation_prompt": add_generation_prompt,
             "continue_final_message": not add_generation_prompt,
@@ -235,14 +235,14 @@ class PrunelabLM(TemplateLM):  # type: ignore[misc]
         except InvalidRequest:
             if all(message["role"] != "system" for message in chat_history):
                 raise
-            logger.warning("the chat template failed: trying again without the system message")
+            logger.warning("the chat template failed: retrying without the system message")
             rest = [message for message in chat_history if message["role"] != "system"]
             prompt = render(self.tokenizer, rest, **options)
         return prompt
 
 
 def _name(request: Instance, index: int) -> str:
-    """What errors call a request."""
+    """The request's name in errors."""
     if request.task_name is None or request.doc_id is None:
         return f"request {index}"
     return f"{request.task_name}, document {request.doc_id}"

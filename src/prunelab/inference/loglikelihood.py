@@ -1,4 +1,4 @@
-"""Log-likelihoods of continuations, nothing computed twice: the prefix tree of all requests run on a model."""
+"""Log-likelihoods of continuations, computed on the prefix tree of all requests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from prunelab.inference.shared_blocks import SharedPrefixModels
 
 SOFTMAX_ELEMENTS = 1 << 22
-"""Logits turned to float32 at a time: a whole batch's would be the largest tensors of the run."""
+"""Number of logits converted to float32 at a time; those of a whole batch would be the largest tensors of the run."""
 
 Answers: TypeAlias = "tuple[Batch, int, torch.Tensor, torch.Tensor]"
 """A batch, a model's index, and its pairs' log-probabilities and greedy flags on the model's device."""
 
 
 class LogLikelihood(NamedTuple):
-    """A continuation's log-probability in nats, and whether greedy decoding would have written it."""
+    """Log-probability of a continuation in nats, and whether greedy decoding would have generated it."""
 
     log_probability: float
     is_greedy: bool
@@ -36,21 +36,21 @@ class LogLikelihood(NamedTuple):
 class Scorer:
     """Scores continuations on a causal language model of transformers.
 
-    Shared prefixes run once, continuations are packed behind them, the output head sees scored tokens only. In
-    float32 a result depends on `batch_tokens` by rounding alone (about 1e-6 a token); in bfloat16 and float16
-    rounding moves log-probabilities by a few hundredths, so keep `batch_tokens` beside such results.
+    Shared prefixes run once, continuations are packed after them, and the output head runs on scored tokens only. In
+    float32 a result depends on `batch_tokens` only by rounding (about 1e-6 per token); in bfloat16 and float16 rounding
+    changes log-probabilities by a few hundredths, so record `batch_tokens` with such results.
 
     Attributes:
-        batch_tokens: padded tokens a batch. If None at first, found for the heaviest row of the first run (see
-            `batch_size`) and kept. Halved where the device's memory does not suffice after all.
-        shrunk_from: what `batch_tokens` would be with enough memory; None where it is that.
+        batch_tokens: padded tokens per batch. None is replaced in the first run by the `batch_size` of its heaviest
+            row. It is halved after an out-of-memory error.
+        shrunk_from: `batch_tokens` with enough memory; None if it was not reduced.
     """
 
     def __init__(self, model: Any, *, max_length: int, batch_tokens: int | None = None) -> None:
-        """Take a model in evaluation mode; inputs longer than `max_length` tokens are truncated on the left.
+        """Wrap a model in evaluation mode; inputs longer than `max_length` tokens are truncated on the left.
 
         Raises:
-            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+            InvalidRequest, UnsupportedModel: the model does not accept custom attention masks.
         """
         self.max_length = max_length
         self.batch_tokens = batch_tokens
@@ -61,28 +61,28 @@ class Scorer:
 
     @property
     def statistics(self) -> ScoringStatistics:
-        """Counts since the scorer was made."""
+        """Counts since the scorer was created."""
         return self._runner.statistics
 
     @inference_mode
     def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
-        """Score every request; the answers keep the requests' order.
+        """Score every request; the answers have the order of the requests.
 
-        Give all requests at once: what they share is only computed once within a call.
+        Pass all requests in one call: shared prefixes are computed once per call.
 
         Raises:
             DataError: a request has no context, no continuation, or a continuation longer than the context.
-            NonFiniteValue: the model computed NaN or infinity for a request, which the message names.
+            NonFiniteValue: the model's logits for a request are NaN or infinite; the message names the request.
         """
-        [found] = self._score_each(requests, progress)
-        if isinstance(found, NonFiniteValue):
-            raise found
-        return found
+        [scores] = self._score_each(requests, progress)
+        if isinstance(scores, NonFiniteValue):
+            raise scores
+        return scores
 
     def _score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None
     ) -> list[list[LogLikelihood] | NonFiniteValue]:
-        """Every model's scores, or what is wrong with it."""
+        """Every model's scores, or its error."""
         shape = (len(self._models), len(requests))
         sums, greedy = np.zeros(shape), np.ones(shape, dtype=np.bool_)
         unscored = np.tile([len(request.continuation) for request in requests], (shape[0], 1))
@@ -107,28 +107,28 @@ class Scorer:
     def _run_classes(
         self, requests: Sequence[ScoringRequest]
     ) -> Iterator[tuple[IntArray, int, torch.Tensor, torch.Tensor]]:
-        """Each pair's request, the model's index, log-probabilities and greedy flags, a batch at a time.
+        """For one batch at a time: each pair's request, the model's index, log-probabilities and greedy flags.
 
-        Requests share nothing with those whose rotary frequencies are others.
+        Requests with different rotary frequencies share no prefix.
         """
         for request in requests:
             check_ids(self._models[0], max((*request.context, *request.continuation), default=0), request.name)
         rotary = RotaryLengths(self._models)
         lengths = [min(len(r.context) + len(r.continuation) - 1, self.max_length) for r in requests]
         classes = rotary.classes(lengths)
-        trees = {key: build_tree([requests[i] for i in own], self.max_length) for key, own in classes.items()}
+        trees = {key: build_tree([requests[i] for i in indices], self.max_length) for key, indices in classes.items()}
         self.statistics.requests += len(requests)
         for tree in trees.values():
             self.statistics.truncated += tree.truncated
             self.statistics.distinct_tokens += tree.distinct_tokens
-        for key, own in classes.items():
-            owners = np.array(own, dtype=np.int64)
+        for key, indices in classes.items():
+            owners = np.array(indices, dtype=np.int64)
             with rotary.fixed(key):
                 for batch, index, log_probabilities, best in self._run(trees[key]):
                     yield owners[batch.requests], index, log_probabilities, best
 
     def _run(self, tree: PrefixTree) -> Iterator[Answers]:
-        """The answers of every batch; one batch is on its way through the model while another is read."""
+        """The answers of every batch; one batch runs on the device while the previous one is read."""
         pending: list[Answers] = []
         for prefix, group in self._runner.walk(tree, plan_groups(tree, self._costs)):
             for rows in self._batches(tree, group):
@@ -138,9 +138,10 @@ class Scorer:
         yield from pending
 
     def _batches(self, tree: PrefixTree, group: Group) -> Iterator[list[PackedRow]]:
-        """The group's rows, longest first, as many together as `batch_tokens` allows; one while it is unknown.
+        """The group's rows, longest first, in batches of at most `batch_tokens` tokens; single rows while it is
+        unknown.
 
-        A batch also ends where padding comes to cost more than another forward.
+        A batch also ends where its padding would cost more than another forward.
         """
         waiting: list[PackedRow] = []
         padding = 0
@@ -157,7 +158,7 @@ class Scorer:
             yield waiting
 
     def _answers(self, rows: list[PackedRow], prefix: PrefixCache) -> list[Answers]:
-        """Run rows as one batch, or as two where they do not fit after all."""
+        """Run rows as one batch, or as two if they do not fit into memory."""
         device = self._runner.device
         batch = make_batch(rows, prefix.length, device)
         if self.batch_tokens is None:
@@ -169,7 +170,7 @@ class Scorer:
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
-        # Not in the handler, where the exception's traceback keeps the failed forward's tensors alive.
+        # Outside the handler: the exception's traceback keeps the failed forward's tensors alive.
         self.shrunk_from = self.shrunk_from or self.batch_tokens
         self.batch_tokens = max(1, batch.ids.numel() // 2)
         say_shrunk(self.shrunk_from, self.batch_tokens)
@@ -177,11 +178,11 @@ class Scorer:
         return self._answers(rows[:half], prefix) + self._answers(rows[half:], prefix)
 
     def _read_each(self, batch: Batch, prefix: PrefixCache) -> list[Answers]:
-        """Every model's answers of a batch; its logits are let go of before the next model's are made."""
+        """Every model's answers for a batch; a model's logits are freed before the next model runs."""
         return [(batch, index, *_read(logits, batch)) for index, logits in self._runner.forwards(batch, prefix)]
 
     def _non_finite(self, index: int, requests: Sequence[ScoringRequest], suspects: IntArray) -> NonFiniteValue:
-        """Name the request at fault: NaN spreads within a packed row, so each suspect is run alone."""
+        """The error that names the faulty request: NaN spreads within a packed row, so each suspect is run alone."""
         alone = list(dict.fromkeys(suspects.tolist()))
         culprit = next((request for request in alone if not self._is_finite(index, requests[request])), alone[0])
         return NonFiniteValue(
@@ -197,10 +198,10 @@ class Scorer:
 
 
 class SharedPrefixScorer(Scorer):
-    """Scores continuations on several models cut out of one, their common blocks run once."""
+    """Scores continuations on several models pruned from one; their common blocks run once."""
 
     def __init__(self, together: SharedPrefixModels, *, max_length: int, batch_tokens: int | None = None) -> None:
-        """Take the models; how the requests are batched follows from the first, and its cuts have the same costs."""
+        """Wrap the models; batches follow from the costs of the first, which are equal for all."""
         super().__init__(together.models[0], max_length=max_length, batch_tokens=batch_tokens)
         self._runner = TogetherRunner(together)
         self._models = list(together.models)
@@ -209,9 +210,9 @@ class SharedPrefixScorer(Scorer):
     def score_each(
         self, requests: Sequence[ScoringRequest], progress: Progress | None = None
     ) -> list[list[LogLikelihood] | NonFiniteValue]:
-        """Every model's scores in the order of the models, each in the requests' order.
+        """Every model's scores in the order of the models, each in the order of the requests.
 
-        A model that computes NaN or infinity has the error that names the request in place of scores.
+        A model whose logits are NaN or infinite has, instead of scores, an error that names the request.
 
         Raises:
             DataError: a request has no context, no continuation, or a continuation longer than the context.

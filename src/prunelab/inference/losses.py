@@ -1,4 +1,4 @@
-"""Losses of windows of text, computed without ever holding all their logits."""
+"""Losses of text windows, computed without storing all their logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOGIT_BYTES = 1 << 28
 
 
 def logits_of(model: LanguageModel, hidden: Tensor) -> Tensor:
-    """Logits in float32 of final hidden states, shape `(..., hidden)` to `(..., vocabulary)`."""
+    """Float32 logits of final hidden states, shape `(..., hidden)` to `(..., vocabulary)`."""
     logits: Tensor = model.model.get_output_embeddings()(hidden).float()
     cap = getattr(model.model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -41,13 +41,13 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
     Args:
         model: the model.
         token_ids: shape `(windows, tokens)`, no padding.
-        tokens_a_batch: how many tokens go through at once; in float32 the result depends on it by rounding only.
+        tokens_a_batch: tokens per batch; in float32 the result depends on it only by rounding.
 
     Returns:
         Shape `(windows, tokens - 1)`, float32, on the CPU.
 
     Raises:
-        NonFiniteValue: naming the first window with a NaN or infinite loss.
+        NonFiniteValue: a loss is NaN or infinite; the message gives the first such window.
     """
     check_ids(model.model, int(token_ids.max()), "the text")
     if model.shared is None:
@@ -64,8 +64,8 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
     bad = ~torch.isfinite(result).all(dim=1)
     if bad.any():
         raise NonFiniteValue(
-            f"{model.name} gives NaN or infinity in window {int(bad.nonzero()[0])} of {len(result)}: the weights may "
-            "be damaged, or the dtype too narrow (try --dtype float32)"
+            f"the loss of {model.name} is NaN or infinite in window {int(bad.nonzero()[0])} of {len(result)}: the "
+            "weights may be damaged, or the dtype may overflow (try --dtype float32)"
         )
     return result
 
@@ -73,13 +73,13 @@ def token_losses(model: LanguageModel, token_ids: Tensor, tokens_a_batch: int = 
 def _losses_together(
     model: LanguageModel, token_ids: Tensor, tokens_a_batch: int, together: SharedPrefixModels
 ) -> list[Tensor]:
-    """The losses of every sibling of a model, each of shape `(windows, tokens - 1)`."""
+    """Losses of all models of the shared evaluation, each of shape `(windows, tokens - 1)`."""
     shared = [model.with_model(sibling) for sibling in together.models]
-    found: list[list[Tensor]] = [[] for _ in shared]
+    losses_of: list[list[Tensor]] = [[] for _ in shared]
     for ids in token_ids.to(model.device).split(max(1, tokens_a_batch // token_ids.shape[1])):
         for index, hidden in together.run(partial(_hidden, ids=ids)):
-            found[index].append(_losses(shared[index], ids, hidden))
-    return [torch.cat(losses) for losses in found]
+            losses_of[index].append(_losses(shared[index], ids, hidden))
+    return [torch.cat(losses) for losses in losses_of]
 
 
 def _hidden(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -102,11 +102,11 @@ def _losses(model: LanguageModel, ids: Tensor, hidden: Tensor) -> Tensor:
 
 
 def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
-    """Mean cross-entropy a predicted token in nats.
+    """Mean cross-entropy per predicted token, in nats.
 
     Args:
         model: the model.
-        held_out: windows of text, shape `(windows, tokens)`; or images with text, of which the text's tokens count.
+        held_out: text windows, shape `(windows, tokens)`; or images with text, of which only text tokens count.
     """
     if isinstance(held_out, CalibrationSet):
         return _mean_loss_of_pairs(model, held_out)
@@ -115,28 +115,35 @@ def mean_loss(model: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
 
 @inference_mode
 def mean_divergence(model: LanguageModel, whole: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
-    """Mean Kullback-Leibler divergence a token in nats, of a model's predictions from the whole model's.
+    """Mean Kullback-Leibler divergence per token, in nats, of a model's predictions from the dense model's.
 
-    Unlike the loss of a text it cannot be lowered by unlearning what the whole model says too surely. What is said of
-    the places of an image's features does not count: no model was taught to say anything there.
+    Unlike the loss of a text, it cannot be lowered by losing the dense model's overconfidence. Predictions at the
+    positions of image features do not count: no model is trained on them.
 
     Args:
-        model: a cut of `whole`.
-        whole: what it is compared with.
-        held_out: windows of text, shape `(windows, tokens)`; or images with text.
+        model: the pruned model.
+        whole: the dense model.
+        held_out: text windows, shape `(windows, tokens)`; or images with text.
     """
     total, count = 0.0, 0
-    for said, wanted in zip(_states(model, held_out), _states(whole, held_out), strict=True):
+    for states, reference in zip(_states(model, held_out), _states(whole, held_out), strict=True):
         step = max(1, _LOGIT_BYTES // (4 * model.model.get_output_embeddings().weight.shape[0]))
-        for part, aim in zip(said.split(step), wanted.split(step), strict=True):
-            own, other = logits_of(model, part).log_softmax(dim=-1), logits_of(whole, aim).log_softmax(dim=-1)
-            total += F.kl_div(own, other, reduction="sum", log_target=True).double().item()
+        for part, reference_part in zip(states.split(step), reference.split(step), strict=True):
+            log_probabilities, reference_log_probabilities = (
+                logits_of(model, part).log_softmax(dim=-1),
+                logits_of(whole, reference_part).log_softmax(dim=-1),
+            )
+            total += (
+                F.kl_div(log_probabilities, reference_log_probabilities, reduction="sum", log_target=True)
+                .double()
+                .item()
+            )
             count += len(part)
     return total / count
 
 
 def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator[Tensor]:
-    """Final hidden states of all tokens that predict one, some at a time, of shape `(tokens, hidden)`."""
+    """Final hidden states of all predicting tokens, in batches of shape `(tokens, hidden)`."""
     if not isinstance(held_out, CalibrationSet):
         for ids in held_out.to(model.device).split(max(1, TOKENS_A_BATCH // held_out.shape[1])):
             yield _hidden(model.model, ids).flatten(0, 1)
@@ -144,19 +151,19 @@ def _states(model: LanguageModel, held_out: Tensor | CalibrationSet) -> Iterator
     for index, row in enumerate(held_out.token_ids.to(model.device)):
         mask = held_out.mask_of(index, index + 1)
         ids = row if mask is None else row[mask[0].to(row.device)]
-        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
-        yield model.decoder.run(ids[None], None, seen)[0][model.decoder.loss_mask(ids[None])[0]]
+        images = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        yield model.decoder.run(ids[None], None, images)[0][model.decoder.loss_mask(ids[None])[0]]
 
 
 @inference_mode
 def _mean_loss_of_pairs(model: LanguageModel, held_out: CalibrationSet) -> float:
-    """Pair by pair; the places of an image's features are given, not predicted."""
+    """Mean loss over image-text pairs; positions of image features are not predicted."""
     total, count = 0.0, 0
     for index, row in enumerate(held_out.token_ids.to(model.device)):
         mask = held_out.mask_of(index, index + 1)
         ids = row if mask is None else row[mask[0].to(row.device)]
-        seen = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
-        hidden = model.decoder.run(ids[None], None, seen)[0, :-1]
+        images = {} if held_out.pairs is None else held_out.pairs.of(index, index + 1)
+        hidden = model.decoder.run(ids[None], None, images)[0, :-1]
         chosen = model.decoder.loss_mask(ids[None])[0, :-1]
         losses = F.cross_entropy(logits_of(model, hidden[chosen]), ids[1:][chosen], reduction="none")
         total += float(losses.double().sum())

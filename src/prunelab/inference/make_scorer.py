@@ -1,4 +1,4 @@
-"""The scorer of a language model: its own, or the one that scores it together with its siblings."""
+"""The scorer of a language model, or the shared scorer of the models that are evaluated in one pass."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 _Answer = tuple[list[LogLikelihood], ScoringStatistics, int | None, int | None]
-"""Scores, what was counted on the way to them, the tokens a batch, and what they were shrunk from."""
+"""Scores, statistics, tokens per batch, and the tokens per batch with enough memory."""
 
 
 def make_scorer(model: LanguageModel, *, max_length: int, batch_tokens: int | None = None) -> Scorer:
-    """What scores a model; see `Scorer`."""
+    """The scorer of a model; see `Scorer`."""
     if model.shared is None:
         return Scorer(model.model, max_length=max_length, batch_tokens=batch_tokens)
     return SharedScorer(model.model, model.shared, max_length=max_length, batch_tokens=batch_tokens)
 
 
 class SharedScorer(Scorer):
-    """Scores for one model what is scored for all its siblings in the same pass."""
+    """Scores one model with a pass that scores all models of its shared evaluation."""
 
     def __init__(
         self, model: Any, shared: SharedEvaluation, *, max_length: int, batch_tokens: int | None = None
@@ -39,17 +39,17 @@ class SharedScorer(Scorer):
         self._siblings = shared
 
     def score(self, requests: Sequence[ScoringRequest], progress: Progress | None = None) -> list[LogLikelihood]:
-        """As `Scorer.score`; where a sibling was asked the same before, its pass has found the answer."""
+        """As `Scorer.score`; the first model's pass answers the same requests for all models."""
         batch_tokens = self.batch_tokens
 
         def compute(together: SharedPrefixModels) -> list[_Answer | NonFiniteValue]:
             scorer = SharedPrefixScorer(together, max_length=self.max_length, batch_tokens=batch_tokens)
-            found = scorer.score_each(requests, progress)
+            results = scorer.score_each(requests, progress)
             return [
-                one
-                if isinstance(one, NonFiniteValue)
-                else (one, scorer.statistics, scorer.batch_tokens, scorer.shrunk_from)
-                for one in found
+                result
+                if isinstance(result, NonFiniteValue)
+                else (result, scorer.statistics, scorer.batch_tokens, scorer.shrunk_from)
+                for result in results
             ]
 
         question = ("score", self.max_length, batch_tokens, _hash(requests))
@@ -63,7 +63,7 @@ class SharedScorer(Scorer):
 
 
 def _hash(requests: Sequence[ScoringRequest]) -> str:
-    """Of the tokens of all requests, in order."""
+    """Hash of the tokens of all requests, in order."""
     digest = xxhash.xxh3_128()
     for request in requests:
         digest.update(repr((list(request.context), list(request.continuation))).encode())

@@ -1,7 +1,7 @@
-"""Rows of a prefix tree as arrays, and as the masks that make the model see a tree.
+"""Rows of a prefix tree as arrays, and the attention masks that restrict the model to the tree.
 
-Nodes of a row lie in depth-first order, so a node's descendants are the nodes up to its `end`: node q sees node
-k exactly where k <= q < end[k]. Positions are depths in the tree, and a sliding window is measured in depths.
+Nodes of a row are in depth-first order, so a node's descendants are the nodes up to its `end`: node q attends to node k
+exactly if k <= q < end[k]. Positions are depths in the tree, and a sliding window is measured in depths.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Masks: TypeAlias = "torch.Tensor | dict[str, torch.Tensor]"
 
 @dataclass(frozen=True, eq=False)
 class PackedRow:
-    """One row: some subtrees below a frozen prefix.
+    """One row: subtrees after a frozen prefix.
 
     Attributes:
         ids: (nodes,), token ids in depth-first order.
-        depths: (nodes,), distance from the root of the whole tree; the position that rotary embeddings see.
+        depths: (nodes,), distance from the root of the prefix tree; the position for rotary embeddings.
         ends: (nodes,), one past each node's last descendant.
-        requests: (pairs,), which request each scored token belongs to.
+        requests: (pairs,), the request of each scored token.
         nodes: (pairs,), the node whose prediction is scored.
-        targets: (pairs,), the token that is scored there.
+        targets: (pairs,), the scored token.
     """
 
     ids: IntArray
@@ -47,7 +47,7 @@ class PackedRow:
 
 
 def pack_row(tree: PrefixTree, row: Sequence[Range], prefix: int) -> PackedRow:
-    """Lay out the inputs of a row without their first `prefix` tokens, shared tokens once."""
+    """Lay out the inputs of a row without their first `prefix` tokens; shared tokens occur once."""
     starts, stops = np.array(row, dtype=np.int64).T
     size = int(tree.tokens_below(starts, stops, prefix).sum())
     ids, depths, ends = (np.empty(size, dtype=np.int64) for _ in range(3))
@@ -72,25 +72,25 @@ def pack_row(tree: PrefixTree, row: Sequence[Range], prefix: int) -> PackedRow:
 
 
 def chain(ids: IntArray, prefix: int) -> PackedRow:
-    """One sequence behind `prefix` tokens, nothing of it scored."""
+    """One sequence after `prefix` tokens, without scored tokens."""
     size, none = len(ids), np.empty(0, dtype=np.int64)
     return PackedRow(ids, np.arange(prefix, prefix + size), np.full(size, size), none, none, none)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows behind one frozen prefix, padded on the right to the longest.
+    """Rows after one frozen prefix, padded on the right to the longest.
 
     Attributes:
         ids: (rows, length), token ids, on the model's device as all tensors here.
         depths: (rows, length), positions.
-        ends: (rows, length), one past each node's last descendant; padding sees itself and the prefix only.
-        scored: (rows, length) bool, the nodes whose prediction is wanted.
-        requests: (pairs,), which request each scored token belongs to.
-        places: (pairs,), each pair's node among the scored ones, counted row by row.
-        targets: (pairs,), the tokens scored.
+        ends: (rows, length), one past each node's last descendant; padding attends only to itself and the prefix.
+        scored: (rows, length) bool, the nodes whose prediction is needed.
+        requests: (pairs,), the request of each scored token.
+        places: (pairs,), index of each pair's node among the scored nodes, row by row.
+        targets: (pairs,), the scored tokens.
         deepest: the greatest depth.
-        plain: every row is one chain from the root: ordinary causal attention does, without any mask.
+        plain: whether every row is one chain from the root, for which causal attention needs no mask.
     """
 
     ids: torch.Tensor
@@ -133,12 +133,12 @@ def make_batch(rows: Sequence[PackedRow], prefix: int, device: torch.device, wid
 
 @dataclass(frozen=True)
 class MaskStyle:
-    """The masks a model wants: one for each layer type, or a single one.
+    """The masks that a model takes: one per layer type, or a single one.
 
     Attributes:
-        windows: sliding window in tokens for each layer type, None where a layer sees everything.
+        windows: sliding window in tokens per layer type; None for full attention.
         by_type: whether the model takes a dict by layer type (Qwen2, Gemma-2) or one mask (Llama, Mistral).
-        dtype: of the additive mask.
+        dtype: dtype of the additive mask.
     """
 
     windows: Mapping[str, int | None]
@@ -150,13 +150,13 @@ class MaskStyle:
         """Read the style from a transformers causal language model.
 
         Raises:
-            InvalidRequest: its attention implementation takes no mask of ours.
+            InvalidRequest: its attention implementation does not accept custom masks.
             UnsupportedModel: it has layers that are neither full nor sliding attention.
         """
         config = model.config.get_text_config()
         if config._attn_implementation not in ("eager", "sdpa"):
             raise InvalidRequest(
-                f"attention implementation {config._attn_implementation!r} takes no tree mask; allowed are 'eager' "
+                f"attention implementation {config._attn_implementation!r} takes no tree masks; allowed are 'eager' "
                 "and 'sdpa': load the model with attn_implementation='sdpa' ('eager' for Gemma-2)"
             )
         window = getattr(config, "sliding_window", None)
@@ -171,15 +171,17 @@ class MaskStyle:
         return cls({t: window if t == "sliding_attention" else None for t in set(types)}, True, model.dtype)
 
     def masks(self, visible: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor, deepest: int) -> Masks:
-        """Additive masks from who may see whom.
+        """Additive masks from a visibility relation.
 
         Args:
             visible: (rows, queries, keys) bool.
             queries: (rows, queries), depths.
             keys: (rows, keys), depths.
-            deepest: the greatest depth among the queries; a window wider than that hides nothing.
+            deepest: greatest depth of the queries; a window wider than that hides nothing.
+
         Returns:
-            (rows, 1, queries, keys), 0 where visible and the dtype's least value elsewhere; by layer type if so.
+            (rows, 1, queries, keys), 0 where visible and the dtype's lowest value elsewhere; a dict by layer type if
+            `by_type`.
         """
         made: dict[int | None, torch.Tensor] = {}
         for window in {w if w is not None and w <= deepest else None for w in self.windows.values()}:
@@ -190,7 +192,7 @@ class MaskStyle:
 
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(rows, 1, queries, keys), 0 where visible: bools would be added as 0 and 1 by eager attention."""
+    """(rows, 1, queries, keys), 0 where visible; not bool, because eager attention adds the mask to the scores."""
     rows, queries, keys = visible.shape
     # CUDA's kernels copy a mask in every layer unless its rows begin at multiples of eight elements.
     room = torch.zeros(rows, queries, -(-keys // 8) * 8, dtype=dtype, device=visible.device)
@@ -198,7 +200,7 @@ def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def tree_masks(style: MaskStyle, batch: Batch, prefix: int) -> Masks:
-    """The masks of a batch behind `prefix` frozen keys: (rows, 1, length, prefix + length)."""
+    """The masks of a batch after `prefix` frozen keys: (rows, 1, length, prefix + length)."""
     rows, length = batch.ids.shape
     places = torch.arange(length, device=batch.ids.device)
     visible = (places[None, :] <= places[:, None]) & (places[:, None] < batch.ends[:, None, :])

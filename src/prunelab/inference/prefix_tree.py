@@ -1,8 +1,8 @@
-"""Requests as one prefix tree: what is computed once however many requests share it.
+"""Requests as one prefix tree, in which shared prefixes are computed once.
 
-A request is a context and a continuation. The model reads all their tokens but the last (its *input*) and is
-scored on the continuation. Sorted, the distinct inputs are the leaves of a prefix tree: neighbours share the
-longest prefixes, and the tree's nodes are the *distinct tokens*, the least that any scorer must compute.
+A request is a context and a continuation. The model reads all their tokens but the last (its *input*) and is scored on
+the continuation. The distinct inputs, sorted, are the leaves of a prefix tree: neighbours share the longest prefixes,
+and the nodes of the tree are the *distinct tokens*, the minimum that any scorer must compute.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TokenArray: TypeAlias = "npt.NDArray[np.uint32]"
 
 @dataclass(frozen=True)
 class ScoringRequest:
-    """One continuation to score behind its context.
+    """One continuation to score given its context.
 
     Attributes:
         context: token ids before the continuation; at least one.
         continuation: token ids to score; at least one.
-        name: what an error calls this sample, e.g. "arc_challenge, document 17, choice 2".
+        name: the sample's name in errors, e.g. "arc_challenge, document 17, choice 2".
     """
 
     context: Sequence[int]
@@ -39,7 +39,7 @@ class ScoringRequest:
 
 
 class Answer(NamedTuple):
-    """What a request wants of its input: the log-probability of `input[first + 1:]`, then of `last`."""
+    """The scored tokens of a request: `input[first + 1:]`, then `last`."""
 
     request: int
     first: int
@@ -52,10 +52,10 @@ class PrefixTree:
 
     Attributes:
         sequences: the distinct inputs in lexicographic order.
-        shared: (inputs,), the length of the prefix that each input shares with the one before it; 0 for the first.
-        first_scored: (inputs,), the lowest index whose prediction any request asks for.
-        answers: for each input, what the requests want of it.
-        truncated: how many requests lost tokens on the left because they were longer than the context.
+        shared: (inputs,), length of the prefix that each input shares with the previous one; 0 for the first.
+        first_scored: (inputs,), the lowest index whose prediction a request needs.
+        answers: for each input, the scored tokens of its requests.
+        truncated: number of requests longer than the context, which were truncated on the left.
     """
 
     sequences: list[TokenArray]
@@ -79,7 +79,7 @@ class PrefixTree:
 
     @property
     def distinct_tokens(self) -> int:
-        """Nodes of the tree: the floor that `tokens_computed` is compared with."""
+        """Number of nodes of the tree, the lower bound of `computed_tokens`."""
         return int(self.lengths.sum() - self.shared.sum())
 
     def tokens_below(self, starts: IntArray, stops: IntArray, depth: int) -> IntArray:
@@ -101,33 +101,33 @@ def build_tree(requests: Sequence[ScoringRequest], max_length: int) -> PrefixTre
         scored = len(request.continuation)
         if not request.context or not scored or scored > max_length:
             raise DataError(
-                f"{request.name}: {len(request.context)} tokens of context and {scored} to score; allowed are at "
-                f"least 1 of each and at most {max_length} to score: mend the sample or raise max_length"
+                f"{request.name}: {len(request.context)} tokens of context and {scored} to score; both must be at "
+                f"least 1, the second at most {max_length}: shorten the sample or raise max_length"
             )
         tokens = [*request.context, *request.continuation]
         if len(tokens) > max_length + 1:
             truncated += 1
             tokens = tokens[-(max_length + 1) :]
-        # Big-endian bytes compare as the token lists do, and hash faster than tuples.
+        # Big-endian bytes sort like the token lists and hash faster than tuples.
         key = np.asarray(tokens[:-1], dtype=">u4").tobytes()
         inputs.setdefault(key, []).append(Answer(index, len(tokens) - 1 - scored, tokens[-1]))
     keys = sorted(inputs)
     answers = [inputs[key] for key in keys]
     sequences = [np.frombuffer(key, dtype=">u4").astype(np.uint32) for key in keys]
     shared = [0] * min(1, len(sequences))
-    shared += [_common(one, two) for one, two in pairwise(sequences)]
+    shared += [_common(left, right) for left, right in pairwise(sequences)]
     return PrefixTree(
         sequences=sequences,
         shared=np.array(shared, dtype=np.int64),
-        first_scored=np.array([min(answer.first for answer in some) for some in answers], dtype=np.int64),
+        first_scored=np.array([min(answer.first for answer in answers_) for answers_ in answers], dtype=np.int64),
         answers=answers,
         truncated=truncated,
     )
 
 
-def _common(one: TokenArray, two: TokenArray) -> int:
+def _common(left: TokenArray, right: TokenArray) -> int:
     """Length of the longest common prefix of two distinct sequences."""
-    length = min(len(one), len(two))
-    differ = one[:length] != two[:length]
+    length = min(len(left), len(right))
+    differ = left[:length] != right[:length]
     first = int(differ.argmax()) if length else 0
     return first if length and differ[first] else length

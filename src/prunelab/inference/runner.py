@@ -1,4 +1,4 @@
-"""Forwards of a model over a cut prefix tree: frozen prefixes, and the rows that stand on them."""
+"""Forwards of a model over a partitioned prefix tree: frozen prefixes, and the rows after them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from prunelab.inference.shared_blocks import SharedPrefixModels
 
 Progress = Callable[[int, int], None]
-"""Told how many requests are done, and of how many."""
+"""Called with the numbers of finished and of all requests."""
 
 PAIR = 6.0
-"""Multiply-adds of one query-key pair relative to the hidden size: two, at a third of a matrix's speed."""
+"""Multiply-adds of one query-key pair divided by the hidden size: two, at a third of the speed of a matrix product."""
 
 PREFIX_KEY = 500.0
-"""Copying one key and value of a prefix, in multiply-adds relative to the hidden size."""
+"""Cost of copying one key and value of a prefix, in multiply-adds divided by the hidden size."""
 
 
 @dataclass
 class ScoringStatistics:
-    """What a scorer or sampler has done so far.
+    """Counts of a scorer or sampler.
 
     Attributes:
         requests: continuations scored, or completions generated.
-        truncated: requests that lost tokens on the left because they were longer than the context.
-        distinct_tokens: nodes of the prefix trees, the least that could be computed.
-        computed_tokens: tokens that went through the model, padding included.
-        forwards: calls of the model.
+        truncated: requests longer than the context, which were truncated on the left.
+        distinct_tokens: nodes of the prefix trees, the minimum that must be computed.
+        computed_tokens: tokens that the model processed, padding included.
+        forwards: forwards of the model.
     """
 
     requests: int = 0
@@ -48,13 +48,13 @@ class ScoringStatistics:
 
 
 class TreeRunner:
-    """Runs batches of packed rows on a causal language model of transformers, and counts what it runs."""
+    """Runs batches of packed rows on a causal language model of transformers, with counts."""
 
     def __init__(self, model: Any) -> None:
-        """Take a model in evaluation mode.
+        """Wrap a model in evaluation mode.
 
         Raises:
-            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+            InvalidRequest, UnsupportedModel: the model does not accept custom attention masks.
         """
         self.model = model
         self.style = MaskStyle.of(model)
@@ -62,14 +62,14 @@ class TreeRunner:
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its token ids."""
+        """The device of the model's inputs."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
     def walk(self, tree: PrefixTree, root: Group) -> Iterator[tuple[PrefixCache, Group]]:
-        """Each group that has rows, with its frozen prefix; a prefix lives only while something stands on it.
+        """Each group that has rows, with its frozen prefix; a prefix is freed when all groups after it are done.
 
-        Depth first, and the way to the heaviest row before all else, so that memory is first needed where most is.
+        The order is depth-first and begins with the path to the heaviest row, so that peak memory is reached first.
         """
         from prunelab.inference.kv_cache import PrefixCache
 
@@ -80,13 +80,13 @@ class TreeRunner:
                 yield prefix, group
                 continue
             prefix = self._extended(tree, group, prefix)
-            own = [(group, prefix, True)] if group.rows else []
+            here = [(group, prefix, True)] if group.rows else []
             below = [(child, prefix, False) for child in reversed(group.children)]
-            own_first = not below or group.longest > group.children[0].longest
-            stack += below + own if own_first else own + below
+            here_first = not below or group.longest > group.children[0].longest
+            stack += below + here if here_first else here + below
 
     def _extended(self, tree: PrefixTree, group: Group, parent: PrefixCache) -> PrefixCache:
-        """The group's frozen prefix: its parent's, and one forward over the tokens between."""
+        """The group's frozen prefix: its parent's, extended by one forward over the tokens between."""
         if group.length == parent.length:
             return parent
         tokens = tree.sequences[group.inputs[0]][parent.length : group.length].astype(np.int64)
@@ -96,7 +96,7 @@ class TreeRunner:
         return recording.extended(len(tokens))
 
     def forwards(self, batch: Batch, prefix: PrefixCache) -> Iterator[tuple[int, torch.Tensor]]:
-        """The model's index, which is 0, and its logits."""
+        """The model's index, always 0, and its logits."""
         yield 0, self.forward(batch, prefix)
 
     def forward(self, batch: Batch, prefix: PrefixCache) -> torch.Tensor:
@@ -106,7 +106,7 @@ class TreeRunner:
         return logits
 
     def arguments(self, batch: Batch, prefix: PrefixCache) -> dict[str, Any]:
-        """What the model is given for a batch, which counts as run."""
+        """The model's arguments for a batch; counts the batch as run."""
         self.statistics.forwards += 1
         self.statistics.computed_tokens += batch.ids.numel()
         arguments: dict[str, Any] = {}
@@ -120,13 +120,13 @@ class TreeRunner:
     def decode(
         self, ids: torch.Tensor, depths: torch.Tensor, keys: torch.Tensor, deepest: int, cache: DecodingCache
     ) -> torch.Tensor:
-        """Logits of one more token a row, (rows, vocabulary).
+        """Logits of one more token per row, (rows, vocabulary).
 
         Args:
             ids, depths: (rows, 1), the tokens and their positions.
-            keys: (rows, columns), the depth of each key once the token has been added, -1 for padding.
+            keys: (rows, columns), the depth of each key after the token is added, -1 for padding.
             deepest: the greatest of `depths`.
-            cache: filled with the token's keys and values.
+            cache: extended by the tokens' keys and values.
         """
         self.statistics.forwards += 1
         self.statistics.computed_tokens += ids.numel()
@@ -140,13 +140,13 @@ class TreeRunner:
 
 
 class TogetherRunner(TreeRunner):
-    """Runs batches on several models cut out of one, their common blocks once."""
+    """Runs batches on several models pruned from one; their common blocks run once."""
 
     def __init__(self, together: SharedPrefixModels) -> None:
-        """Take the models."""
+        """Wrap the models."""
         super().__init__(together.models[0])
         self.together = together
-        # A cut in depth may have lost the layers of one type.
+        # Depth pruning may have removed all layers of one type.
         windows = {kind: window for model in together.models for kind, window in MaskStyle.of(model).windows.items()}
         self.style = replace(self.style, windows=windows)
 
@@ -157,20 +157,20 @@ class TogetherRunner(TreeRunner):
 
 
 CALL = defaultdict(lambda: 512.0, cpu=32.0)
-"""By type of device: what one more forward costs, in tokens, as small batches leave a device idle."""
+"""By type of device: cost of one more forward, in tokens; small batches underuse a device."""
 
 
 def costs_of(model: Any, steps: int = 1) -> Costs:
-    """What work costs on this model, in tokens through its blocks' matrices.
+    """Costs on this model, in tokens through its blocks' matrices.
 
     Args:
         model: a causal language model.
-        steps: forwards that each batch takes; more than one where rows go on to generate.
+        steps: forwards per batch; more than one if rows generate.
     """
     call = CALL[model.get_input_embeddings().weight.device.type]
     vocabulary = model.get_input_embeddings().weight
     embeddings = {id(vocabulary), id(model.get_output_embeddings().weight)}
-    # Matrices alone: so a model and its cuts in depth have the same costs, and their requests the same batches.
+    # Only matrices count, so a model and its depth-pruned versions have the same costs and batches.
     weights = sum(p.numel() for p in model.parameters() if p.ndim > 1 and id(p) not in embeddings)
     unit = vocabulary.shape[1] * model.config.get_text_config().num_hidden_layers / max(weights, 1)
     return Costs(PAIR * unit, PREFIX_KEY * unit, call=call, apart=steps * call, pack=steps == 1)

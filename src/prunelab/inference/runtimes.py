@@ -1,8 +1,8 @@
-"""How a model is run when it generates: by the library's code as it is, or compiled; and how fast it could be at best.
+"""Runtimes of generation, eager and compiled, and the ideal speed of generation.
 
-At batch size 1 a token costs reading every weight once, so the ideal is the memory's speed over the bytes that a token
-reads. An eager runtime stays below it by what launching each operation costs, whatever the operation's size: then
-removing blocks pays, and narrowing them hardly does.
+At batch size 1 a token costs reading every weight once, so the ideal speed is the memory bandwidth divided by the bytes
+that a token reads. The eager runtime stays below it because launching an operation costs time independent of its size;
+there, removing blocks pays off and reducing widths hardly does.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 Runtime = Literal["eager", "compiled"]
 Step: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
-"""Takes token ids and their positions, both `(1, tokens)`, and gives the likeliest next token, `(1, 1)`."""
+"""From token ids and their positions, both `(1, tokens)`, to the likeliest next token, `(1, 1)`."""
 
 _SAMPLE_BYTES = 1 << 29
 
 
 def check_runtime(runtime: Runtime) -> None:
-    """Refuse to compile where no compiler is.
+    """Check that a compiler is available for the compiled runtime.
 
     Raises:
-        MissingRequirement: naming what to install.
+        MissingRequirement: there is no C++ compiler; the message names the package to install.
     """
     if runtime == "compiled" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
         raise MissingRequirement(
@@ -41,13 +41,13 @@ def check_runtime(runtime: Runtime) -> None:
 
 
 class TimedGeneration:
-    """A model made ready to write token by token.
+    """A model prepared for token-by-token generation.
 
     Args:
         model: the model.
-        runtime: `compiled` compiles the step of one token with a cache of fixed length, which on CUDA is replayed as a
-            graph; reading the prompt is eager in both.
-        length: tokens of prompt and completion together.
+        runtime: `compiled` compiles the single-token step with a cache of fixed length, which CUDA replays as a graph;
+            reading the prompt is eager in both runtimes.
+        length: number of tokens of prompt plus completion.
     """
 
     def __init__(self, model: LanguageModel, runtime: Runtime, length: int) -> None:
@@ -62,18 +62,18 @@ class TimedGeneration:
             self._cache = transformers.StaticCache(config=model.model.config, max_cache_len=length)
 
     def begin(self) -> None:
-        """A new sequence, its cache empty."""
+        """Begin a new sequence with an empty cache."""
         if self.runtime == "eager":
             self._cache = transformers.DynamicCache(config=self.model.model.config)
         else:
             self._cache.reset()
 
     def read(self, ids: Tensor) -> Tensor:
-        """Read a prompt `(1, tokens)`; gives the first new token, `(1, 1)`."""
+        """Read a prompt `(1, tokens)`; returns the first new token, `(1, 1)`."""
         return self._next(self.model.model, ids, torch.arange(ids.shape[1], device=ids.device)[None])
 
     def write(self, token: Tensor, position: int) -> Tensor:
-        """Take one more token at a position; gives the one behind it, `(1, 1)`."""
+        """Process a token at a position; returns the next token, `(1, 1)`."""
         return self._next(self._one, token, torch.full_like(token, position))
 
     def _next(self, forward: Any, ids: Tensor, positions: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class TimedGeneration:
 
 
 def bytes_a_token(model: LanguageModel, length: int) -> int:
-    """Bytes that one more token reads: every weight once, of the embedding one row, and `length` tokens' cache."""
+    """Bytes read per new token: every weight once, one row of the embedding, and the cache of `length` tokens."""
     network = model.model
     embedding: Tensor = network.get_input_embeddings().weight
     tied = network.get_output_embeddings().weight is embedding
@@ -97,14 +97,15 @@ def bytes_a_token(model: LanguageModel, length: int) -> int:
 
 @inference_mode
 def bytes_a_second(device: torch.device, size: int, synchronise: Callable[[torch.device], None]) -> float:
-    """How fast `size` bytes of weights can be read here, by products of a matrix and a vector.
+    """Memory bandwidth in bytes per second for `size` bytes of weights, measured by matrix-vector products.
 
-    Where the weights fit a cache, so do the matrix's; more than half a gigabyte is as fast as half a gigabyte.
+    The matrix fits a processor cache exactly if the weights do; sizes above half a gigabyte are measured with half a
+    gigabyte.
 
     Args:
-        device: where.
-        size: bytes.
-        synchronise: waits until the device has done what it was given.
+        device: the device.
+        size: number of bytes.
+        synchronise: waits until the device is idle.
     """
     width = 1024
     rows = max(1, min(size, _SAMPLE_BYTES) // (4 * width))

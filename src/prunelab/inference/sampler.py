@@ -1,4 +1,4 @@
-"""Batched generation: a prompt runs once for all its completions, which are written beside whatever else is."""
+"""Batched generation: each prompt runs once for all its completions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from prunelab.inference.sampling import SamplingSettings
 
 ROWS = defaultdict(lambda: 256, cpu=32)
-"""By type of device: completions generated together at most."""
+"""By type of device: maximum number of completions generated at once."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to complete.
+    """A prompt to complete.
 
     Attributes:
         ids: token ids; at least one.
-        document: names the sample in errors, and is part of each random number's key.
-        completions: numbers of the completions wanted; a run that was cut off asks for the missing ones only.
+        document: name of the sample in errors, and part of each random number's key.
+        completions: numbers of the requested completions; a resumed run requests only the missing ones.
     """
 
     ids: Sequence[int]
@@ -44,13 +44,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model wrote.
+    """A generated completion.
 
     Attributes:
-        document: whose it is.
-        completion: which one.
+        document: name of the prompt's sample.
+        completion: number of the completion.
         text: without special tokens, cut before the first stop string.
-        tokens: tokens generated, those cut off included.
+        tokens: number of generated tokens, those cut off included.
         finish_reason: "stop" for a stop string or an end-of-text token, "length" for `max_new_tokens`.
     """
 
@@ -64,13 +64,13 @@ class Completion:
 class Sampler:
     """Generates completions of many prompts on a causal language model of transformers.
 
-    A random number belongs to (seed, document, completion, step), so a completion does not depend on what it is
-    batched with (in float32; in 16 bits rounding differs between batches), and a run can be resumed.
+    A random number depends on (seed, document, completion, step), so a completion does not depend on its batch (in
+    float32; in 16-bit dtypes rounding differs between batches), and a run can be resumed.
 
     Attributes:
-        batch_tokens: tokens whose keys and values are held at once, room for new ones included. If None at
-            first, found in the first run (see `batch_size`) and kept. Halved where memory does not suffice after all.
-        shrunk_from: what `batch_tokens` would be with enough memory; None where it is that.
+        batch_tokens: number of tokens whose keys and values are held at once, new tokens included. None is replaced in
+            the first run by `batch_size`. It is halved after an out-of-memory error.
+        shrunk_from: `batch_tokens` with enough memory; None if it was not reduced.
         eos_token_ids: tokens that end a completion.
     """
 
@@ -84,12 +84,12 @@ class Sampler:
         eos_token_ids: Collection[int] | None = None,
         seed: int = 0,
     ) -> None:
-        """Take a model in evaluation mode and its tokenizer; `max_length` holds prompt and completion together.
+        """Wrap a model in evaluation mode and its tokenizer; `max_length` limits prompt plus completion.
 
         By default the tokenizer's end-of-text token and those of the model's generation configuration end a text.
 
         Raises:
-            InvalidRequest, UnsupportedModel: the model cannot be given masks of ours.
+            InvalidRequest, UnsupportedModel: the model does not accept custom attention masks.
         """
         self.max_length = max_length
         self.batch_tokens = batch_tokens
@@ -102,40 +102,42 @@ class Sampler:
 
     @property
     def statistics(self) -> ScoringStatistics:
-        """Counts since the sampler was made."""
+        """Counts since the sampler was created."""
         return self._runner.statistics
 
     def generate(
         self, prompts: Sequence[Prompt], settings: SamplingSettings, progress: Progress | None = None
     ) -> list[list[Completion]]:
-        """The completions of each prompt, in the order in which the prompt lists them.
+        """The completions of each prompt, in the order of `Prompt.completions`.
 
         Raises:
             InvalidRequest: `max_new_tokens` leaves no room for a prompt.
-            NonFiniteValue: the model computed NaN or infinity for a document, which the message names.
+            NonFiniteValue: the model's logits for a document are NaN or infinite; the message names the document.
         """
-        found: list[dict[int, Completion]] = [{} for _ in prompts]
+        completions: list[dict[int, Completion]] = [{} for _ in prompts]
         total = sum(len(prompt.completions) for prompt in prompts)
         for done, (index, completion) in enumerate(self._stream(prompts, settings), start=1):
-            found[index][completion.completion] = completion
+            completions[index][completion.completion] = completion
             if progress is not None:
                 progress(done, total)
-        return [[some[number] for number in p.completions] for some, p in zip(found, prompts, strict=True)]
+        return [
+            [by_number[number] for number in p.completions] for by_number, p in zip(completions, prompts, strict=True)
+        ]
 
     def stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[Completion]:
-        """The same completions one by one as they finish, so that a caller can keep what is done."""
+        """The same completions in the order in which they finish, so that a caller can store partial results."""
         for _, completion in self._stream(prompts, settings):
             yield completion
 
     @inference_mode
     def _stream(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
-        for key, own in self._classes(prompts, settings).items():
+        for key, indices in self._classes(prompts, settings).items():
             with self._rotary.fixed(key):
-                for index, completion in self._stream_class([prompts[i] for i in own], settings):
-                    yield own[index], completion
+                for index, completion in self._stream_class([prompts[i] for i in indices], settings):
+                    yield indices[index], completion
 
     def _classes(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> dict[int, list[int]]:
-        """The prompts by their rotary frequencies, which must be the same from the first new token to the last.
+        """Prompts grouped by rotary frequencies, which must be constant from the first new token to the last.
 
         Raises:
             InvalidRequest: `max_new_tokens` leaves no room for a prompt, or frequencies change within a completion.
@@ -147,16 +149,16 @@ class Sampler:
             last = length + settings.max_new_tokens - 1
             if self._rotary.key(length) != self._rotary.key(last):
                 raise InvalidRequest(
-                    f"{prompt.document}: rotary frequencies change beyond {self._rotary.limit} tokens, within a "
-                    f"completion of {settings.max_new_tokens} tokens behind a prompt of {length}: set "
+                    f"{prompt.document}: rotary frequencies change at {self._rotary.limit} tokens, within the "
+                    f"completion of {settings.max_new_tokens} tokens after a prompt of {length}: set "
                     f"max_position_embeddings to {self._rotary.limit} in a copy of the model's config.json"
                 )
         return self._rotary.classes(lengths)
 
     def _stream_class(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> Iterator[tuple[int, Completion]]:
-        """The completions of prompts of one class."""
+        """Completions of prompts with equal rotary frequencies."""
         tree = self._tree(prompts, settings)
-        # A row costs a prefill and each further token of a completion a forward.
+        # A row costs a prefill, and a forward per further token.
         root = plan_groups(tree, costs_of(self._runner.model, steps=1 + settings.max_new_tokens))
         for prefix, group in self._runner.walk(tree, root):
             for row, reason in self._complete(tree, group, prefix, prompts, settings):
@@ -167,7 +169,7 @@ class Sampler:
                     yield index, Completion(document, number, text, len(row.tokens), reason)
 
     def _room(self, settings: SamplingSettings) -> int:
-        """Tokens of a prompt that leave room for the completion."""
+        """Maximum number of prompt tokens that leaves room for the completion."""
         room = self.max_length - settings.max_new_tokens
         if room < 1:
             raise InvalidRequest(
@@ -179,7 +181,7 @@ class Sampler:
     def _tree(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> PrefixTree:
         """The prompts as a tree, truncated on the left to leave room for the completion, as lm-eval does."""
         room = self._room(settings)
-        # A prompt is the whole input of a request whose one continuation token, any, is never looked at.
+        # A prompt is the input of a request whose single continuation token is a placeholder.
         tree = build_tree([ScoringRequest(p.ids[-room:], (0,), p.document) for p in prompts], room)
         self.statistics.requests += sum(len(prompt.completions) for prompt in prompts)
         self.statistics.truncated += sum(len(prompt.ids) > room for prompt in prompts)
@@ -189,11 +191,11 @@ class Sampler:
     def _complete(
         self, tree: PrefixTree, group: Group, prefix: PrefixCache, prompts: Sequence[Prompt], settings: SamplingSettings
     ) -> Iterator[tuple[DecodingRow, FinishReason]]:
-        """Complete the inputs of a group, half as many at once where they do not fit after all."""
+        """Complete the inputs of a group; after an out-of-memory error, half as many at once."""
         inputs = [index for [(index, _)] in group.rows]
         if self.batch_tokens is None:
             model, device = self._runner.model, self._runner.device
-            most = ROWS[device.type] * self.max_length  # more is never held
+            most = ROWS[device.type] * self.max_length  # the maximum that is ever held
             size = batch_size(model, device, 2 * cache_bytes(model) + forward_bytes(model, 1), most)
             self.batch_tokens, self.shrunk_from = size.tokens, size.shrunk_from
         done: set[tuple[int, int]] = set()
@@ -224,7 +226,7 @@ class Sampler:
                 longest = int(tree.lengths[inputs[0]])
                 if places(longest) == 1:
                     raise
-            # What was written in part is written again to the letter: its random numbers do not depend on the batch.
+            # Unfinished completions are regenerated identically: their random numbers do not depend on the batch.
             self.shrunk_from = self.shrunk_from or self.batch_tokens
             self.batch_tokens = places(longest) * (longest + settings.max_new_tokens) // 2
             say_shrunk(self.shrunk_from, self.batch_tokens)
@@ -234,20 +236,20 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end a text: the tokenizer's, and those of the model's generation configuration.
 
     Raises:
-        InvalidRequest: the generation configuration names what is no token id.
+        InvalidRequest: the generation configuration's `eos_token_id` is not a token id, a list of ids, or null.
     """
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
     wrong = [token for token in listed if token is not None and (isinstance(token, bool) or not isinstance(token, int))]
     if wrong:
         raise InvalidRequest(
-            f"generation_config.json's eos_token_id holds {wrong[0]!r}: write a token id, a list of ids, or null"
+            f"generation_config.json's eos_token_id contains {wrong[0]!r}: give a token id, a list of ids, or null"
         )
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
 
 
 def cut_at_stops(text: str, stops: Sequence[str]) -> str:
-    """The text before the first stop string; an empty one stops nothing."""
+    """The text before the first stop string; empty stop strings are ignored."""
     for stop in filter(None, stops):
         text = text.split(stop, maxsplit=1)[0]
     return text
@@ -256,6 +258,6 @@ def cut_at_stops(text: str, stops: Sequence[str]) -> str:
 def _owners(
     tree: PrefixTree, index: int, prompts: Sequence[Prompt], settings: SamplingSettings
 ) -> list[list[tuple[int, int]]]:
-    """Who gets each row of an input, as (prompt, completion): greedy decoding needs one row for all."""
+    """Owners of each row of an input, as (prompt, completion); greedy decoding needs one row for all."""
     pairs = [(answer.request, n) for answer in tree.answers[index] for n in prompts[answer.request].completions]
     return [pairs] if settings.temperature == 0 else [[pair] for pair in pairs]

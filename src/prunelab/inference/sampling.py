@@ -1,4 +1,4 @@
-"""The choice of the next token: every setting explicit, every random number a function of what it is for."""
+"""The choice of the next token: every setting is explicit, and every random number has a key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from prunelab.io.lazy import torch
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How completions are drawn. Nothing is taken from a model's own generation settings.
+    """Sampling settings; the model's own generation settings are not used.
 
     Attributes:
-        max_new_tokens: tokens a completion at most, its end-of-text token included.
-        temperature: logits are divided by it; 0 takes the likeliest token.
-        top_p: keep the fewest likeliest tokens that together have this probability; 1 keeps all.
+        max_new_tokens: maximum number of tokens per completion, its end-of-text token included.
+        temperature: divisor of the logits; 0 takes the likeliest token.
+        top_p: keep the smallest set of likeliest tokens whose probabilities sum to at least this; 1 keeps all.
         top_k: keep this many likeliest tokens (and ties of the last); None keeps all. Applied before top_p.
         stop: a completion ends where one of these strings appears, and is cut before it.
+
+    Raises:
+        InvalidRequest: a setting is out of range.
     """
 
     max_new_tokens: int = 256
@@ -28,7 +31,7 @@ class SamplingSettings:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is outside its range: InvalidRequest."""
+        """Check the ranges."""
         for name, valid, allowed in (
             ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
             ("temperature", self.temperature >= 0, "0 (greedy) or more"),
@@ -36,17 +39,17 @@ class SamplingSettings:
             ("top_k", self.top_k is None or self.top_k >= 1, "1 or more, or None for all tokens"),
         ):
             if not valid:
-                raise InvalidRequest(f"{name} is {getattr(self, name)}; allowed is {allowed}: change {name}")
+                raise InvalidRequest(f"{name} is {getattr(self, name)} but must be {allowed}: change {name}")
 
 
 def uniform(seed: int, document: str, completion: int, step: int) -> float:
-    """A number in [0, 1) for one token of one completion, whatever else is sampled before or beside it."""
+    """A number in [0, 1) for one token of one completion, independent of everything else that is sampled."""
     key = "\x1f".join((str(seed), document, str(completion), str(step))).encode()
     return (int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 12) * 2.0**-52
 
 
 def distribution(logits: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
-    """Probabilities after temperature, top_k and top_p, in that order, as the transformers library does.
+    """Probabilities after temperature, top_k and top_p, in that order, as in transformers.
 
     Args:
         logits: (rows, vocabulary).
@@ -70,13 +73,13 @@ def distribution(logits: torch.Tensor, settings: SamplingSettings) -> torch.Tens
 def choose(logits: torch.Tensor, settings: SamplingSettings, uniforms: torch.Tensor) -> torch.Tensor:
     """Next tokens, (rows,), from logits (rows, vocabulary) and numbers in [0, 1), (rows,) float64.
 
-    Where sampled, by inversion over the token ids: rounding errors move the choice only where a number falls
-    within them of a boundary.
+    Sampling inverts the cumulative distribution over token ids, so a rounding error changes the choice only if a number
+    lies within it of a boundary.
     """
     if settings.temperature == 0:
         return logits.float().argmax(-1)
     probabilities = distribution(logits, settings)
-    # On a Mac's device there is no float64: the sums are made beside it.
+    # MPS devices have no float64: compute the sums on the CPU.
     summed = probabilities.to("cpu" if logits.device.type == "mps" else logits.device).double().cumsum(-1)
     chosen = torch.searchsorted(summed, uniforms.to(summed.device)[:, None] * summed[:, -1:], right=True)
     return chosen.squeeze(-1).to(logits.device)

@@ -1,9 +1,9 @@
-"""Models cut out of one, run side by side: the blocks that they begin with in common run once a batch.
+"""Models pruned from one dense model, run side by side: common leading blocks run once per batch.
 
-A model that lost blocks computes what its dense parent computes up to the first one that is gone. Which blocks two
-models share is told by their tensors, not by how they were made: two blocks are one where they hold the same memory.
-Every model's own forward is run as it is, with its blocks replaced by ones that remember: masks, positions, norms and
-heads are the stock code's, so the numbers are those of the models one by one, to the bit.
+A depth-pruned model computes the same hidden states as its dense parent up to the first removed block. Two blocks are
+equal if their tensors are the same memory; it does not matter how the models were made. Every model's own forward runs,
+with its blocks wrapped in caching ones: masks, positions, norms and heads come from the stock code, so the results are
+bit-identical to those of the models run separately.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Path = tuple[int, ...]
-"""The blocks of a model from the first on, each numbered by what it and all before it are."""
+"""The blocks of a model in order, each numbered by its identity and that of all blocks before it."""
 
 
 class SharedPrefixModels:
-    """Runs models on the same inputs, what they share once.
+    """Runs several models on the same inputs; shared blocks run once.
 
     Attributes:
-        models: in the order given.
+        models: the models, in the given order.
     """
 
     def __init__(self, models: Sequence[PreTrainedModel]) -> None:
-        """Take models in evaluation mode.
+        """Wrap models in evaluation mode.
 
         Raises:
-            UnsupportedModel: no family covers the class of one.
+            UnsupportedModel: no family covers the class of a model.
         """
         self.models = tuple(models)
         decoders = [decoder_of(model) for model in models]
         paths = _paths(decoders)
-        # Neighbours in this order share the longest beginnings, so that little has to be remembered at a time.
+        # Neighbours in this order share the longest prefixes, which minimises the number of cached outputs.
         self._order = sorted(range(len(paths)), key=lambda index: paths[index])
         self._reused = dict.fromkeys(range(len(paths)), 0)
         for before, after in pairwise(self._order):
@@ -55,14 +55,14 @@ class SharedPrefixModels:
 
     @property
     def shared_blocks(self) -> int:
-        """Blocks that a pass saves: the models' blocks less those that run."""
+        """Number of blocks that a pass saves: the models' blocks minus those that run."""
         return sum(self._reused.values())
 
     def run(self, forward: Callable[[PreTrainedModel], Result]) -> Iterator[tuple[int, Result]]:
-        """Each model's index and what `forward`, on inputs that are the same for all, makes of it.
+        """Each model's index and the result of `forward`, which must use the same inputs for all models.
 
-        A cache among the inputs must be one that keeps what it is given under any number, such as `PrefixCache`: its
-        numbers are those of the blocks' places among all models, not a model's own.
+        A cache among the inputs must store keys and values under arbitrary layer numbers, as `PrefixCache` does: blocks
+        are numbered over all models.
         """
         kept: dict[int, torch.Tensor] = {}
         for place, index in enumerate(self._order):
@@ -77,9 +77,9 @@ class SharedPrefixModels:
 
     @contextmanager
     def _remembering(self, index: int, reused: int, kept: dict[int, torch.Tensor], wanted: set[int]) -> Iterator[None]:
-        """The model with blocks that remember, the first `reused` of them remembered already."""
+        """Replace the model's blocks by caching ones; the outputs of the first `reused` are cached already."""
         body, name = self._places[index]
-        own = getattr(body, name)
+        blocks = getattr(body, name)
         for position, block in enumerate(self._blocks[index]):
             assert isinstance(block, _CachedBlock)
             block.skipped, block.kept, block.wanted = position < reused - 1, kept, wanted
@@ -87,7 +87,7 @@ class SharedPrefixModels:
         try:
             yield
         finally:
-            setattr(body, name, own)
+            setattr(body, name, blocks)
 
 
 class _CachedBlock(nn.Module):
@@ -95,14 +95,14 @@ class _CachedBlock(nn.Module):
 
     Attributes:
         node: its number among the blocks of all models.
-        skipped: what it computes is known to a later block, which does not look at its input.
-        kept: outputs that later models will use, by node.
-        wanted: the nodes whose outputs they are.
+        skipped: a later block's output is cached, so this block's output is not needed.
+        kept: cached outputs, by node.
+        wanted: nodes whose outputs later models need.
     """
 
     def __init__(self, block: nn.Module, node: int) -> None:
         super().__init__()
-        # Not a child: the block belongs to its model.
+        # In a list, so that it is not registered as a submodule: the block belongs to its model.
         self._block = [block]
         self.node = node
         self.skipped = False
@@ -110,7 +110,7 @@ class _CachedBlock(nn.Module):
         self.wanted: set[int] = set()
 
     def forward(self, hidden_states: torch.Tensor, *, past_key_values: Cache | None = None, **rest: Any) -> Any:
-        """The block's output, computed or remembered."""
+        """The block's output, computed or cached."""
         if self.skipped:
             return hidden_states
         if self.node in self.kept:
@@ -123,19 +123,19 @@ class _CachedBlock(nn.Module):
 
 
 class _RemappedCache:
-    """A cache in which a block's keys and values are kept under its node."""
+    """A cache that stores a block's keys and values under its node."""
 
     def __init__(self, cache: Cache, node: int) -> None:
         self.cache = cache
         self.node = node
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-        """As the cache's own, whatever number the block gives itself."""
+        """As the wrapped cache's `update`, with the node in place of the block's layer number."""
         return self.cache.update(key_states, value_states, self.node)
 
 
 def _paths(decoders: Sequence[Decoder]) -> list[Path]:
-    """Each model's blocks, numbered so that two have one number where they and all before them are the same."""
+    """Each model's blocks, numbered so that equal blocks after equal blocks have the same number."""
     numbers: dict[tuple[Any, ...], int] = {}
     paths = []
     for decoder in decoders:
@@ -150,6 +150,6 @@ def _paths(decoders: Sequence[Decoder]) -> list[Path]:
     return paths
 
 
-def _common(one: Path, two: Path) -> int:
-    """How many blocks two paths begin with in common."""
-    return next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+def _common(left: Path, right: Path) -> int:
+    """Number of common leading blocks of two paths."""
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))

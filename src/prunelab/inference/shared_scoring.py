@@ -1,4 +1,4 @@
-"""Models cut out of one whose likelihoods are wanted for the same texts: who asks first has all of them computed."""
+"""Models pruned from one dense model and scored on the same texts: the first request computes all their answers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Answer = TypeVar("Answer")
 
 
 class SharedEvaluation:
-    """The models, and the answers that one's pass has found for the others.
+    """The models, and the computed answers that have not been requested yet.
 
-    A benchmark asks one model after the other and knows nothing of the rest; it asks each the same questions, so the
-    first one's pass answers for all. An answer is kept until its model has asked for it.
+    A benchmark evaluates the models one after the other with the same questions, so the first model's pass computes the
+    answers of all. An answer is kept until its model requests it.
 
     Attributes:
         together: the models.
@@ -43,24 +43,27 @@ class SharedEvaluation:
 
         Args:
             model: one of the models.
-            question: tells it from all other questions.
-            compute: finds every model's answer, or the error that the model is to have in its place.
+            question: identifies the question.
+            compute: computes every model's answer, or the error to raise for it.
+
+        Raises:
+            PrunelabError: the error that `compute` returned for the model.
         """
-        own = next(i for i, one in enumerate(self.together.models) if one is model)
-        if (own, question) not in self._waiting:
+        position = next(i for i, candidate in enumerate(self.together.models) if candidate is model)
+        if (position, question) not in self._waiting:
             start = time.perf_counter()
             answers = compute(self.together)
             share = (time.perf_counter() - start) / len(answers)
             for index, answer in enumerate(answers):
                 self._waiting[index, question] = answer
-                self._seconds[index] += share if index != own else share - share * len(answers)
-        found = self._waiting.pop((own, question))
-        if isinstance(found, PrunelabError):
-            raise found
-        return cast(Answer, found)
+                self._seconds[index] += share if index != position else share - share * len(answers)
+        answer_ = self._waiting.pop((position, question))
+        if isinstance(answer_, PrunelabError):
+            raise answer_
+        return cast(Answer, answer_)
 
     def attributed_seconds(self, model: PreTrainedModel) -> float:
-        """What to add to the time that a benchmark took for a model: its share of others' passes, less their of its."""
-        own = next(i for i, one in enumerate(self.together.models) if one is model)
-        seconds, self._seconds[own] = self._seconds[own], 0.0
+        """Correction of a benchmark's time for a model: its share of others' passes minus their shares of its own."""
+        position = next(i for i, candidate in enumerate(self.together.models) if candidate is model)
+        seconds, self._seconds[position] = self._seconds[position], 0.0
         return seconds

@@ -1,4 +1,4 @@
-"""Strings to token ids exactly as lm-eval's HFLM makes them, each distinct string once, many at a time."""
+"""Token ids of strings exactly as lm-eval's HFLM computes them; distinct strings are encoded once, in chunks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from prunelab.errors import InvalidRequest
 from prunelab.models.tokenizer_validation import added_tokens, without_behind
 
 CHUNK = 1024
-"""Strings given to the tokenizer at once: it runs them in parallel, and holds more than their ids."""
+"""Number of strings per tokenizer call: the call is parallel, and its result holds more than the ids."""
 
 
 class Encoder:
     """A tokenizer with lm-eval's rules for special tokens.
 
     Attributes:
-        tokenizer: of transformers.
+        tokenizer: a transformers tokenizer.
         add_bos_token: whether a text begins with the tokenizer's special tokens; None leaves that to the tokenizer.
-        prefix_token_id: what a text without context is conditioned on; None where the tokenizer has neither a
+        prefix_token_id: the token that stands for an empty context; None if the tokenizer has neither a
             beginning-of-text nor an end-of-text token.
-        behind: what the tokenizer puts behind every text by itself. It is taken off again: a prompt or a context that
-            ends with an end-of-text token would ask the model what follows the end of the text.
+        behind: tokens that the tokenizer appends to every text. They are removed: after an end-of-text token the model
+            would predict what follows the end of the text.
     """
 
     def __init__(self, tokenizer: Any, add_bos_token: bool | None = None) -> None:
-        """Take the tokenizer as it is; nothing of it is changed."""
+        """Wrap a tokenizer; it is not changed."""
         self.tokenizer = tokenizer
         self.add_bos_token = add_bos_token
         bos = tokenizer.bos_token_id
@@ -37,14 +37,14 @@ class Encoder:
 
         Args:
             strings: texts.
-            special: whether to add special tokens; None follows `add_bos_token`, and adds none to a text that
-                already begins with the token that prefixes texts.
+            special: whether to add special tokens; None follows `add_bos_token`, and adds none to a text that already
+                begins with the prefix token.
         """
         prefix = self.prefix_token_id
         return self._encode(strings, special, None if prefix is None else self.tokenizer.decode(prefix))
 
     def encode_prompts(self, prompts: Iterable[str]) -> dict[str, list[int]]:
-        """Token ids of each distinct prompt to complete; only a beginning-of-text token counts as one there."""
+        """Token ids of each distinct prompt; only a beginning-of-text token counts as its prefix."""
         return self._encode(prompts, None, self.tokenizer.bos_token)
 
     def _encode(self, strings: Iterable[str], special: bool | None, start: str | None) -> dict[str, list[int]]:
@@ -56,10 +56,10 @@ class Encoder:
             rule = False if started else self.add_bos_token if special is None else special
             by_rule.setdefault(rule, []).append(string)
         encoded: dict[str, list[int]] = {}
-        for rule, some in by_rule.items():
+        for rule, texts in by_rule.items():
             options = {} if rule is None else {"add_special_tokens": rule}
-            for first in range(0, len(some), CHUNK):
-                chunk = some[first : first + CHUNK]
+            for first in range(0, len(texts), CHUNK):
+                chunk = texts[first : first + CHUNK]
                 ids = self.tokenizer(chunk, return_attention_mask=False, verbose=False, **options)["input_ids"]
                 if self.behind and rule is not False:
                     ids = [without_behind(row, self.behind) for row in ids]
@@ -69,11 +69,11 @@ class Encoder:
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
         """Context and continuation ids of each (context, continuation).
 
-        The pair is encoded whole and split where the context's own ids end; spaces that end the context go to the
-        continuation; an empty context becomes the prefix token.
+        Context and continuation are encoded as one string and split after the number of ids that the context has alone;
+        trailing spaces of the context move to the continuation; an empty context becomes the prefix token.
 
         Raises:
-            InvalidRequest: a context is empty, and the tokenizer has no token to put in its place.
+            InvalidRequest: a context is empty, and the tokenizer has no prefix token.
         """
         moved = []
         for context, continuation in pairs:
@@ -84,8 +84,8 @@ class Encoder:
         alone = self.encode((rest for _, rest, empty in moved if empty), special=False)
         if alone and self.prefix_token_id is None:
             raise InvalidRequest(
-                "the tokenizer has neither a beginning-of-text nor an end-of-text token to score a text behind that "
-                "has nothing before it: set bos_token in its tokenizer_config.json"
+                "a context is empty and the tokenizer has neither a beginning-of-text nor an end-of-text token "
+                "to replace it: set bos_token in its tokenizer_config.json"
             )
         split: list[tuple[list[int], list[int]]] = []
         for context, rest, empty in moved:

@@ -1,4 +1,4 @@
-"""What a model that sees says to questions with images: greedily, in batches, images streamed through a worker."""
+"""Answers of a vision-language model to questions about images: greedy, batched, images prepared in a thread."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 ROWS = 8
-"""Questions that are answered together unless the tokens of a batch are limited."""
+"""Questions per batch, unless the tokens of a batch are limited."""
 NAMED = 20
-"""Images that are named in a result; all are counted."""
+"""Maximum number of images named in a result; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class PictureQuestion:
     """A question about images.
 
     Attributes:
-        id: names the sample.
-        prompt: as the benchmark words it.
-        pictures: what it is about; none for a question without.
+        id: name of the sample.
+        prompt: the benchmark's prompt text.
+        pictures: its images; empty for a question without images.
     """
 
     id: str
@@ -44,13 +44,13 @@ class PictureQuestion:
 
 @dataclass
 class ImageReport:
-    """What was the matter with images.
+    """Problems with images.
 
     Attributes:
-        remarks: by name, what had to be done to images that were shown all the same.
-        unusable: name and reason of images that could not be shown; their questions are left out.
-        beyond_context: questions that are, with their images, longer than what the model was made to look at; they are
-            asked all the same, as the official code does.
+        remarks: by image name, the conversions of images that were used.
+        unusable: by image name, the reason why an image was not used; its questions are left out.
+        beyond_context: number of questions that, with their images, exceed the context that the model was trained on;
+            they are asked nevertheless, as in the official code.
     """
 
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -58,22 +58,22 @@ class ImageReport:
     beyond_context: int = 0
 
     def conditions(self) -> dict[str, str | int]:
-        """For a result's conditions: counts, each image once, and the first unusable images by name."""
+        """Counts for a result's conditions (each image once), and the names of the first unusable images."""
         counts = Counter(remark for remarks in self.remarks.values() for remark in remarks)
-        found: dict[str, str | int] = {f"images {remark}": count for remark, count in sorted(counts.items())}
+        conditions: dict[str, str | int] = {f"images {remark}": count for remark, count in sorted(counts.items())}
         if self.beyond_context:
-            found["beyond context"] = self.beyond_context
+            conditions["beyond context"] = self.beyond_context
         if self.unusable:
             named = [f"{name} ({reason})" for name, reason in list(self.unusable.items())[:NAMED]]
             more = len(self.unusable) - len(named)
-            found["images unusable"] = len(self.unusable)
-            found["unusable images"] = "; ".join(named) + (f"; and {more} more" if more else "")
-        return found
+            conditions["images unusable"] = len(self.unusable)
+            conditions["unusable images"] = "; ".join(named) + (f"; and {more} more" if more else "")
+        return conditions
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A batch that the model can take."""
+    """A batch of model inputs."""
 
     questions: Sequence[PictureQuestion]
     inputs: dict[str, Tensor]
@@ -87,19 +87,19 @@ def answers(
     max_new_tokens: int,
     rows: int = ROWS,
 ) -> Iterator[tuple[PictureQuestion, str]]:
-    """Each question with the model's answer, in order; those whose images are unusable are left out and reported.
+    """Yield each question with the model's answer, in order; questions with unusable images are reported and left out.
 
-    A thread reads and prepares the next batch while the model works on one: no more than two are ever in memory.
+    A thread prepares the next batch while the model runs; at most two batches are in memory.
 
     Args:
-        model: one that sees.
-        questions: taken one by one.
-        report: what was the matter with images is written into it.
-        max_new_tokens: tokens an answer at most.
-        rows: questions a batch; in float32 answers depend on it by rounding only.
+        model: a vision-language model.
+        questions: the questions, consumed lazily.
+        report: collects problems with images.
+        max_new_tokens: maximum number of tokens per answer.
+        rows: questions per batch; in float32 answers depend on it only by rounding.
 
     Raises:
-        NonFiniteValue: naming the first question of a batch for which the model gives NaN or infinity.
+        NonFiniteValue: the model's logits are NaN or infinite; the message names the first question of the batch.
     """
     with ThreadPoolExecutor(1) as worker:
         waiting: deque[Future[_Ready]] = deque()
@@ -118,23 +118,23 @@ def _chunks(questions: Iterable[PictureQuestion], size: int) -> Iterator[list[Pi
 
 
 def _prepared(model: LanguageModel, chunk: Sequence[PictureQuestion], report: ImageReport) -> _Ready:
-    """The batch of those questions whose images can be shown."""
+    """The batch of the questions whose images are usable."""
     asked, shown = [], []
     for question in chunk:
         images = _opened(question, report)
         if images is not None:
             asked.append(question)
-            shown.append([one.image for one in images])
+            shown.append([question_.image for question_ in images])
     if not asked:
         return _Ready([], {})
-    texts = [prompt_text(model.processor, one.prompt, len(one.pictures)) for one in asked]
+    texts = [prompt_text(model.processor, question_.prompt, len(question_.pictures)) for question_ in asked]
     inputs = model_inputs(model.processor, texts, shown, "left")
     report.beyond_context += int((inputs["attention_mask"].sum(dim=1) > model.context_length).sum())
     return _Ready(asked, inputs)
 
 
 def _opened(question: PictureQuestion, report: ImageReport) -> list[Opened] | None:
-    """A question's images, or None where one is unusable."""
+    """A question's images, or None if one is unusable."""
     images = []
     for picture in question.pictures:
         try:
@@ -156,7 +156,8 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
     except torch.OutOfMemoryError:
         if len(ready.questions) == 1:
             raise
-        for question in ready.questions:  # one by one, prepared anew: a batch pads its images to one number
+        # Prepare the questions one by one: a batch pads its questions to the same number of images.
+        for question in ready.questions:
             alone = _prepared(model, [question], ImageReport())
             yield from _answered(model, alone, max_new_tokens)
         return
@@ -165,7 +166,7 @@ def _answered(model: LanguageModel, ready: _Ready, max_new_tokens: int) -> Itera
 
 @inference_mode
 def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: int, name: str) -> list[str]:
-    """The likeliest token again and again; nothing is taken from the model's own generation settings but its ends."""
+    """Greedy decoding; of the model's generation settings only the end tokens are used."""
     ends = torch.tensor(sorted(_ends(model)), dtype=torch.long, device=model.device)
     moved = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     mask = moved["attention_mask"]
@@ -178,8 +179,8 @@ def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: i
         logits = model.model(**fed, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].float()
         if not torch.isfinite(logits).all():
             raise NonFiniteValue(
-                f"{model.name} gives NaN or infinity for {name} or one asked with it: the weights may be damaged, or "
-                "the dtype too narrow (try --dtype float32)"
+                f"the logits of {model.name} are NaN or infinite for the batch of question {name}: the weights may be "
+                "damaged, or the dtype may overflow (try --dtype float32)"
             )
         token = logits.argmax(dim=-1)
         written.append(token.masked_fill(over, int(ends[0])) if len(ends) else token)
@@ -189,20 +190,22 @@ def _generate(model: LanguageModel, inputs: dict[str, Tensor], max_new_tokens: i
         places = places[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         fed = {"input_ids": token[:, None], "attention_mask": mask, "position_ids": places}
-    prompts = [ids[seen.bool()].tolist() for ids, seen in zip(moved["input_ids"], moved["attention_mask"], strict=True)]
+    prompts = [
+        ids[attended.bool()].tolist() for ids, attended in zip(moved["input_ids"], moved["attention_mask"], strict=True)
+    ]
     rows = torch.stack(written, dim=1)
     return [_text(model, prompt, row, ends) for prompt, row in zip(prompts, rows, strict=True)]
 
 
 def _text(model: LanguageModel, prompt: list[int], row: Tensor, ends: Tensor) -> str:
-    """What stands before the first token that ends an answer."""
+    """The text before the first end token."""
     stops = torch.isin(row, ends).nonzero()
     kept = row[: int(stops[0])] if len(stops) else row
     return continuation_text(model.tokenizer, prompt, kept.tolist()).strip()
 
 
 def _ends(model: LanguageModel) -> set[int]:
-    """The tokens that end a text, and the one that ends a turn of a dialogue."""
+    """The tokens that end a text or a turn of a dialogue."""
     turn = getattr(model.processor, "end_of_utterance_token", None)
-    own = [] if turn is None else [model.tokenizer.convert_tokens_to_ids(turn)]
-    return {*end_tokens(model.model, model.tokenizer), *own}
+    turn_ids = [] if turn is None else [model.tokenizer.convert_tokens_to_ids(turn)]
+    return {*end_tokens(model.model, model.tokenizer), *turn_ids}

@@ -1,1 +1,1 @@
-"""From statistics to a plan, and from a plan to a pruned model."""
+"""Plans from statistics, and pruned models from plans."""

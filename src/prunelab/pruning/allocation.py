@@ -1,8 +1,8 @@
-"""One budget, one ranking: from importance to the units that are kept.
+"""Allocate the budget: from importance scores to the units that are kept.
 
-Every removable unit has a score and a cost in projection weights. Units are removed in ascending order of score, and
-the cut is made where the removed weights come nearest to the budget; so the achieved ratio is within half the largest
-eligible unit (or rounding step) of the requested one.
+Every removable unit has a score and a cost, its number of projection weights. Units are removed in ascending order of
+score up to the count whose removed weights are nearest to the budget, so the achieved ratio differs from the requested
+one by at most half the largest eligible unit (or rounding step).
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ Competition = Literal["all", "modules", "blocks", "blocks_and_modules"]
 
 @dataclass(frozen=True)
 class Constraints:
-    """What an allocation must respect.
+    """Constraints of an allocation.
 
     Attributes:
-        protect_first: blocks at the beginning that are left whole.
-        protect_last: blocks at the end that are left whole.
-        channel_multiple: pruned MLP widths are a multiple of this (hardware likes 64 or 128); an MLP that loses
-            nothing keeps its width.
-        drop_sublayers: a block may lose its whole attention or its whole MLP; otherwise one key-value group and one
+        protect_first: number of blocks at the beginning that are not pruned.
+        protect_last: number of blocks at the end that are not pruned.
+        channel_multiple: pruned MLP widths are a multiple of this (64 or 128 suit most hardware); an MLP that is not
+            pruned keeps its width.
+        drop_sublayers: allow the removal of a block's whole attention or MLP; otherwise one key-value group and one
             step of channels stay.
-        competition: which units compete for one budget in width: all of them; attentions apart from MLPs, each losing
-            the same share; every block by itself; or every block's attention and MLP by itself. FLAP's code calls the
-            first, second and last AL-AM, AL-MM and UL-UM.
+        competition: which units share one width budget: all units (`all`); attention and MLP separately, each losing
+            the same share (`modules`); each block separately (`blocks`); or each block's attention and MLP separately
+            (`blocks_and_modules`). FLAP's code calls `all`, `modules` and `blocks_and_modules` AL-AM, AL-MM and UL-UM.
 
     Raises:
-        InvalidRequest: one of them is none of these.
+        InvalidRequest: a value is out of bounds.
+        UnknownName: there is no such competition.
     """
 
     protect_first: int = 0
@@ -50,29 +51,29 @@ class Constraints:
     competition: Competition = "all"
 
     def __post_init__(self) -> None:
-        """Refuse what a caller from Python can get wrong."""
+        """Check the values; the command line checks them as well."""
         check_all(vars(self), CONSTRAINTS)
         if self.competition not in get_args(Competition):
             raise UnknownName("competition", self.competition, get_args(Competition))
 
     def removable(self, blocks: int) -> range:
-        """The blocks that may be touched.
+        """Numbers of the blocks that may be pruned.
 
         Raises:
-            InvalidRequest: none is left.
+            InvalidRequest: every block is protected.
         """
         span = range(self.protect_first, blocks - self.protect_last)
         if not span:
             raise InvalidRequest(
                 f"protecting the first {self.protect_first} and the last {self.protect_last} of {blocks} blocks leaves "
-                "nothing to prune: protect fewer"
+                "nothing to prune; protect fewer blocks"
             )
         return span
 
 
 @dataclass(frozen=True)
 class KeptUnits:
-    """What stays, in indices of the model that is pruned.
+    """Units that are kept, as indices into the model before pruning.
 
     Attributes:
         blocks: kept blocks, ascending.
@@ -86,7 +87,7 @@ class KeptUnits:
 
     @classmethod
     def everything(cls, shapes: Sequence[BlockShape]) -> KeptUnits:
-        """Nothing is removed."""
+        """All units of a model with these block shapes."""
         return cls(
             blocks=tuple(range(len(shapes))),
             key_value_groups=tuple(tuple(range(s.key_value_groups)) for s in shapes),
@@ -94,12 +95,12 @@ class KeptUnits:
         )
 
     def shapes(self, shapes: Sequence[BlockShape]) -> tuple[BlockShape, ...]:
-        """The widths of the kept blocks after the cut."""
+        """Shapes of the kept blocks after pruning."""
         widths = zip(self.blocks, self.key_value_groups, self.channels, strict=True)
         return tuple(replace(shapes[b], key_value_groups=len(g), channels=len(c)) for b, g, c in widths)
 
     def without_blocks(self, removed: Sequence[int]) -> KeptUnits:
-        """The same widths with some blocks gone."""
+        """The same widths without the removed blocks."""
         stay = [i for i, block in enumerate(self.blocks) if block not in set(removed)]
         return KeptUnits(
             blocks=tuple(self.blocks[i] for i in stay),
@@ -109,52 +110,52 @@ class KeptUnits:
 
 
 def achieved_ratio(shapes: Sequence[BlockShape], kept: KeptUnits) -> float:
-    """Share of the blocks' projection weights that the cut removes."""
-    whole = sum(shape.cost for shape in shapes)
-    return 1 - sum(shape.cost for shape in kept.shapes(shapes)) / whole
+    """Share of the blocks' projection weights that pruning removes."""
+    total = sum(shape.cost for shape in shapes)
+    return 1 - sum(shape.cost for shape in kept.shapes(shapes)) / total
 
 
 def cheapest_prefix(costs: np.ndarray, budget: float) -> int:
-    """How many units, taken in order, come nearest to the budget; of two equally near counts the larger."""
+    """Number of leading units whose summed cost is nearest to the budget; of two equally near counts the larger."""
     totals = np.concatenate([[0], np.cumsum(costs)])
     distance = np.abs(totals - budget)
     return int(np.flatnonzero(distance <= distance.min() + 1e-6)[-1])
 
 
 def check_ratio(ratio: float) -> None:
-    """Refuse a ratio outside [0, 1)."""
+    """Raise InvalidRequest for a ratio outside [0, 1)."""
     if not RATIO.holds(ratio):
-        raise InvalidRequest(f"ratio {shown(ratio)} is not possible: give a share from 0 up to, not including, 1")
+        raise InvalidRequest(f"ratio {shown(ratio)} is not possible: give a number of at least 0 and below 1")
 
 
 def _refuse_unreachable(costs: np.ndarray, budget: float, total: int, what: str) -> None:
-    """Refuse a budget beyond what may be removed, or one so small that nothing would be."""
+    """Raise InvalidRequest for a budget that exceeds the removable weights, or that is too small to remove a unit."""
     most = costs.sum()
     if budget > most + costs.max(initial=0) / 2:
         raise InvalidRequest(
             f"ratio {budget / total:.3g} is out of reach: {what} that may be removed hold {most / total:.3g} of the "
-            f"weights; ask for at most {most / total:.3g}, protect fewer blocks or allow dropping whole sublayers"
+            f"weights; request at most {most / total:.3g}, protect fewer blocks or allow dropping whole sublayers"
         )
     if budget > 0 and budget < costs[:1].sum() / 2 * (1 - 1e-9):
         raise InvalidRequest(
-            f"ratio {budget / total:.3g} removes nothing: the smallest step here is {costs[0] / total:.3g}; ask for at "
-            f"least {costs[0] / total / 2:.3g}, or use a method with finer units"
+            f"ratio {budget / total:.3g} removes nothing: the smallest unit holds {costs[0] / total:.3g} of the "
+            f"weights; request at least {costs[0] / total / 2:.3g}, or use a method with finer units"
         )
 
 
 def allocate_depth(
     shapes: Sequence[BlockShape], scores: Tensor, ratio: float, constraints: Constraints | None = None
 ) -> KeptUnits:
-    """Remove the blocks of lowest score.
+    """Remove the blocks with the lowest scores.
 
     Args:
-        shapes: the blocks' widths.
-        scores: shape `(blocks,)`, higher = keep.
+        shapes: the blocks' shapes.
+        scores: shape `(blocks,)`; higher = keep.
         ratio: share of the blocks' projection weights to remove.
-        constraints: what must be respected; one block always stays.
+        constraints: constraints of the allocation; at least one block is always kept.
 
     Raises:
-        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+        InvalidRequest: the ratio is outside [0, 1) or out of reach.
     """
     check_ratio(ratio)
     span = (constraints or Constraints()).removable(len(shapes))
@@ -169,10 +170,11 @@ def allocate_depth(
 
 
 def depth_count(shapes: Sequence[BlockShape], ratio: float, constraints: Constraints) -> int:
-    """How many blocks a depth method removes, whichever they are; the first are counted where they are not alike.
+    """Number of blocks that a depth method removes, independent of the scores; where the blocks differ in cost, the
+    first ones are counted.
 
     Raises:
-        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+        InvalidRequest: the ratio is outside [0, 1) or out of reach.
     """
     kept = allocate_depth(shapes, torch.zeros(len(shapes)), ratio, constraints)
     return len(shapes) - len(kept.blocks)
@@ -180,14 +182,14 @@ def depth_count(shapes: Sequence[BlockShape], ratio: float, constraints: Constra
 
 @dataclass(frozen=True)
 class _Ladder:
-    """The units of one kind in one block, lowest first, in the steps in which they may go.
+    """The units of one kind in one block in ascending order of score, grouped into removal steps.
 
     Attributes:
-        units: all of the block's units of the kind, lowest score first.
-        ends: how many of them have gone after each step; those beyond the last stay.
-        scores: each step's mean score, ascending.
-        costs: each step's projection weights.
-        weights: projection weights of all its units, those that stay among them.
+        units: all units of the kind, lowest score first.
+        ends: number of units removed after each step; units beyond the last step are kept.
+        scores: mean score of each step, ascending.
+        costs: projection weights of each step.
+        weights: projection weights of all units, kept ones included.
     """
 
     units: np.ndarray
@@ -198,17 +200,17 @@ class _Ladder:
 
     @classmethod
     def of(cls, scores: Tensor, unit_cost: int, keep_one: bool, multiple: int = 1) -> _Ladder:
-        """Steps of `multiple` units, the first taking what makes the width a multiple."""
+        """Steps of `multiple` units; the first step is smaller where the width is not a multiple."""
         values = scores.double().numpy()
         units = np.argsort(values, kind="stable")
-        first = len(units) % multiple or multiple
-        ends = np.arange(first, len(units) - multiple * keep_one + 1, multiple)
+        first_step = len(units) % multiple or multiple
+        ends = np.arange(first_step, len(units) - multiple * keep_one + 1, multiple)
         sizes = np.diff(ends, prepend=0)
         sums = np.diff(np.cumsum(values[units])[ends - 1], prepend=0.0)
         return cls(units, ends, sums / sizes, sizes * unit_cost, len(units) * unit_cost)
 
     def kept_after(self, steps: int) -> tuple[int, ...]:
-        """The units that stay when so many steps are taken."""
+        """The units that are kept after this number of steps."""
         return tuple(sorted(self.units[self.ends[steps - 1] if steps else 0 :].tolist()))
 
 
@@ -218,17 +220,18 @@ def allocate_width(
     ratio: float,
     constraints: Constraints | None = None,
 ) -> KeptUnits:
-    """Remove key-value groups and MLP channels of lowest score, all blocks and both kinds in one ranking (FLAP), or
-    apart, as the constraints' competition says.
+    """Remove the key-value groups and MLP channels with the lowest scores.
+
+    All blocks and both kinds compete in one ranking (FLAP) or in separate ones, as `constraints.competition` sets.
 
     Args:
-        shapes: the blocks' widths.
-        scores: comparable over blocks and kinds, higher = keep.
+        shapes: the blocks' shapes.
+        scores: comparable across blocks and kinds; higher = keep.
         ratio: share of the blocks' projection weights to remove.
-        constraints: what must be respected.
+        constraints: constraints of the allocation.
 
     Raises:
-        InvalidRequest: the ratio is outside [0, 1) or cannot be reached.
+        InvalidRequest: the ratio is outside [0, 1) or out of reach.
     """
     check_ratio(ratio)
     constraints = constraints or Constraints()
@@ -241,7 +244,7 @@ def allocate_width(
     removed = due = 0.0
     for places, share in _pools(shapes, ladders, constraints.competition):
         owner, costs = _ranking([ladders[place] for place in places])
-        # What one pool's whole units left of its budget, or took too much, is the next one's.
+        # The rounding error of one pool's budget is carried over to the next pool.
         due += goal * share
         count = cheapest_prefix(costs, due - removed)
         removed += costs[:count].sum()
@@ -251,10 +254,10 @@ def allocate_width(
 
 
 def _ranking(ladders: Sequence[_Ladder]) -> tuple[np.ndarray, np.ndarray]:
-    """The steps of several ladders, lowest score first: which ladder each belongs to, and its cost."""
+    """Steps of several ladders, lowest score first: the index of the ladder and the cost of each step."""
     owner = np.repeat(np.arange(len(ladders)), [len(ladder.ends) for ladder in ladders])
     costs = np.concatenate([ladder.costs for ladder in ladders])
-    # A stable sort: of equal scores the earlier block goes first, and within a block its own order holds.
+    # The sort is stable: among equal scores the earlier block is removed first, and a block's steps keep their order.
     order = np.argsort(np.concatenate([ladder.scores for ladder in ladders]), kind="stable")
     return owner[order], costs[order]
 
@@ -262,9 +265,9 @@ def _ranking(ladders: Sequence[_Ladder]) -> tuple[np.ndarray, np.ndarray]:
 def _pools(
     shapes: Sequence[BlockShape], ladders: Sequence[_Ladder], competition: Competition
 ) -> list[tuple[list[int], float]]:
-    """The ladders that compete with each other, all attentions' before all MLPs', and their share of the budget.
+    """The ladders that compete with each other (attentions before MLPs), and each pool's share of the budget.
 
-    A pool's share is that of its weights among those of all pools that may lose something.
+    A pool's share is its weights divided by the weights of all pools that can lose units.
     """
     blocks = range(len(shapes))
     pools = {
@@ -281,7 +284,7 @@ def _pools(
 def _ladders(
     shapes: Sequence[BlockShape], scores: ImportanceScores, constraints: Constraints
 ) -> tuple[list[_Ladder], list[_Ladder]]:
-    """Of every block: its key-value groups and its channels; a protected block's have no steps."""
+    """The ladders of every block's key-value groups and channels; those of protected blocks have no steps."""
     assert scores.key_value_groups is not None
     assert scores.channels is not None
     touched, keep_one = constraints.removable(len(shapes)), not constraints.drop_sublayers
@@ -291,7 +294,9 @@ def _ladders(
         group = _Ladder.of(scores.key_value_groups[block], shape.group_cost, keep_one)
         channel = _Ladder.of(scores.channels[block], shape.channel_cost, keep_one, constraints.channel_multiple)
         if block not in touched:
-            group, channel = (replace(one, ends=nothing, scores=nothing, costs=nothing) for one in (group, channel))
+            group, channel = (
+                replace(ladder, ends=nothing, scores=nothing, costs=nothing) for ladder in (group, channel)
+            )
         groups.append(group)
         channels.append(channel)
     return groups, channels
@@ -304,27 +309,32 @@ def allocate_uniform(
     group_counts: Sequence[int],
     constraints: Constraints | None = None,
 ) -> KeptUnits:
-    """Give every block the same widths, as a stock class of transformers needs them.
+    """Give every block the same widths, as a stock class of transformers requires.
 
-    The number of key-value groups is the one in `group_counts` nearest to what the free ranking keeps on average and
-    with which the budget can be met; channels make up the rest of the budget. Within a block the lowest units go.
+    The number of key-value groups is the member of `group_counts` that is nearest to the average number kept by
+    `allocate_width` and that lets the channels reach the budget. Within a block the units with the lowest scores are
+    removed.
 
     Args:
-        shapes: the blocks' widths, all alike.
+        shapes: the blocks' shapes, all equal.
         scores: higher = keep.
         ratio: share of the blocks' projection weights to remove.
-        group_counts: numbers of key-value groups that the stock class accepts; the present one must be among them.
-        constraints: of these `channel_multiple` is respected; a protected block cannot be, all widths being alike.
+        group_counts: numbers of key-value groups that the stock class accepts, the current number included.
+        constraints: only `channel_multiple` applies; protected blocks are an error, since all widths are equal.
 
     Raises:
-        InvalidRequest: the blocks differ already, blocks are protected, or the ratio cannot be reached.
+        InvalidRequest: the blocks differ, blocks are protected, or the ratio is out of reach.
     """
     check_ratio(ratio)
     constraints = constraints or Constraints()
     if len(set(shapes)) > 1:
-        raise InvalidRequest("uniform widths need a model whose blocks are alike; this one has widths of its own")
+        raise InvalidRequest(
+            "uniform widths need blocks of equal shape and this model's blocks differ: leave out --uniform"
+        )
     if constraints.protect_first or constraints.protect_last:
-        raise InvalidRequest("uniform widths and protected blocks exclude each other: drop one of the two options")
+        raise InvalidRequest(
+            "uniform widths and protected blocks exclude each other: leave out --uniform or the protected blocks"
+        )
     free = allocate_width(shapes, scores, ratio, replace(constraints, channel_multiple=1))
     average = sum(map(len, free.key_value_groups)) / len(shapes)
     shape = shapes[0]
@@ -341,7 +351,7 @@ def allocate_uniform(
 def _uniform_widths(
     shape: BlockShape, ratio: float, average: float, group_counts: Sequence[int], multiple: int
 ) -> tuple[int, int]:
-    """Groups and channels of every block: first choice by nearness to `average`, channels by the budget."""
+    """Groups and channels per block: the group count nearest to `average` with which the channels reach the budget."""
     target = shape.cost * (1 - ratio)
     for groups in sorted(group_counts, key=lambda count: (abs(count - average), -count)):
         exact = (target - groups * shape.group_cost) / shape.channel_cost
@@ -351,7 +361,7 @@ def _uniform_widths(
             return groups, channels
     raise InvalidRequest(
         f"ratio {ratio:g} is out of reach with uniform widths: the stock class accepts {sorted(group_counts)} "
-        "key-value groups and the MLP cannot make up the rest; ask for less, or leave out --uniform"
+        "key-value groups, and removing channels cannot reach the rest; request less, or leave out --uniform"
     )
 
 

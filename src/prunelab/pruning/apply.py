@@ -1,4 +1,4 @@
-"""From a model to a plan to a pruned model: what the commands and the study share."""
+"""Apply a plan to a model; the commands and the study share this module."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def pruned_model(
     """Apply a plan to the model it was made for.
 
     Args:
-        model: the base model.
-        plan: what is kept.
-        statistics: what biases are made of; second moments in them save least squares its pass.
-        calibration: the tokens that least squares is fitted to.
+        model: the dense model.
+        plan: the plan.
+        statistics: calibration statistics for `bias`; second moments in them spare least squares a calibration pass.
+        calibration: the calibration tokens for the other compensations.
 
     Raises:
-        PlanMismatch: the plan is another model's, or was made with another calibration.
-        InvalidRequest: the plan compensates and what it needs is not there.
+        PlanMismatch: the plan belongs to another model, or was made with another calibration.
+        InvalidRequest: the plan's compensation needs statistics or tokens that are missing.
     """
     check_plan(model, plan, statistics, calibration)
     name = f"{model.name}-{plan.method}-{round(100 * plan.requested_ratio):02d}"

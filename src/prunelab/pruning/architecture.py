@@ -1,8 +1,8 @@
-"""Which class of transformers holds a pruned model, and with which config.
+"""The transformers class and the config of a pruned model.
 
-The stock class serves wherever it can: after depth pruning, and where all blocks have one width that the class accepts
-and a slot for every bias. A Qwen2 or Mistral that needs a bias is saved as the Llama that it equals. Everything else is
-saved in the library's own `per_layer_config`, with one small modelling file inside the checkpoint.
+A stock class is used wherever possible: after depth pruning, and where all blocks have one width that the class accepts
+and a slot for every bias. A Qwen2 or Mistral model that needs a bias is saved as the equivalent Llama. Other models are
+saved with transformers' `per_layer_config` and one small modelling file inside the checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prunelab.pruning.allocation import KeptUnits
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# What a Llama's config shares with those of the families that it can stand for.
+# The config fields that a Llama shares with the families it can represent.
 _LLAMA_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps",
@@ -32,13 +32,13 @@ _BIAS_SWITCH = {"self_attn.o_proj": "o_proj_bias", "mlp.down_proj": "down_proj_b
 
 @dataclass(frozen=True)
 class TargetArchitecture:
-    """How a pruned model is held.
+    """Class, config and family of a pruned model.
 
     Attributes:
-        model_class: the class that builds it.
+        model_class: class that builds the model.
         config: its config.
-        family: the family it belongs to from now on.
-        stock: whether `from_pretrained(dir)` of the family's auto class needs nothing else.
+        family: its family, which may differ from the dense model's.
+        stock: whether the family's auto class loads the checkpoint without the modelling file.
     """
 
     model_class: Any
@@ -47,16 +47,16 @@ class TargetArchitecture:
     stock: bool
 
     def biases(self, decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[str, int]]:
-        """Names and sizes of all projection biases that the form has; those the model lacked are zero."""
+        """Names and sizes of all projection biases of the architecture; biases that the dense model lacks are zero."""
         shapes = kept.shapes(decoder.shapes)
         config = self.config.get_text_config()
         for position, shape in enumerate(shapes):
-            own = config.per_layer_config[position]
+            layer = config.per_layer_config[position]
             for layout in self.family.layouts():
                 name = f"{decoder.prefix}{position}."
                 switch = (self.family.bias_switches or {}).get(layout.output_projection)
                 everywhere = self.stock and switch is not None and getattr(config, switch)
-                if everywhere or getattr(own, _BIAS_SWITCH[layout.output_projection], False):
+                if everywhere or getattr(layer, _BIAS_SWITCH[layout.output_projection], False):
                     yield f"{name}{layout.output_projection}.bias", shape.hidden
                 if everywhere:
                     for projection in layout.input_projections:
@@ -71,14 +71,14 @@ def choose_architecture(
     biased: Sequence[frozenset[str]],
     mapped: frozenset[int] = frozenset(),
 ) -> TargetArchitecture:
-    """The simplest form that holds what is kept.
+    """The simplest architecture that can hold the kept units.
 
     Args:
-        config: the model's config before the cut.
+        config: the dense model's config.
         family: its family.
-        kept: what stays.
+        kept: the kept units.
         biased: for each kept block, the output projections that get a bias.
-        mapped: blocks of the model before the cut that get a linear map behind the norm of their MLP.
+        mapped: blocks of the dense model that get a linear map after the norm of their MLP.
     """
     text = config.get_text_config()
     form = _text_form(text, family, kept, biased, mapped)
@@ -86,13 +86,13 @@ def choose_architecture(
 
 
 def _around(config: PreTrainedConfig, text: PreTrainedConfig) -> PreTrainedConfig:
-    """The config of a model that sees, with another language model's inside."""
-    whole = copy.deepcopy(config)
+    """The config of a vision-language model with a new config for its language model."""
+    config_copy = copy.deepcopy(config)
     for name in ("architectures", "auto_map"):
-        if getattr(whole, name, None) is not None:
-            setattr(whole, name, None)
-    whole.text_config = text
-    return whole
+        if getattr(config_copy, name, None) is not None:
+            setattr(config_copy, name, None)
+    config_copy.text_config = text
+    return config_copy
 
 
 def _text_form(
@@ -102,7 +102,7 @@ def _text_form(
     biased: Sequence[frozenset[str]],
     mapped: frozenset[int],
 ) -> TargetArchitecture:
-    """The form of a language model, or, by its own config, of the one inside a model that sees."""
+    """Architecture of a language model, or of the language model inside a vision-language model, from its config."""
     fields = _cut_fields(config, family, kept)
     had_biases = [_biases_of(config.per_layer_config[block]) for block in kept.blocks]
     needed = [a | b for a, b in zip(biased, had_biases, strict=True)]
@@ -120,7 +120,7 @@ def _biases_of(layer: PreTrainedConfig) -> frozenset[str]:
 
 
 def _cut_fields(config: PreTrainedConfig, family: ModelFamily, kept: KeptUnits) -> dict[str, Any]:
-    """The config as a dict, every per-layer list cut to the kept blocks and widths left out of it."""
+    """The config as a dict without widths, its per-layer lists restricted to the kept blocks."""
     fields: dict[str, Any] = copy.deepcopy(config.to_dict())
     for name in ("per_layer_config", "auto_map", "architectures", "allow_global_per_layer_attribute_access"):
         fields.pop(name, None)
@@ -144,7 +144,7 @@ def _uniform_fields(fields: dict[str, Any], shape: BlockShape) -> dict[str, Any]
 
 
 def _build(config_class: Any, fields: dict[str, Any]) -> PreTrainedConfig | None:
-    """The config, or None where the library refuses it."""
+    """The config, or None if transformers rejects the fields."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -210,7 +210,7 @@ def _per_layer(
         "o_proj_bias": False,
         "down_proj_bias": False,
         "intermediate_size": max(widest, 1),
-        # Without it the config's own validation fails when it is saved.
+        # Without this the config's validation fails on saving.
         "allow_global_per_layer_attribute_access": True,
         "per_layer_config": per_layer,
     }
@@ -221,7 +221,7 @@ def _per_layer(
 
 
 def accepts_uniform(shapes: Sequence[BlockShape]) -> bool:
-    """Whether all blocks are alike and none has lost a sublayer."""
+    """Whether all blocks have the same shape and both sublayers."""
     return len(set(shapes)) == 1 and shapes[0].key_value_groups > 0 and shapes[0].channels > 0
 
 
@@ -231,8 +231,8 @@ def stock_group_counts(config: PreTrainedConfig, family: ModelFamily, biased: bo
     Args:
         config: the model's config.
         family: its family.
-        biased: whether every output projection gets a bias; where no stock class holds them all, the modelling file
-            will come along and the numbers are those without.
+        biased: whether every output projection gets a bias. If no stock class has all those biases, the checkpoint
+            needs the modelling file in any case, and the numbers are those without biases.
     """
     shapes = family.shapes(config)
     everything = KeptUnits.everything(shapes)

@@ -1,4 +1,4 @@
-"""What is refused before it is planned or applied: another model's plan, another text's, too large a model."""
+"""Checks before planning and pruning: the plan's model, its calibration, and the limits of streamed models."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_plan(
     statistics: ActivationStatistics | None = None,
     calibration: CalibrationSet | None = None,
 ) -> None:
-    """Refuse a plan of another model, or another text than the plan's compensation was made from.
+    """Check that a plan belongs to this model and that its compensation was made from this calibration.
 
     Raises:
-        PlanMismatch: naming both.
-        InvalidRequest: the plan compensates by what a streamed model cannot.
+        PlanMismatch: another model or calibration; the message gives both fingerprints.
+        InvalidRequest: the plan's compensation does not support a streamed model.
     """
     plan.require_for(model.name, model.fingerprint)
     if isinstance(model, StreamedModel):
@@ -39,8 +39,8 @@ def check_plan(
         made = (plan.provenance.get("calibration") or {}).get("fingerprint")
         if made != given:
             raise PlanMismatch(
-                f"the plan's compensation was made from calibration {made}, what is given is of {given}: calibrate "
-                f"on what the plan says ({_words(plan.provenance.get('calibration'))})"
+                f"the plan's compensation was made from calibration {made}, but calibration {given} was given; use the "
+                f"plan's calibration ({_words(plan.provenance.get('calibration'))})"
             )
 
 
@@ -50,16 +50,16 @@ def _words(calibration: dict[str, Any] | None) -> str:
 
 
 def refuse_streamed(model: StreamedModel, method: PruningMethod | None, compensation: Compensation) -> None:
-    """Refuse what takes more of a model than its statistics and one weight after another."""
+    """Raise InvalidRequest for methods and compensations that need the dense model in memory."""
     if method is not None and (method.needs_loss or method.runs_model):
         others = ", ".join(other.name for other in methods.values() if not (other.needs_loss or other.runs_model))
-        does = "compares candidates by their loss" if method.needs_loss else "runs the calibration tokens by itself"
+        does = "compares candidates by their loss" if method.needs_loss else "runs the model on the calibration tokens"
         raise InvalidRequest(
-            f"{method.name} {does}, which takes the whole model in memory, and {model.name} "
-            f"is read block by block: give more --memory, or a method that is arithmetic on statistics ({others})"
+            f"{method.name} {does}, which needs the dense model in memory, but {model.name} is read block by block: "
+            f"give more --memory, or use a method that needs only statistics ({others})"
         )
     if compensation in COMPENSATORS and compensation != "least_squares":
         raise InvalidRequest(
-            f"{compensation} compensation takes the whole model in memory, and {model.name} is read block by block: "
-            "give more --memory, or --compensation least_squares, bias or none"
+            f"{compensation} compensation needs the dense model in memory, but {model.name} is read block by block: "
+            "give more --memory, or use --compensation least_squares, bias or none"
         )

@@ -1,7 +1,7 @@
-"""The pruning plan: a small readable file that says what is kept, and why.
+"""The pruning plan: a small readable file that records what is kept, and why.
 
-Base model, plan and statistics together give the pruned model again, to the bit; where compensation is by least
-squares, base model, plan and the calibration tokens that the plan names.
+Dense model, plan and statistics determine the pruned model bit for bit; for least squares, dense model, plan and the
+calibration tokens that the plan names.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["BaseModelRecord", "PlannedBlock", "PruningPlan", "from_ranges", "make_plan", "to_ranges"]
 
 MOST_IN_ALL = 1 << 24
-"""Units that one plan names, at most; those of Llama-3.1-405B are 6.8 million."""
+"""Largest number of units in one plan; Llama-3.1-405B has 6.8 million."""
 
 Units = Annotated[tuple[int, ...], BeforeValidator(from_ranges), PlainSerializer(to_ranges, return_type=str)]
 
 
 class PlannedBlock(Frozen):
-    """One kept block: its number in the base model and what of it stays."""
+    """One kept block: its index in the dense model and its kept units."""
 
     block: int = Field(ge=0)
     key_value_groups: Units
@@ -51,7 +51,7 @@ class PlannedBlock(Frozen):
 
 
 def _left(block: PlannedBlock, shape: BlockShape) -> tuple[str, str]:
-    """What stays of a block, in words."""
+    """Kept and total counts of a block, formatted."""
     return (
         f"{len(block.key_value_groups)} of {shape.key_value_groups}",
         f"{len(block.channels):,} of {shape.channels:,}",
@@ -59,20 +59,20 @@ def _left(block: PlannedBlock, shape: BlockShape) -> tuple[str, str]:
 
 
 class PruningPlan(Frozen):
-    """What is kept of which model.
+    """The units of a model that are kept.
 
     Attributes:
-        format: version of this file's layout.
-        base: the model before the cut.
-        method: the method that chose.
-        requested_ratio: the share of the blocks' projection weights asked for.
-        achieved_ratio: the share that goes; norms and added biases are not counted.
-        share_of_model: the removed weights as a share of all the model's parameters.
-        blocks: what is kept, block by block.
-        compensation: `bias` adds to each output projection what its removed inputs said on average (FLAP);
-            `least_squares` and `sequential` fit its kept weights to the calibration tokens as well; `linear_map` puts a
+        format: version of the file's layout.
+        base: the dense model.
+        method: method that made the decision.
+        requested_ratio: requested share of the blocks' projection weights.
+        achieved_ratio: removed share; norms and added biases are not counted.
+        share_of_model: removed weights as a share of all parameters of the model.
+        blocks: kept blocks and their units.
+        compensation: `bias` adds to each output projection the mean contribution of its removed inputs (FLAP);
+            `least_squares` and `sequential` also refit its kept weights on the calibration tokens; `linear_map` puts a
             linear map in place of every run of removed blocks.
-        notes: what the user should know, a sentence each.
+        notes: remarks for the user, one sentence each.
         provenance: calibration data, seed, options, versions.
     """
 
@@ -90,15 +90,15 @@ class PruningPlan(Frozen):
     @field_validator("blocks", mode="before")
     @classmethod
     def _countable(cls, blocks: Any) -> Any:
-        """Refuse more units than any model has before they are spelled out."""
+        """Check the number of units before the ranges are expanded."""
         rows = blocks if isinstance(blocks, list | tuple) else []
         texts = [value for row in rows if isinstance(row, dict) for value in row.values() if isinstance(value, str)]
         try:
             units = sum(map(count_in, texts))
-        except ValueError:  # which is said of the block that it stands in
+        except ValueError:  # the validator of that block reports it
             return blocks
         if units > MOST_IN_ALL:
-            raise ValueError(f"{units:,} units are named, more than {MOST_IN_ALL:,}")
+            raise ValueError(f"{units:,} units are listed; a plan may list at most {MOST_IN_ALL:,}")
         return blocks
 
     @field_validator("provenance")
@@ -123,10 +123,10 @@ class PruningPlan(Frozen):
                     raise ValueError(f"block {b.block}: {name} must be ascending numbers from 0 to {limit - 1}")
         true = achieved_ratio(shapes, self.kept)
         if abs(true - self.achieved_ratio) > 1e-6:
-            raise ValueError(f"achieved_ratio says {self.achieved_ratio:g}, what is kept says {true:g}")
-        whole = sum(shape.cost for shape in shapes)
-        if abs(true * whole / self.base.parameters - self.share_of_model) > 1e-6:
-            raise ValueError(f"share_of_model says {self.share_of_model:g}, weights and parameters say otherwise")
+            raise ValueError(f"achieved_ratio is {self.achieved_ratio:g}, but the kept units give {true:g}")
+        total = sum(shape.cost for shape in shapes)
+        if abs(true * total / self.base.parameters - self.share_of_model) > 1e-6:
+            raise ValueError(f"share_of_model is {self.share_of_model:g}, which contradicts weights and parameters")
         return self
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class PruningPlan(Frozen):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        """A row a block, for notebooks."""
+        """One table row per block, for notebooks."""
         kept = {block.block: block for block in self.blocks}
         rows = [
             (number, *_left(kept[number], shape)) if number in kept else (number, "removed", "removed")
@@ -148,7 +148,7 @@ class PruningPlan(Frozen):
 
     @property
     def kept(self) -> KeptUnits:
-        """What stays."""
+        """The kept units."""
         return KeptUnits(
             blocks=tuple(b.block for b in self.blocks),
             key_value_groups=tuple(b.key_value_groups for b in self.blocks),
@@ -157,13 +157,13 @@ class PruningPlan(Frozen):
 
     @property
     def removed_blocks(self) -> list[int]:
-        """Blocks that go."""
+        """Removed blocks, ascending."""
         kept = {b.block for b in self.blocks}
         return [block for block in range(len(self.base.shapes)) if block not in kept]
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the plan does, its story aside; 16 hexadecimal digits."""
+        """Hash of the fields that determine the pruned model, notes excluded; 16 hexadecimal digits."""
         decisive = self.model_dump(mode="json", include={"base", "blocks", "compensation"})
         decisive["base"] = self.base.fingerprint
         if self.compensation != "none":
@@ -171,31 +171,31 @@ class PruningPlan(Frozen):
         return content_hash(decisive)
 
     def require_for(self, name: str, fingerprint: str) -> None:
-        """Refuse another model.
+        """Check that the plan was made for this model.
 
         Raises:
-            PlanMismatch: naming both fingerprints.
+            PlanMismatch: it was made for another model; the message gives both fingerprints.
         """
         if fingerprint != self.base.fingerprint:
             raise PlanMismatch(
-                f"the plan was made for {self.base.name} (fingerprint {self.base.fingerprint}), {name} is another "
-                f"model (fingerprint {fingerprint}): prune that model anew, or give the plan's own"
+                f"the plan was made for {self.base.name} (fingerprint {self.base.fingerprint}), but {name} has "
+                f"fingerprint {fingerprint}: make a new plan for this model, or give the model of the plan"
             )
 
     def to_json(self) -> str:
-        """The file's text."""
+        """The plan as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
     def save(self, path: Path) -> None:
-        """Write the plan, whole or not at all."""
+        """Write the plan atomically."""
         write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> PruningPlan:
-        """Read a plan and check it.
+        """Read and validate a plan.
 
         Raises:
-            PlanError: the file is missing, no JSON, or contradicts itself.
+            PlanError: the file is missing, is not JSON, or contradicts itself.
         """
         fields = read_json_object(path, error=PlanError, remedy="give the path of a plan file")
         try:
@@ -204,7 +204,7 @@ class PruningPlan(Frozen):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "plan"
             what = one_line(f"{where}: {first['msg'].removeprefix('Value error, ')}", 400)
-            raise PlanError(f"{path} is not a valid plan: {what}; make the plan anew") from None
+            raise PlanError(f"{path} is not a valid plan: {what}; make a new plan with `prunelab prune`") from None
 
 
 def make_plan(
@@ -219,7 +219,7 @@ def make_plan(
     notes: Sequence[str] = (),
     provenance: dict[str, Any] | None = None,
 ) -> PruningPlan:
-    """Write down a decision."""
+    """Make the plan of a decision."""
     achieved = achieved_ratio(decoder.shapes, kept)
     widths = zip(kept.blocks, kept.key_value_groups, kept.channels, strict=True)
     return PruningPlan(

@@ -1,4 +1,4 @@
-"""What a plan says of the model that it is for, and of the text that it was made from."""
+"""Records inside a plan: the dense model that it is for, and the calibration text that it was made from."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MOST_PARAMETERS = 1 << 50
 
 
 class Frozen(BaseModel):
-    """A part of a plan: it does not change, and knows no other keys than its own."""
+    """A part of a plan: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _group_shapes(shapes: Sequence[BlockShape]) -> list[dict[str, Any]]:
-    """Equal shapes written once, with the blocks that have them."""
+    """Each distinct shape once, with the blocks that have it."""
     different = dict.fromkeys(shapes)
     return [
         {"blocks": to_ranges([i for i, s in enumerate(shapes) if s == shape]), **asdict(shape)} for shape in different
@@ -29,25 +29,25 @@ def _group_shapes(shapes: Sequence[BlockShape]) -> list[dict[str, Any]]:
 
 
 def _ungroup_shapes(value: Any) -> Any:
-    """What `_group_shapes` wrote, one shape a block; any other value is passed on for validation to judge."""
+    """Inverse of `_group_shapes`: one shape per block; other values are returned unchanged for validation to reject."""
     if not isinstance(value, list) or not all(isinstance(v, dict) and isinstance(v.get("blocks"), str) for v in value):
         return value
     numbers = blocks_in([group["blocks"] for group in value])
     by_block = {
         block: {name: width for name, width in group.items() if name != "blocks"}
-        for group, own in zip(value, numbers, strict=True)
-        for block in own
+        for group, blocks in zip(value, numbers, strict=True)
+        for block in blocks
     }
     return tuple(by_block[block] for block in range(len(by_block)))
 
 
 def _possible(shapes: tuple[BlockShape, ...]) -> tuple[BlockShape, ...]:
-    """The shapes; a ValueError where no block can have one."""
+    """Return the shapes; raise ValueError for a width that is out of bounds."""
     for shape in dict.fromkeys(shapes):
         for name, width in asdict(shape).items():
             least = 0 if name in ("key_value_groups", "channels") else 1
             if not least <= width <= MOST_UNITS:
-                raise ValueError(f"{name} {width} is not possible: {least} to {MOST_UNITS:,}")
+                raise ValueError(f"{name} {width} is not possible: give {least} to {MOST_UNITS:,}")
     if not any(shape.cost for shape in shapes):
         raise ValueError("no block has any weights")
     return shapes
@@ -62,7 +62,7 @@ Shapes = Annotated[
 
 
 class BaseModelRecord(Frozen):
-    """The model that a plan is for."""
+    """The dense model of a plan."""
 
     name: str
     family: str
@@ -72,7 +72,7 @@ class BaseModelRecord(Frozen):
 
 
 class CalibrationRecord(BaseModel):
-    """What a plan says of its calibration text; other facts may stand beside these."""
+    """The calibration text of a plan; further keys are allowed."""
 
     corpus: str = ""
     split: str = ""
@@ -83,6 +83,6 @@ class CalibrationRecord(BaseModel):
 
 
 class PlanProvenance(BaseModel):
-    """What of a plan's provenance is read again; other facts may stand beside it."""
+    """The part of a plan's provenance that is read back; further keys are allowed."""
 
     calibration: CalibrationRecord | None = None

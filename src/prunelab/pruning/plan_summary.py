@@ -1,7 +1,7 @@
-"""A run's plans in numbers: counts are enough for tables and maps, and large models' plans name many units.
+"""Summaries of a run's plans: unit counts are enough for tables and maps.
 
-`PruningPlan.load` checks every plan and spells out every unit, which for hundreds of plans of a large model takes
-minutes.
+`PruningPlan.load` validates every plan and expands every unit, which takes minutes for hundreds of plans of a large
+model.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ UNITS = ("key_value_groups", "channels")
 
 @dataclass(frozen=True)
 class PlannedCut:
-    """A plan in numbers.
+    """Summary of a plan.
 
     Attributes:
-        path: its file.
+        path: the plan's file.
         fingerprint: as `PruningPlan.fingerprint`.
-        model: the base model's name.
-        family: the base model's.
-        parameters: the base model's.
-        requested_ratio: the share asked for.
-        achieved_ratio: the share that goes.
-        removed: of every block of the dense model the removed share of its units, by kind of unit.
-        removed_groups: of every block of the dense model the key-value groups that go, as text such as `0-1,5`.
-        removed_blocks: blocks that go whole.
+        model: name of the dense model.
+        family: family of the dense model.
+        parameters: number of parameters of the dense model.
+        requested_ratio: requested share of the blocks' projection weights.
+        achieved_ratio: removed share.
+        removed: by kind of unit, the removed share of the units of each block of the dense model.
+        removed_groups: for each block of the dense model, the removed key-value groups as text such as `0-1,5`.
+        removed_blocks: blocks that are removed entirely.
     """
 
     path: Path
@@ -52,16 +52,16 @@ class PlannedCut:
 
 
 def planned_cuts(folder: Path, wanted: Collection[str | None]) -> dict[str, PlannedCut]:
-    """The plans in a folder that have one of these fingerprints; a file that is no plan is passed over."""
-    found = {}
+    """The plans in a folder that have one of the wanted fingerprints; files that are not plans are skipped."""
+    plans = {}
     for path in sorted(folder.glob("*.json")):
         try:
             cut = _cut(path, read_json_object(path))
         except (DataError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
         if cut.fingerprint in wanted:
-            found[cut.fingerprint] = cut
-    return found
+            plans[cut.fingerprint] = cut
+    return plans
 
 
 class _Base(BaseModel):
@@ -79,7 +79,7 @@ class _Block(BaseModel):
 
 
 class _Numbers(BaseModel):
-    """What of a plan's file is read, its units not spelled out."""
+    """The fields of a plan file that are read; unit ranges are not expanded."""
 
     base: _Base
     blocks: list[_Block]
@@ -92,16 +92,16 @@ class _Numbers(BaseModel):
 def _cut(path: Path, fields: Mapping[str, Any]) -> PlannedCut:
     plan = _Numbers.model_validate(fields)
     named = blocks_in([shape["blocks"] for shape in plan.base.shapes])
-    shapes = {block: shape for shape, own in zip(plan.base.shapes, named, strict=True) for block in own}
-    kept = {one.block: one for one in plan.blocks}
+    shapes = {block: shape for shape, indices in zip(plan.base.shapes, named, strict=True) for block in indices}
+    kept = {planned.block: planned for planned in plan.blocks}
     blocks = sorted(shapes)
     removed = {}
     for unit in UNITS:
-        whole = [_possible(shapes[block][unit]) for block in blocks]
-        left = [count_in(getattr(kept[block], unit)) if block in kept else 0 for block in blocks]
-        # A base that was pruned before may have blocks with nothing left to remove.
-        removed[unit] = tuple(1 - b / a if a else 0.0 for a, b in zip(whole, left, strict=True))
-    gone = tuple(
+        totals = [_possible(shapes[block][unit]) for block in blocks]
+        kept_counts = [count_in(getattr(kept[block], unit)) if block in kept else 0 for block in blocks]
+        # An earlier pruning may have left blocks without units.
+        removed[unit] = tuple(1 - b / a if a else 0.0 for a, b in zip(totals, kept_counts, strict=True))
+    removed_groups = tuple(
         _others(kept[block].key_value_groups if block in kept else "", shapes[block]["key_value_groups"])
         for block in blocks
     )
@@ -114,7 +114,7 @@ def _cut(path: Path, fields: Mapping[str, Any]) -> PlannedCut:
         plan.requested_ratio,
         plan.achieved_ratio,
         removed,
-        gone,
+        removed_groups,
         tuple(block for block in blocks if block not in kept),
     )
 
@@ -128,14 +128,14 @@ def _fingerprint(fields: Mapping[str, Any], plan: _Numbers) -> str:
 
 def _possible(units: Any) -> int:
     if not isinstance(units, int) or not 0 <= units <= MOST_UNITS:
-        raise ValueError(f"{units!r} units are not possible")
+        raise ValueError(f"{units!r} units are not possible: give 0 to {MOST_UNITS:,}")
     return units
 
 
 def _others(ranges: str, of: int) -> str:
-    """Those of so many units that are not named."""
+    """The units below `of` that the ranges do not contain."""
     edges = edges_of(ranges)
     if edges and edges[-1][1] >= of:
-        raise ValueError(f"unit {edges[-1][1]} of {of}")
+        raise ValueError(f"unit {edges[-1][1]} is out of range: the block has {of} units")
     named = set(spelled_out(ranges))
     return to_ranges([unit for unit in range(of) if unit not in named])

@@ -1,4 +1,4 @@
-"""From a model and a method's name to a plan: what it is budgeted, compared by and made up for with."""
+"""Make a plan from a model, a method's name, a budget and a compensation."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PruningOptions:
-    """How to prune, besides the method and the ratio.
+    """Pruning options besides the method and the ratio.
 
     Attributes:
-        constraints: what the cut must respect.
-        uniform: one width for all blocks, so that a stock class loads the result.
-        compensation: one of those in `prunelab.pruning.compensation`, or `auto`: the method's own, which is bias for
-            width methods, unless widths are to be uniform and the stock class has no slot.
-        seed: for methods that draw at random.
+        constraints: constraints of the allocation.
+        uniform: give all blocks the same widths, so that a stock class loads the result.
+        compensation: a compensation of `prunelab.pruning.compensation`, or `auto`: the method's default, which is bias
+            for width methods, or none where widths are uniform and the stock class has no bias slot.
+        seed: seed of methods that draw at random.
 
     Raises:
-        UnknownName: no such compensation.
+        UnknownName: there is no such compensation.
         InvalidRequest: the seed is out of bounds.
     """
 
@@ -51,7 +51,7 @@ class PruningOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what a caller from Python can get wrong."""
+        """Check the values; the command line checks them as well."""
         SEED.check("seed", self.seed)
         known = ("auto", *get_args(Compensation))
         if self.compensation not in known:
@@ -59,26 +59,26 @@ class PruningOptions:
 
 
 def needs_calibration(method_name: str, options: PruningOptions) -> bool:
-    """Whether a method has use for a calibration pass, for its scores or for compensation."""
+    """Whether the method or the compensation uses a calibration pass."""
     method = methods[method_name]
-    wished = options.compensation
-    compensates = method.strategy != "depth" and wished != "none"
-    compensates |= wished in FOR_BLOCKS or method.compensation in FOR_BLOCKS
+    requested = options.compensation
+    compensates = method.strategy != "depth" and requested != "none"
+    compensates |= requested in FOR_BLOCKS or method.compensation in FOR_BLOCKS
     return method.needs_statistics or method.needs_loss or compensates
 
 
 def needs_moments(method_name: str, options: PruningOptions) -> bool:
-    """Whether second moments are of use beside the calibration's statistics: for least squares, or for a search."""
+    """Whether least squares or the method's search uses second moments besides the calibration statistics."""
     method = methods[method_name]
-    wished = method.compensation if options.compensation == "auto" else options.compensation
-    return method.needs_moments or (wished == "least_squares" and method.strategy != "depth")
+    requested = method.compensation if options.compensation == "auto" else options.compensation
+    return method.needs_moments or (requested == "least_squares" and method.strategy != "depth")
 
 
 def check_request(model: LanguageModel, method_name: str, options: PruningOptions) -> None:
-    """Refuse before anything is calibrated what a model that is streamed cannot be asked for.
+    """Check, before calibration, that a streamed model supports the method and the compensation.
 
     Raises:
-        InvalidRequest: the method or the compensation takes the whole model.
+        InvalidRequest: the method or the compensation needs the dense model in memory.
     """
     if isinstance(model, StreamedModel):
         method = methods[method_name]
@@ -95,19 +95,19 @@ def make_pruning_plan(
     options: PruningOptions | None = None,
     shared: Shared | None = None,
 ) -> PruningPlan:
-    """Decide what to keep.
+    """Choose the units to keep.
 
     Args:
-        model: the model.
+        model: the dense model.
         method_name: a registered method.
         ratio: share of the blocks' projection weights to remove, in [0, 1).
-        statistics: of the calibration pass; methods and compensation that need none do without.
+        statistics: calibration statistics; not needed by data-free methods without compensation.
         calibration: the calibration set, for methods that compare losses on its held-out windows.
         options: see `PruningOptions`.
-        shared: what other plans for this model, with this calibration, have found.
+        shared: intermediate results shared with other plans for this model and calibration.
 
     Raises:
-        UnknownName: no such method.
+        UnknownName: there is no such method.
         InvalidRequest: the ratio is out of range or out of reach, or options contradict each other.
     """
     check_ratio(ratio)
@@ -131,12 +131,12 @@ def make_pruning_plan(
     decision = method.decide(evidence, budget)
     if ratio > 0 and decision.kept == KeptUnits.everything(decoder.shapes):
         raise InvalidRequest(
-            f"ratio {ratio:g} removes nothing by {method_name}: ask for more, or use a method with finer units"
+            f"ratio {ratio:g} removes nothing with {method_name}: request more, or use a method with finer units"
         )
     compensation = decision.compensation or compensation
     if _nothing_to_make_up(decoder, decision.kept, compensation):
         if ratio > 0 and compensation == options.compensation != "none":
-            notes += (f"compensation is off: {compensation} has nothing to make up for in this cut",)
+            notes += (f"compensation is off: the plan removes nothing that {compensation} compensates",)
         compensation = "none"
     if compensation in COMPENSATORS:
         notes += _rank_note(most_inputs(decoder, decision.kept, compensation), statistics)
@@ -162,12 +162,12 @@ def make_pruning_plan(
 
 
 def _base_notes(model: LanguageModel) -> tuple[str, ...]:
-    """Where the base's configuration says otherwise than its weights."""
+    """Notes on configuration values that contradict the weights."""
     return model.inspection.corrections if model.inspection is not None else ()
 
 
 def options_record(options: PruningOptions) -> dict[str, Any]:
-    """What a plan's provenance says of the options that it was made with."""
+    """The options as recorded in a plan's provenance."""
     constraints = options.constraints
     return {
         "protect_first": constraints.protect_first,
@@ -203,43 +203,42 @@ def _measure_of_cut(
     return measure(model.with_model(pruned), held_out)
 
 
-def _divergence(whole: LanguageModel, pruned: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
-    return mean_divergence(pruned, whole, held_out)
+def _divergence(dense: LanguageModel, pruned: LanguageModel, held_out: Tensor | CalibrationSet) -> float:
+    return mean_divergence(pruned, dense, held_out)
 
 
 def _compensation(
     method: PruningMethod, model: LanguageModel, options: PruningOptions, calibrated: bool
 ) -> tuple[Compensation, tuple[str, ...]]:
-    """What makes up for removed units, and what to tell the user about it."""
-    wished = options.compensation
-    if wished == "auto" and method.compensation is not None:
-        wished = method.compensation
-        if wished == "linear_map" and options.uniform and _norm_behind(model.decoder.family):
-            return "none", ("compensation is off: the stock class has no slot for its linear map",)
-    if method.strategy == "depth" and wished not in FOR_BLOCKS:
+    """The effective compensation, and notes for the user."""
+    requested = options.compensation
+    if requested == "auto" and method.compensation is not None:
+        requested = method.compensation
+        if requested == "linear_map" and options.uniform and _norm_behind(model.decoder.family):
+            return "none", ("compensation is off: the stock class has no slot for the linear map",)
+    if method.strategy == "depth" and requested not in FOR_BLOCKS:
         others = " and ".join(FOR_BLOCKS)
-        why = f"compensation is off: {wished} makes up for lost width, {others} for whole blocks"
-        return "none", () if wished in ("auto", "none") else (why,)
-    if wished != "auto":
-        return wished, ()
+        why = f"compensation is off: {requested} compensates removed width, {others} compensate removed blocks"
+        return "none", () if requested in ("auto", "none") else (why,)
+    if requested != "auto":
+        return requested, ()
     if options.uniform and not stock_holds_biases(model.model.config, model.decoder.family):
-        return "none", ("compensation is off: the stock class has no slot for its biases",)
+        return "none", ("compensation is off: the stock class has no slot for the biases",)
     if not calibrated:
-        return "none", ("compensation is off: nothing was calibrated",)
+        return "none", ("compensation is off: there are no calibration statistics",)
     return "bias", ()
 
 
 def _norm_behind(family: ModelFamily) -> bool:
-    """Whether a norm stands between an MLP and the stream, so that no linear map can be merged into it."""
+    """Whether a norm follows the MLP's output projection, so that a linear map cannot be merged into the projection."""
     return family.residual_output(family.mlp.output_projection) != family.mlp.output_projection
 
 
 def _rank_note(inputs: int, statistics: ActivationStatistics | None) -> tuple[str, ...]:
-    """Said where least squares has fewer tokens to learn from than inputs to learn of."""
+    """A note where least squares has no more tokens than inputs."""
     if statistics is None or statistics.tokens > inputs:
         return ()
     return (
-        f"{statistics.tokens} calibration tokens are no more than the {inputs} inputs that are fitted to them: their "
-        "moments have no full rank, and least squares is held back by a hundred times the usual ridge; calibrate on "
-        "more",
+        f"{statistics.tokens} calibration tokens are too few for the {inputs} inputs of a projection: the second "
+        "moments are rank-deficient, and least squares uses a hundred times the usual ridge; calibrate on more tokens",
     )

@@ -1,4 +1,4 @@
-"""Importance of units, and the shared arithmetic of turning raw scores into a ranking."""
+"""Importance scores of units, and their standardisation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImportanceScores:
-    """How much each unit matters: higher means keep.
+    """Importance of each unit; higher = keep.
 
     Attributes:
-        blocks: one score a block, shape `(blocks,)`; None for a width method.
-        key_value_groups: for each block, one score a key-value group, shape `(groups,)`; None for a depth method.
-        channels: for each block, one score an MLP channel, shape `(channels,)`; None for a depth method.
+        blocks: one score per block, shape `(blocks,)`; None for a width method.
+        key_value_groups: for each block, one score per key-value group, shape `(groups,)`; None for a depth method.
+        channels: for each block, one score per MLP channel, shape `(channels,)`; None for a depth method.
     """
 
     blocks: Tensor | None = None
@@ -30,15 +30,15 @@ class ImportanceScores:
 
 
 def standardise(scores: Tensor) -> Tensor:
-    """Zero mean and unit sample deviation over one module's channels (FLAP, Eq. 3).
+    """Scale scores to zero mean and unit sample standard deviation over one module's channels (FLAP, Eq. 3).
 
-    Scores that are all alike carry no ranking and come out as zeros.
+    Scores that are equal up to rounding give zeros: they carry no ranking.
     """
     scores = scores.double()
     if scores.numel() < 2:
         return torch.zeros_like(scores)
     deviation = scores.std()
-    # Equal scores differ by rounding alone: their deviation is noise, and dividing by it would rank noise.
+    # The deviation of equal scores is rounding noise; dividing by it would rank noise.
     if deviation <= 1e-12 * scores.abs().max():
         return torch.zeros_like(scores)
     return (scores - scores.mean()) / deviation
@@ -49,15 +49,15 @@ def width_scores(
     attention: Callable[[int], Tensor],
     mlp: Callable[[int], Tensor],
 ) -> ImportanceScores:
-    """Rank all units of all blocks together, as FLAP does.
+    """Standardise raw scores so that units of all blocks and kinds compete in one ranking (FLAP, Eq. 3).
 
     Args:
-        shapes: the blocks' widths.
-        attention: for a block, one raw score an input channel of the attention's output projection.
-        mlp: for a block, one raw score an MLP channel.
+        shapes: the blocks' shapes.
+        attention: for a block, one raw score per input channel of the attention's output projection.
+        mlp: for a block, one raw score per MLP channel.
 
     Returns:
-        Scores standardised for each block and module; a key-value group's is the mean over its channels.
+        Scores standardised per block and module; a key-value group's score is the mean over its channels.
     """
     groups, channels = [], []
     for block, shape in enumerate(shapes):

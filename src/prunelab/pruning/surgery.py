@@ -1,4 +1,4 @@
-"""A plan applied to a model: a new model that shares with the old one whatever was not cut."""
+"""Apply a plan: build a new model that shares every unchanged tensor with the dense one."""
 
 from __future__ import annotations
 
@@ -31,28 +31,30 @@ def cut(
     statistics: ActivationStatistics | None = None,
     calibration: CalibrationSet | None = None,
 ) -> PreTrainedModel:
-    """Remove what is not kept.
+    """Remove all units that are not kept.
 
-    The model given is left as it was. The new one shares its embeddings, norms and untouched projections.
+    The dense model is not changed. The pruned model shares its embeddings, norms and unpruned projections.
 
     Args:
-        decoder: the model.
-        kept: what stays.
-        compensation: `bias` leaves the mean of what is removed behind, as a bias of the output projection;
+        decoder: the dense model.
+        kept: the kept units.
+        compensation: with `bias`, a bias of the output projection replaces the mean contribution of the removed units;
             the others change its weights as well (see `prunelab.pruning.compensation`).
-        statistics: of the calibration pass; needed for `bias`, and second moments in them serve `least_squares`.
-        calibration: the calibration tokens; needed for the others.
+        statistics: calibration statistics; required for `bias`, and `least_squares` uses second moments in them.
+        calibration: calibration tokens; required for the other compensations.
 
     Raises:
-        InvalidRequest: compensation without statistics.
+        InvalidRequest: the compensation lacks its statistics or tokens.
     """
     if compensation == "bias" and statistics is None:
-        raise InvalidRequest("bias compensation needs calibration statistics: calibrate first, or ask for none")
+        raise InvalidRequest(
+            "bias compensation needs calibration statistics: calibrate first, or use --compensation none"
+        )
     if compensation not in COMPENSATORS:
         return cut_repaired(decoder, kept, {}, statistics if compensation == "bias" else None)
     if calibration is None:
         raise InvalidRequest(
-            f"{compensation} compensation needs the calibration tokens: calibrate first, or ask for none"
+            f"{compensation} compensation needs the calibration tokens: calibrate first, or use --compensation none"
         )
     return cut_repaired(decoder, kept, COMPENSATORS[compensation](decoder, kept, calibration, statistics))
 
@@ -60,27 +62,27 @@ def cut(
 def cut_repaired(
     decoder: Decoder, kept: KeptUnits, repairs: Repairs, statistics: ActivationStatistics | None = None
 ) -> PreTrainedModel:
-    """Remove what is not kept, with these output projections in place of the old ones, or with biases alone.
+    """Remove all units that are not kept, with given output projections, or with biases only.
 
     Args:
-        decoder: the model.
-        kept: what stays.
+        decoder: the dense model.
+        kept: the kept units.
         repairs: output projections after compensation.
-        statistics: where given, what is removed leaves its mean behind as a bias.
+        statistics: if given, a bias replaces the mean contribution of the removed units.
     """
     from transformers.initialization import no_init_weights
 
     form = architecture_of(decoder, kept, biased=statistics is not None, repairs=repairs)
     tensors = _cut_tensors(decoder, kept, form, statistics)
     for (block, path), repair in repairs.items():
-        place = f"{decoder.prefix}{kept.blocks.index(block)}."
-        mended = {f"{place}{path}.weight": repair.weight}
+        prefix = f"{decoder.prefix}{kept.blocks.index(block)}."
+        replaced = {f"{prefix}{path}.weight": repair.weight}
         if repair.bias is not None:
-            mended[f"{place}{path}.bias"] = repair.bias
-        assert set(mended) <= set(tensors), "the form has a place for every repair"
+            replaced[f"{prefix}{path}.bias"] = repair.bias
+        assert set(replaced) <= set(tensors), "the architecture has a parameter for every repair"
         if repair.behind_norm is not None:
-            mended[f"{place}{decoder.family.residual_output(path)}.map"] = repair.behind_norm
-        tensors |= mended
+            replaced[f"{prefix}{decoder.family.residual_output(path)}.map"] = repair.behind_norm
+        tensors |= replaced
     with torch.device("meta"), no_init_weights():
         pruned: PreTrainedModel = form.model_class(form.config)
     pruned.load_state_dict(tensors, strict=True, assign=True)
@@ -97,19 +99,19 @@ def apply(
     statistics: ActivationStatistics | None = None,
     calibration: CalibrationSet | None = None,
 ) -> PreTrainedModel:
-    """Apply a plan; see `cut`. The caller has checked that the plan is this model's."""
+    """Apply a plan; see `cut`. The caller has checked that the plan belongs to this model."""
     return cut(decoder, plan.kept, plan.compensation, statistics, calibration)
 
 
 def architecture_of(
     decoder: Decoder, kept: KeptUnits, *, biased: bool, repairs: Repairs | None = None
 ) -> TargetArchitecture:
-    """How the model is held when all that is not kept is gone.
+    """The architecture of the pruned model.
 
     Args:
-        decoder: the model before the cut.
-        kept: what stays.
-        biased: what is removed leaves its mean behind as a bias.
+        decoder: the dense model.
+        kept: the kept units.
+        biased: whether a bias replaces the mean contribution of the removed units.
         repairs: otherwise, output projections after compensation.
     """
     biases = _biased(decoder, kept) if biased else _repaired(kept, repairs or {})
@@ -123,7 +125,7 @@ def _removed(kept_units: tuple[int, ...], count: int) -> list[int]:
 
 
 def _biased(decoder: Decoder, kept: KeptUnits) -> tuple[frozenset[str], ...]:
-    """For each kept block, the output projections that lose something."""
+    """For each kept block, the output projections that lose columns."""
     return tuple(
         frozenset(
             layout.output_projection
@@ -155,14 +157,14 @@ def _cut_tensors(
 def cut_block(
     decoder: Decoder, kept: KeptUnits, position: int, form: TargetArchitecture, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
-    """The state of one block of the pruned model, by its names there.
+    """The state of one block of the pruned model, by its names in the pruned model.
 
     Args:
-        decoder: the model before the cut.
-        kept: what stays.
-        position: of the block among the kept ones.
-        form: how the pruned model is held; biases that the block lacked and the form has are zero.
-        statistics: what compensation is made of; None for none.
+        decoder: the dense model.
+        kept: the kept units.
+        position: index of the block among the kept ones.
+        form: architecture of the pruned model; biases that it has and the block lacks are zero.
+        statistics: statistics for the bias compensation; None for none.
     """
     prefix = f"{decoder.prefix}{position}."
     tensors: dict[str, Tensor] = {}
@@ -175,71 +177,71 @@ def cut_block(
 
 @dataclass(frozen=True)
 class Remaining:
-    """What stays of a block's tensor.
+    """The kept part of a block's tensor.
 
     Attributes:
-        indices: of what stays, ascending, shape `(kept,)`; None for everything.
-        of_columns: they are columns, not rows.
+        indices: kept indices, ascending, shape `(kept,)`; None if all are kept.
+        of_columns: whether they index columns instead of rows.
     """
 
     indices: Tensor | None = None
     of_columns: bool = False
 
     def of(self, tensor: Tensor) -> Tensor:
-        """That part of a tensor; the tensor itself where everything stays."""
+        """The kept part of a tensor; the tensor itself if all of it is kept."""
         if self.indices is None:
             return tensor
         indices = self.indices.to(tensor.device)
-        # Both are indexing, each in the way that is quicker for it on a CPU.
+        # Each form is the faster one for its dimension on a CPU.
         return tensor[:, indices] if self.of_columns else tensor.index_select(0, indices)
 
 
 def remaining(decoder: Decoder, kept: KeptUnits, position: int, inner: str) -> Remaining | None:
-    """What stays of one tensor of a kept block; None where its module is removed.
+    """The kept part of one tensor of a kept block; None if its module is removed.
 
-    An attention without key-value groups keeps the bias of its output projection and nothing else: norms of queries and
-    keys are removed with it.
+    An attention without key-value groups keeps only the bias of its output projection; the norms of queries and keys
+    are removed as well.
     """
     shape = decoder.shapes[kept.blocks[position]]
     path, _, kind = inner.rpartition(".")
     for layout in decoder.family.layouts():
         units = units_of(kept, position, layout)
-        whole = len(units) == shape.units(layout.part)
+        is_complete = len(units) == shape.units(layout.part)
         if path == layout.output_projection:
-            if whole or kind == "bias":
+            if is_complete or kind == "bias":
                 return Remaining()
             return Remaining(layout.columns(shape, units), of_columns=True)
         if layout.unit == "key_value_group" and not units and path.startswith(f"{layout.module}."):
             return None
         for projection in layout.input_projections:
             if path == projection.path:
-                return Remaining() if whole else Remaining(layout.rows(projection, shape, units))
+                return Remaining() if is_complete else Remaining(layout.rows(projection, shape, units))
     return Remaining()
 
 
 def new_biases(
     decoder: Decoder, kept: KeptUnits, position: int, form: TargetArchitecture, statistics: ActivationStatistics | None
 ) -> dict[str, Tensor]:
-    """The biases that a kept block lacked or had otherwise, by their names in the pruned model; see `cut_block`."""
+    """The biases of a kept block that are added or changed, by their names in the pruned model; see `cut_block`."""
     prefix, block = f"{decoder.prefix}{position}.", kept.blocks[position]
     biases: dict[str, Tensor] = {}
     for name, size in form.biases(decoder, kept):
         if name.startswith(prefix) and decoder.bias(block, name[len(prefix) :].removesuffix(".bias")) is None:
             biases[name] = torch.zeros(size, dtype=decoder.model.dtype, device=decoder.device_of(block))
     if statistics is not None:
-        for path, said in _compensation(decoder, kept, position, statistics):
+        for path, contribution in _compensation(decoder, kept, position, statistics):
             old = decoder.bias(block, path)
             old = biases[f"{prefix}{path}.bias"] if old is None else old
-            biases[f"{prefix}{path}.bias"] = (old.cpu().double() + said).to(old.device, old.dtype)
+            biases[f"{prefix}{path}.bias"] = (old.cpu().double() + contribution).to(old.device, old.dtype)
     return biases
 
 
 def _compensation(
     decoder: Decoder, kept: KeptUnits, position: int, statistics: ActivationStatistics
 ) -> list[tuple[str, Tensor]]:
-    """What a block's removed inputs said on average, b = W[:, removed] @ mean[removed] (FLAP, section 3.3).
+    """The mean contribution of a block's removed inputs, b = W[:, removed] @ mean[removed] (FLAP, section 3.3).
 
-    Summed in float64; in float32, which is a thousand times finer than they are, where weights are of half precision.
+    Sums are in float64, or in float32 for weights of half precision, whose resolution is a thousand times coarser.
     """
     biases, block = [], kept.blocks[position]
     shape = decoder.shapes[block]
@@ -250,7 +252,7 @@ def _compensation(
         columns = layout.columns(shape, removed)
         wide = torch.float64 if decoder.model.dtype.itemsize > 2 else torch.float32
         mean = statistics.of(layout.unit)[block].mean[columns].to(wide)
-        # On the CPU: not every device knows float64.
+        # On the CPU: not every device supports float64.
         parts = [
             rows[:, columns.to(rows.device)].cpu().to(wide) @ mean
             for rows in decoder.weight_rows(block, layout.output_projection)
@@ -260,7 +262,7 @@ def _compensation(
 
 
 def bring_buffers(old: Mapping[str, Tensor], pruned: nn.Module) -> None:
-    """Buffers that no checkpoint holds (rotary frequencies, embedding scales): copy them from the old model's."""
+    """Copy the buffers that no checkpoint holds (rotary frequencies, embedding scales) from the dense model."""
     for name, buffer in list(pruned.named_buffers()):
         if buffer.is_meta:
             owner, _, leaf = name.rpartition(".")

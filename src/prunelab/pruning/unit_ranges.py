@@ -1,4 +1,4 @@
-"""Ascending numbers written as ranges: `[0, 1, 2, 5]` is `"0-2,5"`."""
+"""Ascending numbers as ranges: `[0, 1, 2, 5]` is `"0-2,5"`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST_UNITS = 1 << 20
-"""Units of one kind in a block, at most; no model known comes near (Llama-3.1-405B has 53,248 MLP channels)."""
+"""Largest number of units of one kind in a block (Llama-3.1-405B has 53,248 MLP channels)."""
 MOST_BLOCKS = 10_000
-"""Blocks of a model, at most."""
+"""Largest number of blocks of a model."""
 _RANGES = re.compile(r"(?:\d{1,7}(?:-\d{1,7})?(?:,(?=.)|\Z))*", re.ASCII | re.DOTALL)
 
 
 def to_ranges(units: Sequence[int]) -> str:
-    """Ascending indices as text."""
+    """Write ascending indices as ranges."""
     pieces: list[str] = []
     start = previous = None
     for unit in [*units, None]:
@@ -28,10 +28,10 @@ def to_ranges(units: Sequence[int]) -> str:
 
 
 def edges_of(text: str) -> list[tuple[int, int]]:
-    """The first and last number of every range, without spelling the ranges out.
+    """The first and last number of every range, without expanding the ranges.
 
     Raises:
-        ValueError: not ranges of ascending numbers below `MOST_UNITS`.
+        ValueError: the text is not a list of ascending ranges below `MOST_UNITS`.
     """
     if _RANGES.fullmatch(text) is None:
         raise ValueError(f"{_shortened(text)} is not a list of ranges: give one such as '0-2,5'")
@@ -40,39 +40,39 @@ def edges_of(text: str) -> list[tuple[int, int]]:
         first, _, last = piece.partition("-")
         low, high = int(first), int(last or first)
         if not previous < low <= high < MOST_UNITS:
-            raise ValueError(f"{_shortened(text)}: ranges must ascend, below {MOST_UNITS:,}")
+            raise ValueError(f"{_shortened(text)}: ranges must ascend and stay below {MOST_UNITS:,}")
         edges.append((low, high))
         previous = high
     return edges
 
 
 def blocks_in(texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """The blocks that each text names; together they must be all from 0 on, each named once.
+    """The blocks in each text; all texts must cover the blocks from 0 on, each exactly once.
 
     Raises:
-        ValueError: they are not, or are more than `MOST_BLOCKS`.
+        ValueError: they do not, or there are more than `MOST_BLOCKS`.
     """
     if sum(map(count_in, texts)) > MOST_BLOCKS:
-        raise ValueError(f"more than {MOST_BLOCKS:,} blocks")
+        raise ValueError(f"more than {MOST_BLOCKS:,} blocks are listed")
     named = list(map(spelled_out, texts))
     numbers = sorted(block for blocks in named for block in blocks)
     if numbers != list(range(len(numbers))):
-        raise ValueError("every block must have one shape, from block 0 on")
+        raise ValueError("every block from 0 on must have exactly one shape")
     return named
 
 
 def count_in(text: str) -> int:
-    """How many numbers the ranges hold; raises as `edges_of`."""
+    """Number of units in the ranges; raises as `edges_of`."""
     return sum(high - low + 1 for low, high in edges_of(text))
 
 
 def spelled_out(text: str) -> tuple[int, ...]:
-    """The numbers that `to_ranges` wrote; raises as `edges_of`."""
+    """Inverse of `to_ranges`; raises as `edges_of`."""
     return tuple(unit for low, high in edges_of(text) for unit in range(low, high + 1))
 
 
 def from_ranges(value: Any) -> Any:
-    """As `spelled_out`; any other value than a text is passed on for validation to judge."""
+    """As `spelled_out` for text; other values are returned unchanged for validation to reject."""
     return spelled_out(value) if isinstance(value, str) else value
 
 

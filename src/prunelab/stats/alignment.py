@@ -1,4 +1,4 @@
-"""Two models' per-sample values, brought into one order, or refused: never aligned in part unless asked."""
+"""Align two models' per-sample values by sample id; different samples are an error unless a subset is requested."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ if TYPE_CHECKING:
 
 FloatArray: TypeAlias = "NDArray[np.float64]"
 PerUnit: TypeAlias = "Mapping[Any, Any] | pd.Series | pd.DataFrame | Sequence[Any] | NDArray[Any]"
-"""A number or a vector a unit: under its sample id (mapping, Series or DataFrame), or by position alone."""
+"""One number or vector per unit, keyed by sample id (mapping, Series or DataFrame) or given by position."""
 
 
 def table_of(values: PerUnit, name: str) -> tuple[list[Hashable], FloatArray]:
-    """Ids, which count from 0 where values go by position, and values `(units, features)`.
+    """Sample ids and values of shape `(units, features)`; values given by position get the ids 0, 1, ...
 
-    Raises InvalidRequest for no samples or an id given twice, NonFiniteValue with the id for NaN or infinity;
-    `name` says in both whose values they are.
+    Args:
+        values: one number or vector per unit.
+        name: whose values these are, for error messages.
+
+    Raises:
+        InvalidRequest: there are no samples, or an id occurs twice.
+        NonFiniteValue: a value is NaN or infinite; the message names its sample.
     """
     if isinstance(values, (pd.Series, pd.DataFrame)):
         ids, rows = list(values.index), values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -30,10 +35,10 @@ def table_of(values: PerUnit, name: str) -> tuple[list[Hashable], FloatArray]:
         rows = np.asarray(values, dtype=np.float64)
         ids = list(range(len(rows)))
     if not ids:
-        raise InvalidRequest(f"{name}: there are no samples to compare; give at least one")
+        raise InvalidRequest(f"{name}: 0 samples given; a comparison needs at least 1")
     if len(set(ids)) < len(ids):
         twice = next(unit for unit in ids if ids.count(unit) > 1)
-        raise InvalidRequest(f"{name}: sample {twice!r} occurs more than once; give each sample once")
+        raise InvalidRequest(f"{name}: sample {twice!r} occurs more than once; remove the duplicates")
     table = rows.reshape(len(ids), -1)
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
@@ -47,42 +52,42 @@ def table_of(values: PerUnit, name: str) -> tuple[list[Hashable], FloatArray]:
 def aligned(
     dense: PerUnit, pruned: PerUnit, shared_only: bool = False
 ) -> tuple[list[Hashable], tuple[FloatArray, FloatArray]]:
-    """Both models' values `(units, features)` in one order, with its ids: sorted as text, or by position.
+    """Ids and both models' values `(units, features)` in the same order: sorted ids, or the given positions.
 
     Args:
-        dense: a number or a vector a unit.
-        pruned: likewise, for the same units.
-        shared_only: keep the ids that both have, instead of refusing different ones.
+        dense: one number or vector per unit.
+        pruned: the same for the same units.
+        shared_only: compare the intersection of the ids instead of raising an error if they differ.
 
     Raises:
-        InvalidRequest: other samples or other features in one than in the other, none in common, ids in one
-            alone, and what `table_of` refuses.
-        NonFiniteValue: as `table_of`.
+        InvalidRequest: the samples or the number of features differ, no sample is shared, only one model's values
+            have ids, or `table_of` raises it.
+        NonFiniteValue: as in `table_of`.
     """
     named = [isinstance(values, (Mapping, pd.Series, pd.DataFrame)) for values in (dense, pruned)]
     if named[0] != named[1]:
-        raise InvalidRequest("one model's values have sample ids, the other's have none; give both alike")
-    (ids, before), (others, after) = table_of(dense, "dense"), table_of(pruned, "pruned")
-    row, other_row = ({unit: at for at, unit in enumerate(units)} for units in (ids, others))
+        raise InvalidRequest("only one model's values have sample ids; give ids for both models or for neither")
+    (ids, before), (pruned_ids, after) = table_of(dense, "dense"), table_of(pruned, "pruned")
+    row, other_row = ({unit: at for at, unit in enumerate(units)} for units in (ids, pruned_ids))
     shared = [unit for unit in ids if unit in other_row]
-    if len(shared) < max(len(ids), len(others)) and not (shared_only and shared):
+    if len(shared) < max(len(ids), len(pruned_ids)) and not (shared_only and shared):
         only = [
             _listed(name, units)
             for name, units in (("dense", row.keys() - other_row), ("pruned", other_row.keys() - row))
             if units
         ]
         raise InvalidRequest(
-            f"dense has {len(ids)} samples and pruned {len(others)}, {'; '.join(only)}; evaluate both on the "
-            "same samples, or ask for the shared ones only"
+            f"dense has {len(ids)} samples and pruned {len(pruned_ids)}, {'; '.join(only)}; evaluate both on the "
+            "same samples, or compare only the shared ones (shared_only=True)"
         )
     if before.shape[1] != after.shape[1]:
         raise InvalidRequest(
-            f"dense has {before.shape[1]} values a sample and pruned {after.shape[1]}; give both alike"
+            f"dense has {before.shape[1]} values per sample and pruned {after.shape[1]}; both need the same number"
         )
     order = sorted(shared, key=str) if named[0] else shared
     return order, (before[[row[unit] for unit in order]], after[[other_row[unit] for unit in order]])
 
 
 def _listed(name: str, units: Collection[Hashable]) -> str:
-    few = ", ".join(sorted(map(repr, units))[:3])
-    return f"{len(units)} only in {name} ({few}{', ...' if len(units) > 3 else ''})"
+    first_units = ", ".join(sorted(map(repr, units))[:3])
+    return f"{len(units)} only in {name} ({first_units}{', ...' if len(units) > 3 else ''})"

@@ -1,4 +1,4 @@
-"""Benchmarks, one file each. A new one is a new file here with one registered class."""
+"""Benchmarks, one file each. A new benchmark is a new file here with one registered class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ with_argument: dict[str, type[Benchmark]] = {}
 
 
 def register(benchmark: type[Benchmark]) -> type[Benchmark]:
-    """Class decorator: make a benchmark known under its name."""
+    """Class decorator: register a benchmark under its name."""
     benchmarks.add(benchmark.name, benchmark())
     return benchmark
 
@@ -35,12 +35,12 @@ discover(__name__, __path__, without=("base", "multiple_choice"))
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A benchmark by name; `text:FILE` measures the perplexity of any text.
+    """A benchmark by name; `text:FILE` is the perplexity of a text file.
 
     `pope:QUESTIONS:IMAGES` is POPE from the official question files and a folder of images.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: there is no such benchmark; the message suggests the nearest name.
     """
     prefix, colon, argument = name.partition(":")
     for form, benchmark in with_argument.items():

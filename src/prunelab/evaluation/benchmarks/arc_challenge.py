@@ -1,4 +1,4 @@
-"""ARC-Challenge (Clark et al. 2018): the science questions that retrieval gets wrong."""
+"""ARC-Challenge (Clark et al. 2018): science questions that retrieval answers incorrectly."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class ArcChallenge(LmEvalBenchmark):
     """Questions that neither word overlap nor retrieval answers, on the test split.
 
-    `acc` takes the likeliest choice, `acc_norm` the one of highest log-likelihood a character. Most questions have four
-    choices, some three or five: chance is the mean of one over their number.
+    `acc` takes the likeliest choice, `acc_norm` the choice with the highest log-likelihood per character. Most
+    questions
+    have four choices, some three or five: chance is the mean of the reciprocal number of choices.
     """
 
     name = "arc_challenge"

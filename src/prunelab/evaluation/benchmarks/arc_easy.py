@@ -25,7 +25,7 @@ class ArcChoices(BaseModel):
     def _label_each_choice(cls, label: list[str], info: ValidationInfo) -> list[str]:
         count = len(info.data.get("text", label))
         if len(label) != count or len(set(label)) != count:
-            raise ValueError(f"{count} labels are needed, one a choice and all different")
+            raise ValueError(f"{count} distinct labels are needed, one per choice")
         return label
 
 
@@ -49,8 +49,9 @@ class ArcRow(Row):
 class ArcEasy(LmEvalBenchmark):
     """Questions that word overlap or retrieval answers, on the test split.
 
-    `acc` takes the likeliest choice, `acc_norm` the one of highest log-likelihood a character. Most questions have four
-    choices, some three or five: chance is the mean of one over their number.
+    `acc` takes the likeliest choice, `acc_norm` the choice with the highest log-likelihood per character. Most
+    questions
+    have four choices, some three or five: chance is the mean of the reciprocal number of choices.
     """
 
     name = "arc_easy"

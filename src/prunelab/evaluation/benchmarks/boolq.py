@@ -1,4 +1,4 @@
-"""BoolQ (Clark et al. 2019): yes or no, from a passage."""
+"""BoolQ (Clark et al. 2019): yes/no questions about a passage."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class BoolQRow(Row):
 
 @register
 class BoolQ(LmEvalBenchmark):
-    """Questions that people asked a search engine, each with a passage that answers it, on the validation split.
+    """Questions to a search engine, each with a passage that contains the answer, on the validation split.
 
-    Chance is a fair coin's; always answering yes, as some collapsed models do, gives 0.62.
+    Chance is 0.5; always answering yes, as some collapsed models do, gives 0.62.
     """
 
     name = "boolq"

@@ -1,4 +1,4 @@
-"""What a model writes for a benchmark, kept before it is judged, so that it is never generated twice."""
+"""Generated completions, stored before they are judged, so that they are never generated twice."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkspaceCompletions:
-    """What the model wrote.
+    """The completions of all prompts.
 
     Attributes:
-        completions: by prompt, then by number.
-        tokens_a_batch: tokens that went through the model at once.
-        shrunk_from: what that would have been with enough memory; None where it was that.
+        completions: in the order of the prompts, then of their completion numbers.
+        tokens_a_batch: tokens per batch.
+        shrunk_from: tokens per batch with enough memory; None if it was not reduced.
     """
 
     completions: Sequence[Completion]
@@ -43,10 +43,10 @@ def generated(
     settings: EvaluationSettings,
     progress: Progress,
 ) -> WorkspaceCompletions:
-    """The completions of every prompt, from the workspace where this model has written just these before.
+    """The completions of every prompt; read from the workspace if this model has generated exactly these before.
 
     Raises:
-        NonFiniteValue: naming the document for which the model gives NaN or infinity.
+        NonFiniteValue: the model's logits for a document are NaN or infinite; the message names the document.
     """
     sampler = Sampler(
         model.model,
@@ -60,11 +60,11 @@ def generated(
     if path is not None and (kept := _kept(path)) is not None:
         progress(total, total)
         return kept
-    found: dict[tuple[str, int], Completion] = {}
+    completions: dict[tuple[str, int], Completion] = {}
     for completion in sampler.stream(prompts, sampling):
-        found[completion.document, completion.completion] = completion
-        progress(len(found), total)
-    ordered = [found[prompt.document, number] for prompt in prompts for number in prompt.completions]
+        completions[completion.document, completion.completion] = completion
+        progress(len(completions), total)
+    ordered = [completions[prompt.document, number] for prompt in prompts for number in prompt.completions]
     generation = WorkspaceCompletions(ordered, sampler.batch_tokens, sampler.shrunk_from)
     if path is not None:
         write_text(path, json.dumps(asdict(generation)) + "\n")
@@ -79,7 +79,7 @@ def _path(
     settings: EvaluationSettings,
     sampler: Sampler,
 ) -> Path | None:
-    """Where the completions are kept, named by all that decides them; None without a workspace."""
+    """The completions' file, named by a hash of all that determines them; None without a workspace."""
     if settings.workspace is None:
         return None
     key = content_hash(
@@ -89,7 +89,7 @@ def _path(
             "prompts": [asdict(prompt) for prompt in prompts],
             "sampling": asdict(sampling),
             "end_tokens": sorted(sampler.eos_token_ids),
-            "decoded": "behind the prompt",  # completions kept before that may lack a space
+            "decoded": "behind the prompt",  # completions stored before this key may lack a space
             "seed": settings.seed,
             "tokens_a_batch": settings.tokens_a_batch,
         }
@@ -98,14 +98,16 @@ def _path(
 
 
 def _kept(path: Path) -> WorkspaceCompletions | None:
-    """The completions in a file; None where there is none, or a damaged one, which is then written anew."""
+    """The completions in a file; None if the file is missing or damaged."""
     try:
         if not path.exists():
             return None
         fields = read_json_object(path)
         return WorkspaceCompletions(
-            [Completion(**one) for one in fields["completions"]], fields["tokens_a_batch"], fields.get("shrunk_from")
+            [Completion(**completion) for completion in fields["completions"]],
+            fields["tokens_a_batch"],
+            fields.get("shrunk_from"),
         )
     except (DataError, KeyError, TypeError):
-        warnings.warn(f"{path} is damaged: its completions are generated anew", UserWarning, stacklevel=3)
+        warnings.warn(f"{path} is damaged: generating its completions again", UserWarning, stacklevel=3)
         return None

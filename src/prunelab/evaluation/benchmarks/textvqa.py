@@ -1,4 +1,4 @@
-"""TextVQA (Singh et al. 2019): reading what is written in a picture."""
+"""TextVQA (Singh et al. 2019): reading text in images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TextVqaRow(TextVqaTrainRow):
 
 @dataclass(frozen=True)
 class Item:
-    """One question with what ten people answered."""
+    """One question with the answers of ten people."""
 
     id: str
     question: str
@@ -43,10 +43,10 @@ class Item:
 
 @register
 class TextVqa(VisionBenchmark):
-    """Questions about what is written in pictures, scored against ten people's answers.
+    """Questions about text in images, scored against ten people's answers.
 
     The official soft accuracy of `prunelab.evaluation.metrics.textvqa`, on the validation split of `lmms-lab/textvqa`
-    (the test split's answers are not published). The model gets the picture alone, without recognised words.
+    (the test split's answers are not published). The model gets the image without OCR tokens.
     """
 
     name = "textvqa"
@@ -54,16 +54,16 @@ class TextVqa(VisionBenchmark):
     primary: ClassVar[str] = "vqa_acc"
 
     def sources(self) -> Sequence[Source]:
-        """The hub's copy."""
+        """The hub's data set."""
         return [TEXTVQA]
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The data, the limit and the batch."""
+        """Hash of the data, the limit and the batch."""
         data = images_hash(undecoded(TEXTVQA, "validation", settings, TextVqaRow))
         return {"data": data, "limit": settings.limit, "tokens_a_batch": settings.tokens_a_batch}
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
-        """Questions are resampled: their scores are no rights and wrongs."""
+        """Paired bootstrap over questions, whose scores are not binary."""
         return resampled(dense, pruned, ["score"], mean)
 
     def questions(self, settings: EvaluationSettings) -> Sequence[Item]:
@@ -81,11 +81,11 @@ class TextVqa(VisionBenchmark):
         ]
 
     def question(self, item: Item) -> PictureQuestion:
-        """With the wording that asks for a word."""
+        """The question and the instruction to answer briefly."""
         return PictureQuestion(item.id, f"{item.question.capitalize()}\n{BRIEFLY}", (item.picture,))
 
     def record(self, item: Item, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
-        """What was said, what people said, and the score."""
+        """The answer, people's answers, and the score."""
         earned = score(answer, item.people)
         return {
             "sample": item.id,
@@ -98,10 +98,10 @@ class TextVqa(VisionBenchmark):
         }
 
     def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:
-        """The mean."""
-        value, error = average([one["score"] for one in records])
+        """The mean over questions."""
+        value, error = average([record["score"] for record in records])
         return [Score("vqa_acc", value, len(records), error)]
 
     def conditions(self) -> dict[str, Any]:
-        """The split, and that no words were recognised for the model."""
+        """The split, and that the prompt contains no OCR tokens."""
         return {"split": "validation", "ocr_tokens": False}

@@ -1,4 +1,4 @@
-"""Speed and size at batch size 1, as the study's Table 2 measures it."""
+"""Speed and size at batch size 1, as in Table 2 of the TMLR 2025 study."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @register
 class Throughput(Benchmark):
-    """Tokens per second of reading a prompt and of generating behind it, and what the model weighs.
+    """Tokens per second of reading a prompt and of generating after it, and the model's size.
 
-    One sequence, greedy, with a key-value cache, in the eager or the compiled runtime; the median of several runs
-    behind a warm-up, the device synchronised around each. Beside the speed stands the ideal one, at which every weight
-    is read once a token (see `prunelab.inference.runtimes`). The prompt is random tokens: what they say does not change
-    the work. Peak memory is the device's on an accelerator, without what other models hold there, and the whole
-    process's on a CPU, whatever else the process holds included.
+    One sequence, greedy, with a key-value cache, in the eager or the compiled runtime; the median of several runs after
+    a warm-up, with device synchronisation around each. The ideal speed, at which every weight is read once per token,
+    is reported as well (see `prunelab.inference.runtimes`). The prompt is random tokens, since its content does not
+    change the work. Peak memory is measured on the accelerator, without memory held by other models, or for the whole
+    process on a CPU.
 
-    Machines slow down and speed up from one minute to the next, by more than a cut of a small model does. In the eager
-    runtime a study's cuts are therefore run in turn with the dense model, and `times_as_fast` among a figure's details
-    is the median of the runs' ratios, `times_as_fast_spread` half the range between their quartiles.
+    Throughput drifts over minutes by more than pruning changes it on small models. In the eager runtime a study
+    therefore alternates runs of the pruned and the dense model; `times_as_fast` in the details is the median of the
+    runs' ratios, `times_as_fast_spread` half their interquartile range.
     """
 
     name = "throughput"
@@ -41,15 +41,15 @@ class Throughput(Benchmark):
     is_timing: ClassVar[bool] = True
 
     def check(self, settings: EvaluationSettings) -> None:
-        """There must be a compiler where one is to be used."""
+        """Check that the runtime is available."""
         check_runtime(settings.runtime)
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """Every run's, the warm-up's included."""
+        """Tokens of all runs, the warm-up included."""
         return (1 + settings.repeats) * (settings.prompt_tokens + settings.new_tokens)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The lengths, the number of runs and the runtime."""
+        """Lengths, number of runs and runtime."""
         return {
             "runtime": settings.runtime,
             "prompt_tokens": settings.prompt_tokens,
@@ -60,26 +60,26 @@ class Throughput(Benchmark):
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Warm up, then measure."""
+        """Warm up, then measure the runs."""
         prompt, new, repeats = settings.prompt_tokens, settings.new_tokens, settings.repeats
         if prompt + new > model.context_length:
             raise InvalidRequest(
-                f"{prompt} prompt tokens and {new} new ones exceed the context of {model.context_length}: ask for fewer"
+                f"{prompt} prompt tokens and {new} new ones exceed the context of {model.context_length}: request fewer"
             )
         generator = torch.Generator().manual_seed(settings.seed)
         vocabulary = model.model.config.get_text_config().vocab_size
         ids = torch.randint(vocabulary, (1, prompt), generator=generator).to(model.device)
-        others = held_by_others(model)  # before its own cache is there
+        held_before = held_by_others(model)  # before the model's cache is allocated
         run = TimedGeneration(model, settings.runtime, prompt + new)
         generate(run, ids, new)
         reset_peak_memory(model.device)
         generate(run, ids, new)
         peak = peak_memory(model.device)
-        beside = settings.beside if settings.runtime == "eager" else None
-        whole = None if beside is None else TimedGeneration(beside, settings.runtime, prompt + new)
+        dense = settings.beside if settings.runtime == "eager" else None
+        dense_run = None if dense is None else TimedGeneration(dense, settings.runtime, prompt + new)
         runs, ratios = [], []
         for index in range(repeats):
-            before = generate(whole, ids, new) if whole is not None else None
+            before = generate(dense_run, ids, new) if dense_run is not None else None
             runs.append(generate(run, ids, new))
             if before is not None:
                 ratios.append(before[1] / runs[-1][1])
@@ -93,7 +93,7 @@ class Throughput(Benchmark):
         ]
         scores += ideal_scores(model, scores[0].value, prompt + new // 2)
         if peak is not None:
-            scores.append(Score("peak_memory_bytes", peak - others, 1))
+            scores.append(Score("peak_memory_bytes", peak - held_before, 1))
         conditions: dict[str, Any] = {
             "prompt_tokens": prompt,
             "new_tokens": new,
@@ -107,7 +107,7 @@ class Throughput(Benchmark):
 
 
 def size_scores(model: LanguageModel) -> list[Score]:
-    """Parameters, bytes of weights, and bytes of cache that one token takes."""
+    """Parameters, bytes of weights, and bytes of cache per token."""
     decoder = model.decoder
     element = torch.empty(0, dtype=model.model.dtype).element_size()
     cached = sum(2 * shape.key_value_groups * shape.head_dim for shape in decoder.shapes) * element
@@ -137,7 +137,7 @@ def generate(run: TimedGeneration, ids: torch.Tensor, new_tokens: int) -> tuple[
 
 
 def ideal_scores(model: LanguageModel, tokens_per_second: float, length: int) -> list[Score]:
-    """The most tokens per second that the memory's speed allows, and the share of it that was measured."""
+    """Tokens per second that the memory bandwidth allows, and the measured share of it."""
     needed = bytes_a_token(model, length)
     ideal = bytes_a_second(model.device, needed, synchronise) / needed
     return [
@@ -148,7 +148,7 @@ def ideal_scores(model: LanguageModel, tokens_per_second: float, length: int) ->
 
 
 def timed(device: torch.device, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """What the work gives and the seconds it takes, the device synchronised before and behind."""
+    """The result of the work and its seconds, with device synchronisation before and after it."""
     synchronise(device)
     start = time.perf_counter()
     result = work()
@@ -157,7 +157,7 @@ def timed(device: torch.device, work: Callable[[], torch.Tensor]) -> tuple[torch
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device is idle."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 
@@ -166,13 +166,13 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new measurement of peak memory, where the system can."""
+    """Reset the peak memory counter, if the system has one."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
         try:
             _CLEAR.write_text("5")
-        except OSError:  # not permitted here: the peak is then that of the whole run
+        except OSError:  # not permitted: the peak is then that of the process
             return
 
 
@@ -180,12 +180,14 @@ def held_by_others(model: LanguageModel) -> int:
     """Bytes on the model's accelerator that are not its weights; 0 elsewhere."""
     if model.device.type != "cuda":
         return 0
-    own = {p.data_ptr(): p.numel() * p.element_size() for p in model.model.parameters() if p.device == model.device}
-    return max(0, int(torch.cuda.memory_allocated(model.device) - sum(own.values())))
+    weight_bytes = {
+        p.data_ptr(): p.numel() * p.element_size() for p in model.model.parameters() if p.device == model.device
+    }
+    return max(0, int(torch.cuda.memory_allocated(model.device) - sum(weight_bytes.values())))
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at the peak since `reset_peak_memory`, or None where the system does not tell."""
+    """Peak bytes since `reset_peak_memory`; None if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if not _STATUS.exists():

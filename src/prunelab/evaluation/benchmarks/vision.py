@@ -1,4 +1,4 @@
-"""What the vision benchmarks share: images as they lie in the data, answers, and a record of every sample."""
+"""Base class and helpers of vision benchmarks: undecoded images, answers, and a record per sample."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class VisionBenchmark(Benchmark):
     """Questions about images, answered in a few words by greedy decoding.
 
-    Images that are missing, broken or enormous are named and counted in the conditions, and their questions are left
-    out of the figures; greyscale and transparent ones are converted and counted.
+    Missing, broken or oversized images are named and counted in the conditions, and their questions are left out;
+    greyscale and transparent images are converted and counted.
 
     Attributes:
-        new_tokens: tokens an answer at most.
+        new_tokens: maximum number of tokens per answer.
     """
 
     is_multimodal: ClassVar[bool] = True
@@ -38,30 +38,30 @@ class VisionBenchmark(Benchmark):
 
     @abstractmethod
     def questions(self, settings: EvaluationSettings) -> Sequence[Any]:
-        """What is asked, each with an `id`, made to a question by `question`."""
+        """The items, each with an `id`; `question` converts one into a prompt with images."""
 
     @abstractmethod
     def question(self, item: Any) -> PictureQuestion:
-        """One of them as the model gets it."""
+        """The prompt and images of an item."""
 
     @abstractmethod
     def record(self, item: Any, answer: str, settings: EvaluationSettings) -> dict[str, Any]:
-        """What is kept of a sample."""
+        """The sample record of an item."""
 
     @abstractmethod
     def scores(self, records: Sequence[Mapping[str, Any]]) -> list[Score]:
-        """The figures, the primary one first."""
+        """The metric values, the primary metric first."""
 
     def check(self, settings: EvaluationSettings) -> None:
-        """The data must be there."""
+        """Check that the data exist."""
         self.questions(settings)
 
     def check_model(self, model: LanguageModel, settings: EvaluationSettings) -> None:
-        """The model must have been loaded with what it reads images with."""
+        """Check that the model has a working image processor."""
         if model.processor is None:
             raise InvalidRequest(
-                f"{model.name} was loaded without a processor for images, and {self.name} shows some: put "
-                "processor_config.json and preprocessor_config.json beside the weights"
+                f"{model.name} was loaded without an image processor, which {self.name} needs: put "
+                "processor_config.json and preprocessor_config.json next to the weights"
             )
         rotary = RotaryLengths([model.model])
         rotary.require_one_class(model.name, model.context_length, f"{self.name}'s questions share batches")
@@ -70,11 +70,11 @@ class VisionBenchmark(Benchmark):
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Ask every question.
+        """Answer every question.
 
         Raises:
-            DataError: not one image can be shown.
-            NonFiniteValue: naming the question for which the model gives NaN or infinity.
+            DataError: no image is usable.
+            NonFiniteValue: the model's logits are NaN or infinite; the message names the question.
         """
         self.check_model(model, settings)
         items = {item.id: item for item in self.questions(settings)}
@@ -86,10 +86,10 @@ class VisionBenchmark(Benchmark):
             records.append(self.record(items[question.id], answer, settings))
             if progress is not None:
                 progress(len(records), len(items))
-        if progress is not None:  # questions that were left out are done as well
+        if progress is not None:  # questions that are left out count as done
             progress(len(items), len(items))
         if not records:
-            raise DataError(f"not one image of {self.name} can be shown: {report.conditions()['unusable images']}")
+            raise DataError(f"no image of {self.name} is usable: {report.conditions()['unusable images']}")
         conditions = {
             "chat_template": bool(getattr(model.processor, "chat_template", None)),
             "rows_a_batch": rows,
@@ -99,15 +99,15 @@ class VisionBenchmark(Benchmark):
         return Evaluation(self.scores(records), records, {**conditions, **self.conditions()})
 
     def conditions(self) -> dict[str, Any]:
-        """What else makes the figures comparable or not."""
+        """Further conditions."""
         return {}
 
 
 def undecoded(source: Source, split: str, settings: EvaluationSettings, row: type[Row]) -> datasets.Dataset:
-    """A split whose images are left as the bytes of their files.
+    """A split whose images are kept as file bytes.
 
     Raises:
-        DataError: the split or a column is missing, or a row cannot be used.
+        DataError: the split or a column is missing, or a row is malformed.
     """
     documents = source.load(split, settings.datasets_root)
     require_rows(source, split, documents, row)
@@ -130,13 +130,13 @@ def images_hash(documents: datasets.Dataset) -> str:
 
 
 def grouped(records: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Records by what they say under a key, in order of appearance."""
+    """Records grouped by the value of a key, in order of appearance."""
     for value in dict.fromkeys(record[key] for record in records):
         yield value, [record for record in records if record[key] == value]
 
 
 def average(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error, which is 0 of a single value."""
+    """The mean and its standard error, which is 0 for a single value."""
     array = np.asarray(values, dtype=np.float64)
     error = array.std(ddof=1) / len(array) ** 0.5 if len(array) > 1 else 0.0
     return float(array.mean()), float(error)

@@ -1,4 +1,4 @@
-"""WikiText-2 perplexity (Merity et al. 2016), as the pruning literature has it and as lm-eval has it."""
+"""WikiText-2 perplexity (Merity et al. 2016), as in the pruning literature and as in lm-eval."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ PAGE_METRICS = (
 
 @register
 class WikiText2(Benchmark):
-    """Perplexity of the test split, by token in windows that do not overlap, by word and by byte a page.
+    """Perplexity of the test split, per token in windows that do not overlap, per word and per byte by page.
 
-    `token_perplexity`, the literature's: the lines are joined by blank lines, the text is cut into windows of a stated
-    length (the field's usual one is 2048; it is cut to the model's context), a rest is left out, and the mean loss over
-    windows is exponentiated. Each window is scored by itself; its first token is not scored. Gemma's windows begin with
-    the start token, without which the model is unusable; for all other models nothing is put in front, as in the
-    literature.
+    `token_perplexity`, as in the literature: the lines are joined by blank lines, the text is split into windows of a
+    given length (usually 2048; limited by the model's context), the remainder is dropped, and the mean loss over
+    windows is exponentiated. Each window is scored separately; its first token is not scored. Gemma's windows begin
+    with the start token, without which the model fails; other models' windows do not, as in the literature.
 
-    `word_perplexity` and `byte_perplexity`, lm-eval's `wikitext`: every page's log-likelihood in windows as long as the
-    context, each conditioned on the token before it, over the words or bytes of the page before detokenisation.
-    Comparable between models of different vocabularies, as the first is not. One that no float holds is left out.
+    `word_perplexity` and `byte_perplexity`, as in lm-eval's `wikitext`: every page's log-likelihood in windows of the
+    context length, each conditioned on the token before it, divided by the words or bytes of the page before
+    detokenisation. Unlike `token_perplexity`, they are comparable between models with different vocabularies. Values
+    that overflow a float are left out.
     """
 
     name = "wikitext2"
@@ -73,33 +73,33 @@ class WikiText2(Benchmark):
     scores_likelihoods: ClassVar[bool] = True
 
     def sources(self) -> Sequence[Source]:
-        """The lines, and the same as pages."""
+        """The text as lines and as pages."""
         return [WIKITEXT2, PAGES.source]
 
     def check(self, settings: EvaluationSettings) -> None:
-        """The test split must be there, as lines and as pages."""
+        """Check that the test split exists, as lines and as pages."""
         self._text(settings.datasets_root)
         self._pages(settings)
 
     def _text(self, root: Path | None) -> str:
         lines = WIKITEXT2.load("test", root)
         require_rows(WIKITEXT2, "test", lines, TextRow)
-        return "\n\n".join(lines["text"][:])  # a list: by itself the column is read line by line
+        return "\n\n".join(lines["text"][:])  # slice into a list: iterating over the column is slow
 
     def _pages(self, settings: EvaluationSettings) -> PreparedTask:
         return prepare(PAGES, settings.datasets_root)
 
     def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
-        """There must be a token to stand in front of a page."""
-        require_start(name, tokenizer, "WikiText-2's pages are scored behind one")
+        """Check that the tokenizer has a start token."""
+        require_start(name, tokenizer, "WikiText-2 needs one before every page")
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
-        """Windows are resampled; None where a perplexity is too large."""
+        """Paired bootstrap over windows; None if a perplexity overflows."""
         return resampled_perplexity(dense[dense["unit"] == "window"], pruned[pruned["unit"] == "window"])
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """The text's tokens in windows, and the pages'."""
-        # Brings in lm-eval's evaluator.
+        """Tokens of all windows and pages."""
+        # Imported here because it imports lm-eval.
         from prunelab.evaluation.benchmarks.lm_eval.cost import tokens_of_tasks
 
         window = min(settings.window, model.context_length)
@@ -108,7 +108,7 @@ class WikiText2(Benchmark):
         return windows * window + tokens_of_tasks(model, [self._pages(settings)], settings, 0, False)
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """The text, the window, the limit, and lm-eval's definition."""
+        """Hash of the text, the window, the limit, and lm-eval's definition."""
         pages = self._pages(settings)
         return {
             "data": content_hash({"text": self._text(settings.datasets_root), "pages": pages.fingerprint}),
@@ -121,7 +121,7 @@ class WikiText2(Benchmark):
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Score every window, then every page; a limit is on windows and on pages."""
+        """Score every window, then every page; a limit applies to each."""
         score, windows, window = self._score_windows(model, settings)
         scores, pages, conditions = self._score_pages(model, settings, progress)
         kept, infinite = without_infinite([score, *scores])
@@ -134,7 +134,9 @@ class WikiText2(Benchmark):
         length = window - len(start)
         count = min(len(ids) // length, settings.limit or len(ids))
         if count == 0:
-            raise InvalidRequest(f"WikiText-2 has {len(ids)} tokens, not one window of {window}: give a smaller one")
+            raise InvalidRequest(
+                f"WikiText-2 has {len(ids)} tokens, fewer than one window of {window}: give a smaller --window"
+            )
         windows = torch.tensor(ids[: count * length]).reshape(count, length)
         windows = torch.cat([torch.tensor(start, dtype=torch.long).expand(count, -1), windows], dim=1)
         losses = token_losses(model, windows, settings.tokens_a_batch or TOKENS_A_BATCH).double().mean(dim=1)
@@ -150,12 +152,12 @@ class WikiText2(Benchmark):
     def _score_pages(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None
     ) -> tuple[list[Score], list[Record], dict[str, Any]]:
-        # Brings in the scorer and lm-eval's evaluator.
+        # Imported here because it imports lm-eval.
         from prunelab.evaluation.benchmarks.lm_eval.run import run_tasks
 
         task = self._pages(settings)
         results = run_tasks(model, [task], settings, shots=0, chat_template=False, progress=progress)
-        found = results.samples[task.name]
+        page_samples = results.samples[task.name]
         samples: list[Record] = [
             {
                 "sample": f"page-{sample['doc_id']}",
@@ -164,11 +166,11 @@ class WikiText2(Benchmark):
                 "words": sample["word_perplexity"][1],
                 "bytes": sample["byte_perplexity"][1],
             }
-            for sample in found
+            for sample in page_samples
         ]
         conditions = {
             "page_window": results.max_length,
             "tokens_a_batch": results.tokens_a_batch,
             "definition": f"lm-eval {version('lm-eval')} {task.name} {task.version}",
         }
-        return task_scores(PAGE_METRICS, results.figures[task.name], found), samples, conditions
+        return task_scores(PAGE_METRICS, results.figures[task.name], page_samples), samples, conditions

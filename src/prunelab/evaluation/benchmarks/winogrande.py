@@ -1,4 +1,4 @@
-"""WinoGrande (Sakaguchi et al. 2020): which of two a sentence is about."""
+"""WinoGrande (Sakaguchi et al. 2020): pronoun resolution with two candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelab.io.data_rows import Row, Words
 
 
 class WinoGrandeRow(Row):
-    """A sentence whose blank is an underscore, and what may fill it."""
+    """A sentence with a blank, written as an underscore, and two candidates for it."""
 
     sentence: Words
     option1: Words
@@ -32,7 +32,7 @@ class WinoGrandeRow(Row):
 class WinoGrande(LmEvalBenchmark):
     """Sentences with a blank and two candidates for it, on the validation split.
 
-    Partial scoring (Trinh and Le 2018): the likelihood of what follows the blank, with either candidate filled in.
+    Partial scoring (Trinh and Le 2018): the likelihood of the text after the blank, given each candidate.
     """
 
     name = "winogrande"

@@ -1,1 +1,1 @@
-"""How a benchmark's per-sample scores become its figures: pure functions, no model and no file."""
+"""Metrics: pure functions from per-sample scores to a benchmark's values, without models or files."""

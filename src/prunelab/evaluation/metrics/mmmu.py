@@ -1,12 +1,12 @@
-"""MMMU's official scoring rule: from what a model wrote to one of the letters, or to an open answer.
+"""MMMU's official scoring rule: from a model's answer to a letter, or to an open answer.
 
 Source: Yue et al., "MMMU: A Massive Multi-discipline Multimodal Understanding and Reasoning Benchmark" (CVPR 2024), as
-computed by `eval_utils.py` of github.com/MMMU-Benchmark/MMMU. For lettered questions, in this order: letters in
-brackets, `(A)`; letters that stand alone, ` A `; and, in answers of more than five words, the texts of options. Of
-several the one that stands last is taken. Where nothing is found the official code guesses.
+computed by `eval_utils.py` of github.com/MMMU-Benchmark/MMMU. For lettered questions it searches, in this order:
+letters in brackets, `(A)`; letters between spaces, ` A `; and, in answers of more than five words, the texts of the
+options. Of several matches it takes the last. Without a match the official code guesses.
 
-Our deviation: the guess is drawn by the item's name and a seed, so that it is the same in every run, and
-`Parsed.guessed` says so: the strict figure counts guesses as wrong.
+Deviation: the guess is drawn from the item's name and a seed, so that it is the same in every run, and it is marked by
+`Parsed.guessed`: the strict accuracy counts guesses as wrong.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _NUMBERS = (
     r"-?\d+(?:\.\d+)?[eE][+-]?\d+",
     r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",
 )
-"""With thousands' commas, in scientific notation, and plain."""
+"""With thousands separators, in scientific notation, and plain."""
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A lettered answer.
+    """A parsed answer to a lettered question.
 
     Attributes:
-        letter: what the official rule takes it for.
-        guessed: whether nothing was found in it.
+        letter: the letter by the official rule.
+        guessed: whether the answer contained no letter and no option.
     """
 
     letter: str
@@ -45,10 +45,10 @@ def parse_letter(answer: str, options: Sequence[str], item: str, seed: int = 0) 
     """The letter that an answer to a lettered question stands for.
 
     Args:
-        answer: what the model wrote.
-        options: the texts behind the letters, from A on.
-        item: the question's name, which with the seed decides the guess.
-        seed: of guesses.
+        answer: the model's answer.
+        options: texts of the options, from A on.
+        item: name of the question; it determines the guess together with the seed.
+        seed: seed of guesses.
     """
     text = answer
     for mark in _TRIMMED:
@@ -69,24 +69,24 @@ def parse_letter(answer: str, options: Sequence[str], item: str, seed: int = 0) 
 
 
 def is_right_openly(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether an answer to an open question holds one of the accepted ones, as a number or as words.
+    """Whether an answer to an open question contains one of the accepted answers, as a number or as words.
 
     Args:
-        answer: what the model wrote.
-        accepted: right answers.
+        answer: the model's answer.
+        accepted: correct answers.
     """
     right = [form for text in accepted for form in _forms(text)]
-    for found in _openly(answer):
-        if isinstance(found, str):
-            if any(isinstance(form, str) and form in found for form in right):
+    for candidate in _openly(answer):
+        if isinstance(candidate, str):
+            if any(isinstance(form, str) and form in candidate for form in right):
                 return True
-        elif found in right:
+        elif candidate in right:
             return True
     return False
 
 
 def _openly(answer: str) -> list[str | float]:
-    """What an open answer may mean: the shortest ends of its telling sentences, and every number in them."""
+    """Candidate answers in an open answer: the shortest ends of its sentences with an indicator, and their numbers."""
     text = answer.strip().strip(".").lower()
     parts: list[str] = []
     sentences = _SENTENCE_END.split(text)
@@ -101,7 +101,7 @@ def _openly(answer: str) -> list[str | float]:
 
 
 def _shortest_end(sentence: str, signs: Sequence[str]) -> str:
-    """The shortest text behind a sign; as in the official code, the next sign's replaces an empty one."""
+    """The shortest text after a sign; as in the official code, the next sign's text replaces an empty one."""
     shortest = ""
     for sign in signs:
         if sign in sentence:
@@ -112,7 +112,7 @@ def _shortest_end(sentence: str, signs: Sequence[str]) -> str:
 
 
 def _forms(text: str) -> list[str | float]:
-    """A number rounded to two places; a letter with a space on either side; other words in lower case."""
+    """A number rounded to two decimals; a letter with a space before or after it; other text in lower case."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]

@@ -1,4 +1,4 @@
-"""pass@k: how likely it is that one of k programs solves a problem."""
+"""pass@k: the probability that at least one of k programs solves a problem."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from prunelab.errors import InvalidRequest
 def pass_at_k(n: int, c: int, k: int) -> float:
     """The unbiased estimate of pass@k from `n` programs for one problem, `c` of them correct.
 
-    1 - C(n-c, k) / C(n, k): the share of the k-subsets of the n programs that hold a correct one (Chen et al.
-    2021, section 2.1). Exact integers throughout, one rounding at the end. Average it over the problems.
-    Raises `InvalidRequest` unless 0 <= c <= n and 1 <= k <= n: fewer than k programs say nothing about
-    pass@k.
+    1 - C(n-c, k) / C(n, k), the share of the k-subsets of the n programs that contain a correct one (Chen et al. 2021,
+    section 2.1), in exact integers with one rounding at the end. Average it over the problems.
+
+    Raises:
+        InvalidRequest: c is outside 0 to n, or k outside 1 to n.
     """
     if not 0 <= c <= n:
-        raise InvalidRequest(f"{c} of {n} programs cannot be correct: give a count from 0 to the number of programs")
+        raise InvalidRequest(f"{c} correct of {n} programs given: give a count of correct programs from 0 to {n}")
     if not 1 <= k <= n:
-        raise InvalidRequest(f"pass@{k} cannot be estimated from {n} programs a problem: choose k from 1 to {n}")
+        raise InvalidRequest(f"pass@{k} cannot be estimated from {n} programs per problem: choose k from 1 to {n}")
     return (comb(n, k) - comb(n - c, k)) / comb(n, k)

@@ -1,13 +1,13 @@
-"""POPE's official scoring rule: from answers to yes or no, and to the five figures.
+"""POPE's official scoring rule: from answers to yes or no, and to five metrics.
 
 Source: Li et al., "Evaluating Object Hallucination in Large Vision-Language Models" (EMNLP 2023), as computed by
-`evaluate.py` of github.com/RUCAIBox/POPE. Of an answer the first sentence is taken and its commas are dropped; it means
-no where `No`, `no` or `not` is one of its words (parted by single spaces), and yes in every other case. `yes` is the
+`evaluate.py` of github.com/RUCAIBox/POPE. The rule takes the first sentence of an answer and drops its commas; the
+answer means no if `No`, `no` or `not` is one of its words (separated by single spaces), and yes otherwise. `yes` is the
 positive class.
 
-So "NO" means yes, "not sure" means no, and nothing at all means yes: a model that has collapsed scores about 50 %.
-Beside the official figures stand two of ours: the share of answers that say neither yes nor no in any spelling
-(`is_parseable`), and the accuracy by what was really said, in which such answers are wrong (`plain_meaning`).
+So "NO" means yes, "not sure" means no, and an empty answer means yes: a collapsed model scores about 50 %. Two metrics
+are added to the official ones: the share of answers that contain neither yes nor no in any spelling (`is_parseable`),
+and the accuracy with such answers counted as wrong (`plain_meaning`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from prunelab.errors import InvalidRequest
 
 YesNo: TypeAlias = Literal["yes", "no"]
 CATEGORIES = ("random", "popular", "adversarial")
-"""How the objects that are not in the picture were chosen."""
+"""How the absent objects were chosen."""
 
 
 @dataclass(frozen=True)
 class PopeScore:
-    """The figures of a number of answers; shares in 0 to 1. A share of nothing is 0, as there.
+    """Metrics of a set of answers; shares in 0 to 1. An undefined share is 0, as in the official code.
 
     Attributes:
-        accuracy: of all answers.
-        precision: of those that mean yes, the right ones.
-        recall: of those that should, the ones that mean yes.
-        f1: of precision and recall.
-        yes_share: of all answers, those that mean yes.
+        accuracy: share of correct answers.
+        precision: share of correct answers among those that mean yes.
+        recall: share of answers that mean yes among those that should.
+        f1: harmonic mean of precision and recall.
+        yes_share: share of answers that mean yes.
     """
 
     accuracy: float
@@ -44,13 +44,13 @@ class PopeScore:
 
 
 def official_meaning(answer: str) -> YesNo:
-    """What the official rule takes an answer for."""
+    """The meaning of an answer by the official rule."""
     words = answer.split(".", maxsplit=1)[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(words) else "yes"
 
 
 def plain_meaning(answer: str) -> YesNo | None:
-    """What the first sentence of an answer says in any spelling; None where it says neither, or both."""
+    """Yes or no in the first sentence of an answer, in any spelling; None if it contains neither or both."""
     words = set(re.findall(r"[a-z]+", answer.strip().split(".")[0].lower()))
     yes, no = "yes" in words, bool({"no", "not"} & words)
     if yes == no:
@@ -59,22 +59,24 @@ def plain_meaning(answer: str) -> YesNo | None:
 
 
 def is_parseable(answer: str) -> bool:
-    """Whether an answer says yes or no at all."""
+    """Whether an answer contains either yes or no."""
     return plain_meaning(answer) is not None
 
 
 def score(meanings: Sequence[YesNo], labels: Sequence[YesNo]) -> PopeScore:
-    """The official figures.
+    """The official metrics.
 
     Args:
-        meanings: of the answers, by `official_meaning`.
-        labels: what is right, in the same order.
+        meanings: meanings of the answers, by `official_meaning`.
+        labels: correct answers, in the same order.
 
     Raises:
-        InvalidRequest: nothing to score, or not as many labels as answers.
+        InvalidRequest: there are no answers, or not as many labels as answers.
     """
     if not labels or len(meanings) != len(labels):
-        raise InvalidRequest(f"{len(meanings)} answers and {len(labels)} labels: give at least one, and a label each")
+        raise InvalidRequest(
+            f"{len(meanings)} answers and {len(labels)} labels given: give at least one answer and one label per answer"
+        )
     pairs = list(zip(meanings, labels, strict=True))
     hits, alarms = pairs.count(("yes", "yes")), pairs.count(("yes", "no"))
     misses, rejections = pairs.count(("no", "yes")), pairs.count(("no", "no"))
@@ -89,5 +91,5 @@ def score(meanings: Sequence[YesNo], labels: Sequence[YesNo]) -> PopeScore:
     )
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _share(part: float, total: float) -> float:
+    return part / total if total else 0.0

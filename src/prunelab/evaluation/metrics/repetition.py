@@ -1,4 +1,4 @@
-"""When a text goes round in circles."""
+"""Detection of completions that end in a loop."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 WORD = re.compile(r"\w+|[^\w\s]")
 TAIL = 200
-"""Letters at the end of a text that hold its last words but for odd ones."""
+"""Number of characters at the end of a text that contain its last words, except for unusually long words."""
 
 
 def repeats_itself(text: str) -> bool:
-    """Whether a completion ends in a loop: the four words or signs before its last one occur in it four times.
+    """Whether a completion ends in a loop: the four words or signs before its last one occur at least four times in it.
 
-    The last one is left aside because it may be cut off. None of HumanEval's own 164 solutions does.
+    The last word is ignored because it may be cut off. None of HumanEval's 164 reference solutions repeats itself.
     """
     last = WORD.findall(text[-TAIL:])
-    # A text that does not hold each of its last words four times need not be read whole.
+    # Quick check: in a loop each of the last words occurs at least four times.
     if len(last) > 5 and any(text.count(word) < 4 for word in last[-5:-1]):
         return False
     words = WORD.findall(text)

@@ -1,14 +1,14 @@
-"""TextVQA's official scoring rule: an answer against ten people's.
+"""TextVQA's official scoring rule: an answer compared with the answers of ten people.
 
 Source: Singh et al., "Towards VQA Models That Can Read" (CVPR 2019); the normalisation is that of the EvalAI server, as
 in the VQA evaluation code and in `EvalAIAnswerProcessor` and `TextVQAAccuracyEvaluator` of
-github.com/facebookresearch/mmf. Of each person the other nine are asked: an answer earns min(1, matches / 3) from them,
-and its score is the mean over the ten.
+github.com/facebookresearch/mmf. For each person, the answer is compared with the other nine and earns
+min(1, matches / 3); its score is the mean over the ten.
 
-Kept from that code, oddities and all:
-- a mark of punctuation goes where it touches a space somewhere in the answer, or where the answer has a comma between
-  digits; elsewhere it becomes a space. A full stop goes unless a digit follows it, and at most 32 of them go;
-- numbers from zero to ten, as whole words, become digits; `a`, `an` and `the` go;
+Details of that code that are reproduced:
+- a punctuation mark is deleted if it touches a space anywhere in the answer, or if the answer has a comma between
+  digits; otherwise it becomes a space. A full stop is deleted unless a digit follows it, at most 32 times;
+- numbers from zero to ten, as whole words, become digits; `a`, `an` and `the` are deleted;
 - contractions that lack one apostrophe get it back, word by word.
 """
 
@@ -44,11 +44,11 @@ def _lacking(word: str) -> list[str]:
 
 
 _CONTRACTIONS = {lacking: word for word in _CONTRACTED.split() for lacking in _lacking(word)}
-_CONTRACTIONS["somebody'd"] = "somebodyd"  # the wrong way round there, too
+_CONTRACTIONS["somebody'd"] = "somebodyd"  # reversed in the official code, too
 
 
 def normalised(answer: str) -> str:
-    """An answer as the EvalAI server compares it."""
+    """An answer in the normal form of the EvalAI server."""
     text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
     words = (_NUMBERS.get(word, word) for word in _without_marks(text).lower().split())
@@ -58,23 +58,23 @@ def normalised(answer: str) -> str:
 def _without_marks(text: str) -> str:
     cleaned = text
     for mark in _MARKS:
-        goes = f"{mark} " in text or f" {mark}" in text or _COMMA_IN_NUMBER.search(text)
-        cleaned = cleaned.replace(mark, "" if goes else " ")
+        is_deleted = f"{mark} " in text or f" {mark}" in text or _COMMA_IN_NUMBER.search(text)
+        cleaned = cleaned.replace(mark, "" if is_deleted else " ")
     return _FULL_STOP.sub("", cleaned, count=_MOST_STOPS)
 
 
 def score(answer: str, people: Sequence[str]) -> float:
-    """How well an answer agrees with people's, from 0 to 1.
+    """Agreement of an answer with people's answers, from 0 to 1.
 
     Args:
-        answer: the model's.
-        people: what people answered; ten of them in TextVQA.
+        answer: the model's answer.
+        people: people's answers; ten in TextVQA.
 
     Raises:
-        InvalidRequest: nobody answered.
+        InvalidRequest: `people` is empty.
     """
     if not people:
-        raise InvalidRequest("nobody's answers to compare with: give at least one")
-    mine = normalised(answer)
-    same = [normalised(other) == mine for other in people]
-    return sum(min(1.0, (sum(same) - own) / 3) for own in same) / len(people)
+        raise InvalidRequest("0 human answers given to compare with; give at least 1")
+    normal_form = normalised(answer)
+    same = [normalised(other) == normal_form for other in people]
+    return sum(min(1.0, (sum(same) - matches) / 3) for matches in same) / len(people)

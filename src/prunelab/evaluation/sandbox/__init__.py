@@ -1,33 +1,33 @@
-"""A sandbox for generated code: a fresh process per program that can compute, and nothing else.
+"""A sandbox for generated code: each program runs in a fresh process that can compute and nothing else.
 
-Nobody should run what a language model wrote, unread, in their own account. Each guarantee is held by a mechanism that
-is probed before the first program runs:
+Code that a language model generated must not run unread with a user's permissions. Each guarantee is enforced by a
+mechanism that is probed before the first program runs:
 
-    guarantee        held by                                    what a program that tries gets
+    guarantee        enforced by                                result of an attempt
     ─────────────────────────────────────────────────────────────────────────────────────────────────────
     no network       seccomp: no socket of any family           killed
     no processes     seccomp: no fork, thread or exec;          killed
                      an unprivileged user with RLIMIT_NPROC 0
     no signals       seccomp: no kill, ptrace and the like      killed
-    no reading       Landlock: only Python's own and the        PermissionError
+    no reading       Landlock: only Python's and the            PermissionError
     outside          system's libraries; an empty environment
-    no writing       Landlock: only its own, empty folder       PermissionError
+    no writing       Landlock: only its empty working folder    PermissionError
     outside
-    files            its folder is a file system in memory of   OSError
-                     limited size, seen by it alone; where none
-                     can be mounted, seccomp: no writing at all
-    memory           RLIMIT_AS (there is but one process)       MemoryError
+    files            its folder is an in-memory file system of   OSError
+                     limited size, private to the process; if
+                     none can be mounted, seccomp: no writing
+    memory           RLIMIT_AS (of the only process)            MemoryError
     CPU time         RLIMIT_CPU                                 killed, timed out
-    wall time        the parent kills, far behind CPU time      killed, timed out
+    wall time        the parent kills, well above CPU time      killed, timed out
     output           a bounded pipe; the parent kills           killed
-    its verdict      the test runs in a process of its own,     tampered
+    the verdict      the test runs in a separate process        tampered
                      and calls the program with plain values
 
-It needs Linux 5.13 or later on x86_64 or aarch64 with seccomp and Landlock, and no privilege. Started by root (as in
-most containers) it first becomes an unprivileged user. Where any of this cannot be had, `Sandbox.check` raises
-`MissingRequirement`; nothing is ever weakened silently.
+It requires Linux 5.13 or later on x86_64 or aarch64 with seccomp and Landlock, and no privileges. Started by root (as
+in most containers) it first switches to an unprivileged user. If a mechanism is missing, `Sandbox.check` raises
+`MissingRequirement`; no guarantee is weakened silently.
 
-It does not protect against faults of the kernel or the processor. SECURITY.md has the whole list.
+It does not protect against vulnerabilities of the kernel or the processor. SECURITY.md has the full list.
 """
 
 from prunelab.evaluation.sandbox.execution import Execution, Exercise, Limits, ProgramVerdict

@@ -21,18 +21,20 @@ _ATTEMPTS = 2
 
 
 def examine(exercise: Exercise, limits: Limits, isolation: Isolation) -> Execution:
-    """Run the program with its test in the same process, as the reference harness does, then apart from it.
+    """Run the program with its test in the same process, as the reference harness does, then in a separate one.
 
-    A program that fails beside its test has failed, so that most programs cost one process. One that passes there could
-    have told the test, or the process itself, what it liked: only `execute_apart` gives the verdict `PASSED`, and who
-    does not get it is `TAMPERED`. It is asked twice, since some honest programs draw random numbers.
+    A program that fails in the same process has failed, so most programs cost one process. A program that passes there
+    may have manipulated the test or the process; only `execute_apart` gives the verdict `PASSED`, and a program that
+    does not get it is `TAMPERED`. It runs twice, since some honest programs draw random numbers.
 
-    Raises `MissingRequirement` and `DiskFull` as `execute` does, `DataError` as `execute_apart` does.
+    Raises:
+        MissingRequirement, DiskFull: as `execute`.
+        DataError: as `execute_apart`.
     """
     shared = execute(exercise.program, limits, isolation)
     if not shared.passed:
         return shared
-    roomy = replace(limits, cpu_seconds=2 * limits.cpu_seconds)  # passing values on takes time as well
+    roomy = replace(limits, cpu_seconds=2 * limits.cpu_seconds)  # transferring values takes time as well
     for _ in range(_ATTEMPTS):
         apart = execute_apart(exercise, roomy, isolation)
         if apart.passed:
@@ -45,10 +47,13 @@ def examine(exercise: Exercise, limits: Limits, isolation: Isolation) -> Executi
 
 
 def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> Execution:
-    """Run the test of `exercise` in one fresh process and its program in another, sealed alike.
+    """Run the test of `exercise` in one fresh process and its program in another; both are sealed.
 
-    The verdict is the word of the process that holds the test; what the other one says of itself counts for nothing.
-    Raises as `execute` does, and `DataError` for a test that cannot be run so.
+    The verdict comes from the process that runs the test; messages of the program's process are ignored.
+
+    Raises:
+        MissingRequirement, DiskFull: as `execute`.
+        DataError: the test cannot be run in a separate process.
     """
     with system_errors(), contextlib.ExitStack() as stack:
         ends = contextlib.ExitStack()
@@ -64,7 +69,9 @@ def execute_apart(exercise: Exercise, limits: Limits, isolation: Isolation) -> E
         served, verdict = program.judge(), checker.judge()
     reason = checker.told("unsupported")
     if reason is not None:
-        raise DataError(f"the test of {exercise.entry_point} cannot be run apart from the program: {reason}")
+        raise DataError(
+            f"the test of {exercise.entry_point} cannot be run in a process separate from the program: {reason}"
+        )
     if served.verdict is ProgramVerdict.TIMED_OUT and not verdict.passed:
         return served
     return verdict
@@ -78,7 +85,7 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
 
 
 def _follow_both(program: Watch, checker: Watch) -> None:
-    """Until the checking process has ended, which ends the other."""
+    """Wait until the checking process has ended, then kill the other."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(program.follow)
         try:

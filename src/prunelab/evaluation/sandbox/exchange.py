@@ -1,10 +1,10 @@
-"""A test and the program under test in two processes: what is called, and what comes back.
+"""A test and the program under test in two processes: the protocol of calls and results.
 
-The process that serves runs the program and answers calls of its entry point. The process that checks holds the test;
-its entry point sends each call on. Between them pass `values` alone, so that nothing that the program puts in place of
-a built-in function, a helper, a comparison or a frame is seen by the test, and the verdict is the checking process's.
+The serving process runs the program and answers calls of its entry point. The checking process runs the test, whose
+entry point forwards each call. Only `values` pass between them, so the test never sees what the program puts in place
+of a built-in function, a helper, a comparison or a frame; the verdict is that of the checking process.
 
-A message is its length (8 bytes) and its bytes. Both modules are run in a sealed process, so they import nothing more.
+A message is its length (8 bytes) and its bytes. Both modules run in a sealed process, so they import nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import types
 
 from prunelab.evaluation.sandbox.values import NotPlainError, Reader, Writer
 
-TYPE_CHECKING = False  # as `typing` has it, whose import would take longer than all the rest
+TYPE_CHECKING = False  # as in `typing`, whose import would take longer than everything else
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -30,11 +30,11 @@ _READ_BYTES = 64 * 1024
 
 
 class UnsupportedTest(BaseException):
-    """The test cannot be run apart from the program: a fault of the data set, not of the program."""
+    """The test cannot be run apart from the program: an error of the data set, not of the program."""
 
 
 def serve(job: Job) -> None:
-    """Run the program once the checking process is sealed, and answer calls until there are no more."""
+    """Run the program after the checking process is sealed, and answer calls until the channel closes."""
     if _receive(job.requests) is None:
         return
     module = types.ModuleType("completion")
@@ -42,7 +42,7 @@ def serve(job: Job) -> None:
     try:
         exec(compile(job.program, "<completion>", "exec", dont_inherit=True), module.__dict__)
         function = module.__dict__[job.entry_point]
-    except BaseException as error:  # noqa: BLE001 - told to the test, which it ends
+    except BaseException as error:  # noqa: BLE001 - reported to the test, which it ends
         _send(job.replies, _raised(error, Writer([])))
         return
     _send(job.replies, _RETURNED + Writer([]).value(None))
@@ -51,19 +51,19 @@ def serve(job: Job) -> None:
 
 
 def _answer(function: Callable[..., object], request: bytes) -> bytes:
-    """Call the function; what has become of each container among the arguments, and what it returned or raised."""
+    """Call the function; returns the new states of the argument containers, and the result or exception."""
     objects: list[object] = []
     call: Any = Reader(request, objects).value()
     arguments, named = call
     before = [Writer(objects).content(each) for each in objects]
-    given = list(objects)
+    arguments_before = list(objects)
     try:
         result, error = function(*arguments, **named), None
-    except BaseException as raised:  # noqa: BLE001 - told to the test
+    except BaseException as raised:  # noqa: BLE001 - reported to the test
         result, error = None, raised
     writer = Writer(objects)
     states = []
-    for known, earlier in zip(given, before, strict=True):
+    for known, earlier in zip(arguments_before, before, strict=True):
         state = writer.content(known)
         states.append(b"u" if state == earlier else state)
     ending = _RETURNED + writer.value(result) if error is None else _raised(error, writer)
@@ -77,7 +77,7 @@ def _raised(error: BaseException, writer: Writer) -> bytes:
 
 
 def check(job: Job) -> None:
-    """Run the test on the program of the serving process; returns if it passes, raises what ends it otherwise."""
+    """Run the test on the program of the serving process; returns if it passes, otherwise raises its exception."""
     module = types.ModuleType("completion")
     sys.modules["completion"] = module
     _send(job.requests, _START)
@@ -88,24 +88,24 @@ def check(job: Job) -> None:
 
 
 def _definitions(prompt: str) -> types.CodeType:
-    """A prompt's imports and helpers; it ends within the function that is to be written, often below its docstring."""
+    """A prompt's imports and helpers; it ends within the function to be completed, often after its docstring."""
     for source in (prompt, f"{prompt}\n    pass\n"):
         try:
             return compile(source, "<prompt>", "exec", dont_inherit=True)
         except SyntaxError as error:
             fault = error
-    raise UnsupportedTest(f"the prompt is no Python ({fault})")
+    raise UnsupportedTest(f"the prompt is not valid Python ({fault})")
 
 
 def _entry_point(job: Job) -> Callable[..., object]:
-    """The function that the test calls."""
+    """The function that the test calls; it forwards calls to the program."""
 
     def candidate(*arguments: object, **named: object) -> object:
         objects: list[object] = []
         try:
             request = Writer(objects, plain_only=True).value((arguments, named))
         except NotPlainError as error:
-            raise UnsupportedTest(f"the test passes what cannot be sent to the program: {error}") from None
+            raise UnsupportedTest(f"the test passes an argument that cannot be sent to the program: {error}") from None
         _send(job.requests, request)
         return _ended(_reply(job.replies), objects)
 
@@ -121,7 +121,7 @@ def _reply(channel: int) -> bytes:
 
 
 def _ended(reply: bytes, objects: list[object]) -> object:
-    """Bring the arguments up to date; return what the program returned, or raise what it raised."""
+    """Update the arguments; return the program's result or raise its exception."""
     reader = Reader(reply, objects)
     for known in list(objects):
         reader.update(known)
@@ -140,7 +140,7 @@ def _exception(name: str, builtin: str, text: str) -> BaseException:
         kind = type(name, (kind,), {})
     try:
         return kind(text)
-    except TypeError:  # such as UnicodeDecodeError, which takes more
+    except TypeError:  # such as UnicodeDecodeError, which requires more arguments
         return RuntimeError(f"{name}: {text}")
 
 
@@ -151,13 +151,13 @@ def _send(channel: int, message: bytes) -> None:
 
 
 def _receive(channel: int) -> bytes | None:
-    """The next message; None where the other side has closed. Raises ValueError for one that is too long."""
+    """The next message; None if the other side has closed. Raises ValueError for a message that is too long."""
     head = _read(channel, 8)
     if head is None:
         return None
     length = int.from_bytes(head, "big")
     if length > _MESSAGE_BYTES:
-        raise ValueError(f"a message of {length} bytes: at most {_MESSAGE_BYTES} are allowed")
+        raise ValueError(f"a message of {length} bytes was sent; at most {_MESSAGE_BYTES} are allowed")
     return _read(channel, length)
 
 

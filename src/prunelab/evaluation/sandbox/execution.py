@@ -1,4 +1,4 @@
-"""What a program may use, and how its run ended."""
+"""Limits of a program, and the result of its run."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ from enum import StrEnum
 from prunelab.errors import InvalidRequest
 
 MIB = 1024 * 1024
-# CPython with its C libraries mapped takes about 40 MiB of addresses before the program's first line.
+# CPython and its C libraries map about 40 MiB of address space before the program's first line.
 LEAST_MEMORY_BYTES = 64 * MIB
 DETAIL_CHARACTERS = 200
-"""Most that is kept of an exception's text, which the program chooses."""
+"""Maximum length of an exception's text, which the program controls."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use. Raises `InvalidRequest` for a limit that no program could live with.
+    """Limits of one program.
 
-    The reference harness of HumanEval allows 3 seconds of wall time; we bound CPU time instead. The wall clock only
-    ends what waits for ever: at a load of 10 on one processor, 5 seconds of CPU time take about a minute.
+    The reference harness of HumanEval allows 3 seconds of wall time; this sandbox limits CPU time instead. The wall
+    time
+    limit only ends programs that wait forever: at a load of 10 on one processor, 5 seconds of CPU time take about a
+    minute.
+
+    Raises:
+        InvalidRequest: no program could run within a limit.
     """
 
     cpu_seconds: int = 5
-    """Processor time, whole seconds, the interpreter's start (some hundredths) included."""
+    """CPU time in whole seconds, including the start of the interpreter (a few hundredths of a second)."""
     wall_seconds: float = 120.0
-    """Time from the program's first line to its end, the wait for the processor included."""
+    """Wall time in seconds from the program's first line to its end, including waiting for the processor."""
     memory_bytes: int = 512 * MIB
-    """Address space of the process, the interpreter included."""
+    """Address space of the process in bytes, including the interpreter."""
     file_bytes: int = 16 * MIB
-    """Largest sum of all files, whether they still have a name or not, to a whole page of memory."""
+    """Maximum total size of all files in bytes, named or deleted, rounded up to whole pages."""
     output_bytes: int = MIB
-    """Most that may be printed to standard output and standard error together."""
+    """Maximum number of bytes printed to standard output plus standard error."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be honoured, before a process is started."""
+        """Check the limits before a process is started."""
         if not isinstance(self.cpu_seconds, int) or self.cpu_seconds < 1:
             raise InvalidRequest(f"cpu_seconds is {self.cpu_seconds!r}: give a whole number of seconds, at least 1")
         if not (math.isfinite(self.wall_seconds) and self.wall_seconds > 0):
             raise InvalidRequest(f"wall_seconds is {self.wall_seconds!r}: give a finite number above 0")
         if self.memory_bytes < LEAST_MEMORY_BYTES:
             raise InvalidRequest(
-                f"memory_bytes is {self.memory_bytes!r}: Python alone needs {LEAST_MEMORY_BYTES}, give more"
+                f"memory_bytes is {self.memory_bytes!r}: Python alone needs {LEAST_MEMORY_BYTES}; give more"
             )
         if self.file_bytes < 0 or self.output_bytes < 0:
             raise InvalidRequest(
@@ -62,20 +67,20 @@ class ProgramVerdict(StrEnum):
     TIMED_OUT = "timed_out"
     """It used up its CPU time or its wall time."""
     KILLED = "killed"
-    """It tried what the cage forbids, printed too much, or crashed the interpreter."""
+    """It made a forbidden system call, exceeded the output limit, or crashed the interpreter."""
     TAMPERED = "tampered"
-    """It passes where its tests share its process, as in the reference harness, and fails where they do not."""
+    """It passes with its test in the same process, as in the reference harness, and fails with it in another."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function that was written from its prompt, and the test that it is to pass."""
+    """A completed function and its test."""
 
     prompt: str
-    """Imports and helpers, then the beginning of the function, up to where the completion begins."""
+    """Imports and helpers, then the beginning of the function, which the completion continues."""
     completion: str
     test: str
-    """Defines `check(candidate)`, which raises where the function is wrong."""
+    """Defines `check(candidate)`, which raises if the function is wrong."""
     entry_point: str
     """The function's name."""
 
@@ -86,7 +91,7 @@ class Exercise:
 
     @property
     def program(self) -> str:
-        """The program as the reference harness runs it: with its test, and the call of the test, in one process."""
+        """The program as in the reference harness: with its test and the call of the test in one process."""
         return f"{self.solution}\n{self.test}\ncheck({self.entry_point})"
 
 

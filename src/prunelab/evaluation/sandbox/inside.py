@@ -1,8 +1,8 @@
-"""The first code that runs in the fresh process: it seals the process, then takes the role that its job names.
+"""The first code in the fresh process: it seals the process, then runs the job.
 
-This file runs as a script under a bare interpreter, so it imports nothing of prunelab, and for every program
-anew, so it imports nothing that takes long (`typing` and `json` would double the start). What else it needs comes with
-the job, compiled. Sealing cannot be undone, and the program is not even compiled before it is complete.
+This file runs as a script under a bare interpreter, so it imports nothing of prunelab, and it runs for every program,
+so it imports nothing slow (`typing` and `json` would double the start-up time). Other modules that it needs come
+compiled with the job. Sealing cannot be undone, and it is complete before the program is compiled.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ _DETAIL_CHARACTERS = 200
 
 
 class Job:
-    """What the parent hands to the fresh process, marshalled on its standard input.
+    """The parent's instructions to the fresh process, marshalled on its standard input.
 
     role                RUN: run `program` alone; SERVE: run it and answer calls of its `entry_point`;
-                        CHECK: run `test`, with an entry point that calls the process that serves
-    program             the source of the program; for CHECK the definitions that the test may use
-    test                the source of the test, for CHECK
+                        CHECK: run `test`, with an entry point that calls the serving process
+    program             source of the program; for CHECK the definitions that the test may use
+    test                source of the test, for CHECK
     entry_point         the function under test, for SERVE and CHECK
-    requests, replies   descriptors between the process that checks and the one that serves
+    requests, replies   descriptors between the checking and the serving process
     modules             names and code objects: `sealing`, for SERVE and CHECK also `values` and `exchange`
-    token               random; begins every message, so that the program's own output is never taken for one
-    channel             the descriptor on which messages are sent to the parent
-    parent              the parent's process id
+    token               random; begins every message, to distinguish it from the program's output
+    channel             descriptor on which messages are sent to the parent
+    parent              process id of the parent
     system_call_filter  `seccomp.build_filter`
-    landlock_version    what the kernel offers; with 0 nothing runs
-    own_files           whether to mount a file system of its own, of `file_bytes`; without, nothing can be written
-    unprivileged_user   the user and group to become, when the parent is root
+    landlock_version    version of Landlock in the kernel; with 0 nothing runs
+    own_files           whether to mount a private file system of `file_bytes`; otherwise nothing can be written
+    unprivileged_user   user and group to switch to if the parent is root
     readable            folders with libraries, which may be read
     """
 
@@ -80,10 +80,10 @@ class Job:
 
 
 def main() -> None:
-    """Seal the process, take the job's role, tell the parent how it ended."""
+    """Seal the process, run the job, report its outcome to the parent."""
     job = Job(**marshal.load(sys.stdin.buffer))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the job, token and all, must not be there to read again
-    write, leave = os.write, os._exit  # the program may put others in their place
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the job, which contains the token, must not be readable again
+    write, leave = os.write, os._exit  # saved, because the program may replace them
 
     def tell(kind: str, detail: str) -> None:
         write(job.channel, f"\n{job.token} {kind} {detail}\n".encode(errors="backslashreplace"))
@@ -107,9 +107,9 @@ def _module(name: str, code: types.CodeType) -> types.ModuleType:
 
 
 def outcome(program: str) -> tuple[str, str]:
-    """Compile and run `program`; a `Verdict`'s value and a line of detail.
+    """Compile and run `program`; returns a verdict's value and a line of detail.
 
-    As in HumanEval's own harness the program is not `__main__`, so such a block at its end does not run.
+    As in HumanEval's harness the program is not `__main__`, so an `if __name__ == "__main__"` block does not run.
     """
     try:
         code = compile(program, "<completion>", "exec", dont_inherit=True)
@@ -119,17 +119,17 @@ def outcome(program: str) -> tuple[str, str]:
     sys.modules["completion"] = module
     try:
         exec(code, module.__dict__)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are no passes either
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt count as failures
         return "failed", _line(error)
     return "passed", ""
 
 
 def _exchange(job: Job, exchange: types.ModuleType) -> tuple[str, str]:
-    """Serve, or check what another process serves; only a check that ran to its end has passed."""
+    """Run the serving or the checking role; only a check that completed has passed."""
     act = exchange.serve if job.role == SERVE else exchange.check
     try:
         act(job)
-    except BaseException as error:  # noqa: BLE001 - the program's own, raised again here, may be any
+    except BaseException as error:  # noqa: BLE001 - the program may raise any exception, which is raised again here
         return ("unsupported" if isinstance(error, exchange.UnsupportedTest) else "failed"), _line(error)
     return ("passed", "") if job.role == CHECK else ("failed", "the checking process ended first")
 

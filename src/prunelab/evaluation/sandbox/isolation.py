@@ -1,4 +1,4 @@
-"""What this machine offers for isolating a process, found out once and followed by every run."""
+"""The isolation mechanisms of this machine, detected once and used by every run."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from prunelab.evaluation.sandbox.syscalls import MACHINES
 
 REMEDY = (
     "run prunelab on Linux 5.13 or later (x86_64 or aarch64) with Landlock, as an ordinary user or as root in a "
-    "container with the default capabilities and seccomp profile; the other benchmarks need none of this"
+    "container with the default capabilities and seccomp profile; other benchmarks do not need this"
 )
-# Below the id of nobody, who owns files on network drives, and below 65536, where many containers' users end.
+# Below the id of nobody, which owns files on network drives, and below 65536, the limit in many containers.
 _CANDIDATE_USERS = range(65533, 60000, -1)
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """The mechanisms that a cage uses on this machine. Every run sets up exactly these or fails."""
+    """The mechanisms of a sandbox on this machine. Every run sets up exactly these or fails."""
 
     machine: str
-    """"x86_64" or "aarch64": the numbers of the system calls to filter."""
+    """"x86_64" or "aarch64": determines the system call numbers."""
     landlock_version: int
-    """0 without Landlock: then nothing runs, for a program could read every file that the user can read."""
+    """0 without Landlock: nothing runs, because a program could read every file that the user can read."""
     unprivileged_user: int | None
-    """The user and group to become when prunelab is run by root; None for an ordinary user, who stays."""
+    """User and group to switch to if prunelab runs as root; None for an ordinary user."""
     own_files: bool
-    """Whether each process can mount a file system of its own, of limited size; without, a program writes nowhere."""
+    """Whether each process can mount a private file system of limited size; otherwise programs cannot write."""
 
     @classmethod
     def of_this_machine(cls) -> Isolation:
-        """Find out what there is; raises `MissingRequirement` where there can be no isolation at all."""
+        """Detect the mechanisms; raises `MissingRequirement` if isolation is impossible."""
         if sys.platform != "linux":
             raise MissingRequirement(
-                f"running generated code needs Linux, this is {sys.platform}: run prunelab in a Linux "
-                "container (docker run); the other benchmarks need none of this"
+                f"running generated code requires Linux, but this is {sys.platform}: run prunelab in a Linux "
+                "container (docker run); other benchmarks do not need this"
             )
         machine = platform.machine()
         if machine not in MACHINES or sys.maxsize < 2**32:
             raise MissingRequirement(
-                f"running generated code needs a 64-bit Python on {' or '.join(MACHINES)}, this is {machine}: {REMEDY}"
+                f"running generated code requires a 64-bit Python on {' or '.join(MACHINES)}, but this is {machine}: "
+                f"{REMEDY}"
             )
         user = _unused_user() if os.geteuid() == 0 else None
         return cls(machine, sealing.landlock_version(), user, _can_mount())
 
     def describe(self) -> str:
-        """One line for each guarantee: what holds it."""
+        """One line per guarantee with the mechanism that enforces it."""
         if not self.landlock_version:
-            raise MissingRequirement(f"generated code cannot be run isolated here (no Landlock): {REMEDY}")
+            raise MissingRequirement(f"generated code cannot be isolated on this machine (no Landlock): {REMEDY}")
         landlock = f"Landlock {self.landlock_version}"
         if self.own_files:
-            writing, size = f"{landlock}: only in its own folder", "a file system of its own in memory, of limited size"
+            writing, size = f"{landlock}: only in its own folder", "a private in-memory file system of limited size"
         else:
             writing, size = "seccomp: nowhere (no mount namespace here)", "nothing can be written"
         if self.unprivileged_user is None:
@@ -73,16 +74,16 @@ class Isolation:
                 f"reading: {landlock}: only libraries; the environment is empty",
                 f"user: {user}",
                 "memory: RLIMIT_AS",
-                "time: RLIMIT_CPU; far behind, the parent kills at the wall-clock limit",
+                "time: RLIMIT_CPU; the parent kills at the wall time limit",
                 f"file size: {size}",
                 "output: bounded pipe, the parent kills",
-                "verdict: the test runs in a process that the program does not share",
+                "verdict: the test runs in a process separate from the program",
             )
         )
 
 
 def _can_mount() -> bool:
-    """Whether a process that we start may mount a file system that it alone sees; tried in one."""
+    """Whether a child process can mount a private file system; tested in one."""
     command = [os.path.realpath(sys.executable), "-I", *inside.FLAGS, sealing.__file__]
     try:
         with tempfile.TemporaryDirectory(prefix="prunelab-cage-") as folder:

@@ -1,6 +1,6 @@
-"""Attempts on every guarantee, each made from inside a cage, so that it is seen to hold, not assumed.
+"""Probes: attempts to break every guarantee, made inside a sandbox, so that each guarantee is verified.
 
-Each attempt is harmless where it succeeds: then code execution is refused, and nothing was lost.
+Each attempt is harmless if it succeeds; code execution is then refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prunelab.evaluation.sandbox.execution import LEAST_MEMORY_BYTES, MIB, Execu
 from prunelab.evaluation.sandbox.isolation import REMEDY, Isolation
 from prunelab.evaluation.sandbox.process import execute
 
-# On a busy machine it takes long until a process has had its processor time: the wall clock decides nothing here.
+# A busy machine delays CPU time, so the wall time limit must not end these probes.
 _PATIENCE_SECONDS: Final = 600.0
 _LIMITS: Final = Limits(
     cpu_seconds=3, wall_seconds=_PATIENCE_SECONDS, memory_bytes=4 * LEAST_MEMORY_BYTES, file_bytes=MIB
@@ -33,7 +33,7 @@ class _Probe:
     """A program."""
     verdict: ProgramVerdict
     detail: str = ""
-    """How the detail must begin."""
+    """Required beginning of the detail."""
     limits: Limits = _LIMITS
 
 
@@ -79,7 +79,7 @@ _PROBES: Final = (
     ),
 )
 
-# Last, for they take the longest.
+# Last, because they take longest.
 _TIME_PROBES: Final = (
     _Probe(
         "a CPU time limit",
@@ -112,7 +112,7 @@ with open("large", "wb", buffering=0) as file:
     file.write(b"x")
 """
 
-# Each makes files that no folder lists, and keeps them open.
+# Each function creates files without a directory entry and keeps them open.
 _WRITE_UNSEEN = f"""
 import os
 def removed(number):
@@ -138,7 +138,7 @@ for make in removed, replaced, nameless:
         os.close(descriptor)
 """
 
-# Anyone may write to the folder and the file, so that a refusal is the cage's, not the permissions'.
+# Folder and file are writable for everyone, so that a refusal comes from the sandbox.
 _WRITE_OUTSIDE = """
 import os
 folder, file = {folder!r}, {file!r}
@@ -185,7 +185,7 @@ _EXERCISES: Final = (
 
 
 def probe(limits: Limits, isolation: Isolation) -> None:
-    """Make every attempt; raises `MissingRequirement` with the first guarantee that does not hold."""
+    """Run all probes; raises `MissingRequirement` with the first guarantee that fails."""
     with (
         tempfile.TemporaryDirectory(prefix="prunelab-cage-decoy-") as name,
         ThreadPoolExecutor(_AT_ONCE) as pool,
@@ -204,10 +204,10 @@ def probe(limits: Limits, isolation: Isolation) -> None:
             pool.submit(examine, Exercise(_PROMPT, completion, _TEST, "f"), _LIMITS, isolation)
             for _, completion, _ in _EXERCISES
         ]
-        endings = [pool.submit(execute, one.attempt, one.limits, isolation) for one in probes]
+        endings = [pool.submit(execute, attempt.attempt, attempt.limits, isolation) for attempt in probes]
         try:
-            for one, ending in zip(probes, endings, strict=True):
-                _demand(one, ending.result())
+            for attempt, ending in zip(probes, endings, strict=True):
+                _demand(attempt, ending.result())
             for (guarantee, completion, verdict), ending in zip(_EXERCISES, verdicts, strict=True):
                 _demand(_Probe(guarantee, completion, verdict), ending.result())
         finally:
@@ -235,9 +235,9 @@ def _file_probes(decoy: Path, isolation: Isolation) -> tuple[_Probe, ...]:
     )
 
 
-def _demand(one: _Probe, ending: Execution) -> None:
-    if ending.verdict is not one.verdict or not ending.detail.startswith(one.detail):
+def _demand(attempt: _Probe, ending: Execution) -> None:
+    if ending.verdict is not attempt.verdict or not ending.detail.startswith(attempt.detail):
         raise MissingRequirement(
-            f"generated code cannot be run isolated here: not held is {one.guarantee!r} "
+            f"generated code cannot be isolated on this machine: guarantee {attempt.guarantee!r} failed "
             f"(the attempt ended with {ending.verdict}: {ending.detail or 'no detail'}): {REMEDY}"
         )

@@ -1,4 +1,4 @@
-"""Start one program in one fresh process, and clear up after it."""
+"""Start one program in a fresh process, and clean up after it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 def execute(program: str, limits: Limits, isolation: Isolation) -> Execution:
     """Run `program` to its end or its limits, in a fresh process and an empty folder, which is then removed.
 
-    Whatever the program does is an `Execution`. Raises `MissingRequirement` if the process cannot be started
-    and sealed as `isolation` says, `DiskFull` if there is no room for its folder.
+    Every outcome of the program is an `Execution`.
+
+    Raises:
+        MissingRequirement: the process cannot be started and sealed as `isolation` requires.
+        DiskFull: there is no room for its folder.
     """
     with system_errors(), started(Role(inside.RUN, program), limits, isolation) as watch:
         watch.follow()
@@ -42,13 +45,13 @@ def execute(program: str, limits: Limits, isolation: Isolation) -> Execution:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Errors of the system as what the user can mend."""
+    """Convert system errors into errors with a remedy."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise DiskFull(f"no room for a temporary folder ({error}): make room or set TMPDIR") from error
-        raise MissingRequirement(f"generated code cannot be run isolated here ({error}): {REMEDY}") from error
+            raise DiskFull(f"no space for a temporary folder ({error}): free some or set TMPDIR") from error
+        raise MissingRequirement(f"generated code cannot be isolated on this machine ({error}): {REMEDY}") from error
 
 
 def _give(folder: str, user: int) -> None:
@@ -60,7 +63,7 @@ def _give(folder: str, user: int) -> None:
 
 @dataclass(frozen=True)
 class Role:
-    """What a process is for: the fields of `inside.Job` of these names."""
+    """The role of a process: the `inside.Job` fields of the same names."""
 
     role: str
     program: str
@@ -72,7 +75,7 @@ class Role:
 
 @contextlib.contextmanager
 def started(role: Role, limits: Limits, isolation: Isolation) -> Iterator[Watch]:
-    """The process with its two pipes; on leaving it is dead and reaped, whatever happened."""
+    """Start the process with its two pipes; on exit it is dead and reaped in all cases."""
     token = secrets.token_hex(16)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as handed_over:
         folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="prunelab-cage-"))
@@ -95,10 +98,10 @@ def started(role: Role, limits: Limits, isolation: Isolation) -> Iterator[Watch]
             cwd=folder,
             env=_environment(home),
             pass_fds=[its_channel, home, *(each for each in (role.requests, role.replies) if each >= 0)],
-            start_new_session=True,  # Ctrl-C is for the parent, which then kills
+            start_new_session=True,  # Ctrl-C reaches only the parent, which then kills
         )
         ours.enter_context(process)
-        ours.callback(process.kill)  # comes before the wait of the line above
+        ours.callback(process.kill)  # runs before the wait of the line above
         handed_over.close()
         yield Watch(process, channel, limits, token)
 
@@ -126,7 +129,7 @@ def _job(role: Role, limits: Limits, isolation: Isolation, token: str, channel: 
 
 
 def _modules(role: str) -> list[tuple[str, CodeType]]:
-    """What the process runs besides `inside`, compiled: once sealed it reads no file of prunelab."""
+    """Compiled modules for the process besides `inside`: after sealing it cannot read prunelab's files."""
     modules = (sealing,) if role == inside.RUN else (sealing, values, exchange)
     return [(each.__name__, _compiled(each.__file__)) for each in modules]
 
@@ -137,16 +140,16 @@ def _compiled(file: str) -> CodeType:
 
 
 def _environment(home: int) -> dict[str, str]:
-    """The whole environment: nothing of the user's but where the loader finds Python's own library.
+    """The complete environment: nothing of the user's except the loader's path to Python's library.
 
-    The standard library is reached through a descriptor that was opened before the change of user: root's
-    Python is often installed below a folder that no other user may enter.
+    The standard library is reached through a descriptor opened before the change of user, because root's Python is
+    often installed in a folder that other users cannot enter.
     """
     environment = {
         "PYTHONHOME": f"/proc/self/fd/{home}",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
-        "PYTHONCOERCECLOCALE": "0",  # a locale archive can take 200 MiB of the addresses allowed
+        "PYTHONCOERCECLOCALE": "0",  # a locale archive can map 200 MiB of the address space
         "TZ": "UTC0",
     }
     if "LD_LIBRARY_PATH" in os.environ:

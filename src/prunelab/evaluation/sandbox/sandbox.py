@@ -1,4 +1,4 @@
-"""The cage: probe once that isolation holds, then run programs, one fresh process each."""
+"""The sandbox: probe the isolation once, then run each program in a fresh process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class Sandbox:
-    """Runs generated programs within `limits`, isolated as the package's docstring says.
+    """Runs generated programs within `limits`, isolated as the package's docstring describes.
 
-    No program runs before every guarantee was probed. May be used from several threads at once. A program that fails
-    costs one process (about 16 ms of processor time), one that passes three: HumanEval's 164 solutions take 9 s of it.
-    `isolation` describes the machine; give one to run as on another, say without mount namespaces.
+    No program runs before every guarantee is probed. The class is thread-safe. A program that fails costs one process
+    (about 16 ms of CPU time), one that passes three: HumanEval's 164 solutions take 9 s of CPU time. `isolation`
+    describes the machine; pass one to emulate another machine, for example one without mount namespaces.
     """
 
     def __init__(self, limits: Limits | None = None, isolation: Isolation | None = None) -> None:
@@ -34,15 +34,16 @@ class Sandbox:
 
     @property
     def isolation(self) -> Isolation:
-        """The mechanisms in use; raises `MissingRequirement` where there are none."""
+        """The mechanisms in use; raises `MissingRequirement` if isolation is impossible."""
         if self._isolation is None:
             self._isolation = Isolation.of_this_machine()
         return self._isolation
 
     def check(self) -> None:
-        """Try out every guarantee, the first time it is called (about a second).
+        """Probe every guarantee on the first call (about a second).
 
-        Raises `MissingRequirement`, naming the guarantee that is not held and the remedy.
+        Raises:
+            MissingRequirement: a guarantee fails; the message names it and the remedy.
         """
         with self._lock:
             if not self._probed:
@@ -50,27 +51,28 @@ class Sandbox:
                 self._probed = True
 
     def run(self, program: str) -> Execution:
-        """Run `program`, after `check`. Whatever the program does is an `Execution`, never an exception.
+        """Run `program`, after `check`. Every outcome of the program is an `Execution`, never an exception.
 
-        "Passed" is the word of the process in which the program ran: for a program that may lie, see `examine`.
+        "Passed" is reported by the process that ran the program; for programs that may manipulate it use `examine`.
         """
         self.check()
         return execute(program, self.limits, self.isolation)
 
     def run_all(self, programs: Sequence[str], workers: int | None = None) -> list[Execution]:
-        """Run `programs`, `workers` at a time (None: one a processor); results in their order."""
+        """Run `programs`, `workers` at a time (None: one per processor); results in their order."""
         return self._all(self.run, programs, workers)
 
     def examine(self, exercise: Exercise) -> Execution:
-        """Whether the program of `exercise` passes its test, by a verdict that the program cannot forge.
+        """Whether the program of `exercise` passes its test, with a verdict that the program cannot forge.
 
-        Raises `DataError` for a test that cannot be run apart from the program.
+        Raises:
+            DataError: the test cannot be run in a process separate from the program.
         """
         self.check()
         return examine(exercise, self.limits, self.isolation)
 
     def examine_all(self, exercises: Sequence[Exercise], workers: int | None = None) -> list[Execution]:
-        """Examine `exercises`, `workers` at a time (None: one a processor); results in their order."""
+        """Examine `exercises`, `workers` at a time (None: one per processor); results in their order."""
         return self._all(self.examine, exercises, workers)
 
     def _all(self, judge: Callable[[T], Execution], items: Sequence[T], workers: int | None) -> list[Execution]:
@@ -81,5 +83,5 @@ class Sandbox:
             return list(pool.map(judge, items))
 
     def describe(self) -> str:
-        """One line for each guarantee: what holds it here. Raises `MissingRequirement` where nothing does."""
+        """One line per guarantee with its mechanism; raises `MissingRequirement` if isolation is impossible."""
         return self.isolation.describe()

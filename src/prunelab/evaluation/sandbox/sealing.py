@@ -1,10 +1,10 @@
-"""Take from a process, for good, what a program does not need.
+"""Irrevocably remove a process's access to everything that a program does not need.
 
-It runs in the fresh process, before the program is even compiled. Order matters: what needs privilege or opens files
-comes first, the filter on system calls last.
+It runs in the fresh process before the program is compiled. The order matters: steps that need privileges or open files
+come first, the system call filter last.
 
-Imports nothing of prunelab, and nothing that takes long. Run as a script it tries whether `mount_own_files` is possible
-here, and raises where it is not.
+Imports nothing of prunelab and nothing slow. Run as a script, it tests whether `mount_own_files` works on this machine,
+and raises if it does not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ctypes
 import os
 import struct
 
-TYPE_CHECKING = False  # as `typing` has it, whose import would take longer than all the rest
+TYPE_CHECKING = False  # as in `typing`, whose import would take longer than everything else
 if TYPE_CHECKING:
     from prunelab.evaluation.sandbox.inside import Job
 
@@ -21,13 +21,13 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 
 _SECCOMP_MODE_FILTER = 2
 _SIGKILL = 9
 _CAPABILITY_VERSION_3 = 0x20080522
-# The same on every architecture; include/uapi/linux/landlock.h has the rest.
+# Equal on all architectures; the other constants are from include/uapi/linux/landlock.h.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_FILE, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
-# How many of the rights on files each version knows; a right that is handled and not granted is refused.
+# Number of file rights that each version supports; a handled right that is not granted is refused.
 _RIGHTS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15}
 _RIGHTS_OF_LATER_VERSIONS = 16
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
@@ -43,10 +43,10 @@ class _FilterProgram(ctypes.Structure):
 
 
 def seal(job: Job) -> None:
-    """Take from this process, for good, what the program does not need; OSError where that fails."""
+    """Irrevocably restrict this process; raises OSError if a step fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not job.landlock_version:
-        raise OSError("Landlock is missing, without which a program can read files: it takes Linux 5.13 or later")
+        raise OSError("Landlock is missing and a program could read files; use Linux 5.13 or later")
     if job.own_files:
         mount_own_files(libc, job.unprivileged_user or os.getuid(), job.file_bytes)
     _limit(job)
@@ -55,19 +55,19 @@ def seal(job: Job) -> None:
     if job.unprivileged_user is not None:
         _become(job.unprivileged_user)
     _drop_capabilities(libc)
-    _prctl(libc, "dumpable", _PR_SET_DUMPABLE, 0)  # no core dump; no look inside for others of this user
-    _prctl(libc, "parent death signal", _PR_SET_PDEATHSIG, _SIGKILL)  # a change of user clears it
+    _prctl(libc, "dumpable", _PR_SET_DUMPABLE, 0)  # no core dump, no inspection by other processes of this user
+    _prctl(libc, "parent death signal", _PR_SET_PDEATHSIG, _SIGKILL)  # after the change of user, which clears it
     if os.getppid() != job.parent:
-        raise OSError("the process that started it is gone")
+        raise OSError("the parent process has ended")
     program = _FilterProgram(len(job.system_call_filter) // 8, job.system_call_filter)
     _prctl(libc, "seccomp", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
 
 
 def mount_own_files(libc: ctypes.CDLL, user: int, size: int) -> None:
-    """Mount a file system in memory over the working folder, seen by this process alone, and enter it.
+    """Mount a private in-memory file system over the working folder and enter it.
 
-    The kernel counts its pages whatever names they have: files that were removed while open, or never had a name. An
-    ordinary user needs a user namespace for it. Size 0 would mean no limit; with 0 bytes RLIMIT_FSIZE refuses all.
+    The kernel counts the pages of all its files, named or deleted. An ordinary user needs a user namespace for it. Size
+    0 would mean no limit; with 0 bytes RLIMIT_FSIZE refuses all writes.
     """
     ordinary = os.getuid() != 0
     groups = os.getgid()
@@ -83,21 +83,21 @@ def mount_own_files(libc: ctypes.CDLL, user: int, size: int) -> None:
     options = f"size={max(size, 1)},nr_inodes={_FILE_NAMES},mode=700,uid={user},gid={group}".encode()
     flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     if libc.mount(b"tmpfs", b".", b"tmpfs", flags, options) != 0:
-        raise _failure("a file system of its own (mount)")
-    os.chdir(os.getcwd())  # by its path, which now leads to what was mounted
+        raise _failure("a private file system (mount)")
+    os.chdir(os.getcwd())  # by path, which now leads to the mounted file system
 
 
 def _limit(job: Job) -> None:
-    import resource  # not on every system on which this file may be imported
+    import resource  # not available on every system that imports this file
 
     wanted = {
         "RLIMIT_AS": (job.memory_bytes, job.memory_bytes),
-        # SIGXCPU tells a time-out from other ends; a program that ignores it has one second more.
+        # SIGXCPU distinguishes a timeout; a program that ignores it is killed one second later.
         "RLIMIT_CPU": (job.cpu_seconds, job.cpu_seconds + 1),
         "RLIMIT_FSIZE": (job.file_bytes, job.file_bytes),
         "RLIMIT_NOFILE": (_OPEN_FILES, _OPEN_FILES),
         "RLIMIT_CORE": (0, 0),
-        # It counts what the user runs already, but forbids only this process a further one.
+        # The limit counts all processes of the user, but only stops this process from creating another.
         "RLIMIT_NPROC": (0, 0),
     }
     for name, (soft, hard) in wanted.items():
@@ -105,9 +105,9 @@ def _limit(job: Job) -> None:
         try:
             ceiling = resource.getrlimit(which)[1]
             if ceiling != resource.RLIM_INFINITY:
-                soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - a lower limit stays
+                soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 - a lower limit is kept
             resource.setrlimit(which, (soft, hard))
-        except (OSError, ValueError) as error:  # Python makes the latter of EPERM
+        except (OSError, ValueError) as error:  # Python raises ValueError for EPERM
             raise OSError(f"{name}: {error}") from None
 
 
@@ -118,11 +118,11 @@ def _restrict_files(libc: ctypes.CDLL, job: Job) -> None:
     scopes = 0b11 if version >= 6 else 0  # abstract sockets and signals
     attributes = struct.pack("=QQQ", rights, network, scopes)
     ruleset = _call(libc, "landlock", _LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
-    own = _READ_FILE | _READ_DIR
+    working_folder_rights = _READ_FILE | _READ_DIR
     if job.own_files:
-        own |= _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
+        working_folder_rights |= _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
     grants = [(folder, _READ_FILE | _READ_DIR) for folder in job.readable]
-    for folder, granted in [*grants, (".", own & rights)]:
+    for folder, granted in [*grants, (".", working_folder_rights & rights)]:
         if not os.path.isdir(folder):
             continue
         descriptor = os.open(folder, os.O_PATH)
@@ -134,7 +134,7 @@ def _restrict_files(libc: ctypes.CDLL, job: Job) -> None:
 
 
 def landlock_version() -> int:
-    """The version of Landlock that this kernel offers to this process, 0 for none."""
+    """Version of Landlock in this kernel; 0 for none."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         return _call(libc, "landlock", _LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)

@@ -1,8 +1,8 @@
-"""The filter on system calls, as a program for the kernel's classic BPF machine.
+"""The system call filter, as a program for the kernel's classic BPF machine.
 
-The kernel runs it at every system call of the caged process, whatever language the call came from, and
-nothing the process does can take it off. The layout is linear (compare, return, compare, return, ...): some
-200 instructions without a jump to compute. It needs no privilege but `PR_SET_NO_NEW_PRIVS`.
+The kernel runs it at every system call of the sandboxed process, and the process cannot remove it. The layout is linear
+(compare, return, compare, return, ...): about 200 instructions without computed jumps. It needs no privilege except
+`PR_SET_NO_NEW_PRIVS`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _ARGUMENTS_AT: Final = 16
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _FIRST_X32_NUMBER: Final = 0x40000000
 
-# include/uapi/asm-generic/ioctls.h: what Python asks of a descriptor when it opens one
+# include/uapi/asm-generic/ioctls.h: requests that Python makes when it opens a descriptor
 _TCGETS, _TIOCGWINSZ, _FIONCLEX, _FIOCLEX = 0x5401, 0x5413, 0x5450, 0x5451
-# include/uapi/linux/fcntl.h. Not F_SETOWN: with F_SETSIG it sends any signal to any process.
+# include/uapi/linux/fcntl.h. F_SETOWN is excluded: with F_SETSIG it sends any signal to any process.
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC = 0, 1, 2, 3, 1030
 
 
 class _Condition(NamedTuple):
-    """Allows a call if its argument (the low 32 bits: the kernel reads no more) & mask is in `values`."""
+    """Allows a call if its argument (the low 32 bits, the only ones that the kernel reads) & mask is in `values`."""
 
     argument: int
     mask: int
@@ -47,10 +47,10 @@ class _Condition(NamedTuple):
 
 
 def _conditions(writing: bool) -> dict[str, _Condition]:
-    """The argument values that the calls in `CONDITIONAL` are allowed with."""
+    """The allowed argument values of the calls in `CONDITIONAL`."""
     if writing:
-        # Landlock decides by the access mode, but before its third version it did not see truncation: O_TRUNC
-        # only together with an access mode that it does see as writing.
+        # Landlock decides by the access mode, but ignores truncation before its third version: allow O_TRUNC only
+        # with an access mode that Landlock treats as writing.
         mask = os.O_ACCMODE | os.O_TRUNC
         flags: tuple[int, ...] = (
             os.O_RDONLY,
@@ -67,19 +67,19 @@ def _conditions(writing: bool) -> dict[str, _Condition]:
         "openat": _Condition(2, mask, flags),
         "ioctl": _Condition(1, every_bit, (_TCGETS, _TIOCGWINSZ, _FIONCLEX, _FIOCLEX)),
         "fcntl": _Condition(1, every_bit, (_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_DUPFD_CLOEXEC)),
-        "prlimit64": _Condition(0, every_bit, (0,)),  # process 0 is the caller: not the limits of others
+        "prlimit64": _Condition(0, every_bit, (0,)),  # process 0 is the caller; limits of other processes are excluded
     }
 
 
 def build_filter(machine: str, writing: bool) -> bytes:
     """The filter for `machine` ("x86_64" or "aarch64"), an array of `struct sock_filter`, 8 bytes each.
 
-    With `writing`, files may be opened for writing, and it is for Landlock to say which; without, none may.
+    With `writing`, files may be opened for writing, subject to Landlock; without it, none may.
     """
     program = [
         _instruction(_LOAD, _ARCHITECTURE_AT),
         _instruction(_IF_EQUAL, ARCHITECTURES[machine], if_true=1),
-        _instruction(_RETURN, KILL),  # a 32-bit system call: other numbers, another table
+        _instruction(_RETURN, KILL),  # a 32-bit system call, which has different numbers
         _instruction(_LOAD, _NUMBER_AT),
         _instruction(_IF_AT_LEAST, _FIRST_X32_NUMBER, if_false=1),
         _instruction(_RETURN, KILL),

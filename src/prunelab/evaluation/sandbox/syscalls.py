@@ -1,8 +1,8 @@
-"""The system calls that a caged Python program needs, and those that kill it, with their numbers.
+"""The system calls that a sandboxed Python program needs, those that kill it, and their numbers.
 
-Numbers are the kernel's binary interface and never change: `arch/x86/entry/syscalls/syscall_64.tbl` for
-x86_64, `include/uapi/asm-generic/unistd.h` for aarch64, which lacks the older calls (None). A call in neither
-list is refused with EPERM, so a call that a future kernel adds is refused as well.
+Numbers are the kernel's stable binary interface: `arch/x86/entry/syscalls/syscall_64.tbl` for x86_64,
+`include/uapi/asm-generic/unistd.h` for aarch64, which lacks the older calls (None). A call in neither list is refused
+with EPERM, including calls that future kernels add.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Numbers = tuple[int, int | None]
 MACHINES: Final = ("x86_64", "aarch64")
 
 HARMLESS: Final[dict[str, Numbers]] = {
-    # descriptors that the program holds
+    # open descriptors
     "read": (0, 63),
     "write": (1, 64),
     "readv": (19, 65),
@@ -29,7 +29,7 @@ HARMLESS: Final[dict[str, Numbers]] = {
     "ppoll": (271, 73),
     "select": (23, None),
     "pselect6": (270, 72),
-    # looking at files; what may be opened is Landlock's business
+    # file metadata; Landlock restricts which files can be opened
     "fstat": (5, 80),
     "stat": (4, None),
     "lstat": (6, None),
@@ -42,14 +42,14 @@ HARMLESS: Final[dict[str, Numbers]] = {
     "readlinkat": (267, 78),
     "getdents64": (217, 61),
     "getcwd": (79, 17),
-    # its own memory
+    # memory of the process
     "mmap": (9, 222),
     "mprotect": (10, 226),
     "munmap": (11, 215),
     "mremap": (25, 216),
     "madvise": (28, 233),
     "brk": (12, 214),
-    # its own signals, locks and end
+    # signals, locks and exit of the process
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
@@ -61,7 +61,7 @@ HARMLESS: Final[dict[str, Numbers]] = {
     "rseq": (334, 293),
     "exit": (60, 93),
     "exit_group": (231, 94),
-    # who and where it is
+    # identity and machine
     "getpid": (39, 172),
     "getppid": (110, 173),
     "gettid": (186, 178),
@@ -89,7 +89,7 @@ HARMLESS: Final[dict[str, Numbers]] = {
     "pause": (34, None),
 }
 
-# Allowed only where Landlock confines them to the program's own folder.
+# Allowed only if Landlock confines them to the program's folder.
 CHANGING_FILES: Final[dict[str, Numbers]] = {
     "unlink": (87, None),
     "unlinkat": (263, 35),
@@ -98,7 +98,7 @@ CHANGING_FILES: Final[dict[str, Numbers]] = {
     "ftruncate": (77, 46),
 }
 
-# Allowed for some values of one argument: `seccomp.py` says which.
+# Allowed for some values of one argument, listed in `seccomp.py`.
 CONDITIONAL: Final[dict[str, Numbers]] = {
     "open": (2, None),
     "openat": (257, 56),
@@ -107,8 +107,8 @@ CONDITIONAL: Final[dict[str, Numbers]] = {
     "prlimit64": (302, 261),
 }
 
-# What no solution of a programming exercise has a reason to call. The program is killed, not refused: it
-# could catch a refusal, go on and pass.
+# Calls that no solution of a programming exercise needs. The program is killed instead of refused, because it could
+# catch a refusal, continue and pass.
 DEADLY: Final[dict[str, Numbers]] = {
     # processes and threads
     "fork": (57, None),
@@ -128,7 +128,7 @@ DEADLY: Final[dict[str, Numbers]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
-    # network; io_uring could open a socket past this very filter
+    # network; io_uring could open a socket without passing this filter
     "socket": (41, 198),
     "socketpair": (53, 199),
     "connect": (42, 203),
@@ -140,5 +140,5 @@ DEADLY: Final[dict[str, Numbers]] = {
 
 
 def number(numbers: Numbers, machine: str) -> int | None:
-    """The call's number on `machine` (one of `MACHINES`), or None where it does not exist."""
+    """The call's number on `machine` (one of `MACHINES`), or None if it does not exist."""
     return numbers[MACHINES.index(machine)]

@@ -1,8 +1,8 @@
-"""Plain values as bytes: all that two caged processes ever tell each other.
+"""Plain values as bytes: the only data that two sandboxed processes exchange.
 
-Reading builds nothing but these types, runs no code of the other side, and needs no import but `decimal` and
-`fractions`, so that whatever bytes a hostile program sends, the result is a plain value or an exception. (`marshal` and
-`pickle` promise no such thing; JSON has neither tuples nor sets.)
+Reading builds only these types, runs no code of the other side, and imports only `decimal` and `fractions`; for any
+bytes of a hostile program the result is a plain value or an exception. (`marshal` and `pickle` give no such guarantee;
+JSON has neither tuples nor sets.)
 
     sent as itself         None, bool, int, float (nan and inf included), complex, str, bytes, bytearray, Ellipsis,
                            list, tuple, set, frozenset, dict, the keys of a dict, Decimal, Fraction
@@ -10,16 +10,16 @@ Reading builds nothing but these types, runs no code of the other side, and need
     sent as its items      an iterator (as an iterator), any other iterable (as a `Foreign` with these items)
     sent as its type name  everything else (as a `Foreign` without items)
 
-A `Foreign` is equal to itself alone: no comparison that the program defines decides anything on the other side.
-Lists, sets, dicts and bytearrays are numbered in the order in which they are met, so that one that occurs twice, or in
-itself, does so on the other side, and a function can change its arguments in place.
+A `Foreign` equals only itself: no comparison that the program defines affects the other side. Lists, sets, dicts and
+bytearrays are numbered in order of their first occurrence, so that shared and recursive containers keep their identity,
+and a function can change its arguments in place.
 """
 
 from __future__ import annotations
 
 from _collections_abc import Iterator
 
-TYPE_CHECKING = False  # as `typing` has it, whose import would take longer than all the rest
+TYPE_CHECKING = False  # as in `typing`, whose import would take longer than everything else
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -28,11 +28,11 @@ NUMBERED = (list, set, dict, bytearray)
 
 
 class NotPlainError(TypeError):
-    """A value that would arrive as less than it is."""
+    """A value that cannot be sent without loss."""
 
 
 class Foreign:
-    """Stands for an object of the other process that is no plain value; `items` where it can be iterated."""
+    """Placeholder for an object of the other process that is not a plain value; `items` if it is iterable."""
 
     def __init__(self, type_name: str, items: list[object] | None) -> None:
         self.type_name = type_name
@@ -55,16 +55,17 @@ class Foreign:
 
     def _known(self) -> list[object]:
         if self.items is None:
-            raise TypeError(f"{self.type_name!r} object of the program's process is no plain value")
+            raise TypeError(f"{self.type_name!r} object of the program's process is not a plain value")
         return self.items
 
 
 class Writer:
-    """Turns values into bytes.
+    """Converts values to bytes.
 
     Args:
-        objects: the numbered containers that both sides know, by number; those that are met are appended.
-        plain_only: raise NotPlainError for what arrives as less than it is, but for what the other side sent so itself.
+        objects: the numbered containers that both sides know, by number; new ones are appended.
+        plain_only: raise NotPlainError for values that cannot be sent without loss, except placeholders that the other
+            side sent.
     """
 
     def __init__(self, objects: list[object], plain_only: bool = False) -> None:
@@ -73,7 +74,7 @@ class Writer:
         self._plain_only = plain_only
 
     def value(self, value: object) -> bytes:
-        """One value; a container that is known already is sent as its number."""
+        """The bytes of a value; a known container is sent as its number."""
         if value is None:
             return b"N"
         if value is True or value is False:
@@ -90,7 +91,7 @@ class Writer:
         return self._scalar(value)
 
     def content(self, value: object) -> bytes:
-        """What a numbered container holds."""
+        """The bytes of a numbered container's items."""
         if isinstance(value, dict):
             return self._items(b"d", [each for pair in value.items() for each in pair])
         if isinstance(value, bytearray):
@@ -110,7 +111,7 @@ class Writer:
         if isinstance(value, complex):
             return b"c" + self._scalar(value.real) + self._scalar(value.imag)
         if self._plain_only and not isinstance(value, (Foreign, Iterator)):
-            raise NotPlainError(f"a {full_name} is no plain value")
+            raise NotPlainError(f"a {full_name} is not a plain value")
         return self._foreign(value)
 
     def _foreign(self, value: object) -> bytes:
@@ -136,11 +137,11 @@ def _sized(tag: bytes, data: bytes) -> bytes:
 
 
 class Reader:
-    """Turns bytes into values; raises an exception for bytes that no `Writer` makes.
+    """Converts bytes to values; raises an exception for bytes that no `Writer` produces.
 
     Args:
-        data: what was sent.
-        objects: as the writer's.
+        data: the message.
+        objects: as in the writer.
     """
 
     def __init__(self, data: bytes, objects: list[object]) -> None:
@@ -172,13 +173,13 @@ class Reader:
         return self._container(tag)
 
     def tag(self) -> bytes:
-        """The next byte, which says what follows."""
+        """The next byte, the tag of the next value."""
         tag = self._data[self._at : self._at + 1]
         self._at += 1
         return tag
 
     def update(self, known: object) -> None:
-        """Change a known container in place to what follows; it stays as it is where the tag says so."""
+        """Update a known container in place with the next items; the tag `u` leaves it unchanged."""
         tag = self.tag()
         if tag == b"u":
             return
@@ -195,7 +196,7 @@ class Reader:
         elif tag == b"a" and isinstance(known, bytearray):
             known[:] = self._sized()
         else:
-            raise ValueError("an argument would become of another type")
+            raise ValueError("an argument would change its type")
 
     def _container(self, tag: bytes) -> object:
         makers: dict[bytes, Callable[[], object]] = {b"l": list, b"S": set, b"d": dict, b"a": bytearray}

@@ -1,4 +1,4 @@
-"""Watch one caged process: count what it prints, kill it at its limits, judge how it ended."""
+"""Watch one sandboxed process: count its output, kill it at its limits, judge its end."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prunelab.errors import MissingRequirement
 from prunelab.evaluation.sandbox.execution import DETAIL_CHARACTERS, Execution, Limits, ProgramVerdict
 from prunelab.evaluation.sandbox.isolation import REMEDY
 
-# A cold interpreter on a cluster's network drive takes its time, and that is not the program's time.
+# A cold interpreter on a network drive starts slowly; this time does not count for the program.
 _START_SECONDS = 120.0
 _TICK_SECONDS = 0.05
 _READ_BYTES = 64 * 1024
 _MESSAGE_BYTES = 16 * 1024
-_FORBIDDEN_CALL = "a system call that the cage forbids: network, processes, signals"
+_FORBIDDEN_CALL = "a system call that the sandbox forbids (network, processes, signals)"
 
 
 class Watch:
-    """One run as its parent sees it. Only death ends it: a process may close its pipes and live on."""
+    """One run, seen from the parent. It ends only with the process, which may close its pipes earlier."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: int, limits: Limits, token: str) -> None:
         self._process = process
@@ -38,7 +38,7 @@ class Watch:
         self._stopped: tuple[ProgramVerdict, str] | None = None
 
     def follow(self) -> None:
-        """Return when the process is dead: by itself, or killed at a limit."""
+        """Return when the process has ended or was killed at a limit."""
         assert self._process.stdout is not None
         output = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
@@ -54,13 +54,13 @@ class Watch:
                     self._process.wait()
         self._seconds = time.monotonic() - self._began
         for descriptor in (output, self._channel):
-            with contextlib.suppress(BlockingIOError):  # a process forked by others may hold the far end open
+            with contextlib.suppress(BlockingIOError):  # another forked process may hold the other end open
                 while self._read(descriptor):
                     pass
-        self._check_amounts()  # so that what counts is how much there was, not how soon it was seen
+        self._check_amounts()  # count all output, independent of when it was read
 
     def _wait(self, selector: selectors.BaseSelector) -> None:
-        if not selector.get_map():  # it closed its pipes, most often by ending
+        if not selector.get_map():  # the process closed its pipes, usually by ending
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_TICK_SECONDS)
             return
@@ -69,7 +69,7 @@ class Watch:
                 selector.unregister(key.fd)
 
     def _read(self, descriptor: int) -> bool:
-        """Take in what is there; False at the end of the pipe."""
+        """Read the available data; False at the end of the pipe."""
         data = os.read(descriptor, _READ_BYTES)
         if descriptor == self._channel:
             self._said = (self._said + data)[: 2 * _MESSAGE_BYTES]
@@ -95,31 +95,35 @@ class Watch:
             self._stopped = ProgramVerdict.KILLED, f"output limit of {limits.output_bytes} bytes"
 
     def _messages(self) -> dict[str, str]:
-        """What the process told, {kind: detail}; a line without the token is the program's own noise."""
-        found: dict[str, str] = {}
+        """Messages of the process, {kind: detail}; lines without the token are output of the program."""
+        messages: dict[str, str] = {}
         for line in self._said.split(b"\n"):
             token, _, message = line.partition(b" ")
             if token == self._token:
                 kind, _, detail = message.decode(errors="replace").partition(" ")
-                found.setdefault(kind, _printable(detail))
-        return found
+                messages.setdefault(kind, _printable(detail))
+        return messages
 
     def kill(self) -> None:
-        """End the process; what it had told before still counts."""
+        """Kill the process; its earlier messages still count."""
         self._process.kill()
 
     def told(self, kind: str) -> str | None:
-        """The detail of a message; to be believed only of a process that runs no generated code."""
+        """The detail of a message; trustworthy only from a process that runs no generated code."""
         return self._messages().get(kind)
 
     def judge(self) -> Execution:
-        """The verdict, once the process is dead. Raises `MissingRequirement` if it was never sealed."""
+        """The verdict, after the process has ended.
+
+        Raises:
+            MissingRequirement: the process was never sealed.
+        """
         messages = self._messages()
         code = self._process.returncode
         if "sealed" not in messages:
             reason = messages.get("unsealed") or _printable(self._first_output.decode(errors="replace"))
             raise MissingRequirement(
-                f"generated code cannot be run isolated here ({reason or f'exit code {code}'}): {REMEDY}"
+                f"generated code cannot be isolated on this machine ({reason or f'exit code {code}'}): {REMEDY}"
             )
         if self._stopped is not None:
             return self._execution(*self._stopped)
@@ -128,7 +132,7 @@ class Watch:
         for verdict in (ProgramVerdict.PASSED, ProgramVerdict.FAILED, ProgramVerdict.SYNTAX_ERROR):
             if verdict in messages and code == 0:
                 return self._execution(verdict, messages[verdict])
-        return self._execution(ProgramVerdict.FAILED, f"left before its last line (exit code {code})")
+        return self._execution(ProgramVerdict.FAILED, f"exited before its last line (exit code {code})")
 
     def _ended_by_signal(self, number: int) -> Execution:
         if number == signal.SIGXCPU:
@@ -144,5 +148,5 @@ class Watch:
 
 
 def _printable(text: str) -> str:
-    """One line without control characters, since a program may try to talk to the terminal."""
+    """One line without control characters, which a program could use to control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)[:DETAIL_CHARACTERS].strip()

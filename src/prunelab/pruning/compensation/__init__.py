@@ -1,26 +1,25 @@
-"""Closed-form compensation: kept channels take over what the removed ones said.
+"""Closed-form compensation: the kept channels reproduce the output of the removed ones, without training.
 
-An output projection reads x and says W x. With columns K kept and R removed it says W_K x_K, and W_R x_R is missing.
-Least squares puts (W_K + D) x_K + b in its place, D and b from ridge regression of what is missing on x_K over the
+An output projection computes W x. With columns K kept and R removed it computes W_K x_K, and W_R x_R is missing. Least
+squares replaces it by (W_K + D) x_K + b, with D and b from ridge regression of the missing output on x_K over the
 calibration tokens (`prunelab.pruning.compensation.ridge`); for a linear predictor A of x_R from x_K, D is W_R A.
 
-- `least_squares` takes the moments of the whole model: what is missing is W_R x_R. Projections that lose nothing stay
-  as they are.
-- `sequential` goes from block to block, the inputs being those behind the blocks that are cut already. What is missing
-  is whatever separates the residual stream from the whole model's, so every kept projection behind a cut also makes up
-  for the blocks and sublayers that went before it.
-
+- `least_squares` uses the moments of the dense model: the missing output is W_R x_R. Projections that lose no columns
+  are not changed.
+- `sequential` proceeds block by block on the activations of the blocks that are already pruned. The missing output is
+  the difference to the dense model's residual stream, so every kept projection after the first pruned sublayer also
+  compensates for the blocks and sublayers removed before it.
 - `linear_map` puts a linear map in place of every run of removed blocks (`prunelab.pruning.compensation.linear_map`).
 
-What it costs (pocket-llama, `timing/methods_cost.py`). `least_squares` takes second moments that the calibration pass
-has collected, where they fit into memory (`prunelab.calibration.cache`): 1.4 calibration passes in all, 0.04 a further
-cut. Where they do not, every cut takes a pass of its own over the calibration tokens, block by block, with the moments
-of one projection held at a time: 2.4 passes in all, 1.4 a further cut. For an 8B model those are 14336^2 numbers of 8
-bytes, 1.5 GiB, three times that while they are solved (`timing/least_squares_streamed.py --large`: 5.1 GiB at the peak
-with the block itself), besides the hidden states (2 GiB); the moments of all projections together would be 57 GB. The
-pass also repairs a model that is streamed, one block in memory at a time: each is then read from the disk once for
-every projection that it narrows, and once more to go through it. `sequential` and `linear_map` always take a pass of
-their own, `sequential` with two sets of hidden states.
+Cost (pocket-llama, `timing/methods_cost.py`). `least_squares` uses second moments that the calibration pass has
+collected, where they fit into memory (`prunelab.calibration.cache`): 1.4 calibration passes in all, 0.04 per further
+plan. Otherwise every plan takes a pass over the calibration tokens, block by block, with the moments of one projection
+in memory: 2.4 passes in all, 1.4 per further plan. For an 8B model those moments are 14336^2 numbers of 8 bytes,
+1.5 GiB, and three times that while they are solved (`timing/least_squares_streamed.py --large`: 5.1 GiB at the peak
+with the block itself), besides the hidden states (2 GiB); the moments of all projections at once would take 57 GB. The
+pass also works on a streamed model with one block in memory: each block is then read from disk once for every
+projection that loses columns, and once more to propagate the hidden states. `sequential` and `linear_map` always take a
+pass of their own, `sequential` with two sets of hidden states.
 """
 
 from __future__ import annotations
@@ -50,13 +49,16 @@ Compensation = Literal["none", "bias", "least_squares", "sequential", "linear_ma
 def least_squares(
     decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
 ) -> dict[tuple[int, str], CompensatedProjection]:
-    """Repair every projection that loses columns, from the moments of the whole model.
+    """Compensate every projection that loses columns, from the moments of the dense model.
 
     Args:
-        decoder: the model before the cut.
-        kept: what stays.
-        calibration: the tokens.
-        statistics: of the same tokens; second moments that they hold are not collected again.
+        decoder: the dense model.
+        kept: the kept units.
+        calibration: the calibration tokens.
+        statistics: statistics of the same tokens; second moments in them are used instead of a new pass.
+
+    Returns:
+        Compensated projections by block and path of the output projection.
     """
     blocks = zip(kept.blocks, least_squares_by_block(decoder, kept, calibration, statistics), strict=True)
     return {(block, path): repair for block, repairs in blocks for path, repair in repairs.items()}
@@ -65,7 +67,7 @@ def least_squares(
 def least_squares_by_block(
     decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet, statistics: ActivationStatistics | None = None
 ) -> Iterator[dict[str, CompensatedProjection]]:
-    """The same of one kept block after the other, by output projection; the decoder may be a streamed one."""
+    """As `least_squares`, one kept block at a time, by output projection; the model may be streamed."""
     narrowed = list(_narrowed(decoder, kept))
     moments = second_moments(decoder, [(block, layout) for block, layout, _ in narrowed], calibration, statistics)
     for block in kept.blocks:
@@ -79,21 +81,21 @@ def least_squares_by_block(
 def sequential(
     decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet
 ) -> dict[tuple[int, str], CompensatedProjection]:
-    """Repair every projection from the first cut on, each on what the repaired ones before it give."""
-    walk = LayerwiseRunner.of(decoder, calibration)
-    whole: Hidden = walk.start
-    cut: Hidden = walk.start
+    """Compensate every projection from the first pruned block on, given the compensated projections before it."""
+    runner = LayerwiseRunner.of(decoder, calibration)
+    dense: Hidden = runner.start
+    pruned: Hidden = runner.start
     repairs: dict[tuple[int, str], CompensatedProjection] = {}
     narrowed = {(block, layout.output_projection) for block, layout, _ in _narrowed(decoder, kept)}
     changed = False
     for block in range(len(decoder.shapes)):
         if block not in kept.blocks:
-            whole, changed = walk.through(block, whole), True
+            dense, changed = runner.through(block, dense), True
             continue
         if not changed and not any(at == block for at, _ in narrowed):
-            whole = cut = walk.through(block, whole)
+            dense = pruned = runner.through(block, dense)
             continue
-        aims = _Aims.of(walk, block, whole)
+        aims = _Aims.of(runner, block, dense)
         writers: dict[str, ProjectionOverride] = {}
         position = kept.blocks.index(block)
         for layout in decoder.family.layouts():
@@ -101,21 +103,21 @@ def sequential(
             changed = changed or (block, layout.output_projection) in narrowed
             if changed:
                 columns = layout.columns(decoder.shapes[block], units)
-                moments = _missing(walk, block, cut, writers, layout, columns, aims)
+                moments = _missing(runner, block, pruned, writers, layout, columns, aims)
                 repair = fitted(decoder, block, layout, columns, moments)
                 repairs[block, layout.output_projection] = repair
                 writers[layout.output_projection] = masked(decoder, block, layout, units, repair)
-        cut, whole = walk.through(block, cut, writers), aims.output
+        pruned, dense = runner.through(block, pruned, writers), aims.output
     return repairs
 
 
 @dataclass(frozen=True)
 class _Aims:
-    """Of one block of the whole model, a batch each.
+    """Targets from one block of the dense model; lists have one entry per batch.
 
     Attributes:
-        behind: the residual stream behind each sublayer, by its output projection.
-        size: root mean square of each projection's output a token, shape `(samples, tokens, 1)`.
+        behind: residual stream after each sublayer, by output projection, shape `(samples, tokens, hidden)`.
+        size: root mean square of each projection's output per token, shape `(samples, tokens, 1)`.
     """
 
     behind: Mapping[str, list[Tensor]]
@@ -124,56 +126,57 @@ class _Aims:
     @classmethod
     def of(cls, walk: LayerwiseRunner, block: int, hidden: Hidden) -> _Aims:
         attention, mlp = walk.decoder.family.layouts()
-        behind: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
+        streams: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         size: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
         for states, seen in zip(hidden, walk.watch(block, hidden), strict=True):
             assert seen.output is not None
-            behind[attention.output_projection].append(states + seen.added[attention.output_projection])
-            behind[mlp.output_projection].append(seen.output)
-            for path, said in seen.said.items():
-                size[path].append(said.float().square().mean(dim=-1, keepdim=True).sqrt())
-        return cls(behind, size)
+            streams[attention.output_projection].append(states + seen.added[attention.output_projection])
+            streams[mlp.output_projection].append(seen.output)
+            for path, output in seen.said.items():
+                size[path].append(output.float().square().mean(dim=-1, keepdim=True).sqrt())
+        return cls(streams, size)
 
     @property
     def output(self) -> Hidden:
-        """The hidden states behind the block."""
+        """Hidden states after the block."""
         return list(self.behind.values())[-1]
 
 
 def _missing(
     walk: LayerwiseRunner,
     block: int,
-    cut: Hidden,
+    pruned: Hidden,
     writers: ProjectionOverrides,
     layout: UnitLayout,
     columns: Tensor,
     aims: _Aims,
 ) -> JointMoments:
-    """Moments of a projection's kept inputs in the cut model, and of what its kept weights fail to say."""
+    """Joint moments of a projection's kept inputs in the pruned model and of the output that its kept weights miss."""
     decoder = walk.decoder
     attention, _ = decoder.family.layouts()
     weight = decoder.weight(block, layout.output_projection)[:, columns.to(decoder.model.device)].float()
     bias = decoder.bias(block, layout.output_projection)
     moments = JointMoments.none(len(columns), weight.shape[0])
     for batch, (states, seen) in enumerate(
-        zip(cut, walk.watch(block, cut, writers, layout.output_projection), strict=True)
+        zip(pruned, walk.watch(block, pruned, writers, layout.output_projection), strict=True)
     ):
         assert seen.inputs is not None
         before = states if layout is attention else states + seen.added[attention.output_projection]
         wanted = aims.behind[layout.output_projection][batch] - before
         wanted = _before_the_norm(decoder, block, layout, wanted.float(), aims.size[layout.output_projection][batch])
         x = walk.counted(batch, seen.inputs)[:, columns]
-        said = x @ weight.to(x.dtype).T + (0 if bias is None else bias.to(x.dtype))
-        moments.add(x, walk.counted(batch, wanted) - said)
+        predicted = x @ weight.to(x.dtype).T + (0 if bias is None else bias.to(x.dtype))
+        moments.add(x, walk.counted(batch, wanted) - predicted)
     return moments
 
 
 def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: Tensor, size: Tensor) -> Tensor:
-    """What a projection must say so that `wanted` is added to the residual stream.
+    """The projection output for which `wanted` is added to the residual stream.
 
-    Where a norm stands between (Gemma-2), it is undone: divided by the norm's gains, with the size that the whole
-    model's projection has for the token. The norm forgets the size, so this is one of many answers: the whole model's
-    own when nothing is missing. A linear map behind the norm, from an earlier cut, is undone before.
+    Where a norm follows the projection (Gemma-2), the norm is inverted: `wanted` is divided by the norm's gains and
+    multiplied by the root mean square of the dense model's projection output for the token. A norm discards the scale
+    of its input, so this inverse is one of many; it equals the dense model's output if nothing is missing. A linear map
+    after the norm, from an earlier pruning, is inverted first.
     """
     path = decoder.family.residual_output(layout.output_projection)
     if path == layout.output_projection:
@@ -189,11 +192,11 @@ def _before_the_norm(decoder: Decoder, block: int, layout: UnitLayout, wanted: T
 
 
 def most_inputs(decoder: Decoder, kept: KeptUnits, compensation: Compensation) -> int:
-    """Inputs of the widest fit that this compensation makes, 0 for none.
+    """Number of inputs of the widest fit that this compensation makes; 0 for none.
 
     Args:
-        decoder: the model before the cut.
-        kept: what stays.
+        decoder: the dense model.
+        kept: the kept units.
         compensation: one of `COMPENSATORS`.
     """
     if compensation == "linear_map":
@@ -213,7 +216,7 @@ def most_inputs(decoder: Decoder, kept: KeptUnits, compensation: Compensation) -
 
 
 def _narrowed(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, UnitLayout, tuple[int, ...]]]:
-    """Every output projection of a kept block that loses columns."""
+    """Output projections of kept blocks that lose columns."""
     for position, block in enumerate(kept.blocks):
         for layout in decoder.family.layouts():
             units = units_of(kept, position, layout)
@@ -224,14 +227,14 @@ def _narrowed(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, UnitLayo
 Compensator = Callable[
     [Decoder, KeptUnits, CalibrationSet, ActivationStatistics | None], dict[tuple[int, str], CompensatedProjection]
 ]
-"""From the model, what stays, the calibration tokens and the statistics of their pass."""
+"""From the dense model, the kept units, the calibration tokens and their statistics to the compensated projections."""
 
 COMPENSATORS: Mapping[str, Compensator] = {
     "least_squares": least_squares,
     "sequential": lambda decoder, kept, calibration, _: sequential(decoder, kept, calibration),
     "linear_map": lambda decoder, kept, calibration, _: linear_map(decoder, kept, calibration),
 }
-"""What repairs from the calibration tokens, by passes over them where the statistics do not suffice."""
+"""Compensations computed from the calibration tokens, by passes over them if the statistics do not suffice."""
 
 FOR_BLOCKS: tuple[Compensation, ...] = ("sequential", "linear_map")
-"""Those that make up for whole blocks."""
+"""Compensations for whole removed blocks."""

@@ -1,13 +1,14 @@
 """A linear map in place of a run of removed blocks (Shopkhoev et al. 2025, ReplaceMe).
 
-With M what the MLP before the run adds to the residual stream, Y the stream beside it and L the stream behind the run,
-all of the whole model over the calibration tokens, T is the least-squares solution of L ~ Y + M T. T is I + D with D
-from ridge regression of L - Y - M on M, so that where M says nothing about L the stream goes on as it is. ReplaceMe's
+Let M be what the MLP before the run adds to the residual stream, Y the residual stream without M, and L the residual
+stream after the run, all of the dense model over the calibration tokens. T is the least-squares solution of
+L ~ Y + M T. T is I + D with D from ridge regression of L - Y - M on M
+(`prunelab.pruning.compensation.ridge`), so that the ridge draws T towards the identity; the paper's
 own solution has no ridge, or one that draws T towards zero.
 
-T is merged into that MLP's output projection. Where a norm stands behind the projection (Gemma-2), T stays a layer of
-its own behind the norm, of hidden^2 weights, which the modelling file of the checkpoint holds; these are not counted in
-the achieved ratio, as added biases are not.
+T is merged into that MLP's output projection. Where a norm follows the projection (Gemma-2), T stays a separate layer
+after the norm, with hidden^2 weights, in the modelling file of the checkpoint; like added biases, these weights are not
+counted in the achieved ratio.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def removed_runs(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, int]]:
-    """The kept block before each run of removed ones, and the run's last block.
+    """For each run of removed blocks, the kept block before it and the run's last block.
 
-    A run that nothing stands before, or a block without MLP, is passed over: nothing can be put in its place.
+    A run is skipped if no kept block precedes it or the preceding block has no MLP: no map can replace it.
     """
     for before, after in zip(kept.blocks, (*kept.blocks[1:], len(decoder.shapes)), strict=True):
         if after > before + 1 and kept.channels[kept.blocks.index(before)]:
@@ -42,9 +43,9 @@ def removed_runs(decoder: Decoder, kept: KeptUnits) -> Iterator[tuple[int, int]]
 def linear_map(
     decoder: Decoder, kept: KeptUnits, calibration: CalibrationSet
 ) -> dict[tuple[int, str], CompensatedProjection]:
-    """The output projection, or the map behind its norm, of every MLP that stands before a run of removed blocks.
+    """For every run of removed blocks, the output projection of the MLP before it, or the map after that MLP's norm.
 
-    What is removed in width is not made up for.
+    Removed key-value groups and channels are not compensated.
     """
     runs = list(removed_runs(decoder, kept))
     if not runs:
@@ -52,26 +53,26 @@ def linear_map(
     walk = LayerwiseRunner.of(decoder, calibration)
     hidden, repairs = walk.start, {}
     starts, ends = dict(runs), {last: before for before, last in runs}
-    said: Hidden = []
+    mlp_output: Hidden = []
     stream: Hidden = []
     for block in range(max(ends) + 1):
         if block in starts:
-            seen = list(walk.watch(block, hidden))
-            said = [one.added[decoder.family.mlp.output_projection] for one in seen]
-            hidden = stream = [one.output for one in seen if one.output is not None]
+            batches = list(walk.watch(block, hidden))
+            mlp_output = [activations.added[decoder.family.mlp.output_projection] for activations in batches]
+            hidden = stream = [activations.output for activations in batches if activations.output is not None]
         else:
             hidden = walk.through(block, hidden)
         if block in ends:
-            change = _change(walk, said, stream, hidden)
+            change = _change(walk, mlp_output, stream, hidden)
             repairs[ends[block], decoder.family.mlp.output_projection] = _merged(decoder, kept, ends[block], change)
     return repairs
 
 
-def _change(walk: LayerwiseRunner, said: Hidden, stream: Hidden, behind: Hidden) -> Tensor:
-    """D, shape `(hidden, hidden)`, float64, from moments about zero: T has no constant."""
-    width = said[0].shape[-1]
+def _change(walk: LayerwiseRunner, mlp_output: Hidden, stream: Hidden, target: Hidden) -> Tensor:
+    """D, shape `(hidden, hidden)`, float64, from uncentred moments: T has no constant term."""
+    width = mlp_output[0].shape[-1]
     moments = JointMoments.none(width, width)
-    for batch, (m, before, after) in enumerate(zip(said, stream, behind, strict=True)):
+    for batch, (m, before, after) in enumerate(zip(mlp_output, stream, target, strict=True)):
         moments.add(walk.counted(batch, m), walk.counted(batch, after) - walk.counted(batch, before))
     mean, count = moments.input_mean, moments.count
     return solve(
@@ -84,16 +85,16 @@ def _change(walk: LayerwiseRunner, said: Hidden, stream: Hidden, behind: Hidden)
 def _merged(decoder: Decoder, kept: KeptUnits, block: int, change: Tensor) -> CompensatedProjection:
     layout = decoder.family.mlp
     units = kept.channels[kept.blocks.index(block)]
-    own, bias = decoder.weight(block, layout.output_projection), decoder.bias(block, layout.output_projection)
-    weight = own[:, layout.columns(decoder.shapes[block], units).to(own.device)]
+    weight_before, bias = decoder.weight(block, layout.output_projection), decoder.bias(block, layout.output_projection)
+    weight = weight_before[:, layout.columns(decoder.shapes[block], units).to(weight_before.device)]
     norm = decoder.family.residual_output(layout.output_projection)
     if norm != layout.output_projection:
-        there = decoder.map_behind(block, norm)
-        whole = torch.eye(len(change), dtype=torch.float64) if there is None else there.cpu().double()
-        return CompensatedProjection(weight, bias, (whole + change @ whole).to(own.device, own.dtype))
+        earlier_map = decoder.map_behind(block, norm)
+        map_ = torch.eye(len(change), dtype=torch.float64) if earlier_map is None else earlier_map.cpu().double()
+        return CompensatedProjection(weight, bias, (map_ + change @ map_).to(weight_before.device, weight_before.dtype))
 
     def mapped(parameter: Tensor) -> Tensor:
         values = parameter.cpu().double()
-        return (values + change @ values).to(own.device, own.dtype)
+        return (values + change @ values).to(weight_before.device, weight_before.dtype)
 
     return CompensatedProjection(mapped(weight), None if bias is None else mapped(bias))

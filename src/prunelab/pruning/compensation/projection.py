@@ -1,4 +1,4 @@
-"""Output projections after compensation, and how they stand in a block that is not cut yet."""
+"""Output projections after compensation, and their form in a block that is not pruned yet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class CompensatedProjection:
     """An output projection after compensation.
 
     Attributes:
-        weight: of the kept columns, shape `(hidden, kept columns)`, in the model's dtype.
-        bias: shape `(hidden,)`, the projection's own bias in it; None for none.
-        behind_norm: a linear map behind the norm that the projection's output passes, shape `(hidden, hidden)`.
+        weight: weights of the kept columns, shape `(hidden, kept columns)`, in the model's dtype.
+        bias: shape `(hidden,)`, including the projection's original bias; None for none.
+        behind_norm: linear map after the norm that follows the projection, shape `(hidden, hidden)`; None for none.
     """
 
     weight: Tensor
@@ -33,18 +33,18 @@ class CompensatedProjection:
 
 
 Repairs = Mapping[tuple[int, str], CompensatedProjection]
-"""By block of the base model and path of the output projection."""
+"""By block of the dense model and path of the output projection."""
 
 
 def units_of(kept: KeptUnits, position: int, layout: UnitLayout) -> tuple[int, ...]:
-    """What a kept block keeps of one kind of unit."""
+    """The kept units of one kind in a kept block."""
     return (kept.key_value_groups if layout.unit == "key_value_group" else kept.channels)[position]
 
 
 def masked(
     decoder: Decoder, block: int, layout: UnitLayout, units: tuple[int, ...], repair: CompensatedProjection
 ) -> ProjectionOverride:
-    """A repaired projection at its full width, for a block that is not cut yet."""
+    """A compensated projection with zeros in the removed columns, for a block that is not pruned yet."""
     weight = torch.zeros_like(decoder.weight(block, layout.output_projection))
     weight[:, layout.columns(decoder.shapes[block], units).to(weight.device)] = repair.weight
     return ProjectionOverride(weight, repair.bias)

@@ -1,6 +1,6 @@
-"""Ridge regression on second moments: the map from kept channels that comes nearest to what was removed.
+"""Ridge regression on second moments: the linear map from kept channels that best predicts the removed output.
 
-The systems are solved in float64, by Cholesky.
+The systems are solved in float64 by Cholesky decomposition.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from prunelab.calibration.joint_moments import JointMoments
 
 RIDGE = 1e-5
-"""Relative to the mean eigenvalue of the inputs' covariance."""
+"""Ridge relative to the mean eigenvalue of the inputs' covariance."""
 
 DEFICIENT_RIDGE = 1e-3
-"""Where tokens are no more than channels: the covariance has no full rank, and a small ridge would fit the tokens."""
+"""Ridge if there are no more tokens than channels: the covariance is rank-deficient, and `RIDGE` would overfit."""
 
 
 def fit(moments: JointMoments) -> tuple[Tensor, Tensor]:
-    """The map D and the constant b that make D x + b nearest to the targets.
+    """The map D and the constant b that minimise the error of D x + b.
 
-    Minimises the mean squared error plus `ridge(...)` |D|^2, b being free. Since D = 0 is among the candidates,
-    the error is never above that of the best constant alone.
+    Minimises the mean squared error plus `ridge(...)` |D|^2; b is not penalised. Since D = 0 is feasible, the error is
+    never larger than that of the best constant.
 
     Returns:
         D of shape `(targets, channels)` and b of shape `(targets,)`, float64.
@@ -35,11 +35,11 @@ def fit(moments: JointMoments) -> tuple[Tensor, Tensor]:
 
 
 def ridge(second_moments: Tensor, count: int) -> float:
-    """What is added to the diagonal of the summed moments, by their own spectrum.
+    """The value added to the diagonal of the summed moments.
 
     Args:
         second_moments: summed over tokens, shape `(channels, channels)`.
-        count: tokens summed over.
+        count: number of tokens.
     """
     channels = len(second_moments)
     relative = RIDGE if count > channels else DEFICIENT_RIDGE
@@ -47,7 +47,7 @@ def ridge(second_moments: Tensor, count: int) -> float:
 
 
 def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
-    """D = cross^T (M + ridge)^-1, shape `(targets, channels)`; zero where the inputs never vary."""
+    """D = cross^T (M + ridge)^-1, shape `(targets, channels)`; zero if the inputs are constant."""
     added = ridge(second_moments, count)
     if not added > 0:
         return torch.zeros_like(cross.T)
@@ -56,30 +56,30 @@ def solve(second_moments: Tensor, cross: Tensor, count: int) -> Tensor:
 
 
 def factored(second_moments: Tensor, added: float) -> Tensor:
-    """Lower Cholesky factor of the moments with this much on the diagonal, or ten, a hundred, ... times as much.
+    """Lower Cholesky factor of the moments plus `added` on the diagonal, which is multiplied by 10 until it succeeds.
 
-    A batch's products are rounded to float32. Where one direction says nearly everything, as massive activations of
-    large models do, that can be more than a ridge by the mean eigenvalue, and leave eigenvalues below zero.
+    A batch's products are rounded to float32. Where one direction dominates, as with massive activations of large
+    models, the rounding error can exceed the ridge and leave negative eigenvalues.
 
     Args:
-        second_moments: shape `(channels, channels)`; changed meanwhile, and put back.
+        second_moments: shape `(channels, channels)`; modified in place and restored.
         added: positive.
 
     Raises:
-        torch.linalg.LinAlgError: there are infinite moments, or some that are no number.
+        torch.linalg.LinAlgError: a moment is NaN or infinite.
     """
     diagonal = second_moments.diagonal()
-    own = diagonal.clone()
+    original = diagonal.clone()
     factor: Tensor
-    try:  # in place, as a copy of a large model's would be felt
-        while added < own.sum():
-            diagonal.copy_(own).add_(added)
+    try:  # in place: a copy of a large model's moments would be expensive
+        while added < original.sum():
+            diagonal.copy_(original).add_(added)
             factor, failed = torch.linalg.cholesky_ex(second_moments)
             if not failed:
                 return factor
             added *= 10
-        diagonal.copy_(own).add_(added)
+        diagonal.copy_(original).add_(added)
         factor = torch.linalg.cholesky(second_moments)
         return factor
     finally:
-        diagonal.copy_(own)
+        diagonal.copy_(original)

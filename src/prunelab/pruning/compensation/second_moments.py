@@ -1,9 +1,9 @@
-"""Second moments of the inputs of output projections, and what least squares makes of them.
+"""Second moments of the inputs of output projections, and the least-squares projections computed from them.
 
-How a projection's inputs vary together over the calibration tokens decides, for any columns kept, the weights with
-which they say best what the others said. The moments of the whole model are collected in the calibration pass where
-they fit (`prunelab.calibration.cache`), or else in a pass of their own, which holds one projection's at a time. The
-sums are the same: where no token is masked, to the bit.
+The second moments of a projection's inputs over the calibration tokens determine, for any kept columns, the weights
+with which these best reproduce the contribution of the removed ones. The moments of the dense model are collected in
+the calibration pass if they fit (`prunelab.calibration.cache`), otherwise in a separate pass that holds one
+projection's moments at a time. The sums are equal, bit for bit where no token is masked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prunelab.models.families import Decoder
 
 ProjectionPosition = tuple[int, UnitLayout]
-"""A block, and which of its sublayers."""
+"""A block and one of its sublayers."""
 
 
 def second_moments(
@@ -33,13 +33,13 @@ def second_moments(
     calibration: CalibrationSet,
     statistics: ActivationStatistics | None,
 ) -> Iterator[JointMoments]:
-    """Of all inputs of some output projections in the whole model, one after the other; there are no targets.
+    """Second moments of all inputs of some output projections of the dense model, one after the other, without targets.
 
     Args:
-        decoder: the model; it may be a streamed one.
-        places: the projections, in the blocks' order.
-        calibration: the tokens.
-        statistics: where they hold second moments of these very tokens, nothing is run.
+        decoder: the dense model; it may be streamed.
+        places: the projections, in ascending order of their blocks.
+        calibration: the calibration tokens.
+        statistics: second moments of the same tokens in them are returned without a pass.
     """
     if statistics is not None and statistics.second and statistics.are_of(calibration.fingerprint):
         for block, layout in places:
@@ -65,26 +65,26 @@ def _moments_at(walk: LayerwiseRunner, block: int, hidden: Hidden, layout: UnitL
 def repaired(
     decoder: Decoder, block: int, layout: UnitLayout, kept: tuple[int, ...], moments: JointMoments
 ) -> CompensatedProjection:
-    """An output projection whose kept columns take over what the others said.
+    """An output projection whose kept columns also reproduce the contribution of the removed ones.
 
     Args:
-        decoder: the model before the cut.
-        block: where the projection is.
-        layout: which it is.
-        kept: the units that stay.
-        moments: of all its inputs.
+        decoder: the dense model.
+        block: index of the block.
+        layout: the sublayer.
+        kept: the kept units.
+        moments: moments of all inputs of the projection.
     """
     shape = decoder.shapes[block]
     stay = set(kept)
     columns = layout.columns(shape, kept)
-    gone = layout.columns(shape, [unit for unit in range(shape.units(layout.part)) if unit not in stay])
-    lost = decoder.weight(block, layout.output_projection)[:, gone.to(decoder.device_of(block))].cpu().double()
+    removed = layout.columns(shape, [unit for unit in range(shape.units(layout.part)) if unit not in stay])
+    lost = decoder.weight(block, layout.output_projection)[:, removed.to(decoder.device_of(block))].cpu().double()
     of_kept = JointMoments(
         moments.count,
         moments.input_mean[columns],
-        lost @ moments.input_mean[gone],
+        lost @ moments.input_mean[removed],
         moments.inputs[columns[:, None], columns],
-        moments.inputs[columns[:, None], gone] @ lost.T,
+        moments.inputs[columns[:, None], removed] @ lost.T,
     )
     return fitted(decoder, block, layout, columns, of_kept)
 
@@ -92,17 +92,19 @@ def repaired(
 def fitted(
     decoder: Decoder, block: int, layout: UnitLayout, columns: Tensor, missing: JointMoments
 ) -> CompensatedProjection:
-    """An output projection that also says what it was found to lack.
+    """An output projection that also computes its missing output.
 
     Args:
-        decoder: the model before the cut.
-        block: where the projection is.
-        layout: which it is.
-        columns: its kept ones.
-        missing: moments of their inputs, and of what is missing in its output.
+        decoder: the dense model.
+        block: index of the block.
+        layout: the sublayer.
+        columns: the kept columns.
+        missing: joint moments of their inputs and of the missing output.
     """
     weight, bias = decoder.weight(block, layout.output_projection), decoder.bias(block, layout.output_projection)
     change, constant = fit(missing)
-    whole = weight[:, columns.to(weight.device)].cpu().double() + change
-    said = constant if bias is None else bias.cpu().double() + constant
-    return CompensatedProjection(whole.to(weight.device, weight.dtype), said.to(weight.device, weight.dtype))
+    fitted_weight = weight[:, columns.to(weight.device)].cpu().double() + change
+    fitted_bias = constant if bias is None else bias.cpu().double() + constant
+    return CompensatedProjection(
+        fitted_weight.to(weight.device, weight.dtype), fitted_bias.to(weight.device, weight.dtype)
+    )

@@ -1,6 +1,6 @@
-"""Pruning methods, one file each. A new one is a new file here with one registered class.
+"""Pruning methods, one file each. A new method is a new file here with one registered class.
 
-`flap+least_squares` is `flap` with another compensation than its own.
+`flap+least_squares` is `flap` with a compensation other than its default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prunelab.pruning.methods.base import (
 
 
 class MethodRegistry(Registry[PruningMethod]):
-    """The methods, and each with every compensation behind a plus sign."""
+    """The methods by name; a plus sign and a compensation may follow the name."""
 
     def __getitem__(self, name: str) -> PruningMethod:
         base, plus, compensation = name.partition("+")
@@ -45,7 +45,7 @@ methods = MethodRegistry("method")
 
 
 def register(method: type[PruningMethod]) -> type[PruningMethod]:
-    """Class decorator: make a method known under its name."""
+    """Class decorator: register a method under its name."""
     methods.add(method.name, method())
     return method
 

@@ -1,4 +1,4 @@
-"""Activation norm: remove the units that speak least (Muralidharan et al. 2024, Minitron)."""
+"""Activation norm: remove the units with the smallest activations (Muralidharan et al. 2024, Minitron)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def activation_sizes(statistics: ActivationStatistics, block: int, layout: UnitL
 class ActivationNorm(WidthMethod):
     """Remove the key-value groups and MLP channels whose activations are smallest.
 
-    Minitron averages absolute values over tokens within a sample and takes the norm over samples (its best of several);
-    here it is the norm over all tokens, which the moments of one pass give. Minitron ranks within a block, all blocks
-    getting one width, which is `--uniform`; without it all blocks compete, as in `flap`.
+    Deviations: Minitron averages absolute values over the tokens of a sample and takes the norm over samples (the best
+    of its variants); this is the norm over all tokens, which the moments of one pass give. Minitron ranks within each
+    block and gives all blocks one width, as `--uniform` does; by default all blocks compete, as in `flap`.
     """
 
     name: ClassVar[str] = "activation_norm"
@@ -34,5 +34,5 @@ class ActivationNorm(WidthMethod):
     source: ClassVar[str] = "Minitron, Muralidharan et al. 2024"
 
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
-        """The activations' size."""
+        """Root mean square of the activations."""
         return activation_sizes(evidence.statistics, block, layout)

@@ -1,4 +1,4 @@
-"""Angular: the contiguous run of blocks that turns the residual stream least (Gromov et al. 2024)."""
+"""Angular: remove the contiguous run of blocks with the smallest angular distance (Gromov et al. 2024)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def last_states(walk: LayerwiseRunner) -> Tensor:
-    """The residual stream at every sample's last token, before each block and behind the last.
+    """The residual stream at every sample's last token, before each block and after the last.
 
     Returns:
         Shape `(blocks + 1, samples, hidden)`, float32, on the CPU.
     """
-    hidden, found = walk.start, []
+    hidden, last_tokens = walk.start, []
     for block in range(len(walk.decoder.shapes) + 1):
-        found.append(torch.cat([walk.last(batch, states) for batch, states in enumerate(hidden)]))
+        last_tokens.append(torch.cat([walk.last(batch, states) for batch, states in enumerate(hidden)]))
         if block < len(walk.decoder.shapes):
             hidden = walk.through(block, hidden)
-    return torch.stack(found)
+    return torch.stack(last_tokens)
 
 
 def angular_distances(states: Tensor, length: int) -> Tensor:
@@ -35,18 +35,18 @@ def angular_distances(states: Tensor, length: int) -> Tensor:
 
     Args:
         states: shape `(blocks + 1, samples, hidden)`.
-        length: n, the blocks of a run.
+        length: n, the number of blocks in a run.
     """
-    before, behind = states[: len(states) - length].double(), states[length:].double()
-    cosines = torch.nn.functional.cosine_similarity(before, behind, dim=-1).clamp(-1, 1)
+    before, after = states[: len(states) - length].double(), states[length:].double()
+    cosines = torch.nn.functional.cosine_similarity(before, after, dim=-1).clamp(-1, 1)
     return cosines.arccos().mean(dim=1) / torch.pi
 
 
 @register
 class Angular(PruningMethod):
-    """Remove the run of so many blocks as the budget asks for whose absence turns the last token's state least.
+    """Remove the run of blocks with the smallest angular distance between its input and output at the last token.
 
-    One pass over the calibration tokens, block by block. Where two runs are alike the earlier one goes.
+    One pass over the calibration tokens, block by block. Of two runs with equal distances the earlier one is removed.
     """
 
     name: ClassVar[str] = "angular"
@@ -56,7 +56,7 @@ class Angular(PruningMethod):
     runs_model: ClassVar[bool] = True
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """The run of least distance."""
+        """Remove the run with the smallest distance."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         if not count:
@@ -70,16 +70,16 @@ class Angular(PruningMethod):
 
 
 def least_run(distances: Tensor, count: int, budget: Budget, blocks: int, earliest: int = 0) -> int:
-    """Where the run of least distance begins, of those that the constraints allow.
+    """Index of the first block of the run with the smallest distance among the runs that the constraints allow.
 
     Raises:
-        InvalidRequest: no run of that length may go.
+        InvalidRequest: the constraints allow no run of that length.
     """
     span = budget.constraints.removable(blocks)
     able = range(max(span.start, earliest), span.stop - count + 1)
     if not able:
         raise InvalidRequest(
-            f"ratio {budget.ratio:g} takes a run of {count} blocks, and between those that stay there is none: ask for "
-            "less, or protect fewer blocks"
+            f"ratio {budget.ratio:g} needs a run of {count} blocks, but the constraints leave no run of that length: "
+            "request less, or protect fewer blocks"
         )
     return min(able, key=lambda first: (distances[first].item(), first))

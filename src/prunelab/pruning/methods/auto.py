@@ -1,4 +1,4 @@
-"""One budget over blocks, sublayers, key-value groups and channels, spent where calibration loss says."""
+"""One budget over blocks, sublayers, key-value groups and channels, allocated by measured loss."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ RIVALS = (
     "activation_norm", "angular", "magnitude_width", "flap", "greedy_depth", "shortgpt", "hybrid", "magnitude_depth",
     "replaceme", "sublayer", "sublayer_influence", "two_stage", "wanda_sp",
 )  # fmt: skip
-"""The single methods that `auto` competes with: named, so that a plug-in changes no result of `auto`."""
+"""The single methods that `auto` compares with; a fixed list, so that plug-ins do not change `auto`'s results."""
 
 
 @register
 class Auto(PruningMethod):
-    """Measure what every sublayer's every level costs, spend the budget on the cheapest, and look at the result.
+    """Measure the loss of every level of every sublayer, spend the budget on the cheapest, and measure the result.
 
-    What is called loss here is how far predictions on held-out calibration text are from the whole model's (the mean
-    Kullback-Leibler divergence of a token), not how well the text is predicted: a cut can predict a text better than
-    the whole model by unlearning what that says too surely, and lose what the model knows.
+    "Loss" here is the mean Kullback-Leibler divergence per token from the dense model's predictions on held-out
+    calibration text, not the loss of the text: a pruned model can predict a text better than the dense model by losing
+    the dense model's overconfidence, and still lose what the dense model knows.
 
-    1. Every attention and MLP is cut to several levels in the optimal brain surgeon's order, repaired by least squares,
-       and the held-out loss with that cut alone is measured, the trunk before it shared. This survey serves all ratios.
-    2. Dynamic programming finds the levels of least summed loss within the budget; a sublayer's last level is its
-       absence, and a block that loses both is dropped.
-    3. Exchanges of a step between two sublayers are tried where the measured slopes promise most, and kept where the
-       loss of the whole cut falls.
-    4. What results is compensated layer by layer and sequentially, the two best cuts of single methods sequentially,
-       and all are measured as they will be: the lowest loss wins. So the choice is never worse there than the best
-       single method at the same budget.
+    1. Every attention and MLP is pruned to several levels in the optimal brain surgeon's order and compensated by least
+       squares, and the held-out loss with that sublayer alone pruned is measured; prefixes are reused. All ratios share
+       these measurements.
+    2. Dynamic programming finds the levels with the smallest summed loss within the budget; a sublayer's last level is
+       its removal, and a block that loses both sublayers is dropped.
+    3. Exchanges of one step between two sublayers are tried in the order of their estimated loss, and kept if the
+       measured loss falls.
+    4. The result is compensated by least squares and sequentially, the two best plans of single methods sequentially,
+       and all are measured with their compensation; the lowest loss wins. On the held-out text the choice is therefore
+       never worse than the best single method at the same budget.
     """
 
     name: ClassVar[str] = "auto"
@@ -53,26 +54,29 @@ class Auto(PruningMethod):
         """Search, then compare with every single method.
 
         Raises:
-            InvalidRequest: uniform widths are asked for, or the ratio is out of reach.
+            InvalidRequest: uniform widths are requested, or the ratio is out of reach.
         """
         check_ratio(budget.ratio)
         if budget.group_counts is not None:
-            raise InvalidRequest("auto gives every sublayer a width of its own: leave out --uniform, or use hybrid")
+            raise InvalidRequest("auto gives sublayers different widths: leave out --uniform, or use hybrid")
         if budget.ratio == 0:
             return Decision(KeptUnits.everything(evidence.decoder.shapes))
         _refuse_unreachable(evidence, budget)
         singles = list(_singles(evidence, budget))
         search, before = LevelSearch.of(evidence, budget)
-        found, own = search.run(), evidence.compensation
-        cuts = [("search", found, own), *((name, kept, own) for name, kept, _, _ in singles[:2])]
-        if own == "sequential":
-            cuts.append(("search", found, "least_squares"))
+        search_result, default = search.run(), evidence.compensation
+        cuts = [("search", search_result, default), *((name, kept, default) for name, kept, _, _ in singles[:2])]
+        if default == "sequential":
+            cuts.append(("search", search_result, "least_squares"))
         tried = [(name, kept, how, evidence.divergence(kept, how)) for name, kept, how in cuts] + singles
-        name, kept, how, loss = min(tried, key=lambda one: one[3])
-        beaten = f"; the best single method, {singles[0][0]}, is {singles[0][3]:.4f} away" if singles else ""
+        name, kept, how, loss = min(tried, key=lambda candidate: candidate[3])
+        runner_up = f"; the best single method, {singles[0][0]}, has {singles[0][3]:.4f}" if singles else ""
         return Decision(
             kept,
-            notes=(f"chosen by {name}: on held-out text {loss:.4f} nats a token from the whole model{beaten}",),
+            notes=(
+                f"selected {name}: divergence from the dense model on held-out text {loss:.4f} nats per token"
+                f"{runner_up}",
+            ),
             details={
                 "chosen_by": name,
                 "tried": [{"by": by, "compensation": with_, "loss": round(value, 6)} for by, _, with_, value in tried],
@@ -84,36 +88,36 @@ class Auto(PruningMethod):
 
 
 def _refuse_unreachable(evidence: MethodInputs, budget: Budget) -> None:
-    """Before anything is measured, refuse more than the blocks that may be cut hold."""
+    """Raise InvalidRequest, before anything is measured, if the ratio exceeds the share of the prunable blocks."""
     shapes = evidence.decoder.shapes
     able = [shapes[block] for block in budget.constraints.removable(len(shapes))]
     most = sum(shape.cost for shape in able) / evidence.decoder.cost
     if budget.ratio > most:
         raise InvalidRequest(
-            f"ratio {budget.ratio:g} is out of reach: the blocks that may be cut hold {most:.3g} of the weights; ask "
-            "for less, or protect fewer blocks"
+            f"ratio {budget.ratio:g} is out of reach: the blocks that may be pruned hold {most:.3g} of the weights; "
+            "request less, or protect fewer blocks"
         )
 
 
 def _singles(evidence: MethodInputs, budget: Budget) -> Iterator[tuple[str, KeptUnits, Compensation, float]]:
-    """The single methods' cuts with their own compensation and their losses, the best first.
+    """The single methods' plans with their default compensation and their losses, the lowest loss first.
 
-    Only those at the same budget, to half a unit, and that remove something: one that moves in whole blocks and removes
-    less would win by that.
+    Only plans at the same budget, to half a unit, that remove something: a depth method that removes less than the
+    budget would win for that reason.
     """
-    found: list[tuple[str, KeptUnits, Compensation, float]] = []
+    singles: list[tuple[str, KeptUnits, Compensation, float]] = []
     shapes = evidence.decoder.shapes
     unit = max(max(shape.group_cost, shape.channel_cost) for shape in shapes)
     for method in map(methods.__getitem__, RIVALS):
         how: Compensation = method.compensation or ("none" if method.strategy == "depth" else "bias")
         if evidence.compensation != "sequential":
             how = evidence.compensation if method.strategy != "depth" else "none"
-        own = replace(evidence, compensation=how)
+        inputs = replace(evidence, compensation=how)
         try:
-            kept = method.decide(own, budget).kept
+            kept = method.decide(inputs, budget).kept
         except InvalidRequest:  # this method cannot reach the budget
             continue
         removed = achieved_ratio(shapes, kept)
         if removed > 0 and abs(removed - budget.ratio) <= unit / 2 / evidence.decoder.cost + 1e-9:
-            found.append((method.name, kept, how, evidence.divergence(kept, how)))
-    return iter(sorted(found, key=lambda one: one[3]))
+            singles.append((method.name, kept, how, evidence.divergence(kept, how)))
+    return iter(sorted(singles, key=lambda single: single[3]))

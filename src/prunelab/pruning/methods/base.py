@@ -1,4 +1,4 @@
-"""What a pruning method is: something that turns statistics and weights into a decision of what to keep."""
+"""Base classes of pruning methods: a method maps statistics and weights to the units that are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Shared:
-    """What is found once for a model and its calibration, and serves every method and ratio."""
+    """Cache of intermediate results that all methods and ratios share for one model and calibration."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, Any] = {}
@@ -37,31 +37,32 @@ class Shared:
         return key in self._found
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """What was found under this key, or is now.
+        """The cached value of a key; computed on the first call.
 
         Args:
-            key: everything that decides it, besides the model and its calibration.
-            find: looks for it.
+            key: everything that determines the value besides the model and its calibration.
+            find: computes the value.
         """
         if key not in self._found:
             self._found[key] = find()
-        found: T = self._found[key]
-        return found
+        value: T = self._found[key]
+        return value
 
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What a method may look at.
+    """Inputs of a method.
 
     Attributes:
         decoder: weights and widths of the model.
-        collected: statistics of the calibration pass; None where no calibration was made.
-        seed: for methods that draw at random.
-        loss_of: mean loss a token, on held-out calibration text, of the model cut to what is kept and compensated so.
-        divergence_of: the same of how far its predictions are from the whole model's.
-        calibration: the tokens themselves, for methods that run the model.
-        compensation: what the cut will be compensated by.
-        shared: what was found of this model and calibration for other methods and ratios.
+        collected: calibration statistics; None without calibration.
+        seed: seed of methods that draw at random.
+        loss_of: mean loss per token on held-out calibration text after pruning to the given units with the given
+            compensation.
+        divergence_of: the same for the divergence from the dense model's predictions.
+        calibration: the calibration tokens, for methods that run the model.
+        compensation: the compensation that will be applied.
+        shared: intermediate results shared with other methods and ratios.
     """
 
     decoder: Decoder
@@ -74,16 +75,20 @@ class MethodInputs:
     shared: Shared = field(default_factory=Shared)
 
     def loss(self, kept: KeptUnits) -> float:
-        """The cut's loss on held-out calibration text, compensated as it will be."""
+        """Loss on held-out calibration text after pruning and compensation, in nats per token."""
         if self.loss_of is None:
-            raise InvalidRequest("this method compares losses on held-out calibration text: give some")
+            raise InvalidRequest(
+                "this method compares losses on held-out calibration text and none was given: calibrate first"
+            )
         measure, how = self.loss_of, self.compensation
         return self.shared.once(("loss", kept, how), lambda: measure(kept, how))
 
     def divergence(self, kept: KeptUnits, compensation: Compensation) -> float:
-        """How far the cut's predictions on held-out calibration text are from the whole model's."""
+        """Divergence from the dense model's predictions on held-out calibration text, in nats per token."""
         if self.divergence_of is None:
-            raise InvalidRequest("this method compares predictions on held-out calibration text: give some")
+            raise InvalidRequest(
+                "this method compares predictions on held-out calibration text and none was given: calibrate first"
+            )
         measure = self.divergence_of
         return self.shared.once(("divergence", kept, compensation), lambda: measure(kept, compensation))
 
@@ -92,32 +97,36 @@ class MethodInputs:
         """Held-out windows of the calibration text, or held-out images with text, for a method that runs the model."""
         held_out = None if self.calibration is None else self.calibration.held_out_samples
         if held_out is None:
-            raise InvalidRequest("this method compares losses on held-out calibration text: give some")
+            raise InvalidRequest(
+                "this method compares losses on held-out calibration text and none was given: calibrate first"
+            )
         return held_out
 
     @property
     def walk(self) -> LayerwiseRunner:
-        """The calibration tokens before the first block, for a method that sends them through."""
+        """The calibration tokens before the first block, for a method that runs the model on them."""
         return LayerwiseRunner.of(self.decoder, self._tokens)
 
     def second_moments(self, places: Sequence[ProjectionPosition]) -> Iterator[JointMoments]:
-        """Of the inputs of output projections, in the blocks' order, from the calibration pass or one of their own."""
+        """Second moments of output projections' inputs in ascending order of blocks, collected if they are missing."""
         return second_moments(self.decoder, places, self._tokens, self.collected)
 
     @property
     def _tokens(self) -> CalibrationSet:
         if self.calibration is None:
-            raise InvalidRequest("this method runs the calibration tokens: give some")
+            raise InvalidRequest(
+                "this method runs the model on calibration tokens and none were given: calibrate first"
+            )
         return self.calibration
 
     @property
     def trunk(self) -> PrefixCachedLoss:
-        """The held-out windows under any choice of blocks and sublayers that go; what was measured is remembered."""
+        """Cached losses of the held-out windows for any removal of blocks and sublayers."""
         return self.shared.once("trunk", lambda: PrefixCachedLoss(self.decoder, self.held_out))
 
     @property
     def statistics(self) -> ActivationStatistics:
-        """The statistics, for a method that cannot do without."""
+        """The calibration statistics; raises InvalidRequest without calibration."""
         if self.collected is None:
             raise InvalidRequest("this method needs calibration statistics: calibrate first")
         return self.collected
@@ -125,10 +134,10 @@ class MethodInputs:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to remove and what to respect.
+    """How much to remove, and the constraints.
 
     Attributes:
-        ratio: share of the blocks' projection weights.
+        ratio: share of the blocks' projection weights to remove.
         constraints: see `Constraints`.
         group_counts: for uniform widths, the numbers of key-value groups that the stock class accepts; None for free
             widths.
@@ -141,13 +150,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a method decided, and what it has to say about it.
+    """The decision of a method.
 
     Attributes:
-        kept: what stays.
-        notes: what the user should know, a sentence each.
-        details: for the plan's provenance.
-        compensation: where the method chose that as well.
+        kept: the kept units.
+        notes: remarks for the user, one sentence each.
+        details: further keys of the plan's provenance.
+        compensation: set if the method also chose the compensation.
     """
 
     kept: KeptUnits
@@ -157,19 +166,19 @@ class Decision:
 
 
 class PruningMethod(ABC):
-    """One way to choose what to remove.
+    """A rule that chooses what to remove.
 
     Attributes:
-        name: what the user calls it.
+        name: name on the command line.
         strategy: what it removes.
         summary: one line for lists.
-        source: the paper, or why it is here.
-        needs_statistics: it looks at the calibration pass.
+        source: the paper, or the method's role.
+        needs_statistics: it uses calibration statistics.
         needs_loss: it compares losses on held-out calibration text.
-        runs_model: it sends the calibration tokens through the model by itself.
-        needs_moments: it looks at second moments, of the calibration pass or of one of their own.
-        is_random: another seed gives another plan.
-        compensation: what makes up for what it removes unless the user says otherwise.
+        runs_model: it runs the model on the calibration tokens.
+        needs_moments: it uses second moments, from the calibration pass or from a separate one.
+        is_random: the plan depends on the seed.
+        compensation: default compensation; None is bias for width methods and none for depth methods.
     """
 
     name: ClassVar[str]
@@ -189,7 +198,7 @@ class PruningMethod(ABC):
 
 
 class ScoringMethod(PruningMethod):
-    """A method that is a score: the ranking and the budget do the rest."""
+    """A method defined by importance scores; the allocation does the rest."""
 
     @abstractmethod
     def score(self, evidence: MethodInputs) -> ImportanceScores:
@@ -208,21 +217,21 @@ class ScoringMethod(PruningMethod):
 
 
 class WidthMethod(ScoringMethod):
-    """A width method that is one number for each input channel of an output projection.
+    """A width method defined by one number per input channel of an output projection.
 
-    Numbers are standardised for each block and module, so that all units of all blocks compete in one ranking; a
-    key-value group's is the mean over its channels, which with grouped-query attention are those of all its query heads
-    (FLAP, Eq. 3).
+    The numbers are standardised per block and module, so that all units of all blocks compete in one ranking. A
+    key-value group's score is the mean over its channels, which with grouped-query attention are the channels of all
+    its query heads (FLAP, Eq. 3).
     """
 
     strategy: ClassVar[Strategy] = "width"
 
     @abstractmethod
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
-        """How much each input channel of an output projection matters, shape `(channels,)`; higher = keep."""
+        """Importance of each input channel of an output projection, shape `(channels,)`; higher = keep."""
 
     def score(self, evidence: MethodInputs) -> ImportanceScores:
-        """The standardised numbers."""
+        """The standardised scores."""
         attention, mlp = evidence.decoder.family.layouts()
         return width_scores(
             evidence.decoder.shapes,

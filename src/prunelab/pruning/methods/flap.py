@@ -1,4 +1,4 @@
-"""FLAP: remove the heads and channels whose activations fluctuate least (An et al. 2024)."""
+"""FLAP: remove the heads and channels whose activations have the lowest fluctuation (An et al. 2024)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, layout: UnitLayout) -> Tensor:
     """S_j = Var(X_j) * ||W_j||^2 for each input channel j of an output projection, shape `(channels,)` (Eq. 2).
 
-    Var is the sample variance over tokens, W_j the projection's column j. The published code computes another variance
-    (see `prunelab.calibration.statistics`) and squares the attention's metric but not the MLP's; Eq. 2 does neither.
+    Var is the sample variance over tokens, W_j the projection's column j. Deviation: the published code computes a
+    different variance (see `prunelab.calibration.statistics`) and squares the attention's metric but not the MLP's;
+    Eq. 2 does neither.
     """
     return statistics.of(layout.unit)[block].variance * column_norms(decoder, block, layout) ** 2
 
@@ -29,8 +30,9 @@ def fluctuation(decoder: Decoder, statistics: ActivationStatistics, block: int, 
 class Flap(WidthMethod):
     """Remove key-value groups and MLP channels of lowest standardised fluctuation, all blocks in one ranking.
 
-    Costs are exact for any head size; the published code's are right for multi-head attention with 128 channels a head.
-    Its other structures (attention and MLP apart, block by block) are the option `--competition` of all width methods.
+    Deviations: costs are exact for any head size, where the published code assumes multi-head attention with 128
+    channels per head. Its other structures (attention and MLP separately, block by block) are the option
+    `--competition` of all width methods.
     """
 
     name: ClassVar[str] = "flap"
@@ -38,5 +40,5 @@ class Flap(WidthMethod):
     source: ClassVar[str] = "FLAP, An et al. 2024"
 
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
-        """The fluctuation."""
+        """The fluctuation of each input channel."""
         return fluctuation(evidence.decoder, evidence.statistics, block, layout)

@@ -1,4 +1,4 @@
-"""Greedy depth: again and again the block goes whose absence hurts least (Song et al. 2024, SLEB)."""
+"""Greedy depth: repeatedly remove the block whose removal raises the loss least (Song et al. 2024, SLEB)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prunelab.pruning.search.prefix_reuse import DROP, KEEP
 
 @register
 class GreedyDepth(PruningMethod):
-    """Remove the block whose absence raises the loss on held-out calibration text least, until the budget is met.
+    """Remove the block whose removal raises the loss on held-out calibration text least, until the budget is met.
 
-    The blocks before a candidate are those of the last choice and are not run again, so that a step costs half as many
-    passes as there are blocks left. SLEB's own loss is on the calibration samples; here on held-out windows.
+    The blocks before a candidate are not run again, so a step costs half as many passes as there are blocks left.
+    Deviation: SLEB measures the loss on the calibration samples, this on held-out windows.
     """
 
     name: ClassVar[str] = "greedy_depth"
@@ -25,7 +25,7 @@ class GreedyDepth(PruningMethod):
     needs_loss: ClassVar[bool] = True
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """As many steps as the budget asks for blocks."""
+        """One removal per step."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         span = budget.constraints.removable(len(shapes))
@@ -33,17 +33,17 @@ class GreedyDepth(PruningMethod):
             return Decision(KeptUnits.everything(shapes))
         trunk = evidence.trunk
         before = trunk.passes
-        gone: list[int] = []
+        removed: list[int] = []
         losses: list[float] = []
         for _ in range(count):
-            trunk.set_reference([DROP if block in gone else KEEP for block in range(len(shapes))])
+            trunk.set_reference([DROP if block in removed else KEEP for block in range(len(shapes))])
             measured = {}
             for block in span:
-                if block not in gone:
-                    choice = [DROP if one in (*gone, block) else KEEP for one in range(len(shapes))]
+                if block not in removed:
+                    choice = [DROP if other in (*removed, block) else KEEP for other in range(len(shapes))]
                     measured[block] = trunk.loss(choice)
             best = min(measured, key=lambda block: (measured[block], block))
-            gone.append(best)
+            removed.append(best)
             losses.append(round(measured[best], 6))
-        details = {"removed_in_order": gone, "losses": losses, "search_passes": round(trunk.passes - before, 2)}
-        return Decision(KeptUnits.everything(shapes).without_blocks(gone), details=details)
+        details = {"removed_in_order": removed, "losses": losses, "search_passes": round(trunk.passes - before, 2)}
+        return Decision(KeptUnits.everything(shapes).without_blocks(removed), details=details)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @register
 class Hybrid(PruningMethod):
-    """First the blocks of lowest Block Influence, then FLAP's units in the blocks that stay.
+    """First remove the blocks of lowest Block Influence, then FLAP's units in the remaining blocks.
 
-    Every number of blocks that the budget allows is tried, none and as many as possible included, so the choice is
-    never worse than `shortgpt` or `flap` on the held-out text. One calibration pass serves all: FLAP standardises its
-    scores block by block, so those of the whole model hold for the blocks that are left.
+    Every number of blocks that the budget allows is tried, from none to as many as possible, so on the held-out text
+    the choice is never worse than `shortgpt` or `flap`. One calibration pass serves all: FLAP standardises its scores
+    per block, so the dense model's scores hold for the remaining blocks.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -35,7 +35,7 @@ class Hybrid(PruningMethod):
     needs_loss: ClassVar[bool] = True
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """Try every split and keep the one of lowest loss."""
+        """Try every split and keep the one with the lowest loss."""
         tried = []
         for kept in self.candidates(evidence, budget):
             tried.append((evidence.loss(kept), len(evidence.decoder.shapes) - len(kept.blocks), kept))
@@ -43,7 +43,7 @@ class Hybrid(PruningMethod):
         return Decision(
             kept,
             notes=(
-                f"split: {removed} blocks and the rest in width, best of {len(tried)} by loss on held-out calibration "
+                f"split: {removed} blocks and the rest in width; lowest of {len(tried)} losses on held-out calibration "
                 f"text ({loss:.4f})",
             ),
             details={
@@ -53,7 +53,7 @@ class Hybrid(PruningMethod):
         )
 
     def candidates(self, evidence: MethodInputs, budget: Budget) -> list[KeptUnits]:
-        """One cut for each number of removed blocks that stays within the budget, and depth alone.
+        """One candidate for each number of removed blocks within the budget, and depth alone.
 
         Raises:
             InvalidRequest: no split reaches the budget.
@@ -69,8 +69,8 @@ class Hybrid(PruningMethod):
             lambda: allocate_depth(shapes, influence, budget.ratio, budget.constraints)
         ]
         for count in range(len(order) + 1):
-            gone = sum(shapes[block].cost for block in order[:count])
-            rest = (budget.ratio * total - gone) / (total - gone)
+            removed_cost = sum(shapes[block].cost for block in order[:count])
+            rest = (budget.ratio * total - removed_cost) / (total - removed_cost)
             if rest > 0 or count == 0:
                 removed = sorted(order[:count])
                 cuts.append(partial(_cut_both, shapes, width, removed, replace(budget, ratio=rest)))
@@ -78,7 +78,7 @@ class Hybrid(PruningMethod):
 
 
 def _reachable(cuts: Sequence[Callable[[], KeptUnits]]) -> list[KeptUnits]:
-    """The different cuts among those that can be made; the last refusal where none can."""
+    """The distinct feasible candidates; raises the last error if none is feasible."""
     reached: list[KeptUnits] = []
     refusal: InvalidRequest | None = None
     for make in cuts:
@@ -95,18 +95,20 @@ def _reachable(cuts: Sequence[Callable[[], KeptUnits]]) -> list[KeptUnits]:
     return reached
 
 
-def _cut_both(shapes: Sequence[BlockShape], scores: ImportanceScores, gone: Sequence[int], budget: Budget) -> KeptUnits:
-    """Without some blocks, and the budget's share of the others' weights removed in width."""
-    stay = [block for block in range(len(shapes)) if block not in gone]
+def _cut_both(
+    shapes: Sequence[BlockShape], scores: ImportanceScores, removed: Sequence[int], budget: Budget
+) -> KeptUnits:
+    """Remove some blocks, and in the others the rest of the budget in width."""
+    stay = [block for block in range(len(shapes)) if block not in removed]
     left_shapes = [shapes[block] for block in stay]
     assert scores.key_value_groups is not None
     assert scores.channels is not None
-    left = ImportanceScores(
+    remaining_scores = ImportanceScores(
         key_value_groups=tuple(scores.key_value_groups[block] for block in stay),
         channels=tuple(scores.channels[block] for block in stay),
     )
     if budget.group_counts is not None:
-        kept = allocate_uniform(left_shapes, left, budget.ratio, budget.group_counts, budget.constraints)
+        kept = allocate_uniform(left_shapes, remaining_scores, budget.ratio, budget.group_counts, budget.constraints)
     else:
-        kept = allocate_width(left_shapes, left, budget.ratio, budget.constraints)
+        kept = allocate_width(left_shapes, remaining_scores, budget.ratio, budget.constraints)
     return KeptUnits(tuple(stay), kept.key_value_groups, kept.channels)

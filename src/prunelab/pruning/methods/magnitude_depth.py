@@ -1,4 +1,4 @@
-"""Block magnitude: what the weights alone say about depth."""
+"""Block magnitude: remove the blocks with the smallest weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from prunelab.pruning.scores import ImportanceScores
 class MagnitudeDepth(ScoringMethod):
     """Remove the blocks whose projection weights are smallest.
 
-    The score is the root mean square of all projection weights of a block, so that blocks of different widths (in a
-    model that was pruned before) compare. The common baseline sums absolute values; over blocks of one width the two
-    rank almost alike.
+    The score is the root mean square of all projection weights of a block, which is comparable across blocks of
+    different widths (in a model that was pruned before). Deviation: the common baseline sums absolute values; for
+    blocks of equal width the two rankings are nearly the same.
     """
 
     name: ClassVar[str] = "magnitude_depth"

@@ -1,4 +1,4 @@
-"""Unit magnitude: what the weights alone say about width."""
+"""Unit magnitude: remove the units with the smallest weights."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def column_norms(decoder: Decoder, block: int, layout: UnitLayout) -> Tensor:
     """Euclidean norm of each input channel's column in the output projection, shape `(channels,)`."""
     squares = (rows.float().square().sum(dim=0) for rows in decoder.weight_rows(block, layout.output_projection))
-    # On the CPU: not every device knows float64.
+    # On the CPU: not every device supports float64.
     return torch.stack([part.cpu().double() for part in squares]).sum(dim=0).sqrt()
 
 
 @register
 class MagnitudeWidth(WidthMethod):
-    """Remove the units whose columns in the output projection are smallest.
+    """Remove the units whose columns in the output projection have the smallest norm.
 
-    The same ranking as FLAP's, with the norm of W_j in place of Var(X_j) ||W_j||^2: the difference between the two
-    methods is what calibration adds.
+    The ranking is FLAP's with the norm of W_j in place of Var(X_j) ||W_j||^2: the difference between the two methods is
+    the effect of calibration.
     """
 
     name: ClassVar[str] = "magnitude_width"
@@ -36,5 +36,5 @@ class MagnitudeWidth(WidthMethod):
     needs_statistics: ClassVar[bool] = False
 
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
-        """The column's norm."""
+        """The norm of each column."""
         return column_norms(evidence.decoder, block, layout)

@@ -1,4 +1,4 @@
-"""Random blocks: the bar that every depth criterion must clear."""
+"""Random blocks: the baseline of every depth criterion."""
 
 from __future__ import annotations
 

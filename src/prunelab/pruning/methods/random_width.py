@@ -1,4 +1,4 @@
-"""Random heads and channels: the bar that every width criterion must clear."""
+"""Random key-value groups and channels: the baseline of every width criterion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunelab.pruning.scores import ImportanceScores
 
 @register
 class RandomWidth(ScoringMethod):
-    """Remove key-value groups and MLP channels at random, each unit as likely as any other."""
+    """Remove key-value groups and MLP channels at random with equal probability."""
 
     name: ClassVar[str] = "random_width"
     strategy: ClassVar[Strategy] = "width"
@@ -22,7 +22,7 @@ class RandomWidth(ScoringMethod):
     is_random: ClassVar[bool] = True
 
     def score(self, evidence: MethodInputs) -> ImportanceScores:
-        """Uniform random numbers from the seed, one a unit: a group's is not an average over its channels."""
+        """Uniform random numbers from the seed, one per unit; a group's number is not a mean over its channels."""
         generator = torch.Generator().manual_seed(evidence.seed)
         shapes = evidence.decoder.shapes
 

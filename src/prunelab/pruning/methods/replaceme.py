@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 def cosine_distances(walk: LayerwiseRunner, length: int) -> Tensor:
     """1 - the mean over all tokens of cos(X_l, X_{l+n}), for every l, shape `(blocks + 1 - n,)`.
 
-    The residual streams between n + 1 blocks are held at once.
+    The residual streams of n + 1 successive positions are in memory at once.
 
     Args:
         walk: the calibration tokens.
-        length: n, the blocks of a run.
+        length: n, the number of blocks in a run.
     """
     streams: list[Hidden] = [walk.start]
     distances: list[float] = []
     for block in range(len(walk.decoder.shapes)):
         streams.append(walk.through(block, streams[-1]))
         if len(streams) > length:
-            before, behind = streams.pop(0), streams[-1]
+            before, after = streams.pop(0), streams[-1]
             cosines = [
                 F.cosine_similarity(walk.counted(batch, x), walk.counted(batch, y), dim=-1).double()
-                for batch, (x, y) in enumerate(zip(before, behind, strict=True))
+                for batch, (x, y) in enumerate(zip(before, after, strict=True))
             ]
             distances.append(1 - torch.cat(cosines).mean().item())
     return torch.tensor(distances, dtype=torch.double)
@@ -42,10 +42,10 @@ def cosine_distances(walk: LayerwiseRunner, length: int) -> Tensor:
 
 @register
 class ReplaceMe(PruningMethod):
-    """Remove the run of blocks of least cosine distance, and put a linear map in its place.
+    """Remove the run of blocks with the smallest cosine distance, and put a linear map in its place.
 
-    The map is merged into the MLP before the run (`prunelab.pruning.compensation.linear_map`): a run never begins at
-    the first block.
+    The map is merged into the MLP before the run (`prunelab.pruning.compensation.linear_map`), so a run never begins
+    at the first block.
     """
 
     name: ClassVar[str] = "replaceme"
@@ -56,7 +56,7 @@ class ReplaceMe(PruningMethod):
     compensation: ClassVar[Compensation | None] = "linear_map"
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """The run of least distance that has a block before it."""
+        """Remove the run with the smallest distance among those that do not begin at the first block."""
         shapes = evidence.decoder.shapes
         count = depth_count(shapes, budget.ratio, budget.constraints)
         if not count:

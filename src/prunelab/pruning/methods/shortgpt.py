@@ -1,4 +1,4 @@
-"""ShortGPT: drop the blocks that change their input least (Men et al. 2024, Block Influence)."""
+"""ShortGPT: remove the blocks that change their input least (Men et al. 2024, Block Influence)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def block_influence(statistics: ActivationStatistics) -> Tensor:
     """BI_i = 1 - mean over tokens of cos(X_{i-1}, X_i), shape `(blocks,)`, higher = keep.
 
-    X_{i-1} and X_i are the hidden states before and behind block i. The study's formula writes a plain dot product;
-    its text and ShortGPT's own code say cosine, and so do we.
+    X_{i-1} and X_i are the hidden states before and after block i. Deviation: the TMLR 2025 study's formula is a plain
+    dot product; its text and ShortGPT's code use the cosine, as this function does.
     """
     return 1 - statistics.cosine_sum / statistics.tokens
 
@@ -33,5 +33,5 @@ class ShortGPT(ScoringMethod):
     source: ClassVar[str] = "ShortGPT, Men et al. 2024"
 
     def score(self, evidence: MethodInputs) -> ImportanceScores:
-        """Block Influence."""
+        """Block Influence of each block."""
         return ImportanceScores(blocks=block_influence(evidence.statistics))

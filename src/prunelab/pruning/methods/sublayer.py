@@ -1,4 +1,4 @@
-"""Sublayers: attention and MLP of a block dropped separately, greedily (after Sandri et al. 2025, 2SSP)."""
+"""Sublayers: attention and MLP of a block removed separately and greedily (after Sandri et al. 2025, 2SSP)."""
 
 from __future__ import annotations
 
@@ -23,27 +23,30 @@ SublayerPosition = tuple[int, str]
 
 
 def places_of(decoder: Decoder, budget: Budget) -> dict[SublayerPosition, int]:
-    """Every sublayer that may go, and its projection weights."""
-    found = {}
+    """The sublayers that may be removed, and their numbers of projection weights."""
+    costs = {}
     for block in budget.constraints.removable(len(decoder.shapes)):
         shape = decoder.shapes[block]
         for layout in decoder.family.layouts():
             cost = shape.group_cost if layout.unit == "key_value_group" else shape.channel_cost
             if shape.units(layout.part):
-                found[block, layout.output_projection] = cost * shape.units(layout.part)
-    return found
+                costs[block, layout.output_projection] = cost * shape.units(layout.part)
+    return costs
 
 
-def without(decoder: Decoder, gone: Sequence[SublayerPosition]) -> KeptUnits:
-    """What is left; a block that has neither sublayer any more goes whole."""
+def without(decoder: Decoder, removed: Sequence[SublayerPosition]) -> KeptUnits:
+    """The kept units; a block that has lost both sublayers is removed."""
     attention, mlp = decoder.family.layouts()
-    whole = KeptUnits.everything(decoder.shapes)
+    everything = KeptUnits.everything(decoder.shapes)
     groups = tuple(
-        () if (b, attention.output_projection) in gone else units for b, units in enumerate(whole.key_value_groups)
+        () if (b, attention.output_projection) in removed else units
+        for b, units in enumerate(everything.key_value_groups)
     )
-    channels = tuple(() if (b, mlp.output_projection) in gone else units for b, units in enumerate(whole.channels))
-    empty = [block for block in whole.blocks if not groups[block] and not channels[block]]
-    return KeptUnits(whole.blocks, groups, channels).without_blocks(empty)
+    channels = tuple(
+        () if (b, mlp.output_projection) in removed else units for b, units in enumerate(everything.channels)
+    )
+    empty = [block for block in everything.blocks if not groups[block] and not channels[block]]
+    return KeptUnits(everything.blocks, groups, channels).without_blocks(empty)
 
 
 def drop_until(
@@ -51,62 +54,67 @@ def drop_until(
     budget: Budget,
     choose: Callable[[list[SublayerPosition], list[SublayerPosition]], SublayerPosition],
 ) -> list[SublayerPosition]:
-    """Drop sublayers one by one for as long as each brings the removed weights nearer to the budget.
+    """Remove sublayers one by one while each brings the removed weights nearer to the budget.
 
     Args:
         decoder: the model.
-        budget: how much.
-        choose: from what is gone and what may go, the one that goes next.
+        budget: the budget.
+        choose: from the removed sublayers and the candidates to the next sublayer to remove.
+
+    Returns:
+        The removed sublayers, in order.
 
     Raises:
-        InvalidRequest: the ratio is out of reach.
+        InvalidRequest: uniform widths are requested, or the ratio is out of reach.
     """
     check_ratio(budget.ratio)
     if budget.group_counts is not None:
-        raise InvalidRequest("dropping sublayers leaves blocks that differ: leave out --uniform")
+        raise InvalidRequest("uniform widths and the removal of sublayers exclude each other: leave out --uniform")
     costs, goal, removed = places_of(decoder, budget), budget.ratio * decoder.cost, 0
-    gone: list[SublayerPosition] = []
+    dropped: list[SublayerPosition] = []
     while True:
-        nearer = [p for p in costs if p not in gone and abs(removed + costs[p] - goal) <= abs(removed - goal)]
-        if not nearer or len(gone) + 1 == 2 * len(decoder.shapes):
+        nearer = [p for p in costs if p not in dropped and abs(removed + costs[p] - goal) <= abs(removed - goal)]
+        if not nearer or len(dropped) + 1 == 2 * len(decoder.shapes):
             break
-        place = choose(gone, nearer)
-        gone.append(place)
+        place = choose(dropped, nearer)
+        dropped.append(place)
         removed += costs[place]
     if goal - removed > max(costs.values()) / 2 + 1e-9:
         raise InvalidRequest(
-            f"ratio {budget.ratio:g} is out of reach: the sublayers that may go hold "
-            f"{sum(costs.values()) / decoder.cost:.3g} of the weights; ask for less, or protect fewer blocks"
+            f"ratio {budget.ratio:g} is out of reach: the sublayers that may be removed hold "
+            f"{sum(costs.values()) / decoder.cost:.3g} of the weights; request less, or protect fewer blocks"
         )
-    return gone
+    return dropped
 
 
 class SublayerMethod(PruningMethod):
-    """A method that drops whole attentions and MLPs."""
+    """A method that removes whole attentions and MLPs."""
 
     strategy: ClassVar[Strategy] = "hybrid"
     compensation: ClassVar[Compensation | None] = "none"
 
     @abstractmethod
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
-        """What goes, in order, and what else to write down about it."""
+        """The removed sublayers in order, and further keys of the plan's provenance."""
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """Drop one after the other."""
+        """Remove one sublayer after the other."""
         if budget.ratio == 0:
             return Decision(KeptUnits.everything(evidence.decoder.shapes))
-        gone, details = self.dropped(evidence, budget)
+        removed, details = self.dropped(evidence, budget)
         return Decision(
-            without(evidence.decoder, gone), details={"removed_in_order": [list(place) for place in gone], **details}
+            without(evidence.decoder, removed),
+            details={"removed_in_order": [list(place) for place in removed], **details},
         )
 
 
 @register
 class Sublayer(SublayerMethod):
-    """Drop the attention or MLP whose absence raises the loss on held-out calibration text least per weight, again and
-    again; the trunk before a candidate is not run again.
+    """Repeatedly remove the attention or MLP whose removal raises the loss on held-out calibration text least per
+    weight; the blocks before a candidate are not run again.
 
-    2SSP does so with attentions alone, by perplexity, see `two_stage`; LLM-Drop by influence, see `sublayer_influence`.
+    Deviations: 2SSP does this for attentions only, by perplexity (see `two_stage`); LLM-Drop ranks by influence (see
+    `sublayer_influence`).
     """
 
     name: ClassVar[str] = "sublayer"
@@ -115,44 +123,46 @@ class Sublayer(SublayerMethod):
     needs_loss: ClassVar[bool] = True
 
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
-        """The cheapest by weight, one at a time."""
+        """Remove the sublayer with the lowest loss increase per weight, one at a time."""
         trunk, before = evidence.trunk, evidence.trunk.passes
         costs = places_of(evidence.decoder, budget)
-        gone = drop_until(
-            evidence.decoder, budget, lambda gone, able: cheapest(trunk, gone, {place: costs[place] for place in able})
+        removed = drop_until(
+            evidence.decoder,
+            budget,
+            lambda removed, able: cheapest(trunk, removed, {place: costs[place] for place in able}),
         )
-        return gone, {"search_passes": round(trunk.passes - before, 2)}
+        return removed, {"search_passes": round(trunk.passes - before, 2)}
 
 
 def cheapest(
     trunk: PrefixCachedLoss,
-    gone: Sequence[SublayerPosition],
+    removed: Sequence[SublayerPosition],
     able: Mapping[SublayerPosition, int],
     writers: Mapping[SublayerPosition, ProjectionOverride] | None = None,
 ) -> SublayerPosition:
-    """The sublayer whose absence raises the loss least by its weights.
+    """The sublayer whose removal raises the loss least per weight.
 
     Args:
-        trunk: runs the candidates.
-        gone: what is absent already.
+        trunk: computes losses.
+        removed: sublayers removed so far.
         able: the candidates, with their weights.
-        writers: output projections that are exchanged anyway.
+        writers: output projections that are overridden in all candidates.
     """
-    now = trunk.set_reference(_choices(trunk.walk.decoder, gone, writers or {}))
+    now = trunk.set_reference(_choices(trunk.walk.decoder, removed, writers or {}))
     rise = {
-        place: (trunk.loss(_choices(trunk.walk.decoder, [*gone, place], writers or {})) - now) / cost
+        place: (trunk.loss(_choices(trunk.walk.decoder, [*removed, place], writers or {})) - now) / cost
         for place, cost in able.items()
     }
     return min(rise, key=lambda place: (rise[place], place))
 
 
 def _choices(
-    decoder: Decoder, gone: Sequence[SublayerPosition], writers: Mapping[SublayerPosition, ProjectionOverride]
+    decoder: Decoder, removed: Sequence[SublayerPosition], writers: Mapping[SublayerPosition, ProjectionOverride]
 ) -> list[BlockChoice]:
     chosen = []
     for block in range(len(decoder.shapes)):
-        paths = tuple(path for at, path in sorted(gone) if at == block)
-        own = {path: written for (at, path), written in writers.items() if at == block}
-        own |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
-        chosen.append(BlockChoice(paths, own, len(paths) == 2))
+        paths = tuple(path for at, path in sorted(removed) if at == block)
+        overrides = {path: written for (at, path), written in writers.items() if at == block}
+        overrides |= {path: ProjectionOverride(torch.zeros_like(decoder.weight(block, path))) for path in paths}
+        chosen.append(BlockChoice(paths, overrides, len(paths) == 2))
     return chosen

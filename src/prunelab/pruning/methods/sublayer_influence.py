@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @register
 class SublayerInfluence(SublayerMethod):
-    """Drop the attentions and MLPs that change the residual stream least.
+    """Remove the attentions and MLPs that change the residual stream least.
 
-    A sublayer's influence is one minus the mean cosine between the residual stream before and behind it, as Block
-    Influence is a block's (LLM-Drop's importance). It takes one pass over the calibration tokens, block by block.
+    A sublayer's influence is one minus the mean cosine between the residual stream before and after it, by analogy with
+    Block Influence (LLM-Drop's importance). It takes one pass over the calibration tokens, block by block.
     """
 
     name: ClassVar[str] = "sublayer_influence"
@@ -29,16 +29,16 @@ class SublayerInfluence(SublayerMethod):
     runs_model: ClassVar[bool] = True
 
     def dropped(self, evidence: MethodInputs, budget: Budget) -> tuple[list[SublayerPosition], dict[str, Any]]:
-        """The lowest influence goes first."""
+        """Remove the sublayers in ascending order of influence."""
         influence = evidence.shared.once(self.name, lambda: sublayer_influence(evidence))
-        gone = drop_until(
-            evidence.decoder, budget, lambda gone, able: min(able, key=lambda place: (influence[place], place))
+        removed = drop_until(
+            evidence.decoder, budget, lambda removed, able: min(able, key=lambda place: (influence[place], place))
         )
-        return gone, {}
+        return removed, {}
 
 
 def sublayer_influence(evidence: MethodInputs) -> dict[SublayerPosition, float]:
-    """1 - mean cosine of the residual stream before and behind each sublayer.
+    """1 - mean cosine of the residual stream before and after each sublayer.
 
     Raises:
         InvalidRequest: there are no calibration tokens.
@@ -48,25 +48,25 @@ def sublayer_influence(evidence: MethodInputs) -> dict[SublayerPosition, float]:
     hidden, influence = walk.start, {}
     for block in range(len(decoder.shapes)):
         cosines: dict[str, list[Tensor]] = {attention.output_projection: [], mlp.output_projection: []}
-        behind = []
-        for batch, seen in enumerate(walk.watch(block, hidden)):
-            assert seen.output is not None
+        outputs = []
+        for batch, activations in enumerate(walk.watch(block, hidden)):
+            assert activations.output is not None
             middle = (
-                hidden[batch] + seen.added[attention.output_projection]
-                if attention.output_projection in seen.added
+                hidden[batch] + activations.added[attention.output_projection]
+                if attention.output_projection in activations.added
                 else hidden[batch]
             )
-            for layout, before, after in ((attention, hidden[batch], middle), (mlp, middle, seen.output)):
+            for layout, before, after in ((attention, hidden[batch], middle), (mlp, middle, activations.output)):
                 cosines[layout.output_projection].append(_cosines(walk, batch, before, after))
-            behind.append(seen.output)
+            outputs.append(activations.output)
         for layout in (attention, mlp):
             influence[block, layout.output_projection] = 1 - _mean(cosines[layout.output_projection])
-        hidden = behind
+        hidden = outputs
     return influence
 
 
 def _mean(values: list[Tensor]) -> float:
-    """Over all tokens."""
+    """Mean over all tokens."""
     return sum(v.double().sum().item() for v in values) / sum(v.numel() for v in values)
 
 

@@ -1,4 +1,4 @@
-"""Two stages: MLPs narrowed to one width, then whole attentions dropped (Sandri et al. 2025, 2SSP)."""
+"""Two stages: MLPs pruned to one width, then whole attentions removed (Sandri et al. 2025, 2SSP)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from prunelab.pruning.compensation import Compensation
 
 ALPHA = 1.5
-"""2SSP's balance between the stages (its section 4.3)."""
+"""2SSP's balance between the stages (section 4.3)."""
 
 
 def attentions_to_drop(blocks: int, ratio: float, mlp: int, attention: int) -> int:
-    """round(B s^((w_MLP / w_attention) / alpha)), Eq. 5, but no more than the budget pays for.
+    """round(B s^((w_MLP / w_attention) / alpha)), Eq. 5, limited by the budget.
 
     Args:
-        blocks: B, those that may be cut.
-        ratio: s, the share of their weights that goes.
+        blocks: B, the number of blocks that may be pruned.
+        ratio: s, the share of their weights to remove.
         mlp: projection weights of one MLP.
         attention: projection weights of one attention.
     """
@@ -37,12 +37,13 @@ def attentions_to_drop(blocks: int, ratio: float, mlp: int, attention: int) -> i
 
 @register
 class TwoStage(PruningMethod):
-    """Remove in every MLP the same number of channels, those of smallest activations, then attentions whole.
+    """Remove the same number of channels from every MLP, those with the smallest activations, then whole attentions.
 
-    How many attentions go follows from the ratio and from how the weights are shared out; one after the other goes
-    whose absence raises the loss on held-out calibration text least. 2SSP averages the norms of samples, here it is the
-    norm over all tokens; it compensates nothing, and its second stage looks at one calibration sample. Where channels
-    do not divide by the number of blocks, the first blocks lose one more, or one `--channel-multiple`.
+    The number of attentions follows from the ratio and from the sizes of attention and MLP; attentions are removed one
+    by one, each time the one whose removal raises the loss on held-out calibration text least. Deviations: 2SSP
+    averages the norms of samples, this takes the norm over all tokens; 2SSP's second stage uses one calibration sample,
+    this the held-out text. There is no compensation, as in 2SSP. Where the number of channels is not divisible by the
+    number of blocks, the first blocks lose one more channel, or one more `--channel-multiple`.
     """
 
     name: ClassVar[str] = "two_stage"
@@ -53,39 +54,41 @@ class TwoStage(PruningMethod):
     compensation: ClassVar[Compensation | None] = "none"
 
     def decide(self, evidence: MethodInputs, budget: Budget) -> Decision:
-        """Channels first."""
+        """Remove channels, then attentions."""
         check_ratio(budget.ratio)
         if budget.group_counts is not None:
-            raise InvalidRequest("dropping attentions leaves blocks that differ: leave out --uniform")
-        decoder, whole = evidence.decoder, KeptUnits.everything(evidence.decoder.shapes)
+            raise InvalidRequest("uniform widths and the removal of attentions exclude each other: leave out --uniform")
+        decoder, everything = evidence.decoder, KeptUnits.everything(evidence.decoder.shapes)
         if budget.ratio == 0:
-            return Decision(whole)
+            return Decision(everything)
         fewer, count = _shared_between_stages(decoder, budget)
-        kept_channels = tuple(_loudest(evidence, block, fewer.get(block, 0)) for block in whole.blocks)
+        kept_channels = tuple(_loudest(evidence, block, fewer.get(block, 0)) for block in everything.blocks)
         trunk = PrefixCachedLoss(decoder, evidence.held_out)
         overrides = {(b, decoder.family.mlp.output_projection): _silenced(decoder, b, kept_channels[b]) for b in fewer}
-        gone: list[SublayerPosition] = []
+        removed: list[SublayerPosition] = []
         for _ in range(count):
             places = [(block, decoder.family.attention.output_projection) for block in fewer]
-            gone.append(cheapest(trunk, gone, {place: 1 for place in places if place not in gone}, overrides))
-        dropped = {block for block, _ in gone}
-        groups = tuple(() if block in dropped else units for block, units in enumerate(whole.key_value_groups))
+            removed.append(cheapest(trunk, removed, {place: 1 for place in places if place not in removed}, overrides))
+        dropped = {block for block, _ in removed}
+        groups = tuple(() if block in dropped else units for block, units in enumerate(everything.key_value_groups))
         return Decision(
-            KeptUnits(whole.blocks, groups, kept_channels),
-            details={"removed_in_order": [list(place) for place in gone], "search_passes": round(trunk.passes, 2)},
+            KeptUnits(everything.blocks, groups, kept_channels),
+            details={"removed_in_order": [list(place) for place in removed], "search_passes": round(trunk.passes, 2)},
         )
 
 
 def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, int], int]:
-    """For each block that may be cut the channels that go, and the attentions that go.
+    """For each block that may be pruned the number of channels to remove, and the number of attentions to remove.
 
     Raises:
-        InvalidRequest: blocks differ, or the ratio is out of reach.
+        InvalidRequest: the blocks differ, or the ratio is out of reach.
     """
     shapes = decoder.shapes
     span = [b for b in budget.constraints.removable(len(shapes)) if shapes[b].key_value_groups and shapes[b].channels]
     if not span or len({shapes[block] for block in span}) > 1:
-        raise InvalidRequest("two_stage narrows MLPs that are alike, and these are not: use sublayer or auto")
+        raise InvalidRequest(
+            "two_stage needs blocks of equal shape and this model's blocks differ: use sublayer or auto"
+        )
     shape, goal = shapes[span[0]], budget.ratio * decoder.cost
     attention = shape.key_value_groups * shape.group_cost
     count = attentions_to_drop(len(span), goal / len(span) / shape.cost, shape.cost - attention, attention)
@@ -95,8 +98,8 @@ def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, 
     rest = goal - count * attention
     if rest > steps.sum() + steps.max(initial=0) / 2:
         raise InvalidRequest(
-            f"ratio {budget.ratio:g} is out of reach: with {count} attentions gone the MLPs cannot make up the rest; "
-            "ask for less, or protect fewer blocks"
+            f"ratio {budget.ratio:g} is out of reach: with {count} attentions removed, the MLPs cannot reach the rest; "
+            "request less, or protect fewer blocks"
         )
     each, first = divmod(cheapest_prefix(steps, rest), len(span))
     fewer = [shape.channels - widths[each + (place < first)] for place in range(len(span))]
@@ -104,13 +107,13 @@ def _shared_between_stages(decoder: Decoder, budget: Budget) -> tuple[dict[int, 
 
 
 def _loudest(evidence: MethodInputs, block: int, fewer: int) -> tuple[int, ...]:
-    """The channels of an MLP without so many of smallest activations."""
+    """The channels of an MLP without the `fewer` ones of smallest activations, ascending."""
     sizes = activation_sizes(evidence.statistics, block, evidence.decoder.family.mlp)
     return tuple(sorted(sizes.argsort(stable=True)[fewer:].tolist()))
 
 
 def _silenced(decoder: Decoder, block: int, kept: tuple[int, ...]) -> ProjectionOverride:
-    """An MLP's output projection that hears nothing of the other channels."""
+    """An MLP's output projection with zeros in the columns of the removed channels."""
     weight = decoder.weight(block, decoder.family.mlp.output_projection).clone()
     stay = weight.new_zeros(weight.shape[1])
     stay[list(kept)] = 1

@@ -1,1 +1,1 @@
-"""Searches over cuts: layerwise runs, shared prefixes, levels."""
+"""Search over pruning decisions: layerwise runs, shared prefixes, levels."""

@@ -1,7 +1,7 @@
-"""Hidden states carried through the blocks one at a time: what searches and compensation share.
+"""Hidden states propagated block by block, for searches and compensation.
 
-A trunk that was computed is not computed again: a cut that begins at block 20 starts from the hidden states before it.
-All hidden states of the tokens are held at once, for 128 windows of 2048 tokens of an 8B model 2 GiB in bfloat16.
+Computed prefixes are reused: a candidate that differs from block 20 on starts from the hidden states before block 20.
+The hidden states of all tokens are in memory at once: 2 GiB in bfloat16 for 128 windows of 2048 tokens of an 8B model.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ TOKENS_A_BATCH = 4096
 _LOGIT_BYTES = 1 << 28
 
 Hidden: TypeAlias = "Sequence[Tensor]"
-"""Hidden states of all tokens, a batch each, of shape `(samples, tokens, hidden)`."""
+"""Hidden states of all tokens, one tensor per batch, of shape `(samples, tokens, hidden)`."""
 
 
 @dataclass(frozen=True)
 class ProjectionOverride:
-    """What stands in an output projection in place of its own parameters.
+    """Parameters that replace those of an output projection.
 
     Attributes:
-        weight: shape `(hidden, columns)`, as wide as the projection that is there; removed columns are zero.
-        bias: shape `(hidden,)`; None for the projection's own.
+        weight: shape `(hidden, columns)`, as wide as the original projection; removed columns are zero.
+        bias: shape `(hidden,)`; None keeps the projection's bias.
     """
 
     weight: Tensor
@@ -40,18 +40,18 @@ class ProjectionOverride:
 
 
 ProjectionOverrides = Mapping[str, ProjectionOverride]
-"""Of one block, by the output projection's path; those not named are as they are."""
+"""For one block, by path of the output projection; other projections are not changed."""
 
 
 @dataclass(frozen=True)
 class BlockActivations:
-    """What one batch was seen doing inside a block.
+    """Activations of one batch inside a block.
 
     Attributes:
-        inputs: of the output projection asked for, shape `(samples, tokens, columns)`.
-        added: what each sublayer that was passed added to the residual stream, by its output projection.
-        said: that output projection's output, before any norm behind it.
-        output: the block's output; None where the run stopped at the output projection asked for.
+        inputs: inputs of the requested output projection, shape `(samples, tokens, columns)`.
+        added: what each sublayer added to the residual stream, by output projection.
+        said: output of each output projection, before any norm after it.
+        output: output of the block; None if the run stopped at the requested output projection.
     """
 
     inputs: Tensor | None
@@ -61,18 +61,18 @@ class BlockActivations:
 
 
 class _Stop(Exception):
-    """All that was asked for has been seen."""
+    """Stops a block's forward after the requested activations."""
 
 
 class LayerwiseRunner:
-    """Some tokens, and a model whose blocks they are sent through one by one.
+    """Token batches and a model whose blocks are run on them one by one.
 
     Args:
-        decoder: the model; its parameters are exchanged while a block runs and put back behind it.
+        decoder: the model; its parameters are replaced while a block runs and restored afterwards.
         token_ids: shape `(samples, tokens)`.
-        mask: true where a token counts, same shape; None where all do.
-        tokens_a_batch: how many tokens go through at once.
-        pairs: the images that belong to the tokens, where they are a model's that sees.
+        mask: true for tokens that count, same shape; None if all count.
+        tokens_a_batch: number of tokens per batch.
+        pairs: the images that belong to the tokens of a vision-language model.
     """
 
     def __init__(
@@ -89,27 +89,27 @@ class LayerwiseRunner:
         self.token_ids = [ids.to(device) for ids in token_ids.split(samples)]
         masks = [None] * len(self.token_ids) if mask is None else [m.bool().to(device) for m in mask.split(samples)]
         self.masks: list[Tensor | None] = list(masks)
-        self._predicting = [decoder.loss_mask(*one) for one in zip(self.token_ids, self.masks, strict=True)]
+        self._predicting = [decoder.loss_mask(*batch) for batch in zip(self.token_ids, self.masks, strict=True)]
         self.blocks_run = 0.0
-        seen = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
+        images = [{} if pairs is None else pairs.of(n * samples, (n + 1) * samples) for n in range(len(self.masks))]
         with torch.inference_mode():
-            entered = [decoder.entered(*one) for one in zip(self.token_ids, self.masks, seen, strict=True)]
+            entered = [decoder.entered(*batch) for batch in zip(self.token_ids, self.masks, images, strict=True)]
         self.start: Hidden = [hidden for hidden, _ in entered]
         self._arguments = [arguments for _, arguments in entered]
 
     @classmethod
     def of(cls, decoder: Decoder, calibration: CalibrationSet) -> LayerwiseRunner:
-        """The tokens that are calibrated on."""
+        """A runner on the calibration tokens."""
         return cls(decoder, calibration.token_ids, calibration.attention_mask, pairs=calibration.pairs)
 
     def counted(self, batch: int, activations: Tensor) -> Tensor:
-        """The tokens of a batch that count, shape `(tokens, channels)`, in float32 or better."""
+        """The counted tokens of a batch, shape `(tokens, channels)`, in float32 or better."""
         mask = self.masks[batch]
         kept = activations.flatten(0, -2) if mask is None else activations[mask]
         return kept if kept.dtype == torch.float64 else kept.float()
 
     def last(self, batch: int, activations: Tensor) -> Tensor:
-        """Every sample's last token that counts, shape `(samples, channels)`, in float32, on the CPU."""
+        """The last counted token of every sample, shape `(samples, channels)`, in float32, on the CPU."""
         mask = self.masks[batch]
         if mask is None:
             return activations[:, -1].float().cpu()
@@ -118,7 +118,7 @@ class LayerwiseRunner:
 
     @inference_mode
     def through(self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None) -> Hidden:
-        """Behind a block, its output projections exchanged."""
+        """Hidden states after a block, with overridden output projections."""
         self.blocks_run += 1
         with self.decoder.loaded(block) as module, override_projections(module, overrides or {}):
             return [
@@ -129,13 +129,13 @@ class LayerwiseRunner:
     def watch(
         self, block: int, hidden: Hidden, overrides: ProjectionOverrides | None = None, until: str | None = None
     ) -> Iterator[BlockActivations]:
-        """Run a block batch by batch and tell what happened inside.
+        """Run a block batch by batch and yield its activations.
 
         Args:
-            block: its number.
-            hidden: before it.
-            writers: its output projections in place of its own.
-            until: the output projection whose inputs are wanted, and where the run stops; None for the whole block.
+            block: index of the block.
+            hidden: hidden states before the block.
+            overrides: parameters that replace those of the block's output projections.
+            until: output projection whose inputs are recorded and at which the run stops; None runs the whole block.
         """
         self.blocks_run += 1
         with self.decoder.loaded(block) as module, override_projections(module, overrides or {}):
@@ -147,17 +147,19 @@ class LayerwiseRunner:
     ) -> BlockActivations:
         inputs: list[Tensor] = []
         added: dict[str, Tensor] = {}
-        said: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
 
-        def stop(_: nn.Module, given: tuple[Any, ...]) -> None:
-            inputs.append(given[0])
+        def stop(_: nn.Module, arguments_: tuple[Any, ...]) -> None:
+            inputs.append(arguments_[0])
             raise _Stop
 
         with ExitStack() as stack:
             for layout in self.decoder.family.layouts():
                 output_projection = module.get_submodule(layout.output_projection)
                 residual_output = module.get_submodule(self.decoder.family.residual_output(layout.output_projection))
-                stack.callback(output_projection.register_forward_hook(_keeping(said, layout.output_projection)).remove)
+                stack.callback(
+                    output_projection.register_forward_hook(_keeping(outputs, layout.output_projection)).remove
+                )
                 stack.callback(residual_output.register_forward_hook(_keeping(added, layout.output_projection)).remove)
                 if layout.output_projection == until:
                     stack.callback(output_projection.register_forward_pre_hook(stop).remove)
@@ -165,11 +167,11 @@ class LayerwiseRunner:
                 output = module(states, **arguments)
             except _Stop:
                 output = None
-        return BlockActivations(inputs[0] if inputs else None, added, said, output)
+        return BlockActivations(inputs[0] if inputs else None, added, outputs, output)
 
     @inference_mode
     def loss(self, hidden: Hidden) -> float:
-        """Mean cross-entropy a predicted token in nats, of the hidden states behind the last block."""
+        """Mean cross-entropy per predicted token in nats, from the hidden states after the last block."""
         total, count = 0.0, 0
         for states, ids, mask, loss_mask in zip(hidden, self.token_ids, self.masks, self._predicting, strict=True):
             chosen = loss_mask[:, :-1] if mask is None else loss_mask[:, :-1] & mask[:, 1:]
@@ -182,22 +184,27 @@ class LayerwiseRunner:
 
     @inference_mode
     def divergence(self, hidden: Hidden, whole: Hidden) -> float:
-        """Mean Kullback-Leibler divergence a token in nats, of predictions from the whole model's.
+        """Mean Kullback-Leibler divergence per token, in nats, from the dense model's predictions.
 
         Args:
-            hidden: behind the last block.
-            whole: the same of the whole model.
+            hidden: hidden states after the last block.
+            whole: hidden states of the dense model after its last block.
         """
         total, count = 0.0, 0
-        for states, aims, chosen in zip(hidden, whole, self._predicting, strict=True):
-            for part, aim in zip(self._final(states[chosen]), self._final(aims[chosen]), strict=True):
-                said, wanted = self._logits(part).log_softmax(dim=-1), self._logits(aim).log_softmax(dim=-1)
-                total += F.kl_div(said, wanted, reduction="sum", log_target=True).double().item()
+        for states, reference_states, chosen in zip(hidden, whole, self._predicting, strict=True):
+            for part, reference_part in zip(
+                self._final(states[chosen]), self._final(reference_states[chosen]), strict=True
+            ):
+                log_probabilities, reference = (
+                    self._logits(part).log_softmax(dim=-1),
+                    self._logits(reference_part).log_softmax(dim=-1),
+                )
+                total += F.kl_div(log_probabilities, reference, reduction="sum", log_target=True).double().item()
                 count += len(part)
         return total / count
 
     def _final(self, states: Tensor) -> Sequence[Tensor]:
-        """What the head is given of hidden states of shape `(tokens, hidden)`, in parts whose logits fit."""
+        """Final-norm output of hidden states `(tokens, hidden)`, split so that the logits of a part fit into memory."""
         step = max(1, _LOGIT_BYTES // (4 * self.decoder.model.get_output_embeddings().weight.shape[0]))
         parts: Sequence[Tensor] = self.decoder.body.get_submodule("norm")(states).split(step)
         return parts
@@ -210,7 +217,7 @@ class LayerwiseRunner:
 
 
 def _keeping(where: dict[str, Tensor], name: str) -> Any:
-    """A hook that keeps a module's output."""
+    """A hook that stores a module's output."""
 
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         where[name] = output
@@ -220,17 +227,17 @@ def _keeping(where: dict[str, Tensor], name: str) -> Any:
 
 @contextmanager
 def override_projections(module: nn.Module, overrides: ProjectionOverrides) -> Iterator[None]:
-    """A block with other output projections, for as long as the `with` lasts."""
-    before: dict[str, tuple[Any, Any]] = {}
-    for path, written in overrides.items():
+    """Replace a block's output projections inside the `with` block."""
+    originals: dict[str, tuple[Any, Any]] = {}
+    for path, override in overrides.items():
         output_projection = module.get_submodule(path)
-        before[path] = (output_projection.weight, output_projection.bias)
-        weight = nn.Parameter(written.weight, requires_grad=False)
-        bias = output_projection.bias if written.bias is None else nn.Parameter(written.bias, requires_grad=False)
+        originals[path] = (output_projection.weight, output_projection.bias)
+        weight = nn.Parameter(override.weight, requires_grad=False)
+        bias = output_projection.bias if override.bias is None else nn.Parameter(override.bias, requires_grad=False)
         output_projection.weight, output_projection.bias = weight, bias
     try:
         yield
     finally:
-        for path, own in before.items():
+        for path, parameters in originals.items():
             output_projection = module.get_submodule(path)
-            output_projection.weight, output_projection.bias = own
+            output_projection.weight, output_projection.bias = parameters

@@ -1,6 +1,6 @@
-"""A level for every sublayer within one budget: a survey of each alone, dynamic programming, and exchanges.
+"""A level for every sublayer within one budget: sensitivities, dynamic programming, and local search.
 
-What is called loss here is `PrefixCachedLoss.loss` against the whole model, measured on held-out text.
+"Loss" here is `PrefixCachedLoss.loss` against the dense model, measured on held-out text.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from prunelab.pruning.search.layerwise import ProjectionOverride
 
 BINS = 800
-"""Into which dynamic programming divides the blocks' weights, at least."""
+"""Minimum number of bins into which dynamic programming divides the blocks' weights."""
 
 BINS_A_STEP = 3.5
-"""And as many of them as give the smallest level so many: one of less than a bin would seem to remove nothing."""
+"""Minimum number of bins of the smallest level: a level smaller than a bin would appear to remove nothing."""
 
 BINS_A_SUBLAYER = 400
-"""But no more than these."""
+"""Maximum number of bins per sublayer."""
 
 TRIES = 24
-"""Exchanges that are tried at most."""
+"""Maximum number of exchanges that local search tries."""
 
 
 @dataclass(frozen=True)
 class SensitivityProfile:
-    """What cuts of single sublayers cost.
+    """Losses of pruning single sublayers.
 
     Attributes:
-        sublayers: those that may be cut, with their levels.
-        losses: for each, the loss at each level, all others whole.
-        trunk: runs cuts.
+        sublayers: sublayers that may be pruned, with their levels.
+        losses: for each sublayer, the loss at each level with all other sublayers unpruned.
+        trunk: computes losses.
     """
 
     sublayers: Sequence[SublayerLevels]
@@ -48,7 +48,7 @@ class SensitivityProfile:
 
     @classmethod
     def of(cls, evidence: MethodInputs, constraints: Constraints) -> SensitivityProfile:
-        """Cut every sublayer to its levels and measure each alone."""
+        """Prune every sublayer to each of its levels and measure each alone."""
         decoder = evidence.decoder
         span = constraints.removable(len(decoder.shapes))
         places = [(block, layout) for block, layout, _ in decoder.writers() if block in span]
@@ -62,34 +62,34 @@ class SensitivityProfile:
 
 
 def _losses(trunk: PrefixCachedLoss, sublayers: Sequence[SublayerLevels], place: int) -> np.ndarray:
-    """Of one sublayer: some levels are measured, more where little is cut, and those between interpolated by cost."""
+    """Losses of one sublayer's levels: some are measured, mostly small ones; the others are interpolated by cost."""
     levels = sublayers[place].levels
     last = len(levels) - 1
-    at, seen = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)}), [0.0]
+    at, measured = sorted({0, last, *(level for level in (1, 2, 4, 8, 12) if level < last)}), [0.0]
     for level in at[1:]:
         chosen = [0] * len(sublayers)
         chosen[place] = level
-        seen.append(trunk.loss(choices(sublayers, chosen, len(trunk.walk.decoder.shapes))))
+        measured.append(trunk.loss(choices(sublayers, chosen, len(trunk.walk.decoder.shapes))))
     costs = np.array([level.cost for level in levels], dtype=float)
-    between: np.ndarray = np.interp(costs, costs[at], np.array(seen))
+    between: np.ndarray = np.interp(costs, costs[at], np.array(measured))
     return between
 
 
 def choices(sublayers: Sequence[SublayerLevels], chosen: Sequence[int], blocks: int) -> list[BlockChoice]:
-    """What becomes of each of so many blocks at these levels."""
-    own: list[dict[str, int]] = [{} for _ in range(blocks)]
-    written: list[dict[str, ProjectionOverride]] = [{} for _ in own]
-    gone = [0] * len(own)
+    """The choice for each block at these levels."""
+    block_levels: list[dict[str, int]] = [{} for _ in range(blocks)]
+    overrides: list[dict[str, ProjectionOverride]] = [{} for _ in block_levels]
+    removed_counts = [0] * len(block_levels)
     for sublayer, level in zip(sublayers, chosen, strict=True):
         if level:
             repaired = sublayer.levels[level].written
             assert repaired is not None
-            own[sublayer.block][sublayer.layout.output_projection] = level
-            written[sublayer.block][sublayer.layout.output_projection] = repaired
-            gone[sublayer.block] += not sublayer.levels[level].kept
+            block_levels[sublayer.block][sublayer.layout.output_projection] = level
+            overrides[sublayer.block][sublayer.layout.output_projection] = repaired
+            removed_counts[sublayer.block] += not sublayer.levels[level].kept
     return [
         BlockChoice(tuple(sorted(levels.items())), writers, count == 2)
-        for levels, writers, count in zip(own, written, gone, strict=True)
+        for levels, writers, count in zip(block_levels, overrides, removed_counts, strict=True)
     ]
 
 
@@ -98,13 +98,13 @@ class LevelSearch:
     """Levels of all sublayers, their measured losses, and the budget.
 
     Attributes:
-        evidence: the model and the windows.
-        sublayers: those that may be cut.
-        losses: for each, the loss at each level.
-        goal: projection weights to remove.
+        evidence: the model and the held-out windows.
+        sublayers: sublayers that may be pruned.
+        losses: for each sublayer, the loss at each level.
+        goal: number of projection weights to remove.
         multiple: MLP widths are a multiple of this.
-        trunk: runs cuts.
-        measured: cuts of several sublayers measured so far.
+        trunk: computes losses.
+        measured: number of measured combinations of several sublayers.
     """
 
     evidence: MethodInputs
@@ -117,16 +117,16 @@ class LevelSearch:
 
     @classmethod
     def of(cls, evidence: MethodInputs, budget: Budget) -> tuple[LevelSearch, float]:
-        """A search on the survey that all ratios share, and the passes that its trunk had run before this ratio."""
+        """A search on the sensitivities that all ratios share, and the number of passes run before this ratio."""
         constraints = budget.constraints
         is_new = ("survey", constraints) not in evidence.shared
-        survey = evidence.shared.once(("survey", constraints), lambda: SensitivityProfile.of(evidence, constraints))
-        goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else survey.trunk.passes
+        profile = evidence.shared.once(("survey", constraints), lambda: SensitivityProfile.of(evidence, constraints))
+        goal, before = budget.ratio * evidence.decoder.cost, 0.0 if is_new else profile.trunk.passes
         multiple = constraints.channel_multiple
-        return cls(evidence, survey.sublayers, survey.losses, goal, multiple, survey.trunk), before
+        return cls(evidence, profile.sublayers, profile.losses, goal, multiple, profile.trunk), before
 
     def run(self) -> KeptUnits:
-        """What exchanges make of the cut of dynamic programming, nearest to the budget."""
+        """Units kept by dynamic programming, then local search, then rounding to the budget."""
         return self._round_to_budget(self._local_search(self._cheapest()))
 
     def _loss(self, chosen: Sequence[int]) -> float:
@@ -154,7 +154,7 @@ class LevelSearch:
             best = after
             taken.append(how)
         if not np.isfinite(best[goal]):
-            raise InvalidRequest("the ratio is out of reach: protect fewer blocks, or ask for less")
+            raise InvalidRequest("the ratio is out of reach: protect fewer blocks, or request less")
         chosen, at = [], goal
         for how in reversed(taken):
             level, at = how[at]
@@ -167,7 +167,7 @@ class LevelSearch:
         return max(BINS, min(fine, BINS_A_SUBLAYER * len(self.sublayers)))
 
     def _local_search(self, chosen: list[int]) -> list[int]:
-        """Try the exchanges that the slopes promise most of, and keep those that lower the loss."""
+        """Try the exchanges with the lowest estimated loss, and keep those that lower the measured loss."""
         loss = self.trunk.set_reference(self._choices(chosen))
         tried: set[tuple[int, ...]] = {tuple(chosen)}
         while len(tried) <= TRIES:
@@ -185,7 +185,7 @@ class LevelSearch:
         return sum(float(losses[level]) for losses, level in zip(self.losses, chosen, strict=True))
 
     def _neighbours(self, chosen: list[int]) -> Iterator[list[int]]:
-        """One sublayer gets a step back, another pays for it."""
+        """Choices in which one sublayer is pruned one step less and another one more."""
         for giver in range(len(chosen)):
             for taker in range(len(chosen)):
                 if giver == taker or not chosen[taker]:
@@ -210,7 +210,7 @@ class LevelSearch:
         return sum(sub.levels[level].cost for sub, level in zip(self.sublayers, chosen, strict=True))
 
     def _round_to_budget(self, chosen: Sequence[int]) -> KeptUnits:
-        """These levels, with channels given back or taken until the removed weights are nearest to the goal."""
+        """The levels' units, with channels restored or removed until the removed weights are nearest to the goal."""
         counts = [len(sub.levels[level].kept) for sub, level in zip(self.sublayers, chosen, strict=True)]
         removed = self._removed(chosen)
         mlps = [place for place, sub in enumerate(self.sublayers) if sub.layout.unit == "channel"]
@@ -224,7 +224,8 @@ class LevelSearch:
         return self._kept(counts)
 
     def _next_step(self, mlps: Sequence[int], counts: Sequence[int], removed: float) -> tuple[int | None, int]:
-        """The MLP that gets channels back, the one that has lost most of those that lost any; or loses some more."""
+        """The next MLP to change: the most pruned one if channels are restored, the least pruned one if removed; and 1
+        to restore channels or -1 to remove them."""
         sign = 1 if removed > self.goal else -1
 
         def may(place: int) -> bool:
@@ -251,12 +252,12 @@ class LevelSearch:
 
     def _kept(self, counts: Sequence[int]) -> KeptUnits:
         shapes = self.evidence.decoder.shapes
-        whole = KeptUnits.everything(shapes)
-        groups, channels = list(whole.key_value_groups), list(whole.channels)
+        everything = KeptUnits.everything(shapes)
+        groups, channels = list(everything.key_value_groups), list(everything.channels)
         for sublayer, count in zip(self.sublayers, counts, strict=True):
             units = tuple(sorted(sublayer.order[len(sublayer.order) - count :]))
             (groups if sublayer.layout.unit == "key_value_group" else channels)[sublayer.block] = units
-        gone = [block for block in whole.blocks if not groups[block] and not channels[block]]
-        if len(gone) == len(whole.blocks):
-            raise InvalidRequest("so little would be left that no block stays: ask for less")
-        return KeptUnits(whole.blocks, tuple(groups), tuple(channels)).without_blocks(gone)
+        empty = [block for block in everything.blocks if not groups[block] and not channels[block]]
+        if len(empty) == len(everything.blocks):
+            raise InvalidRequest("no block would be left: request a lower ratio")
+        return KeptUnits(everything.blocks, tuple(groups), tuple(channels)).without_blocks(empty)

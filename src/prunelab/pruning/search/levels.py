@@ -1,7 +1,7 @@
-"""How far one sublayer can be cut: its units in the order in which they go, and its projection repaired at each level.
+"""Pruning levels of one sublayer: the order in which its units are removed, and its compensated projection per level.
 
 The order is the optimal brain surgeon's for whole columns (Hassibi and Stork 1993; Kurtic et al. 2023 for structures):
-at each step the unit goes whose absence, made up for by all that are left, adds least to the squared error of the
+each step removes the unit whose removal, compensated by all remaining ones, adds least to the squared error of the
 projection's output, tr(W_S (H_SS)^-1 W_S^T) with H the inverse of the inputs' covariance.
 """
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from prunelab.pruning.search.layerwise import ProjectionOverride
 
 STEPS = 16
-"""Levels of an MLP between whole and gone."""
+"""Steps between an unpruned and a removed MLP."""
 
 ELIMINATIONS = 512
-"""At most so many steps of elimination; wider projections lose several units at once."""
+"""Maximum number of elimination steps; wider projections lose several units per step."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One sublayer, cut so far.
+    """One level of a sublayer.
 
     Attributes:
-        kept: its units, ascending.
-        cost: projection weights that are gone.
-        written: the repaired output projection; None where nothing is removed.
+        kept: kept units, ascending.
+        cost: number of removed projection weights.
+        written: the compensated output projection; None if nothing is removed.
     """
 
     kept: tuple[int, ...]
@@ -48,7 +48,7 @@ class Level:
 
 @dataclass(frozen=True)
 class SublayerLevels:
-    """The levels of one block's attention or MLP, from whole to gone, and the order in which its units go."""
+    """Levels of one block's attention or MLP, from unpruned to removed, and the removal order of its units."""
 
     block: int
     layout: UnitLayout
@@ -57,12 +57,12 @@ class SublayerLevels:
 
 
 def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tuple[int, ...]:
-    """Units in the order in which they go.
+    """Units in the order of their removal.
 
     Args:
-        weight: the output projection's, shape `(hidden, channels)`.
-        moments: of its inputs.
-        units: how many there are; each owns as many neighbouring channels.
+        weight: weight of the output projection, shape `(hidden, channels)`.
+        moments: moments of its inputs.
+        units: number of units; each has the same number of adjacent channels.
     """
     size = weight.shape[1] // units
     added = ridge(moments.inputs, moments.count) or 1.0
@@ -72,38 +72,38 @@ def elimination_order(weight: Tensor, moments: JointMoments, units: int) -> tupl
     while len(left):
         lowest = _costs(w, inverse, size, left).argsort(stable=True)[: max(1, units // ELIMINATIONS)]
         order += left[lowest].tolist()
-        gone = (left[lowest, None] * size + torch.arange(size)).flatten()
+        removed = (left[lowest, None] * size + torch.arange(size)).flatten()
         stay = torch.ones(len(left), dtype=torch.bool)
         stay[lowest] = False
         left = left[stay]
-        # Rows and columns of what is gone stay where they are, as zeros: copying the others together would cost more.
-        solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
-        w = torch.addmm(w, w[:, gone], solved, alpha=-1)
-        inverse.addmm_(inverse[:, gone], solved, alpha=-1)
+        # Rows and columns of removed units stay in place as zeros: compacting the others would cost more.
+        solved = torch.linalg.solve(inverse[removed][:, removed], inverse[removed])
+        w = torch.addmm(w, w[:, removed], solved, alpha=-1)
+        inverse.addmm_(inverse[:, removed], solved, alpha=-1)
     return tuple(order)
 
 
 def _costs(weight: Tensor, inverse: Tensor, size: int, left: Tensor) -> Tensor:
-    """What the absence of each unit that is left adds to the squared error, shape `(units left,)`."""
+    """Increase of the squared error by the removal of each remaining unit, shape `(units left,)`."""
     if size == 1:
         return weight[:, left].square().sum(dim=0) / inverse.diagonal()[left].clamp_min(1e-300)
     places = left[:, None] * size + torch.arange(size)
-    own = inverse[places[:, :, None], places[:, None, :]]
+    submatrices = inverse[places[:, :, None], places[:, None, :]]
     columns = weight[:, places].permute(1, 2, 0)
-    costs: Tensor = (columns * torch.linalg.solve(own, columns)).sum(dim=(1, 2))
+    costs: Tensor = (columns * torch.linalg.solve(submatrices, columns)).sum(dim=(1, 2))
     return costs
 
 
 def sublayer_levels(
     decoder: Decoder, block: int, layout: UnitLayout, moments: JointMoments, multiple: int
 ) -> SublayerLevels:
-    """Cut a sublayer of the whole model to every level.
+    """Prune a sublayer of the dense model to every level.
 
     Args:
-        decoder: the model.
-        block: the block.
-        layout: which sublayer.
-        moments: of all inputs of its output projection.
+        decoder: the dense model.
+        block: index of the block.
+        layout: the sublayer.
+        moments: moments of all inputs of its output projection.
         multiple: MLP widths are a multiple of this.
     """
     shape = decoder.shapes[block]

@@ -1,4 +1,4 @@
-"""Losses of many cuts of one model, their common trunk computed once."""
+"""Losses of many candidates of one model; common prefixes are computed once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockChoice:
-    """What becomes of one block.
+    """The state of one block in a candidate.
 
     Attributes:
         key: equal for equal choices.
-        writers: its output projections in place of its own.
-        is_gone: it is passed by.
+        overrides: parameters that replace those of its output projections.
+        is_removed: whether the block is skipped.
     """
 
     key: Hashable
@@ -36,18 +36,17 @@ DROP = BlockChoice("gone", is_removed=True)
 
 
 class PrefixCachedLoss:
-    """The mean loss of some windows under any choice of what becomes of each block.
+    """The mean loss of some windows for any choice of each block's state.
 
-    The hidden states along one path, the reference, are kept; another choice is run from the first block in which it
-    differs. For 16 windows of 2048 tokens of an 8B model that is 0.25 GiB a block in bfloat16.
-
-    A choice that was measured once is not run again.
+    The hidden states of one candidate, the reference, are kept; another candidate is run from the first block in which
+    it differs. For 16 windows of 2048 tokens of an 8B model they take 0.25 GiB per block in bfloat16. Measured losses
+    are cached.
 
     Args:
         decoder: the model.
         windows: token ids, shape `(windows, tokens)`; or images with text.
-        against_whole: measure how far predictions are from the whole model's (the mean Kullback-Leibler divergence of a
-            token) instead of how well the text is predicted.
+        against_whole: measure the mean Kullback-Leibler divergence per token from the dense model instead of the loss
+            of the text.
     """
 
     def __init__(self, decoder: Decoder, windows: Tensor | CalibrationSet, against_whole: bool = False) -> None:
@@ -62,7 +61,7 @@ class PrefixCachedLoss:
             self._whole = self._run([KEEP] * len(decoder.shapes))[-1]
 
     def loss(self, choices: Sequence[BlockChoice]) -> float:
-        """Mean cross-entropy a token in nats, or divergence from the whole model, of one choice a block."""
+        """Mean cross-entropy per token in nats, or divergence from the dense model, of one choice per block."""
         key = tuple(choice.key for choice in choices)
         if key not in self._measured:
             self._measured[key] = self._of(self._run(choices)[-1])
@@ -72,7 +71,7 @@ class PrefixCachedLoss:
         return self.walk.loss(hidden) if self._whole is None else self.walk.divergence(hidden, self._whole)
 
     def set_reference(self, choices: Sequence[BlockChoice]) -> float:
-        """Keep this path's hidden states from now on; returns its loss."""
+        """Keep this candidate's hidden states from now on; returns its loss."""
         key = tuple(choice.key for choice in choices)
         if key != tuple(choice.key for choice in self.reference):
             self._hidden = self._run(choices)
@@ -82,7 +81,7 @@ class PrefixCachedLoss:
         return self._measured[key]
 
     def _run(self, choices: Sequence[BlockChoice]) -> list[Hidden]:
-        """Hidden states before each block and behind the last."""
+        """Hidden states before each block and after the last."""
         shared = 0
         while shared < len(self.reference) and self.reference[shared].key == choices[shared].key:
             shared += 1
@@ -94,5 +93,5 @@ class PrefixCachedLoss:
 
     @property
     def passes(self) -> float:
-        """Blocks run so far, as a multiple of the model's."""
+        """Number of blocks run so far, divided by the model's number of blocks."""
         return self.walk.blocks_run / len(self.walk.decoder.shapes)

@@ -1,1 +1,1 @@
-"""lm-eval's task definitions, run by prunelab's own scorer and sampler: what the benchmarks beside this share."""
+"""Shared code of the benchmarks that use lm-eval's task definitions with prunelab's scorer and sampler."""

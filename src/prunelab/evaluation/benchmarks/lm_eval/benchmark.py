@@ -1,4 +1,4 @@
-"""What every benchmark that lm-eval defines has in common."""
+"""Base class of the benchmarks that lm-eval defines."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 class LmEvalBenchmark(Benchmark):
-    """A benchmark whose prompts, targets and metrics are lm-eval's own.
+    """A benchmark whose prompts, targets and metrics are lm-eval's.
 
-    The definition is used as it is where its splits are there. Where the train split is missing, a copy of it does
-    without, and draws its shots from the validation split with the scored item left out; the conditions say so. A
-    prompt that is longer than the context loses tokens on the left, as in lm-eval, and is counted. One deviation: where
-    the definition generates more tokens than the context holds, which lm-eval refuses, it generates half the context.
+    The definition is used unchanged if its splits exist. If the train split is missing, a copy of the definition draws
+    its shots from the validation split without the scored item, and the conditions record this. Prompts longer than the
+    context are truncated on the left, as in lm-eval, and counted. Deviation: if the definition generates more tokens
+    than the context holds, which is an error in lm-eval, half the context is generated.
 
     Attributes:
-        definition: lm-eval's YAML file, below its folder of tasks.
-        row: what the documents are, checked before anything is computed.
-        metrics: what is reported, the primary first.
-        shots: examples in the prompt by default; None where the definition allows none.
-        instructs: whether prompts are instructions, which belong in a chat template where there is one.
+        definition: lm-eval's YAML file, relative to its tasks folder.
+        row: schema of the documents, checked before any computation.
+        metrics: reported metrics, the primary one first.
+        shots: default number of examples in the prompt; None if the definition allows none.
+        instructs: whether prompts are instructions, which use a chat template if there is one.
     """
 
     definition: ClassVar[str]
@@ -49,7 +49,7 @@ class LmEvalBenchmark(Benchmark):
 
     @cached_property
     def definitions(self) -> Mapping[str, Definition]:
-        """Its tasks, under `category/task`, or under nothing where there is one."""
+        """The tasks by `category/task`; a single task has an empty key."""
         return {"": Definition(self.definition, self.row, f"--benchmark {self.name}")}
 
     def sources(self) -> Sequence[Source]:
@@ -57,41 +57,43 @@ class LmEvalBenchmark(Benchmark):
         return [definition.source for definition in self.definitions.values()]
 
     def surroundings(self, settings: EvaluationSettings) -> AbstractContextManager[None]:
-        """What must hold while definitions are read and answers are judged; by default nothing."""
+        """A context for reading definitions and judging answers; by default a null context."""
         return nullcontext()
 
     def tasks(self, settings: EvaluationSettings) -> dict[str, PreparedTask]:
-        """Its tasks with their data, loaded once in a process.
+        """The tasks with their data, loaded once per process.
 
         Raises:
-            DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
+            DataError: a data set, a split or a column is missing, a split is empty, or a row is malformed.
         """
         with self.surroundings(settings):
-            return {group: prepare(one, settings.datasets_root) for group, one in self.definitions.items()}
+            return {
+                group: prepare(definition, settings.datasets_root) for group, definition in self.definitions.items()
+            }
 
     def shots_of(self, settings: EvaluationSettings) -> int:
-        """Examples in the prompt."""
+        """Number of examples in the prompt."""
         if self.shots is None:
             return 0
         return self.shots if settings.shots is None else settings.shots
 
     def check(self, settings: EvaluationSettings) -> None:
-        """The data must be there, with enough examples for the shots."""
+        """Check that the data exist, with enough examples for the shots."""
         for task in self.tasks(settings).values():
             task.require_shots(self.shots_of(settings))
 
     def check_tokenizer(self, name: str, tokenizer: Any, settings: EvaluationSettings) -> None:
-        """There must be a chat template where one is to be used, and it must render a message."""
+        """Check that a required chat template exists and renders a message."""
         if settings.chat_template == "always" and not tokenizer.chat_template:
             raise InvalidRequest(
-                f"{name}'s tokenizer has no chat template: give --chat-template auto or never, or a model that "
-                "was tuned to follow instructions"
+                f"{name}'s tokenizer has no chat template: give --chat-template auto or never, or an instruction-tuned "
+                "model"
             )
         if self._templated(tokenizer, settings):
             check_template(name, tokenizer)
 
     def uses_chat_template(self, model: LanguageModel | ModelMetadata, settings: EvaluationSettings) -> bool:
-        """Whether prompts go through the tokenizer's chat template."""
+        """Whether prompts use the tokenizer's chat template."""
         return self._templated(model.tokenizer, settings)
 
     def _templated(self, tokenizer: Any, settings: EvaluationSettings) -> bool:
@@ -100,8 +102,8 @@ class LmEvalBenchmark(Benchmark):
         return settings.chat_template == "always"
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
-        """Counted on a sample of the documents; see `tokens_of_tasks`."""
-        # Brings in lm-eval's evaluator.
+        """Estimated from a sample of the documents; see `tokens_of_tasks`."""
+        # Imported here because it imports lm-eval.
         from prunelab.evaluation.benchmarks.lm_eval.cost import tokens_of_tasks
 
         tasks = list(self.tasks(settings).values())
@@ -111,9 +113,9 @@ class LmEvalBenchmark(Benchmark):
             )
 
     def identity(self, settings: EvaluationSettings) -> dict[str, Any]:
-        """Data, definition, shots, and all that a figure depends on besides."""
+        """Data, definition, shots, and everything else that determines the values."""
         tasks = self.tasks(settings)
-        # `auto` is the same as `never` where there are no instructions.
+        # Without instructions `auto` equals `never`.
         chat = settings.chat_template if self.instructs else settings.chat_template == "always"
         return {
             "data": content_hash({group: task.fingerprint for group, task in tasks.items()}),
@@ -126,7 +128,7 @@ class LmEvalBenchmark(Benchmark):
         }
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison | None:
-        """Documents are right or wrong, or, where parts of them are, resampled."""
+        """McNemar's test over documents, or a paired bootstrap if parts of documents are judged."""
         first = self.metrics[0]
         if first.kind == "share_of_parts":
             return resampled(dense, pruned, (first.name, "parts"), ratio)
@@ -135,8 +137,8 @@ class LmEvalBenchmark(Benchmark):
     def evaluate(
         self, model: LanguageModel, settings: EvaluationSettings, progress: Progress | None = None
     ) -> Evaluation:
-        """Run it."""
-        # Brings in the scorer and lm-eval's evaluator.
+        """Run the benchmark."""
+        # Imported here because it imports lm-eval.
         from prunelab.evaluation.benchmarks.lm_eval.run import run_tasks
 
         self.check(settings)
@@ -150,9 +152,9 @@ class LmEvalBenchmark(Benchmark):
         scores: dict[str, list[Score]] = {}
         samples: list[Record] = []
         for group, task in tasks.items():
-            own = results.samples[task.name]
-            scores[group] = task_scores(self.metrics, results.figures[task.name], own, group)
-            samples += records(own, results.tasks[task.name], self.metrics, group)
+            task_samples = results.samples[task.name]
+            scores[group] = task_scores(self.metrics, results.figures[task.name], task_samples, group)
+            samples += records(task_samples, results.tasks[task.name], self.metrics, group)
         conditions = {
             "shots": shots,
             **self._conditions(next(iter(tasks.values())), shots, model.context_length),
@@ -165,7 +167,7 @@ class LmEvalBenchmark(Benchmark):
         return Evaluation(with_groups(scores) if len(scores) > 1 else scores[""], samples, conditions)
 
     def _conditions(self, task: PreparedTask, shots: int, context: int) -> dict[str, Any]:
-        """What the definition and the data decide."""
+        """Conditions that follow from the definition and the data."""
         return {
             "split": task.split,
             "shots_split": task.shots_split if shots else None,

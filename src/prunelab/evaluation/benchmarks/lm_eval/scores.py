@@ -1,4 +1,4 @@
-"""From lm-eval's results to typed scores with standard errors, and to one record a sample."""
+"""Typed scores with standard errors, and one record per sample, from lm-eval's results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """One of a task's metrics.
+    """One metric of a task.
 
     Attributes:
-        name: what results call it.
-        key: what lm-eval's results call it: its name and its filter.
-        kind: what is averaged: documents that are right; parts of documents that are right; log-likelihoods.
+        name: name in prunelab's results.
+        key: key in lm-eval's results: name and filter.
+        kind: averaged quantity: correct documents, correct parts of documents, or log-likelihoods.
     """
 
     name: str
@@ -32,26 +32,26 @@ class Metric:
 
     @property
     def value_key(self) -> str:
-        """Its name in a sample's record."""
+        """The metric's key in a sample's record."""
         return self.key.split(",")[0]
 
     @property
     def filter(self) -> str:
-        """Which reading of the model's answer it judges."""
+        """The filter of the model's answer that the metric uses."""
         return self.key.split(",")[1]
 
     def values(self, samples: Samples) -> list[Any]:
-        """Its value for every document."""
+        """The metric's value for every document."""
         return [sample[self.value_key] for sample in samples if sample["filter"] == self.filter]
 
 
 def task_scores(
     metrics: Iterable[Metric], figures: Mapping[str, Any], samples: Samples, group: str = ""
 ) -> list[Score]:
-    """A task's figures, which are lm-eval's, with standard errors.
+    """A task's metric values, as computed by lm-eval, with standard errors.
 
-    Of a share of documents the error is lm-eval's: the sample standard deviation (n - 1) over the root of n. For a
-    share of parts and for a perplexity documents are resampled, parts and words of one document being dependent.
+    The error of a share of documents is lm-eval's: the sample standard deviation (n - 1) divided by the root of n. For
+    a share of parts and for a perplexity documents are resampled, since parts and words of one document are dependent.
     """
     return [_score(metric, float(figures[metric.key]), metric.values(samples), group) for metric in metrics]
 
@@ -69,14 +69,14 @@ def _score(metric: Metric, value: float, values: Sequence[Any], group: str) -> S
 
 
 def share_error(share: float, n: int) -> float | None:
-    """Standard error of a share of n documents; None for a single one."""
+    """Standard error of a share of n documents; None for a single document."""
     return math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else None
 
 
 def pooled(scores: Sequence[Score], group: str = "") -> Score:
-    """Several tasks' score in one metric, every document counting alike, as lm-eval's `weight_by_size`.
+    """Several tasks' score of one metric with equal weights per document, as lm-eval's `weight_by_size`.
 
-    The error is that of lm-eval's `pooled_sample_stderr`: the tasks are strata, whose variances are pooled.
+    The error is that of lm-eval's `pooled_sample_stderr`: tasks are strata whose variances are pooled.
     """
     n = sum(score.n for score in scores)
     value = sum(score.value * score.n for score in scores) / n
@@ -89,10 +89,10 @@ def pooled(scores: Sequence[Score], group: str = "") -> Score:
 
 
 def with_groups(by_group: Mapping[str, Sequence[Score]]) -> list[Score]:
-    """All tasks' scores behind those of their categories and of the whole.
+    """Scores of the total, of categories, and of all tasks, in this order.
 
     Args:
-        by_group: each task's scores in the same order of metrics, under `category/task`.
+        by_group: each task's scores by `category/task`, in the same order of metrics.
     """
     columns = list(zip(*by_group.values(), strict=True))
     categories = sorted({group.split("/")[0] for group in by_group})
@@ -103,9 +103,9 @@ def with_groups(by_group: Mapping[str, Sequence[Score]]) -> list[Score]:
 
 
 def records(samples: Samples, task: Any, metrics: Sequence[Metric], group: str = "") -> list[Record]:
-    """One record a document: what was asked, what the model made of it, and whether that is right.
+    """One record per document: prompt hash, answer, and verdict.
 
-    `sample` names the document, the same one for every model and limit; `correct` is the first metric's verdict.
+    `sample` identifies the document, independent of model and limit; `correct` is the first metric's verdict.
     """
     by_document: dict[int, dict[str, Mapping[str, Any]]] = {}
     for sample in samples:
@@ -125,7 +125,7 @@ def records(samples: Samples, task: Any, metrics: Sequence[Metric], group: str =
 def _answer(sample: Mapping[str, Any], task: Any) -> Record:
     if task.OUTPUT_TYPE == "multiple_choice":
         scores = [log_likelihood for log_likelihood, _ in sample["filtered_resps"]]
-        # Where every choice has a prompt of its own, lm-eval's `target` is the text that follows them all.
+        # If every choice has its own prompt, lm-eval's `target` is the text that follows all of them.
         target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
         return {"scores": scores, "prediction": scores.index(max(scores)), "target": int(target)}
     written = sample["resps"][0][0]
@@ -148,5 +148,5 @@ def _verdicts(by_filter: Mapping[str, Mapping[str, Any]], metrics: Sequence[Metr
 
 
 def chance_of(samples: Sequence[Record]) -> float:
-    """Accuracy of guessing: the mean over documents of one over the number of choices."""
+    """Accuracy of random guesses: the mean over documents of the reciprocal number of choices."""
     return fmean(1 / len(sample["scores"]) for sample in samples)
