@@ -320,7 +320,7 @@ REFUSED: dict[str, Refused] = {
     "a norm missing": Refused(tensors_by(_without("model.norm")), r"model\.norm\.weight, which the model needs"),
     "a value head left over": Refused(tensors_by(_and(v_head__summary__weight=torch.ones(1, 32))), "v_head.summary"),
     "more tokens than config.json says": Refused(
-        with_config(vocab_size=250), r"shape \(258, 32\).*asks for \(250, 32\): correct vocab_size"),
+        with_config(vocab_size=250), r"shape \(258, 32\).*implies \(250, 32\): correct vocab_size"),
     "a wider MLP than config.json says": Refused(with_config(intermediate_size=44), "correct intermediate_size"),
     "fewer key-value heads": Refused(with_config(num_key_value_heads=2), r"[kv]_proj\.weight \(and \d+ more\) is "),
     "two names of one tensor": Refused(
