@@ -303,7 +303,7 @@ REFUSED: dict[str, Refused] = {
         r"wrapper \(_checkpoint_wrapped_module\.\)"),
     "inside another model": Refused(renamed(lambda n: f"policy.net.{n}"), r"wrapper \(policy\.net\.\)"),
     "an adapter that was not merged": Refused(
-        renamed(lambda n: n.replace("q_proj.weight", "q_proj.base_layer.weight")), "merge the adapter first"),
+        renamed(lambda n: n.replace("q_proj.weight", "q_proj.base_layer.weight")), "merge the adapter, and save"),
     "GPTQ": Refused(tensors_by(_quantised), r"quantised \(.*(qweight|scales) is stored\)"),
     "int8 with scales": Refused(tensors_by(_as(torch.int8, "weight_scale")), r"quantised \(.*weight_scale is "),
     "int8 without scales": Refused(tensors_by(_as(torch.int8)), r"quantised \(.* as int8 is stored"),
@@ -344,7 +344,7 @@ REFUSED: dict[str, Refused] = {
         "transformers_weights in config.json names other.safetensors"),
     "an adapter beside": Refused(
         beside("adapter_config.json", "adapter_model.safetensors"), "beside a model: merge the adapter first"),
-    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter first"),
+    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter, and save"),
     "an adapter instead": Refused(
         after(instead("adapter_config.json", "adapter_model.safetensors"), lambda f: (f / "config.json").unlink()),
         "and no model: merge the adapter first"),
