@@ -303,7 +303,7 @@ REFUSED: dict[str, Refused] = {
         r"wrapper \(_checkpoint_wrapped_module\.\)"),
     "inside another model": Refused(renamed(lambda n: f"policy.net.{n}"), r"wrapper \(policy\.net\.\)"),
     "an adapter that was not merged": Refused(
-        renamed(lambda n: n.replace("q_proj.weight", "q_proj.base_layer.weight")), "merge the adapter first"),
+        renamed(lambda n: n.replace("q_proj.weight", "q_proj.base_layer.weight")), "merge the adapter, and save"),
     "GPTQ": Refused(tensors_by(_quantised), r"quantised \(.*(qweight|scales) is stored\)"),
     "int8 with scales": Refused(tensors_by(_as(torch.int8, "weight_scale")), r"quantised \(.*weight_scale is "),
     "int8 without scales": Refused(tensors_by(_as(torch.int8)), r"quantised \(.* as int8 is stored"),
@@ -320,7 +320,7 @@ REFUSED: dict[str, Refused] = {
     "a norm missing": Refused(tensors_by(_without("model.norm")), r"model\.norm\.weight, which the model needs"),
     "a value head left over": Refused(tensors_by(_and(v_head__summary__weight=torch.ones(1, 32))), "v_head.summary"),
     "more tokens than config.json says": Refused(
-        with_config(vocab_size=250), r"shape \(258, 32\).*asks for \(250, 32\): correct vocab_size"),
+        with_config(vocab_size=250), r"shape \(258, 32\).*implies \(250, 32\): correct vocab_size"),
     "a wider MLP than config.json says": Refused(with_config(intermediate_size=44), "correct intermediate_size"),
     "fewer key-value heads": Refused(with_config(num_key_value_heads=2), r"[kv]_proj\.weight \(and \d+ more\) is "),
     "two names of one tensor": Refused(
@@ -344,7 +344,7 @@ REFUSED: dict[str, Refused] = {
         "transformers_weights in config.json names other.safetensors"),
     "an adapter beside": Refused(
         beside("adapter_config.json", "adapter_model.safetensors"), "beside a model: merge the adapter first"),
-    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter first"),
+    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter, and save"),
     "an adapter instead": Refused(
         after(instead("adapter_config.json", "adapter_model.safetensors"), lambda f: (f / "config.json").unlink()),
         "and no model: merge the adapter first"),
