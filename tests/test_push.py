@@ -187,8 +187,12 @@ def test_names_tokens_and_refusals(
     refused(command("push", folder, "--to", "small"), "'small' is not a repository name", "user/name")
     refused(command("push", folder, "--to", "me/small--er"), "Cannot have -- or ..", "user/name")
     refused(command("push", folder, "--to", "me/" + "x" * 97), "maximum length is 96", "user/name")
-    refused(command("push", folder, "--to", "me/small", "--base-model", "Qwen2"), "'Qwen2' is no", "ORG/NAME")
-    refused(command("push", base, "--to", "me/small"), "no checkpoint that prunelab wrote")
+    refused(
+        command("push", folder, "--to", "me/small", "--base-model", "Qwen2"),
+        "'Qwen2' is not a repository name",
+        "ORG/NAME",
+    )
+    refused(command("push", base, "--to", "me/small"), "is not a checkpoint written by prunelab")
     fake.taken.add("me/taken")
     refused(command("push", folder, "--to", "me/taken"), "me/taken exists on the hub", "--overwrite")
     fake.sent = dict.fromkeys(STALE, b"another cut's")
@@ -197,7 +201,12 @@ def test_names_tokens_and_refusals(
     assert not set(STALE) & set(fake.sent), "transformers loads the weights that it finds first"
     assert fake.sent["notes.md"] == b"the user's"
     assert fake.sent["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    for status, remedy in ((401, "hf auth login"), (403, "may not write to me"), (409, "is taken"), (500, "later")):
+    for status, remedy in (
+        (401, "hf auth login"),
+        (403, "may not write to me"),
+        (409, "the repository exists"),
+        (500, "later"),
+    ):
         fake.refuses = status
         refused(command("push", folder, "--to", "me/new"), "the hub refused me/new (no)", remedy)
     monkeypatch.setattr(hub, "get_token", lambda: None)

@@ -76,7 +76,7 @@ def test_rays_client_is_asked_for_where_an_address_needs_it(monkeypatch: pytest.
 def test_workers_are_for_a_ray_that_is_started_here(
     installed: None, tiny_checkpoint: CheckpointOf, command: Callable[..., Ran], tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidRequest, match="--workers 2 is for a Ray that is started here, and --address host:6379"):
+    with pytest.raises(InvalidRequest, match="--workers 2 starts a local Ray, but --address host:6379"):
         check_ray(RayConfig(address="host:6379", workers=2))
     ran = command("study", "--model", tiny_checkpoint("llama"), "--address", "host:6379", "--out", tmp_path / "run")
     assert (ran.code, "--address can only be used with Ray: add --engine ray" in ran.err) == (2, True), ran
@@ -105,7 +105,7 @@ def test_an_address_where_something_else_answers_is_said_within_seconds(
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'prunelab[ray]'")
     monkeypatch.setattr("prunelab.studies.engines.address.ANSWER_SECONDS", 1)
     before = psutil.Process().children()
-    said = r"at 127.0.0.1:\d+, but no Ray answers within 1 s: give the address that `ray start --head` prints"
+    said = r"at 127.0.0.1:\d+, but Ray does not answer within 1 s: give the address that `ray start --head` prints"
     with other() as port, pytest.raises(InvalidRequest, match=said):
         check_ray(RayConfig(address=f"127.0.0.1:{port}"))
     assert psutil.Process().children() == before, "nobody goes on trying"
