@@ -107,7 +107,7 @@ def _chosen(feasible: Sequence[Candidate], need: Need) -> tuple[Candidate, str]:
         if len(sized) > 1:
             why += f", and the one with the highest quality of {len(sized)} such cuts of this size"
         return max(sized, key=_quality), why
-    return max(feasible, key=_quality), f"the highest quality of the {len(feasible)} cuts that meet the requirement"
+    return max(feasible, key=_quality), f"the highest quality of the cuts that meet the requirement ({len(feasible)})"
 
 
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
