@@ -235,7 +235,9 @@ def test_without_the_standard_shots_the_fewest_count(tmp_path: Path) -> None:
         run.questions("m", cut, "gsm8k", few, shots=2)
     found = recommend(run.run(), Need(keep=0.4))
     assert found.choice.retained == pytest.approx({"gsm8k": 0.5})
-    assert found.taken == ("gsm8k with 2 shots counts (the smallest, since the standard number was not measured) of 2, 8",)
+    assert found.taken == (
+        "gsm8k with 2 shots counts (the smallest, since the standard number was not measured) of 2, 8",
+    )
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""How fast every cut of an arena's run decodes, against the whole model in turn with it.
+"""Decoding speed of every cut of an arena's run, measured alternately with the dense model.
 
-A study measures each cell once, at a time of its own, and small models' speeds drift by more than cuts change them.
-Here the whole model and the cut write the same number of tokens in turn, by the processor's time, one thread; each
-round gives one ratio, and the median and half the range between the quartiles are written down. Plans and statistics
-are those of the run's folder, of its first draw; a cut that is the same model as another is measured once.
+A study measures the cells one after another, and the speed of small models drifts more than pruning changes it. Here
+the dense model and the cut alternately generate the same number of tokens on one thread, in processor time; each round
+gives one ratio, and the median and half the interquartile range are written. Plans and statistics are from the first
+draw of the run's folder; duplicate cuts are measured once.
 
     python timing/arena_speed.py runs/arena --out runs/arena-speeds.csv
 
@@ -40,9 +40,11 @@ PROMPT, NEW = 8, 48
 
 
 def main() -> None:
-    """Print a line a cut, and write them down."""
+    """Print one line per cut, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="a study's folder; else the paper's two on pocket-llama")
+    parser.add_argument(
+        "run", type=Path, nargs="?", help="a study's folder; by default the paper's methods on pocket-llama"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, help="a CSV file")
     given = parser.parse_args()
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds: int) -> list[str]:
-    """A row a cut of one model."""
+    """One row per cut of one model."""
     subjects = EvaluationTargets(ModelPlans(config, entry, store, print))
     dense, *cuts = cells_of(config, entry)
     whole = subjects.of(dense).make()
@@ -80,7 +82,7 @@ def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds
 
 
 def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
-    """How many times as fast the cut decodes; the first round warms up and does not count."""
+    """The cut's decoding speed relative to the dense model; the first round is a warm-up."""
     ids = torch.zeros((1, PROMPT), dtype=torch.long)
     runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (whole, cut)]
 

@@ -1,6 +1,6 @@
-"""Size and speed in llama.cpp of a model whole, without a fifth of its blocks, and without a fifth of its widths.
+"""Size and speed in llama.cpp of the dense model, and with a fifth of its blocks or of its widths removed.
 
-`--keep FILE` writes the figures down.
+`--keep FILE` writes the results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEW_TOKENS = 48
 
 
 def generator(path: Path) -> Callable[[], object]:
-    """Decodes `NEW_TOKENS` tokens greedily after a prompt of one, on one thread."""
+    """Decodes `NEW_TOKENS` tokens greedily after a prompt of one token, on one thread."""
     import xllamacpp
 
     params: Any = xllamacpp.CommonParams()
@@ -44,9 +44,9 @@ def generator(path: Path) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Print the ratios to the whole model."""
+    """Print the ratios to the dense model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--keep", type=Path, help="a JSON file for the results")
     given = parser.parse_args()
     transformers.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -73,7 +73,7 @@ def main() -> None:
                 }
                 size, speed, apart = found[name].values()
                 print(
-                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) of the whole model's",
+                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) relative to the dense model",
                     flush=True,
                 )
     keep(given.keep, found)

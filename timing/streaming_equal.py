@@ -1,7 +1,7 @@
-"""Whether calibration block by block finds the numbers of the one pass through memory, to the bit.
+"""Check that block-by-block calibration is bit-identical to calibration in memory.
 
-`python timing/streaming_equal.py --blocks 2` takes blocks of Llama-3-8B's exact shapes, 1.5 billion parameters with
-embedding and head, and 6 GB of memory; without options the model is small.
+`python timing/streaming_equal.py --blocks 2` uses blocks of Llama-3-8B's exact shapes: 1.5 billion parameters with
+embedding and head, and 6 GB of memory. Without options, the model is small.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SAMPLES, TOKENS = 4, 64
 
 
 def numbers(statistics: ActivationStatistics) -> list[torch.Tensor]:
-    """All that was collected."""
+    """All collected statistics."""
     moments = [*statistics.attention, *statistics.mlp]
     return [statistics.cosine_sum, *(m.mean for m in moments), *(m.deviations for m in moments)]
 
 
 def main() -> None:
-    """Say it for float32 and bfloat16."""
+    """Print the comparison for float32 and bfloat16."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, help="of Llama-3-8B's shapes")
     blocks = parser.parse_args().blocks

@@ -1,6 +1,6 @@
-"""A model and three cuts in depth scored in one pass: against the arithmetic of it, and against one by one.
+"""Scoring a model and three depth cuts in one pass, compared with its arithmetic and with separate passes.
 
-`--keep FILE` writes the figures down.
+`--keep FILE` writes the results.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 BLOCKS, ROUNDS, BATCH = 12, 3, 512
-# Nothing before 60 % of the depth is gone: one, two and three of the last five blocks.
+# The cuts remove one, two and three of the last five blocks, none before 60 % of the depth.
 REMOVED = ((8,), (7, 9), (8, 9, 10))
 
 
 def questions(count: int = 6) -> list[ScoringRequest]:
-    """Four choices of 6 tokens behind 60 tokens of their own."""
+    """Questions of 60 tokens with four choices of 6 tokens each."""
     ids = torch.randint(32000, (count, 60 + 4 * 6), generator=torch.Generator().manual_seed(0)).tolist()
     return [ScoringRequest(row[:60], row[60 + 6 * k : 66 + 6 * k]) for row in ids for k in range(4)]
 
 
 def main() -> None:
-    """Print the ratios, and how far the numbers are apart."""
+    """Print the ratios, and the largest difference of log-probabilities."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="file for the figures")
+    parser.add_argument("--keep", type=Path, help="file for the results")
     kept = parser.parse_args().keep
     dense = random_llama()
     decoder, requests = decoder_of(dense), questions()
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _head_share(model: PreTrainedModel) -> float:
-    """The output head's part of a dense model's arithmetic: it sees the 21 tokens of 80 that are scored behind."""
+    """The output head's share of a dense model's arithmetic: it computes the scored 21 of 80 tokens."""
     head: float = model.get_output_embeddings().weight.numel() * 21 / 80
     blocks = sum(shape.cost for shape in decoder_of(model).shapes)
     return head / (head + blocks)

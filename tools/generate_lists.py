@@ -1,10 +1,10 @@
 """Fill the generated lists in the README and the documentation from the registries.
 
-    python -m tools.generate_lists            write every list again
-    python -m tools.generate_lists --check    change nothing; exit 1 and name each file that is out of date
+    python -m tools.generate_lists            regenerate all lists
+    python -m tools.generate_lists --check    change nothing; exit 1 and name each outdated file
 
-A list stands between `<!-- generated: NAME -->` and `<!-- end -->` on lines of their own; `LISTS` holds the names.
-Third-party plug-ins are left out, so that the documentation does not depend on what is installed.
+A list lies between the lines `<!-- generated: NAME -->` and `<!-- end -->`; `LISTS` holds the names. Third-party
+plug-ins are excluded, so that the documentation does not depend on the installation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- (?:generated: (?P<name>[\w-]+)|(?P<end>end)) -->$", re.MULTILINE)
 STRATEGIES = ("depth", "width", "hybrid")
 ARGUMENTS = {"text": "FILE", "pope": "QUESTIONS:IMAGES"}
-"""What follows the colon of a benchmark that takes an argument."""
+"""The text after the colon in the name of a benchmark with an argument."""
 NEEDED_FOR = {
     "ifeval": "the `ifeval` benchmark",
     "gguf": "`prunelab export --to gguf`",
@@ -57,12 +57,12 @@ def own_methods() -> list[PruningMethod]:
 
 
 def is_baseline(method: PruningMethod) -> bool:
-    """Whether the method is a bar for the others: random units, or the smallest weights."""
+    """Whether the method is a baseline: random units, or the smallest weights."""
     return method.source == "baseline"
 
 
 def needs_the_model_in_memory(method: PruningMethod) -> bool:
-    """Whether the method runs the model or compares losses, which block-by-block streaming cannot do."""
+    """Whether the method runs the model or compares losses, which streaming does not support."""
     return method.needs_loss or method.runs_model
 
 
@@ -129,10 +129,10 @@ LISTS: dict[str, Callable[[], list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """The text with every list written again.
+    """The text with every list regenerated.
 
     Raises:
-        ListError: a marker names no list, or has no end, or an end has no beginning.
+        ListError: a marker names no list, has no end, or is an end without a beginning.
     """
     pieces, position, opened = [], 0, ""
     for marker in MARKER.finditer(text):
@@ -176,10 +176,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0, 1 where a list is out of date with `--check`, 2 where a marker cannot be filled.
+        The exit code: 0; 1 if a list is outdated and `--check` is given; 2 if a marker cannot be filled.
     """
     parser = argparse.ArgumentParser(description="Fill the generated lists in the README and the documentation.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a list is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a list is outdated")
     check = parser.parse_args(arguments).check
     try:
         stale = out_of_date(root, write=not check)
