@@ -302,7 +302,8 @@ def test_a_part_is_named_and_so_is_what_is_missing(tmp_path: Path) -> None:
     assert found.finding.startswith("Depth is worse: supported (significant in 1 of 1, in the opposite direction in 0")
     assert "m, 10.0%, wikitext2: depth 12.2, width 9.97" in found.finding
     assert (
-        "Not measured: the gap widens requires wikitext2 on matched depth and width cuts at two ratios" in found.finding
+        "Not measured: the gap widens (requires wikitext2 on matched depth and width cuts at two ratios)"
+        in found.finding
     )
     assert parts(found) == {"depth is worse"}
 

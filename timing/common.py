@@ -48,8 +48,8 @@ def ratio(
 ) -> tuple[float, float]:
     """Time of the measured work relative to the reference, and its spread over the rounds.
 
-    The two alternate, and each round gives one ratio, so that other load on the machine affects both. Returns the median
-    and half the interquartile range; the first round is a warm-up.
+    The two alternate, and each round gives one ratio, so that other load on the machine affects both. Returns the
+    median and half the interquartile range; the first round is a warm-up.
     """
     return middle([seconds(measured, clock) / seconds(reference, clock) for _ in range(rounds + 1)][1:])
 

@@ -1,7 +1,7 @@
 """Time and memory of least-squares compensation on a streamed model, compared with its calibration.
 
-`python timing/least_squares_streamed.py --large --samples 16` uses one block of Llama-3-8B's exact shapes, pruned by 20 %
-with `flap`; without `--large`, a small model. Times are processor seconds.
+`python timing/least_squares_streamed.py --large --samples 16` uses one block of Llama-3-8B's exact shapes, pruned by
+20 % with `flap`; without `--large`, a small model. Times are processor seconds.
 """
 
 from __future__ import annotations

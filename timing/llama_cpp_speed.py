@@ -73,7 +73,7 @@ def main() -> None:
                 }
                 size, speed, apart = found[name].values()
                 print(
-                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) relative to the dense model",
+                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) of the dense model's",
                     flush=True,
                 )
     keep(given.keep, found)

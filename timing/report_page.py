@@ -30,7 +30,7 @@ BUILDING, WEIGHT, OPENING = 10.0, 5.0, 2.0
 
 
 def main() -> None:
-    """Print processor seconds to generate the report, the page's size, and seconds until the browser has rendered it."""
+    """Print processor seconds to generate the report, the page's size, and seconds until a browser has rendered it."""
     size = float(sys.argv[sys.argv.index("--size") + 1]) if "--size" in sys.argv else 1.0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

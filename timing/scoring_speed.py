@@ -196,7 +196,7 @@ def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Set
     worst = max(abs(a[0] - b[0]) for a, b in zip(found, expected, strict=True))
     flags = sum(a[1] != b[1] for a, b in zip(found, expected, strict=True))
     print(
-        f"{setting.name}: {theirs[0]:.1f} s for HFLM (batch size {reference.batch_size}), {mean(ours):.2f} s for prunelab"
+        f"{setting.name}: {theirs[0]:.1f} s for HFLM (batch size {reference.batch_size}), {mean(ours):.2f} s for ours"
     )
     print(f"    times faster: {verdict(theirs[0] / mean(ours), setting.target, most=False)}")
     print(f"    times the floor: {verdict(mean(ours) / mean(floors), 1.5, most=True)}")

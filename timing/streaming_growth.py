@@ -84,7 +84,7 @@ def main() -> None:
                 drawn = line(sizes, found)
                 kept[f"{what} by {title}"] = {"runs": dict(zip(sizes, runs, strict=True)), "line": drawn}
                 print(
-                    "    {} by {}: {start:.3g} + {slope:.3g} per unit; off the line by at most {off:.1%} of the largest, "
+                    "    {} by {}: {start:.3g} + {slope:.3g} a unit; off the line by at most {off:.1%} of the largest, "
                     "R^2 {r2:.4f}".format(what, title, **drawn)
                 )
     keep(asked.keep, kept)

@@ -183,7 +183,8 @@ def _judged(found: Sequence[Verdict]) -> list[str]:
         else:
             cells += ["", ""]
         lines.append(
-            f"| {verdict.own.model} | {verdict.own.ratio:.0%} | {' | '.join(cells)} | {'yes' if verdict.is_met else 'no'} |"
+            f"| {verdict.own.model} | {verdict.own.ratio:.0%} | {' | '.join(cells)} "
+            f"| {'yes' if verdict.is_met else 'no'} |"
         )
     return lines
 

@@ -21,8 +21,8 @@ from transformers import Gemma2Config, PreTrainedModel
 EMBEDDING = 0.5
 """Standard deviation of the embeddings, and norm of their shared direction, which position heads need."""
 LOGITS = 0.1
-"""Weight of the last norm: the embeddings, also used as output weights, are large compared with the blocks' outputs,
-so that a token's identity persists through all blocks."""
+"""Weight of the last norm: the embeddings, which are also the output weights, are large compared with the blocks'
+outputs, so that a token's identity persists through all blocks."""
 HELD, FOUND = 0.7, 0.3
 """Outputs of previous-token heads and of matching heads, relative to their inputs."""
 PLACE, MATCH = 25.0, 2.5
@@ -35,7 +35,7 @@ AFTER_NORM = -0.7
 
 @dataclass(frozen=True)
 class Group:
-    """The tokens that two heads with shared keys and values match; 0 is the token itself, n the token n positions before.
+    """The tokens that two heads with shared keys and values match; 0 is the token itself, n the token n before it.
 
     Attributes:
         keys: token held by the keys.

@@ -76,7 +76,7 @@ def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
     columns = ("model", "method", "ratio", "achieved", "seeds", *(c.heading for c in grid.columns))
     caption = (
         "All cuts on all benchmarks. Ratio: requested share of the blocks' weights; achieved: removed share. "
-        "* significantly different from the dense model (paired test, Holm-adjusted p < 0.05)."
+        "* significantly different from the dense model (paired test, Holm-adjusted p < 0.05)"
     )
     return TableData("main", caption, columns, tuple(rows), heading=1)
 

@@ -46,7 +46,7 @@ def train_tokenizer(seed: int, lessons: int = 8_000) -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
-    """The processor, which neither resizes nor splits images."""
+    """The processor, which keeps the images' size and does not split them."""
     images = Idefics3ImageProcessorPil(
         do_image_splitting=False,
         size={"longest_edge": SIZE},

@@ -100,6 +100,6 @@ def _finding(parts: Sequence[ClaimPart]) -> str:
     measured = [part for part in parts if part.verdict is not Verdict.NOT_MEASURED]
     missing = [part for part in parts if part.verdict is Verdict.NOT_MEASURED]
     findings = "; ".join(f"{part.name}: {part.verdict} ({part.finding})" for part in measured)
-    needs = "; ".join(f"{part.name} requires {part.finding}" for part in missing)
+    needs = "; ".join(f"{part.name} (requires {part.finding})" for part in missing)
     sentences = [findings, f"Not measured: {needs}" if needs else ""]
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence)

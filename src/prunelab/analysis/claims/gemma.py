@@ -31,8 +31,8 @@ class Gemma(Claim):
         others = [model for model in evidence.models if model not in gemmas]
         needs = "an accuracy benchmark under width, at matched ratios, of a Gemma-2 model and of one of another family"
         if not gemmas or not others:
-            return [ClaimPart("Gemma-2 against others", Verdict.NOT_MEASURED, needs)]
-        return [any_significant(f"against {other}", _against(evidence, gemmas, other), needs) for other in others]
+            return [ClaimPart("Gemma-2 compared with others", Verdict.NOT_MEASURED, needs)]
+        return [any_significant(f"compared with {other}", _against(evidence, gemmas, other), needs) for other in others]
 
 
 def is_gemma2(evidence: Evidence, model: str) -> bool:

@@ -55,11 +55,11 @@ def _studied(study: Study) -> str:
         return "No cell of this study could be measured."
     if not ratios:
         return f"{listed(grid.models)} (dense), evaluated on {_count(len(benchmarks), 'benchmark')}."
-    by = f"by {listed(methods)}" if methods else f"by {listed(baselines)}"
+    by = f"with {listed(methods)}" if methods else f"with {listed(baselines)}"
     baseline_words = f" and {_count(len(baselines), 'baseline')}" if methods and baselines else ""
     shares = listed([f"{100 * ratio:g}" for ratio in ratios])
     evaluated = f"evaluated on {_count(len(benchmarks), 'benchmark')}"
-    return f"{listed(grid.models)}, pruned by {shares} % {by}{baseline_words} without training, {evaluated}."
+    return f"{listed(grid.models)}, pruned by {shares} % {by}{baseline_words}, without training; {evaluated}."
 
 
 def _count(n: int, what: str) -> str:
@@ -82,6 +82,6 @@ def _duel(grid: Grid) -> str:
         return ""
     if won in (0, drawn):
         best, other = ("Depth", "width") if won else ("Width", "depth")
-        often = {1: "in the one comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
+        often = {1: "in the only comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
         return f"{best} pruning retained more quality than {other} pruning at the same ratio {often}."
     return f"Depth pruning retained more quality than width pruning at the same ratio in {won} of {drawn} comparisons."

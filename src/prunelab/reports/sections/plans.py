@@ -15,6 +15,4 @@ def section(study: Study) -> Section | None:
     """Heat maps of the pruning plans."""
     chart = plan_map(study)
     lead = "Where each method removes weights: entire blocks (full colour), or parts of many blocks."
-    return (
-        Section("plans", "Removed weights by block", lead, (Figure(chart),), "Removed") if chart is not None else None
-    )
+    return Section("plans", "Removed weights", lead, (Figure(chart),), "Removed") if chart is not None else None

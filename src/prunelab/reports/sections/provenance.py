@@ -51,14 +51,14 @@ def _facts(study: Study) -> TableData:
         f"{calibration.held_out} more held out to choose the hybrid split",
         "seeds": f"{', '.join(map(str, config.seeds))}"
         + (", each with different calibration text" if config.vary_calibration else ""),
-        "documents a benchmark": "all" if config.limit is None else f"the first {config.limit}",
+        "documents per benchmark": "all" if config.limit is None else f"the first {config.limit}",
         "perplexity windows": f"{config.window} tokens, or the model's context length if shorter",
     }
     if any(details.get("shots_from_validation") for details in of_figures):
         rows["shots"] = "drawn from the validation split for benchmarks without a train split, without the scored item"
     same = _same(study.run.measurements)
     if same:
-        rows["the same model, measured once"] = "; ".join(same)
+        rows["duplicate cuts, measured once"] = "; ".join(same)
     pruning = {name: value for name, value in config.pruning.model_dump().items() if value != "auto"}
     rows["pruning"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pruning.items())
     rows_of_table = tuple(Row((TableCell(name), TableCell(text))) for name, text in rows.items())
