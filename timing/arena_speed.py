@@ -66,7 +66,7 @@ def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds
     """One row per cut of one model."""
     subjects = EvaluationTargets(ModelPlans(config, entry, store, print))
     dense, *cuts = cells_of(config, entry)
-    whole = subjects.of(dense).make()
+    dense_model = subjects.of(dense).make()
     measured: dict[str | None, tuple[float, float]] = {}
     rows = []
     for cell in cuts:
@@ -74,17 +74,17 @@ def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds
             continue
         subject = subjects.of(cell)
         if subject.cell.plan not in measured:
-            measured[subject.cell.plan] = times_as_fast(whole, subject.make(), rounds)
+            measured[subject.cell.plan] = times_as_fast(dense_model, subject.make(), rounds)
         speed, spread = measured[subject.cell.plan]
         print(f"{subject.cell.label}: {speed:.3f} (± {spread:.3f}) times as fast", flush=True)
         rows.append(f"{subject.cell.model},{cell.cut.method},{cell.cut.ratio:g},{speed:.4f},{spread:.4f}")
     return rows
 
 
-def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
+def times_as_fast(dense_model: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
     """The cut's decoding speed relative to the dense model; the first round is a warm-up."""
     ids = torch.zeros((1, PROMPT), dtype=torch.long)
-    runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (whole, cut)]
+    runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (dense_model, cut)]
 
     def seconds(run: TimedGeneration) -> float:
         start = process_time()
@@ -92,7 +92,7 @@ def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tupl
         return process_time() - start
 
     pairs = [[seconds(run) for run in runs] for _ in range(rounds + 1)][1:]
-    return middle([dense / own for dense, own in pairs])
+    return middle([dense / pruned for dense, pruned in pairs])
 
 
 if __name__ == "__main__":

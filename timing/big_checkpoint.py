@@ -70,17 +70,17 @@ def write_checkpoint(folder: Path, shapes: Shapes, dtype: str = "bfloat16", seed
 def _random(announced: list[Announced], seed: int) -> Iterator[tuple[str, Tensor]]:
     """Ones for norms; for matrices, one random block of realistic scale, repeated."""
     drawn = torch.randn(1 << 22, generator=torch.Generator().manual_seed(seed)) * 0.02
-    for number, one in enumerate(announced):
-        if len(one.shape) == 1:
-            yield one.name, torch.ones(one.shape, dtype=one.dtype)
+    for number, announcement in enumerate(announced):
+        if len(announcement.shape) == 1:
+            yield announcement.name, torch.ones(announcement.shape, dtype=announcement.dtype)
             continue
-        part = drawn.roll(1 + 7919 * number).to(one.dtype)
-        tensor = torch.empty(one.shape, dtype=one.dtype)
+        part = drawn.roll(1 + 7919 * number).to(announcement.dtype)
+        tensor = torch.empty(announcement.shape, dtype=announcement.dtype)
         flat = tensor.view(-1)
         for start in range(0, flat.numel(), len(part)):
             stop = min(start + len(part), flat.numel())
             flat[start:stop] = part[: stop - start]
-        yield one.name, tensor
+        yield announcement.name, tensor
 
 
 def main() -> None:

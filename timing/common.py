@@ -66,7 +66,7 @@ def report(what: str, value: float, spread: float, target: float) -> None:
     print(f"{what}: {value:.3f} (± {spread:.3f}), at most {target:.2f}: {verdict}", flush=True)
 
 
-def keep(path: Path | None, found: Mapping[str, Any]) -> None:
+def keep(path: Path | None, results: Mapping[str, Any]) -> None:
     """Write measurements for the documentation, with a description of the machine; do nothing without a path."""
     if path is not None:
         machine = {
@@ -74,12 +74,12 @@ def keep(path: Path | None, found: Mapping[str, Any]) -> None:
             "python": platform.python_version(), "torch": torch.__version__,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:
     """The processor's name, if the system reports it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    reported = Path("/proc/cpuinfo")
+    lines = reported.read_text(encoding="utf-8").splitlines() if reported.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

@@ -80,9 +80,9 @@ class Figures:
     def of(cls, path: Path, asked: Asked) -> Figures:
         """Load the results of an interrupted run with the same settings."""
         if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept.pop("asked") == vars(asked):
-                return cls(path, asked, **kept)
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            if saved.pop("asked") == vars(asked):
+                return cls(path, asked, **saved)
         return cls(path, asked)
 
     def save(self) -> None:
@@ -96,15 +96,15 @@ class Figures:
 
     def ratios(self) -> dict[str, list[float]]:
         """Median, spread and target of each ratio, by name."""
-        found = {}
+        ratios = {}
         for index, way in enumerate(WAYS):
             pairs = [self.blocks[block][index] / bare[index] for block, bare in self.bare.items()]
-            found[f"calibration of a block / the bare forward's arithmetic, by the {way}"] = [*middle(pairs), 1.3]
+            ratios[f"calibration of a block / the bare forward's arithmetic, by the {way}"] = [*middle(pairs), 1.3]
         for method, rounds in self.rounds.items():
             for index, way in enumerate(WAYS):
                 pairs = [written[index] / copied[index] for written, copied in rounds]
-                found[f"{method}: writing / copying the checkpoint, by the {way}"] = [*middle(pairs), 2.0]
-        return {**found, "GiB at the peak": [self.peak, 0.0, 4.0]}
+                ratios[f"{method}: writing / copying the checkpoint, by the {way}"] = [*middle(pairs), 2.0]
+        return {**ratios, "GiB at the peak": [self.peak, 0.0, 4.0]}
 
 
 class Watch:
@@ -193,7 +193,7 @@ def main() -> None:
 def measure(place: Path, asked: Asked) -> Figures:
     """Measure everything in one folder."""
     figures = Figures.of(place / "figures.json", asked)
-    clean(place, anew=not figures.blocks)
+    clean(place, restart=not figures.blocks)
     base = place / BASE.format(asked.blocks)
     if not base.exists():
         write_checkpoint(place / "aside", LLAMA_3_8B.with_blocks(asked.blocks))
@@ -220,11 +220,11 @@ def measure(place: Path, asked: Asked) -> Figures:
     return figures
 
 
-def clean(place: Path, anew: bool) -> None:
+def clean(place: Path, restart: bool) -> None:
     """Remove an interrupted run's leftovers, and its results if the settings differ."""
     for path in [place / "aside", place / "copy", *(path for method in METHODS for path in place.glob(f".{method}-*"))]:
         shutil.rmtree(path, ignore_errors=True)
-    if anew:
+    if restart:
         (place / STATISTICS).unlink(missing_ok=True)
         shutil.rmtree(place / f"{STATISTICS}.streaming", ignore_errors=True)
 
@@ -265,9 +265,9 @@ def copied(place: Path, blocks: int) -> list[float]:
     forget(base)
     watch = Watch()
     shutil.copytree(base, place / "copy")
-    found = watch.look()
+    seconds = watch.look()
     shutil.rmtree(place / "copy")
-    return found
+    return seconds
 
 
 if __name__ == "__main__":

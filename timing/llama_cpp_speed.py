@@ -55,7 +55,7 @@ def main() -> None:
     statistics = calibrate(whole.decoder, CalibrationSet(ids))
     cuts = {"depth": ("shortgpt", 0.2), "width": ("flap", 0.2)}
     plans = {what: make_pruning_plan(whole, *cut, statistics=statistics) for what, cut in cuts.items()}
-    models = {"whole": whole, **{what: pruned_model(whole, plan, statistics) for what, plan in plans.items()}}
+    models = {"dense": whole, **{what: pruned_model(whole, plan, statistics) for what, plan in plans.items()}}
     formats: tuple[NumberFormat, ...] = ("f16", "q8_0")
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,10 +64,10 @@ def main() -> None:
             sizes = {what: export_gguf(models[what], path, number_format).size for what, path in paths.items()}
             run = {what: generator(path) for what, path in paths.items()}
             for what, plan in plans.items():
-                times, spread = ratio(run[what], run["whole"])
+                times, spread = ratio(run[what], run["dense"])
                 name = f"{number_format}, {what} {plan.achieved_ratio:.1%}"
                 found[name] = {
-                    "size": sizes[what] / sizes["whole"],
+                    "size": sizes[what] / sizes["dense"],
                     "tokens per second": 1 / times,
                     "spread of tokens per second": spread / times**2,
                 }

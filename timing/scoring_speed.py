@@ -158,16 +158,16 @@ def floor(model: PreTrainedModel, tokens: int, row: int = 128, rows: int = 4) ->
     """Forward pass over as many tokens as the prefix tree has nodes, in full rows, without reading results."""
     ids = torch.ones(tokens, dtype=torch.long, device=model.device)
     for batch in ids.split(row * rows):
-        whole = batch[: len(batch) // row * row].view(-1, row)
-        for some in (whole, batch[whole.numel() :][None]):
+        full_rows = batch[: len(batch) // row * row].view(-1, row)
+        for some in (full_rows, batch[full_rows.numel() :][None]):
             if some.numel():
                 model(input_ids=some, use_cache=False, logits_to_keep=1)
 
 
 def verdict(value: float, bound: float, *, most: bool) -> str:
     """A value with its bound and whether the bound is met."""
-    kept = value <= bound if most else value >= bound
-    return f"{value:.2f} (at {'most' if most else 'least'} {bound:g}: {'met' if kept else 'MISSED'})"
+    is_met = value <= bound if most else value >= bound
+    return f"{value:.2f} (at {'most' if most else 'least'} {bound:g}: {'met' if is_met else 'MISSED'})"
 
 
 def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Setting) -> None:

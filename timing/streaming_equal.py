@@ -40,14 +40,18 @@ def main() -> None:
         ids = torch.randint(SMALL.vocabulary, (SAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
         for dtype in ("float32", "bfloat16"):
             streamed = open_streamed(str(folder), dtype=dtype, device="cpu").decoder
-            found = numbers(calibrate_streaming(streamed, CalibrationSet(ids), Path(place) / "work", "key"))
-            whole = load_model(str(folder), dtype=dtype, device="cpu").decoder
-            expected = numbers(calibrate(whole, CalibrationSet(ids)))
-            same = all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-            print(
-                f"{dtype}, {whole.parameters:,} parameters: {'equal to the bit' if same else 'DIFFERENT'}", flush=True
+            streamed_numbers = numbers(calibrate_streaming(streamed, CalibrationSet(ids), Path(place) / "work", "key"))
+            dense_decoder = load_model(str(folder), dtype=dtype, device="cpu").decoder
+            expected = numbers(calibrate(dense_decoder, CalibrationSet(ids)))
+            same = all(
+                torch.equal(collected, reference)
+                for collected, reference in zip(streamed_numbers, expected, strict=True)
             )
-            del whole, expected
+            print(
+                f"{dtype}, {dense_decoder.parameters:,} parameters: {'equal to the bit' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+            del dense_decoder, expected
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ def main() -> None:
     kept = parser.parse_args().keep
     dense = random_llama()
     decoder, requests = decoder_of(dense), questions()
-    whole = KeptUnits.everything(decoder.shapes)
-    models = [dense, *(cut(decoder, whole.without_blocks(gone)) for gone in REMOVED)]
+    all_units = KeptUnits.everything(decoder.shapes)
+    models = [dense, *(cut(decoder, all_units.without_blocks(removed)) for removed in REMOVED)]
     together = SharedPrefixModels(models)
-    behind = [BLOCKS - min(gone) - len(gone) for gone in REMOVED]
-    print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {behind} blocks behind the first one gone")
+    shared_suffix = [BLOCKS - min(removed) - len(removed) for removed in REMOVED]
+    print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {shared_suffix} blocks follow the first cut")
 
     def in_one_pass(*chosen: PreTrainedModel) -> Sequence[object]:
         run = SharedPrefixModels(chosen) if chosen else together
@@ -53,7 +53,7 @@ def main() -> None:
         return Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests)
 
     head = _head_share(dense)
-    least = (1 - head) * (1 + sum(behind) / BLOCKS) + head * len(models)
+    least = (1 - head) * (1 + sum(shared_suffix) / BLOCKS) + head * len(models)
     value, spread = ratio(in_one_pass, lambda: alone(dense), ROUNDS)
     report("one pass / the dense model alone", value, spread, target=2.0)
     report(f"one pass / its arithmetic ({least:.2f} dense models)", value / least, spread / least, target=1.15)
@@ -62,18 +62,18 @@ def main() -> None:
     scored = SharedPrefixScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
     apart = max(
         abs(a.log_probability - b.log_probability)
-        for model, found in zip(models, scored, strict=True)
-        if not isinstance(found, NonFiniteValue)
-        for a, b in zip(found, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
+        for model, results in zip(models, scored, strict=True)
+        if not isinstance(results, NonFiniteValue)
+        for a, b in zip(results, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
     )
     print(f"log-probabilities apart by at most {apart:.1e}, allowed 1e-05: {'met' if apart <= 1e-5 else 'MISSED'}")
-    found = {
+    results = {
         "one pass / the dense model alone": [value, spread],
         "arithmetic in dense models": least,
         "one by one / one pass": [gain, gain_spread],
         "log-probabilities apart": apart,
     }
-    keep(kept, {"blocks": BLOCKS, "removed": REMOVED, "blocks behind": behind, **found})
+    keep(kept, {"blocks": BLOCKS, "removed": REMOVED, "blocks behind": shared_suffix, **results})
 
 
 def _head_share(model: PreTrainedModel) -> float:

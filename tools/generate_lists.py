@@ -50,10 +50,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def own_methods() -> list[PruningMethod]:
+def built_in_methods() -> list[PruningMethod]:
     """prunelab's methods: depth, width, hybrid, and the baselines last."""
-    own = [method for method in methods.values() if type(method).__module__.startswith("prunelab.")]
-    return sorted(own, key=lambda method: (is_baseline(method), STRATEGIES.index(method.strategy), method.name))
+    package_methods = [method for method in methods.values() if type(method).__module__.startswith("prunelab.")]
+    return sorted(
+        package_methods, key=lambda method: (is_baseline(method), STRATEGIES.index(method.strategy), method.name)
+    )
 
 
 def is_baseline(method: PruningMethod) -> bool:
@@ -68,24 +70,24 @@ def needs_the_model_in_memory(method: PruningMethod) -> bool:
 
 def method_table() -> list[str]:
     """Every method."""
-    rows = ((f"`{m.name}`", m.strategy, m.summary, m.source) for m in own_methods())
+    rows = ((f"`{m.name}`", m.strategy, m.summary, m.source) for m in built_in_methods())
     return table(("method", "strategy", "what it does", "source"), rows)
 
 
 def streamed_methods() -> list[str]:
     """The methods that can prune a model that stays on disk."""
-    return [f"- `{m.name}`: {m.summary}" for m in own_methods() if not needs_the_model_in_memory(m)]
+    return [f"- `{m.name}`: {m.summary}" for m in built_in_methods() if not needs_the_model_in_memory(m)]
 
 
 def in_memory_methods() -> list[str]:
     """The methods that need the model in memory."""
-    return [f"- `{m.name}`: {m.summary}" for m in own_methods() if needs_the_model_in_memory(m)]
+    return [f"- `{m.name}`: {m.summary}" for m in built_in_methods() if needs_the_model_in_memory(m)]
 
 
 def benchmark_table() -> list[str]:
     """Every benchmark, and those that take an argument."""
-    own = [b for b in benchmarks.values() if type(b).__module__.startswith("prunelab.")]
-    rows = [_benchmark_row(b.name, type(b)) for b in own]
+    package_benchmarks = [b for b in benchmarks.values() if type(b).__module__.startswith("prunelab.")]
+    rows = [_benchmark_row(b.name, type(b)) for b in package_benchmarks]
     for prefix, make in _with_argument.items():
         rows.append(_benchmark_row(f"{prefix}:{ARGUMENTS[prefix]}", make.__self__))  # type: ignore[attr-defined]
     return table(("benchmark", "measures", "primary metric", "chance", "examples in the prompt"), rows)

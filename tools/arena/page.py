@@ -46,45 +46,51 @@ SPEEDS = (
 )
 
 
-def frontier(found: Sequence[Standing], method: str) -> Chart:
+def frontier(cuts: Sequence[Standing], method: str) -> Chart:
     """One row per model, one panel per measure: mean loss by removed share; the smallest loss is dashed."""
-    models = list(dict.fromkeys(one.model for one in found))
+    models = list(dict.fromkeys(standing.model for standing in cuts))
     measures: dict[str, Lost] = {
-        "ln perplexity lost": lambda one: one.ln_perplexity,
-        "accuracy lost, points": lambda one: one.accuracy,
+        "ln perplexity lost": lambda standing: standing.ln_perplexity,
+        "accuracy lost, points": lambda standing: standing.accuracy,
     }
     panels = []
     for model in models:
         for name, lost in measures.items():
-            own = [one for one in found if one.model == model and lost(one)]
-            if own:
-                series = _lines(own, lost, (*RIVALS, method))
+            standings_of_model = [standing for standing in cuts if standing.model == model and lost(standing)]
+            if standings_of_model:
+                series = _lines(standings_of_model, lost, (*RIVALS, method))
                 panels.append(Panel(model, model, series, "removed share of block weights, %", name))
     caption = "Lower is better. Means over draws of the calibration text."
     return Chart("arena", "Loss of each method", caption, tuple(panels), across=len(measures))
 
 
-def _lines(own: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
+def _lines(standings_of_model: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
     """One model's series: the named methods highlighted on top of the others, and the smallest loss at each ratio."""
-    by_method = {standing.method: [o for o in own if o.method == standing.method] for standing in own}
+    by_method = {
+        standing.method: [o for o in standings_of_model if o.method == standing.method]
+        for standing in standings_of_model
+    }
     series = [
         _line(method, by_method[method], lost) if method in named else _other(by_method[method], lost)
         for method in sorted(by_method, key=lambda method: method in named)
     ]
-    ratios = sorted({standing.ratio for standing in own})
-    best = [min((o for o in own if o.ratio == ratio), key=lambda o: mean(lost(o))) for ratio in ratios]
+    ratios = sorted({standing.ratio for standing in standings_of_model})
+    best = [min((o for o in standings_of_model if o.ratio == ratio), key=lambda o: mean(lost(o))) for ratio in ratios]
     return (*series, replace(_other(best, lost), name="smallest loss", dashed=True, tint="other"))
 
 
-def _line(method: str, own: Sequence[Standing], lost: Lost) -> Series:
+def _line(method: str, standings_of_method: Sequence[Standing], lost: Lost) -> Series:
     """One method's losses, starting at the dense model."""
-    points = [Point(100 * one.achieved, mean(lost(one))) for one in sorted(own, key=lambda one: one.ratio)]
+    points = [
+        Point(100 * standing.achieved, mean(lost(standing)))
+        for standing in sorted(standings_of_method, key=lambda standing: standing.ratio)
+    ]
     base = method.partition("+")[0]
     return Series(method, strategy_of(base), (Point(0, 0), *points), marker_of(base))
 
 
-def _other(own: Sequence[Standing], lost: Lost) -> Series:
-    return replace(_line("", own, lost), name="another method", tint="pale", marker="none")
+def _other(standings_of_method: Sequence[Standing], lost: Lost) -> Series:
+    return replace(_line("", standings_of_method, lost), name="another method", tint="pale", marker="none")
 
 
 def page(
@@ -144,12 +150,12 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def _aim(found: Sequence[Verdict], method: str) -> list[str]:
+def _aim(results: Sequence[Verdict], method: str) -> list[str]:
     """The section on the target: first the result in one sentence."""
     return [
         f"## Target: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
         "",
-        *_judged(found),
+        *_judged(results),
     ]
 
 
@@ -164,17 +170,17 @@ def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequen
     ]
 
 
-def _judged(found: Sequence[Verdict]) -> list[str]:
-    met = sum(verdict.is_met for verdict in found)
+def _judged(results: Sequence[Verdict]) -> list[str]:
+    met = sum(verdict.is_met for verdict in results)
     lines = [
-        f"Met in {met} of {len(found)} combinations of model and ratio."
-        + "".join(f" Missed: {_place(verdict)}." for verdict in found if not verdict.is_met),
+        f"Met in {met} of {len(results)} combinations of model and ratio."
+        + "".join(f" Missed: {_place(verdict)}." for verdict in results if not verdict.is_met),
         "",
         "| model | ratio | ln perplexity increase | of the better rival | accuracy loss, points | of the better rival "
         "| met |",
         "|---|---|---|---|---|---|---|",
     ]
-    for verdict in found:
+    for verdict in results:
         bar = verdict.ln_perplexity_bar
         cells = [spread(verdict.own.ln_perplexity, 4), f"{spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
         if verdict.accuracy_bar is not None:
@@ -198,7 +204,9 @@ def _place(verdict: Verdict) -> str:
     return f"{verdict.own.model} at {verdict.own.ratio:.0%} ({'; '.join(misses)})"
 
 
-def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]) -> list[str]:
+def _table(
+    standings_of_model: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]
+) -> list[str]:
     """All methods at all ratios, by ascending loss of ln perplexity, without empty columns."""
 
     def speed(of: Standing) -> str:
@@ -213,18 +221,25 @@ def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tupl
         "accuracy loss, points": lambda o: spread(o.accuracy, 2),
         "speedup": speed,
     }
-    ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
-    kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
+    ordered = sorted(standings_of_model, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
+    shown = {
+        name: formatted
+        for name, formatted in columns.items()
+        if any(formatted(standing) for standing in standings_of_model)
+    }
     return [
-        f"| {' | '.join(kept)} |",
-        f"|{'---|' * len(kept)}",
-        *(f"| {' | '.join(said(one) or 'not measured' for said in kept.values())} |" for one in ordered),
+        f"| {' | '.join(shown)} |",
+        f"|{'---|' * len(shown)}",
+        *(
+            f"| {' | '.join(formatted(standing) or 'not measured' for formatted in shown.values())} |"
+            for standing in ordered
+        ),
     ]
 
 
 def _costs(times: Mapping[str, Time]) -> list[str]:
     """The cost of pruning, cheapest method first."""
-    ordered = sorted(times.items(), key=lambda one: one[1].passes)
+    ordered = sorted(times.items(), key=lambda item: item[1].passes)
     return [
         "## Cost of pruning",
         "",
@@ -234,7 +249,7 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
         "",
         "| method | calibration passes | seconds |",
         "|---|---|---|",
-        *(f"| `{name}` | {one.passes:.1f} ± {one.spread:.1f} | {one.seconds:.1f} |" for name, one in ordered),
+        *(f"| `{name}` | {item.passes:.1f} ± {item.spread:.1f} | {item.seconds:.1f} |" for name, item in ordered),
     ]
 
 

@@ -68,10 +68,10 @@ def _optimizers(model: nn.Module, rates: Rates) -> Iterator[torch.optim.Optimize
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     matches: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    remaining: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.ndim != 2 or id(parameter) in tables:
-            others.append(parameter)
+            remaining.append(parameter)
         else:
             (matches if name.endswith(("q_proj.weight", "k_proj.weight")) else matrices).append(parameter)
     groups = ((matrices, rates.matrix_rate), (matches, rates.match_rate))
@@ -81,7 +81,10 @@ def _optimizers(model: nn.Module, rates: Rates) -> Iterator[torch.optim.Optimize
         weight_decay=rates.weight_decay,
     )
     yield torch.optim.AdamW(
-        [{"params": others, "initial_lr": rates.other_rate}], lr=rates.other_rate, betas=(0.9, 0.98), weight_decay=0.0
+        [{"params": remaining, "initial_lr": rates.other_rate}],
+        lr=rates.other_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
     )
 
 
@@ -144,7 +147,7 @@ def write_record(
         curve: losses and accuracies during training.
         **more: further entries of the record.
     """
-    made = {
+    record = {
         "model": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "recipe": asdict(recipe),
@@ -155,4 +158,4 @@ def write_record(
         **more,
         "curve": list(curve),
     }
-    (out / "training.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -158,7 +158,9 @@ def report_grid(measurements: Sequence[Measurement], differences: Sequence[Diffe
     for d in differences:
         m = d.measurement
         changed[ReportCut(m.model, m.method, m.ratio), Column.of(m)].append(d)
-    entries = {key: Entry(tuple(own), tuple(changed[key])) for key, own in by_entry.items()}
+    entries = {
+        key: Entry(tuple(measurements_of_cell), tuple(changed[key])) for key, measurements_of_cell in by_entry.items()
+    }
     return Grid(
         models=tuple(dict.fromkeys(m.model for m in primary)),
         cuts=tuple(dict.fromkeys(cut for cut, _ in by_entry)),

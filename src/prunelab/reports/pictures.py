@@ -29,7 +29,9 @@ def with_pictures(study: Study, benchmark: str, pairs: Sequence[AnswerComparison
     config = study.run.config
     try:
         # Under the name in the study: POPE from files is `pope:QUESTIONS:IMAGES`.
-        known = next((one for one in map(find_benchmark, config.benchmarks) if one.name == benchmark), None)
+        known = next(
+            (comparison for comparison in map(find_benchmark, config.benchmarks) if comparison.name == benchmark), None
+        )
         if not isinstance(known, VisionBenchmark) or not pairs:
             return list(pairs)
         root = data_root(config.datasets_root, [entry.path for entry in config.models])

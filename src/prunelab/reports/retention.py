@@ -59,8 +59,8 @@ def mean_quality(grid: Grid, cut: ReportCut, seed: int | None = None) -> float |
     for column in judging(grid, cut.model):
         entry = grid.entry(cut, column)
         if entry is not None and seed is not None:
-            own = tuple(m for m in entry.measurements if m.seed == seed)
-            entry = Entry(own) if own else None
+            column_quality = tuple(m for m in entry.measurements if m.seed == seed)
+            entry = Entry(column_quality) if column_quality else None
         share = quality(grid, cut, column, entry) if entry else None
         if share is None:
             return None

@@ -64,7 +64,7 @@ def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
     rows = []
     for cut in cuts:
         achieved = grid.achieved(cut)
-        who = (
+        identity = (
             TableCell(cut.model),
             TableCell(cut.method),
             TableCell(f"{cut.ratio:.0%}", cut.ratio),
@@ -72,7 +72,7 @@ def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
             TableCell(str(grid.seeds(cut)), grid.seeds(cut)),
         )
         figures = tuple(_figure(grid, cut, column) for column in grid.columns)
-        rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+        rows.append(Row(identity + figures, cut.model, cut.is_baseline, cut.strategy))
     columns = ("model", "method", "ratio", "achieved", "seeds", *(c.heading for c in grid.columns))
     caption = (
         "All cuts on all benchmarks. Ratio: requested share of the blocks' weights; achieved: removed share. "

@@ -66,8 +66,8 @@ class Writer:
         """The next batch of lessons."""
         lessons = [lesson(rng, progress) for _ in range(pictures)]
         tokens, kinds = zip(*map(self.row, lessons), strict=True)
-        pixels = np.stack([np.asarray(draw(one.scene)) for one in lessons])
-        names = torch.tensor([[self._name(pair) for pair in words(one.scene)] for one in lessons])
+        pixels = np.stack([np.asarray(draw(lesson_drawn.scene)) for lesson_drawn in lessons])
+        names = torch.tensor([[self._name(pair) for pair in words(lesson_drawn.scene)] for lesson_drawn in lessons])
         scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
         return Batch(scaled, torch.tensor(tokens), torch.tensor(kinds), names)
 
@@ -75,10 +75,10 @@ class Writer:
         """The tokens of words inside a sentence; characters of a sign are single tokens."""
         return [self._ids(word if len(word) == 1 else f" {word}")[0] for word in names]
 
-    def row(self, one: Lesson) -> tuple[list[int], list[int]]:
+    def row(self, lesson_row: Lesson) -> tuple[list[int], list[int]]:
         """A lesson's tokens with their kinds, padded to the length; turns that do not fit are omitted."""
         tokens, kinds = list(self.head), [NOTHING] * len(self.head)
-        for index, turn in enumerate(one.turns):
+        for index, turn in enumerate(lesson_row.turns):
             prompt = [*self._ids(f"\nUser: {turn.prompt}" if index else turn.prompt), self.over]
             prompt += self._ids("\nAssistant:")
             pieces = [(prompt, False), *((self._ids(piece.text), piece.is_answer) for piece in turn.answer)]

@@ -77,11 +77,11 @@ def lesson(rng: random.Random, progress: float) -> Lesson:
     lists = max(0.3, 1.0 - progress / EARLY)
     waiting = shuffled(rng, LISTS)
     turns: list[Turn] = []
-    for index, one in enumerate(_asked(rng, scene)):
+    for index, turn_drawn in enumerate(_asked(rng, scene)):
         if waiting and rng.random() < lists:
             turns.append(waiting.pop()(rng, scene))
         else:
-            turns.append(_turn(rng, one, form=index == 0 or rng.random() < 0.2))
+            turns.append(_turn(rng, turn_drawn, form=index == 0 or rng.random() < 0.2))
     return Lesson(scene, turns)
 
 
@@ -103,15 +103,17 @@ def _which_are_there(rng: random.Random, scene: Scene) -> Turn:
 
 
 def _which_colours(rng: random.Random, scene: Scene) -> Turn:
-    return _listed("colours", "What colour is each?", ((one.shape, one.colour) for one in shuffled(rng, scene.shapes)))
+    return _listed(
+        "colours", "What colour is each?", ((drawn.shape, drawn.colour) for drawn in shuffled(rng, scene.shapes))
+    )
 
 
 def _what_is_where(rng: random.Random, scene: Scene) -> Turn:
     """The content of cells in random order, including one empty cell."""
-    seen = told(scene)
-    full = [cell for cell, text in seen.items() if text != "nothing"]
-    cells = shuffled(rng, [*full, *rng.sample([cell for cell in seen if cell not in full], 1)])
-    return _listed("places", "What is where?", ((PLACES[cell], seen[cell]) for cell in cells))
+    by_cell = told(scene)
+    full = [cell for cell, text in by_cell.items() if text != "nothing"]
+    cells = shuffled(rng, [*full, *rng.sample([cell for cell in by_cell if cell not in full], 1)])
+    return _listed("places", "What is where?", ((PLACES[cell], by_cell[cell]) for cell in cells))
 
 
 def _which_letters(rng: random.Random, scene: Scene) -> Turn:
@@ -133,7 +135,7 @@ def _asked(rng: random.Random, scene: Scene) -> Sequence[Asked]:
         reading(rng, scene),
         *(question(rng, scene) for question in rng.sample(OPEN[:-1], 2)),
     ]
-    return shuffled(rng, [one for one in asked if one is not None])
+    return shuffled(rng, [candidate for candidate in asked if candidate is not None])
 
 
 def _turn(rng: random.Random, asked: Asked, form: bool) -> Turn:

@@ -103,10 +103,10 @@ def _make_alike(tokenizer: PreTrainedTokenizerFast, table: Tensor) -> None:
         table: embeddings, shape `(tokens, hidden)`.
     """
     for character in string.ascii_uppercase + string.digits:
-        alone, behind = (
+        alone, after_space = (
             tokenizer(text, add_special_tokens=False).input_ids[0] for text in (character, f" {character}")
         )
-        table[behind] = (table[behind] + table[alone]) / 2
+        table[after_space] = (table[after_space] + table[alone]) / 2
 
 
 def _losses(

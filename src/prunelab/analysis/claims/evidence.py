@@ -190,9 +190,9 @@ class Evidence:
             return None
         return Difference(figure, higher_is_better(benchmark), over_seeds(tests))
 
-    def between(self, one: MeasuredCut, other: MeasuredCut, benchmark: str) -> list[Comparison] | None:
+    def between(self, first_cut: MeasuredCut, second_cut: MeasuredCut, benchmark: str) -> list[Comparison] | None:
         """The benchmark's paired tests of two cuts, one per seed; None if either lacks seeds or sample records."""
-        first, second = (self.by_seed(cut, benchmark).values() for cut in (one, other))
+        first, second = (self.by_seed(cut, benchmark).values() for cut in (first_cut, second_cut))
         if len(first) != len(second):
             return None
         comparisons = [compared(benchmark, *pair) for pair in zip(first, second, strict=True)]
@@ -294,9 +294,9 @@ def _mean_figure(figures: Sequence[Measurement]) -> Measurement | None:
     return figures[0].model_copy(update={**means, "standard_error": None, "seed": None, "plan": None})
 
 
-def compared(benchmark: str, one: Measured | None, other: Measured | None) -> Comparison | None:
+def compared(benchmark: str, first_cut: Measured | None, second_cut: Measured | None) -> Comparison | None:
     """The benchmark's paired test of two cuts; None if records are missing or cover different samples."""
-    first, second = (None if each is None else each.samples for each in (one, other))
+    first, second = (None if each is None else each.samples for each in (first_cut, second_cut))
     if first is None or second is None:
         return None
     try:

@@ -43,10 +43,12 @@ def is_gemma2(evidence: Evidence, model: str) -> bool:
     return "gemma2" in re.sub(r"[^a-z0-9]", "", model.lower())
 
 
-def _against(evidence: Evidence, gemmas: Sequence[str], other: str) -> list[Effect]:
+def _against(evidence: Evidence, gemmas: Sequence[str], other_model: str) -> list[Effect]:
     """Gemma-2's mean lost share minus the other model's, for each pair of cuts of matched size."""
     gemma_cuts = [cut for name in gemmas for cut in evidence.cuts("width", name)]
-    cuts = [(gemma_cut, other_cut) for gemma_cut in gemma_cuts for other_cut in _sized(evidence, other, gemma_cut)]
+    cuts = [
+        (gemma_cut, other_cut) for gemma_cut in gemma_cuts for other_cut in _sized(evidence, other_model, gemma_cut)
+    ]
     return [trial for gemma_cut, other_cut in cuts if (trial := lost_more(evidence, gemma_cut, other_cut)) is not None]
 
 
@@ -56,13 +58,13 @@ def _sized(evidence: Evidence, model: str, like: MeasuredCut) -> list[MeasuredCu
     return sorted(near, key=lambda cut: abs(cut.achieved_ratio - like.achieved_ratio))[:1]
 
 
-def lost_more(evidence: Evidence, one: MeasuredCut, other: MeasuredCut) -> Effect | None:
+def lost_more(evidence: Evidence, first_cut: MeasuredCut, second_cut: MeasuredCut) -> Effect | None:
     """One cut's mean lost share minus that of another model's cut, over the benchmarks that both have."""
-    both = [(evidence.loss(one, name), evidence.loss(other, name)) for name in ACCURACY]
+    both = [(evidence.loss(first_cut, name), evidence.loss(second_cut, name)) for name in ACCURACY]
     pairs = [(a, b) for a, b in both if a is not None and b is not None]
     if not pairs:
         return None
-    keys: dict[str, str | float] = {**keys_of(one), "other": other.model}
+    keys: dict[str, str | float] = {**keys_of(first_cut), "other": second_cut.model}
     means = [mean_trial(keys, losses) for losses in zip(*pairs, strict=True)]
     lost = {"benchmarks": float(len(pairs)), "lost": means[0].effect, "other lost": means[1].effect}
     return difference_trial({**keys, **lost}, means[0], means[1])

@@ -27,7 +27,7 @@ class Instructions(Claim):
         "In each strategy's smallest cut, the lost share of IFEval exceeds the mean lost share of the common-sense "
         "benchmarks (z-test, Holm); at matched ratios below 25 %, width's IFEval is below depth's (paired over "
         f"prompts, Holm); at the largest ratio from 25 %, the 95 % interval of their gap lies within {HARDLY:.0%} of "
-        "the dense figure."
+        "the dense result."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:

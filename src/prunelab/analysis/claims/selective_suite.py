@@ -34,10 +34,10 @@ class SelectiveSuite(Claim):
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
         """Parts: other benchmarks fall, common sense hardly changes."""
         cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy, None, *ABOUT_TEN)]
-        others = [losses for cut in cuts if (losses := evidence.losses([cut], OTHERS))]
+        losses_by_cut = [losses for cut in cuts if (losses := evidence.losses([cut], OTHERS))]
         common = [(loss, is_small(loss)) for loss in evidence.losses(cuts, COMMONSENSE)]
         needs = "a common-sense benchmark, above chance, on a depth or width cut of about 10 %"
-        return [_some_fall(others), every("common sense hardly changes", common, needs)]
+        return [_some_fall(losses_by_cut), every("common sense hardly changes", common, needs)]
 
 
 def _some_fall(by_cut: Sequence[Sequence[Effect]]) -> ClaimPart:

@@ -31,7 +31,7 @@ class Recommendation:
         dense_memory: memory of the dense model.
         memory_is: what the memory values measure.
         taken: which number of shots counts, and which results are means over seeds.
-        twins: cuts that are left out, since they are the same model as one that is not.
+        duplicates: duplicate cuts, each counted once.
         left_out: benchmarks that do not measure quality here, with the reasons.
         not_measured: measurements that the run lacks.
         command: the command that creates the chosen cut; of several seeds, the lowest.
@@ -120,9 +120,9 @@ def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
     def beaten(candidate: Candidate) -> bool:
         candidate_merits = merits(candidate)
         return any(
-            merits(other) != candidate_merits
-            and all(a >= b for a, b in zip(merits(other), candidate_merits, strict=True))
-            for other in candidates
+            merits(rival) != candidate_merits
+            and all(a >= b for a, b in zip(merits(rival), candidate_merits, strict=True))
+            for rival in candidates
         )
 
     return sorted((candidate for candidate in candidates if not beaten(candidate)), key=_quality, reverse=True)

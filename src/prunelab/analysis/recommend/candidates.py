@@ -52,11 +52,11 @@ def candidate(evidence: Evidence, cut: MeasuredCut, need: Need) -> Candidate:
     retained = {name: share for name, share in shares.items() if share is not None}
     quality = None
     if len(retained) == len(shares):
-        quality = math.fsum(need.share(name) * kept for name, kept in retained.items())
+        quality = math.fsum(need.share(name) * retained_of_one for name, retained_of_one in retained.items())
     memory = memory_of(evidence, cut.model, cut)[0]
-    found = [one for name in need.benchmarks if (one := evidence.difference(cut, name)) is not None]
-    fell = tuple(one for one in found if _is_worse(one))
-    untold = tuple(one for one in found if one.comparison.too_few)
+    differences = [difference for name in need.benchmarks if (difference := evidence.difference(cut, name)) is not None]
+    fell = tuple(difference for difference in differences if _is_worse(difference))
+    untold = tuple(difference for difference in differences if difference.comparison.too_few)
     speed = speedup(evidence, cut)
     misses = tuple(_misses(need, quality, speed, memory))
     return Candidate(cut, retained, quality, speed, memory, fell, untold, misses)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunelab.stats.paired_tests import Comparison
 
 
-def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Effect | None:
+def quality_gap(evidence: Evidence, need: Need, choice: Candidate, alternative: Candidate) -> Effect | None:
     """The first cut's quality minus the second's: a z-test that combines the benchmarks' paired tests, taken as
     independent. None if a benchmark has no paired test of the two cuts.
 
@@ -25,11 +25,11 @@ def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate
     """
     effect, variance = 0.0, 0.0
     for name in need.benchmarks:
-        tests = evidence.between(one.cut, other.cut, name)
-        dense = evidence.figure(one.cut.model, name)
+        tests = evidence.between(choice.cut, alternative.cut, name)
+        dense = evidence.figure(choice.cut.model, name)
         if tests is None or dense is None:
             return None
-        slopes = [_slope(evidence, one.cut.model, name, dense.value, comparison) for comparison in tests]
+        slopes = [_slope(evidence, choice.cut.model, name, dense.value, comparison) for comparison in tests]
         pairs = list(zip(slopes, tests, strict=True))
         effect += need.share(name) * fmean(slope * comparison.difference for slope, comparison in pairs)
         error = fmean(abs(slope) * trial_of({}, comparison).error for slope, comparison in pairs)
@@ -45,9 +45,9 @@ def _slope(evidence: Evidence, model: str, benchmark: str, dense: float, compari
     return dense / (comparison.dense * comparison.pruned)  # only a perplexity's share is not linear in the metric
 
 
-def told_apart(evidence: Evidence, need: Need, choice: Candidate, other: Candidate) -> str:
+def told_apart(evidence: Evidence, need: Need, choice: Candidate, alternative: Candidate) -> str:
     """A sentence on whether an alternative's quality differs from the choice's."""
-    gap = quality_gap(evidence, need, choice, other)
+    gap = quality_gap(evidence, need, choice, alternative)
     if gap is None:
         return "its quality cannot be compared: sample records or seeds are missing"
     p = "p < 0.001" if gap.p < 0.001 else f"p = {gap.p:.3f}"

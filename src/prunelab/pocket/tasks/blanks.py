@@ -64,10 +64,10 @@ def draw_blank(rng: random.Random, held_out: bool) -> Blank:
     facts = _by_relation()
     names = list(facts)
     while True:
-        true, other = rng.sample(facts[rng.choice(names)], 2)
-        if true.value == other.value:
+        true, second_fact = rng.sample(facts[rng.choice(names)], 2)
+        if true.value == second_fact.value:
             continue
-        blank = Blank(true, other, rng.choice(FRAMES), rng.random() < 0.5, rng.randrange(3))
+        blank = Blank(true, second_fact, rng.choice(FRAMES), rng.random() < 0.5, rng.randrange(3))
         if blank.is_held_out == held_out:
             return blank
 

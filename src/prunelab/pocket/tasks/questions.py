@@ -23,8 +23,8 @@ EXAMPLES = 30
 
 def choices(rng: random.Random, fact: Fact) -> list[str]:
     """Four distinct answers in random order, including the true one."""
-    others = [value for value in fact.relation.values if value != fact.value]
-    return shuffled(rng, [fact.value, *rng.sample(others, 3)])
+    distractors = [value for value in fact.relation.values if value != fact.value]
+    return shuffled(rng, [fact.value, *rng.sample(distractors, 3)])
 
 
 def told_question(rng: random.Random, fact: Fact) -> str:
@@ -127,14 +127,14 @@ CLASSES = (
 def classes() -> Mapping[str, tuple[str, ...]]:
     """Words by class, such as the drinks, without words of two classes."""
     values = {fact.relation.name: fact.relation.values for fact in the_world().facts}
-    seen = Counter(word for words in values.values() for word in words)
-    return {name: tuple(word for word in words if seen[word] == 1) for name, words in values.items()}
+    class_of_word = Counter(word for words in values.values() for word in words)
+    return {name: tuple(word for word in words if class_of_word[word] == 1) for name, words in values.items()}
 
 
 def which(rng: random.Random, of_class: str, word: str, wording: int) -> Lettered:
     """Which of four words of different classes belongs to this class."""
-    others = [words for name, words in classes().items() if name != of_class]
-    texts = shuffled(rng, [word, *(rng.choice(words) for words in rng.sample(others, 3))])
+    distractors = [words for name, words in classes().items() if name != of_class]
+    texts = shuffled(rng, [word, *(rng.choice(words) for words in rng.sample(distractors, 3))])
     return Lettered(CLASSES[wording].format(of_class), tuple(texts), texts.index(word))
 
 

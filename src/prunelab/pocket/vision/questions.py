@@ -76,12 +76,12 @@ def colour(rng: random.Random, scene: Scene) -> Asked | None:
 
 def shape(rng: random.Random, scene: Scene) -> Asked | None:
     """The shape of a colour; None if no colour is unique."""
-    colours = [one.colour for one in scene.shapes]
-    single = [one for one in scene.shapes if colours.count(one.colour) == 1]
+    colours = [drawn.colour for drawn in scene.shapes]
+    single = [drawn for drawn in scene.shapes if colours.count(drawn.colour) == 1]
     if not single:
         return None
-    one = rng.choice(single)
-    return Asked("shape", f"Which shape is {one.colour}?", one.shape)
+    drawn = rng.choice(single)
+    return Asked("shape", f"Which shape is {drawn.colour}?", drawn.shape)
 
 
 def place(rng: random.Random, scene: Scene) -> Asked | None:

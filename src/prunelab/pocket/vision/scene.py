@@ -137,7 +137,7 @@ def _any_scene(rng: random.Random, with_sign: bool, held_out: bool) -> Scene:
         for shape, cell in zip(_shapes(rng, count), rng.sample(cells, count), strict=True)
     ]
     ground = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
-    return Scene(tuple(sorted(drawn, key=lambda one: one.cell)), sign, ground)
+    return Scene(tuple(sorted(drawn, key=lambda shape_drawn: shape_drawn.cell)), sign, ground)
 
 
 def _shapes(rng: random.Random, count: int) -> list[str]:

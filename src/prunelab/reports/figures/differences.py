@@ -63,11 +63,11 @@ def depth_minus_width(study: Study) -> list[DepthMinusWidth]:
     return differences
 
 
-def difference_chart(found: list[DepthMinusWidth], study: Study) -> Chart | None:
+def difference_chart(differences: list[DepthMinusWidth], study: Study) -> Chart | None:
     """One panel per model, with benchmarks in rows and the ratios side by side."""
     panels = []
     for model in study.grid.models:
-        for unit, selected in _by_unit([d for d in found if d.depth.model == model]).items():
+        for unit, selected in _by_unit([d for d in differences if d.depth.model == model]).items():
             columns = list(dict.fromkeys(d.column for d in selected))
             ratios = sorted({d.depth.ratio for d in selected})
             series = tuple(

@@ -74,14 +74,14 @@ def _duel(grid: Grid) -> str:
             same = depth.model == width.model and depth.ratio == width.ratio
             if not same or (depth.strategy, width.strategy) != ("depth", "width"):
                 continue
-            kept = (mean_quality(grid, depth), mean_quality(grid, width))
-            if not (depth.is_baseline or width.is_baseline) and kept[0] is not None and kept[1] is not None:
+            qualities = (mean_quality(grid, depth), mean_quality(grid, width))
+            if not (depth.is_baseline or width.is_baseline) and qualities[0] is not None and qualities[1] is not None:
                 drawn += 1
-                won += kept[0] > kept[1]
+                won += qualities[0] > qualities[1]
     if not drawn:
         return ""
     if won in (0, drawn):
-        best, other = ("Depth", "width") if won else ("Width", "depth")
+        best, worse = ("Depth", "width") if won else ("Width", "depth")
         often = {1: "in the only comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
-        return f"{best} pruning retained more quality than {other} pruning at the same ratio {often}."
+        return f"{best} pruning retained more quality than {worse} pruning at the same ratio {often}."
     return f"Depth pruning retained more quality than width pruning at the same ratio in {won} of {drawn} comparisons."
