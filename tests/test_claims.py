@@ -176,7 +176,7 @@ SMALL, LARGE = "Qwen/Qwen2-1.5B", "meta-llama/Meta-Llama-3-8B"
         ("C4", C, "MMLU and GSM8K mixed", accuracies(depth=700, width=600, mixed=(600, 600))),
         ("C4", I, "", accuracies(depth=14, width=12, mixed=(12, 16), of=20)),
         ("C5", S, "", two_models(GEMMA, LLAMA, (400, 700))),
-        ("C5", C, "against meta-llama/Meta-Llama-3-8B", two_models(GEMMA, LLAMA, (700, 400))),
+        ("C5", C, "compared with meta-llama/Meta-Llama-3-8B", two_models(GEMMA, LLAMA, (700, 400))),
         ("C5", I, "", two_models(GEMMA, LLAMA, (10, 11), of=20)),
         ("C6", S, "", perplexities(depth=(2.5, 6.0), width=(2.3, 2.8))),
         ("C6", C, "depth is worse", perplexities(depth=(2.3, 2.8), width=(2.5, 6.0))),

@@ -109,7 +109,7 @@ def test_where_nothing_is_feasible_the_nearest_and_by_how_much(tmp_path: Path) -
     assert "misses quality by 2.5 points (62.5% retained, 65.0% required)" in found.why
     heavy = recommend(made(tmp_path).run(), Need(memory=0.4e9))
     assert cut_of(heavy.choice) == DEPTH20
-    assert "misses memory by 0.4 GB (0.8 GB taken, 0.4 allowed)" in heavy.why
+    assert "misses memory by 0.4 GB (0.8 GB used, 0.4 GB allowed)" in heavy.why
 
 
 def test_speed_is_what_was_measured_in_turn_with_the_dense_model(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_seed_that_is_missing_is_said(tmp_path: Path) -> None:
     found = recommend(run.run(), Need(keep=0.5))
     assert found.taken == ("results of flap 10% are means over seeds 0, 1",)
     assert "arc_easy of flap 10% seed 1" in found.not_measured
-    assert "cannot be said" in found.runners_up[0][1]
+    assert "cannot be compared" in found.runners_up[0][1]
 
 
 def test_shots_are_kept_apart(tmp_path: Path) -> None:
@@ -409,4 +409,4 @@ def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path
     run.measured = other
     found = recommend(run.run(), Need(keep=0.8))
     assert not found.duplicates
-    assert "the 3 such cuts of its size" in found.why
+    assert "of 3 such cuts of this size" in found.why

@@ -227,10 +227,10 @@ def test_a_model_in_short(tmp_path: Path) -> None:
     # 480 of 500 and 0.54884 of 0.54984 are kept, then half and 0.54484.
     assert found.kept == (("10%", ("98%", "75%")),)
     assert found.lost == ("Most degraded at 10%: GSM8K (73% retained).", "Preserved: ARC-Easy.")
-    assert found.take.startswith("Take shortgpt at 10%: shortgpt at 10% keeps 97.9% of the quality.")
+    assert found.take.startswith("Recommended: shortgpt at 10% retains 97.9% of the quality.")
     assert "--method shortgpt --ratio 0.1" in found.command
     assert found.sure[-1] == "Not informative, since the dense model is at chance: BoolQ."
-    assert "2 of 6 paired tests see a loss" in found.sure[0]
+    assert "2 of 6 paired tests show a significant loss" in found.sure[0]
 
 
 def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_run_without_anything_still_has_a_report(tmp_path: Path) -> None:
     dense = MadeUpRun(tmp_path)
     dense.questions("m", DENSE, "arc_easy", 800)
     write_report(dense.run())
-    assert "m, whole, measured by 1 benchmark" in (tmp_path / "report" / "index.html").read_text()
+    assert "m (dense), evaluated on 1 benchmark" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_a_report_of_no_run(command: Callable[..., Ran], tmp_path: Path) -> None:
