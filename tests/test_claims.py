@@ -161,7 +161,7 @@ SMALL, LARGE = "Qwen/Qwen2-1.5B", "meta-llama/Meta-Llama-3-8B"
     ("claim", "verdict", "against", "scene"),
     [
         ("C1", S, "", selective(mmlu=630, arc=800)),
-        ("C1", C, "common sense hardly moves", selective(mmlu=630, arc=500)),
+        ("C1", C, "common sense hardly changes", selective(mmlu=630, arc=500)),
         ("C1", C, "other benchmarks fall", selective(mmlu=700, arc=800)),
         ("C1", I, "", selective(mmlu=13, arc=16, of=20)),
         ("C2", S, "", programs(passed=20, syntax_errors=40, repeats=30)),
@@ -169,14 +169,14 @@ SMALL, LARGE = "Qwen/Qwen2-1.5B", "meta-llama/Meta-Llama-3-8B"
         ("C2", I, "", programs(passed=4, syntax_errors=0, repeats=0, of=10)),
         ("C3", S, "", instructions(depth=150, width=100, depth30=40, width30=40)),
         ("C3", C, "width falls faster at low ratios", instructions(depth=100, width=150, depth30=40, width30=40)),
-        ("C3", C, "the two meet at high ratios", instructions(depth=150, width=100, depth30=100, width30=20)),
+        ("C3", C, "the two converge at high ratios", instructions(depth=150, width=100, depth30=100, width30=20)),
         ("C3", I, "", instructions(depth=6, width=4, depth30=5, width30=3, of=20)),
         ("C4", S, "", accuracies(depth=700, width=600, mixed=(600, 780))),
         ("C4", C, "depth ahead on boolq", accuracies(depth=600, width=700, mixed=(550, 650))),
         ("C4", C, "MMLU and GSM8K mixed", accuracies(depth=700, width=600, mixed=(600, 600))),
         ("C4", I, "", accuracies(depth=14, width=12, mixed=(12, 16), of=20)),
         ("C5", S, "", two_models(GEMMA, LLAMA, (400, 700))),
-        ("C5", C, "against meta-llama/Meta-Llama-3-8B", two_models(GEMMA, LLAMA, (700, 400))),
+        ("C5", C, "compared with meta-llama/Meta-Llama-3-8B", two_models(GEMMA, LLAMA, (700, 400))),
         ("C5", I, "", two_models(GEMMA, LLAMA, (10, 11), of=20)),
         ("C6", S, "", perplexities(depth=(2.5, 6.0), width=(2.3, 2.8))),
         ("C6", C, "depth is worse", perplexities(depth=(2.3, 2.8), width=(2.5, 6.0))),
@@ -243,7 +243,7 @@ def test_nothing_is_measured_in_an_empty_run(tmp_path: Path) -> None:
     assert [one.claim for one in found] == [f"C{number}" for number in range(1, 13)]
     assert {one.verdict for one in found} == {N}
     assert not any(one.evidence for one in found)
-    assert "needs humaneval" in found[1].finding
+    assert "requires humaneval" in found[1].finding
 
 
 @pytest.mark.parametrize("claim", [f"C{number}" for number in range(1, 13)])
@@ -299,9 +299,12 @@ def test_a_part_is_named_and_so_is_what_is_missing(tmp_path: Path) -> None:
     run.windows("m", WIDTH10, 2.3)
     found = judged(run.run(), "C6")
     assert found.verdict is S
-    assert found.finding.startswith("Depth is worse: supported (significantly so in 1 of 1, the other way in 0")
+    assert found.finding.startswith("Depth is worse: supported (significant in 1 of 1, in the opposite direction in 0")
     assert "m, 10.0%, wikitext2: depth 12.2, width 9.97" in found.finding
-    assert "Not measured: the gap widens needs wikitext2 on matched depth and width cuts at two ratios" in found.finding
+    assert (
+        "Not measured: the gap widens (requires wikitext2 on matched depth and width cuts at two ratios)"
+        in found.finding
+    )
     assert parts(found) == {"depth is worse"}
 
 

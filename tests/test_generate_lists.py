@@ -11,7 +11,7 @@ from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.benchmarks.suites import suites
 from prunelab.models.families import families
 from prunelab.pruning.methods import PruningMethod, WidthMethod, methods
-from tools.generate_lists import LISTS, ROOT, main, own_methods, pages
+from tools.generate_lists import LISTS, ROOT, built_in_methods, main, pages
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_every_extra_has_its_command() -> None:
 
 def test_a_method_can_be_streamed_or_needs_the_model_in_memory() -> None:
     streamed, in_memory = "\n".join(LISTS["streamed-methods"]()), "\n".join(LISTS["in-memory-methods"]())
-    for method in own_methods():
+    for method in built_in_methods():
         line = f"- `{method.name}`: "
         assert (line in in_memory) == (method.needs_loss or method.runs_model)
         assert (line in streamed) != (line in in_memory)

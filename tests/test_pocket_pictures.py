@@ -1,4 +1,4 @@
-"""The little world's pictures: drawn alike everywhere, held out from training, asked as the model was taught."""
+"""Synthetic images: drawn identically everywhere, held out from training, asked in the training format."""
 
 from __future__ import annotations
 
@@ -238,5 +238,5 @@ def test_a_pocket_study_with_pictures(command: Command, tmp_path: Path, monkeypa
 
 
 def test_a_model_that_sees_is_studied_apart() -> None:
-    with pytest.raises(InvalidRequest, match="is asked about pictures and the others are not"):
+    with pytest.raises(InvalidRequest, match="is evaluated on images and the other models are not"):
         pocket_study([NAME, "pocket-llama"])

@@ -1,4 +1,4 @@
-"""The little world: what is asked is never told, answers are right, and the generator's own entropy is."""
+"""Synthetic data: benchmark items never occur in training, and the answers and the generator's entropy are correct."""
 
 from __future__ import annotations
 

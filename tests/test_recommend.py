@@ -53,9 +53,9 @@ def test_the_retained_shares(tmp_path: Path) -> None:
     assert found.choice.quality == pytest.approx(0.915)
     assert found.choice.speedup == pytest.approx(1.01)
     assert found.choice.memory == pytest.approx(0.9e9)
-    assert found.memory_is == "weights alone"
+    assert found.memory_is == "weights only"
     assert found.why.startswith(
-        "it removes the most that keeps 80% of the quality, and keeps the most quality of the 2"
+        "the largest cut that retains 80% of the quality, and the one with the highest quality of 2"
     )
     assert [cut_of(one) for one in found.frontier] == [WIDTH10, DEPTH10]
 
@@ -89,14 +89,14 @@ def test_below_chance_nothing_is_kept_and_a_dense_model_at_chance_says_nothing(t
     found = recommend(run.run(), Need(keep=0.5))
     assert found.choice.retained == {"boolq": 0.0}
     assert found.left_out == ("mmlu: the dense model is at chance",)
-    with pytest.raises(InvalidRequest, match="above chance on no benchmark"):
+    with pytest.raises(InvalidRequest, match="not above chance on any quality benchmark"):
         recommend(run.run(), Need(benchmarks=("mmlu",)))
 
 
 def test_speed_asks_for_the_best_quality_that_is_fast_enough(tmp_path: Path) -> None:
     found = recommend(made(tmp_path).run(), Need(speedup=1.2))
     assert cut_of(found.choice) == DEPTH20
-    assert "keeps the most quality of the 1 cuts that meet the need" in found.why
+    assert "the highest quality of the cuts that meet the requirement (1)" in found.why
     assert {d.measurement.benchmark for d in found.choice.fell} == {"boolq", "gsm8k"}
 
 
@@ -106,10 +106,10 @@ def test_where_nothing_is_feasible_the_nearest_and_by_how_much(tmp_path: Path) -
     assert cut_of(found.choice) == DEPTH20
     assert not found.choice.feasible
     assert found.frontier == ()
-    assert "misses quality by 2.5 points (62.5% kept, 65.0% wanted)" in found.why
+    assert "misses quality by 2.5 points (62.5% retained, 65.0% required)" in found.why
     heavy = recommend(made(tmp_path).run(), Need(memory=0.4e9))
     assert cut_of(heavy.choice) == DEPTH20
-    assert "misses memory by 0.4 GB (0.8 GB taken, 0.4 allowed)" in heavy.why
+    assert "misses memory by 0.4 GB (0.8 GB used, 0.4 GB allowed)" in heavy.why
 
 
 def test_speed_is_what_was_measured_in_turn_with_the_dense_model(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert (fell.comparison.dense, fell.comparison.pruned) == pytest.approx((0.9, 0.85))
     assert fell.measurement.value == pytest.approx(0.85)
     assert fell.comparison.test.endswith("2 seeds")
-    assert found.taken == ("figures of every cut are means over seeds 0, 1",)
+    assert found.taken == ("results of every cut are means over seeds 0, 1",)
     assert "--seed 0" in found.command
 
 
@@ -207,9 +207,9 @@ def test_a_seed_that_is_missing_is_said(tmp_path: Path) -> None:
         run.questions("m", DEPTH10, name, 880)
     run.questions("m", WIDTH10, "boolq", 860, seed=1)
     found = recommend(run.run(), Need(keep=0.5))
-    assert found.taken == ("figures of flap 10% are means over seeds 0, 1",)
+    assert found.taken == ("results of flap 10% are means over seeds 0, 1",)
     assert "arc_easy of flap 10% seed 1" in found.not_measured
-    assert "cannot be said" in found.runners_up[0][1]
+    assert "cannot be compared" in found.runners_up[0][1]
 
 
 def test_shots_are_kept_apart(tmp_path: Path) -> None:
@@ -235,7 +235,9 @@ def test_without_the_standard_shots_the_fewest_count(tmp_path: Path) -> None:
         run.questions("m", cut, "gsm8k", few, shots=2)
     found = recommend(run.run(), Need(keep=0.4))
     assert found.choice.retained == pytest.approx({"gsm8k": 0.5})
-    assert found.taken == ("gsm8k with 2 shots counts (the fewest, the standard number being unmeasured) of 2, 8",)
+    assert found.taken == (
+        "gsm8k with 2 shots counts (the smallest, since the standard number was not measured) of 2, 8",
+    )
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
@@ -312,7 +314,7 @@ def test_needs_that_the_run_cannot_answer(tmp_path: Path) -> None:
     run.questions("a", DENSE, "boolq", 900)
     with pytest.raises(InvalidRequest, match="no pruned cut of a"):
         recommend(run.run(), Need())
-    with pytest.raises(InvalidRequest, match="--memory needs throughput"):
+    with pytest.raises(InvalidRequest, match="--memory requires throughput"):
         recommend(run.run(), Need(memory=1e9))
     run.questions("b", DENSE, "boolq", 900)
     with pytest.raises(InvalidRequest, match="several models: give --model with one of a, b"):
@@ -357,7 +359,7 @@ def test_the_command_line(command: Command, tmp_path: Path) -> None:
     ran = command("recommend", folder, "--speedup", "9x")
     assert ran.code == 0, ran
     assert "nothing meets the requirements; nearest: m, depth (shortgpt) at 20%" in ran.out
-    assert "misses speed by 7.75x (1.25x reached, 9.00x wanted)" in ran.out
+    assert "misses speed by 7.75x (1.25x reached, 9.00x required)" in ran.out
     for options, text in (
         (["--keep", "0%"], "above 0%"), (["--keep", "200%"], "up to 100%"), (["--keep", "95"], "such as 95% or 0.95"),
         (["--keep", "much"], "is not a number"), (["--weight", "gsm8k"], "such as gsm8k=2"),
@@ -398,7 +400,7 @@ def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path
     ]
     found = recommend(run.run(), Need(keep=0.8))
     assert found.duplicates == ("hybrid at 10%, 20% is the same model as shortgpt",)
-    assert "the 2 such cuts of its size" in found.why
+    assert "of 2 such cuts of this size" in found.why
     assert {one.cut.method for one, _ in found.runners_up} == {"shortgpt", "flap"}
     other = [
         Measured(one.path, [m.model_copy(update={"plan": f"{m.plan}{m.method}"}) for m in one.measurements])
@@ -407,4 +409,4 @@ def test_a_cut_that_is_the_same_model_as_another_is_no_choice_beside_it(tmp_path
     run.measured = other
     found = recommend(run.run(), Need(keep=0.8))
     assert not found.duplicates
-    assert "the 3 such cuts of its size" in found.why
+    assert "of 3 such cuts of this size" in found.why

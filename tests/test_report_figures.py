@@ -81,10 +81,10 @@ def test_a_line_under_another_is_named(tmp_path: Path) -> None:
     chart = accuracy_by_ratio(Study.of(run).grid)
     assert chart is not None
     (panel,) = chart.panels
-    assert panel.covered == ("hybrid: the same as shortgpt (depth)",)
-    assert "hybrid: the same as shortgpt (depth)" in [text.get_text() for text in draw(chart).axes[0].texts]
+    assert panel.covered == ("hybrid: identical to shortgpt (depth)",)
+    assert "hybrid: identical to shortgpt (depth)" in [text.get_text() for text in draw(chart).axes[0].texts]
     write_report(run)
-    assert '<p class="covered">hybrid: the same as shortgpt (depth)</p>' in (
+    assert '<p class="covered">hybrid: identical to shortgpt (depth)</p>' in (
         tmp_path / "report" / "index.html"
     ).read_text(encoding="utf-8")
 
@@ -153,7 +153,7 @@ def test_the_heat_map_says_what_plans_removed(run: Run, charts: dict[str, Chart]
     assert sorted(share or 0.0 for share in depth) == [0] * 6 + [1] * 2, "30 % of eight blocks"
     width = groups.rows.index("flap 30%")
     block = next(b for b, share in enumerate(groups.values[width]) if share)
-    assert re.search(rf"block {block}: \d+% gone: numbers? \d", groups.tips[width][block])
+    assert re.search(rf"block {block}: \d+% removed: numbers? \d", groups.tips[width][block])
 
 
 def test_radars_have_every_domain(charts: dict[str, Chart], run: Run) -> None:

@@ -61,7 +61,7 @@ def test_what_the_papers_figure_of_pope_may_be_is_said_beside_it(
 ) -> None:
     section = tables.section(study(model, benchmark, tmp_path))
     assert section is not None
-    assert any("POPE is accuracy" in part.text for part in section.parts if isinstance(part, Prose)) is said
+    assert any("POPE is reported as accuracy" in part.text for part in section.parts if isinstance(part, Prose)) is said
 
 
 def test_another_model_stands_alone(tmp_path: Path) -> None:

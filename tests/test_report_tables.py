@@ -57,7 +57,7 @@ def same(found: str, golden: str) -> bool:
 
 
 def test_the_golden_tables(run: Run) -> None:
-    """What every table holds; after a change on purpose write them anew with `python tests/golden/write.py`."""
+    """The content of every table; after an intended change, regenerate it with `python tests/golden/write.py`."""
     found = golden_tables(run)
     assert set(found) == {path.name for path in GOLDEN.iterdir()}
     for name, text in found.items():
@@ -226,11 +226,11 @@ def test_a_model_in_short(tmp_path: Path) -> None:
     assert found.strategies == ("depth", "width")
     # 480 of 500 and 0.54884 of 0.54984 are kept, then half and 0.54484.
     assert found.kept == (("10%", ("98%", "75%")),)
-    assert found.lost == ("Hit hardest at 10%: GSM8K (keeps 73%).", "Holding: ARC-Easy.")
-    assert found.take.startswith("Take shortgpt at 10%: shortgpt at 10% keeps 97.9% of the quality.")
+    assert found.lost == ("Most degraded at 10%: GSM8K (73% retained).", "Preserved: ARC-Easy.")
+    assert found.take.startswith("Recommended: shortgpt at 10% retains 97.9% of the quality.")
     assert "--method shortgpt --ratio 0.1" in found.command
-    assert found.sure[-1] == "The dense model is at chance on BoolQ, which so say nothing."
-    assert "2 of 6 paired tests see a loss" in found.sure[0]
+    assert found.sure[-1] == "Not informative, since the dense model is at chance: BoolQ."
+    assert "2 of 6 paired tests show a significant loss" in found.sure[0]
 
 
 def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
     made.questions("m", DENSE, "boolq", 800, shots=5)
     study = Study.of(made.run())
     found = brief(study, "m")
-    # 450 of 500, and 0.32 of 0.4 above chance; BoolQ's own number of shots says nothing.
+    # 450 of 500, and 0.32 of 0.4 above chance; BoolQ is at chance with its default number of shots.
     assert found.kept == (("10%", ("85%",)),)
-    assert found.lost == ("Hit hardest at 10%: WinoGrande (keeps 80%) and GSM8K (keeps 90%).",)
-    assert found.sure[-1] == "The dense model is at chance on BoolQ, which so say nothing."
+    assert found.lost == ("Most degraded at 10%: WinoGrande (80% retained) and GSM8K (90% retained).",)
+    assert found.sure[-1] == "Not informative, since the dense model is at chance: BoolQ."
     advice = recommendation.section(study)
     assert advice is not None
     assert any(
@@ -260,11 +260,11 @@ def test_of_several_shots_the_benchmarks_own_counts(tmp_path: Path) -> None:
 def test_a_run_without_anything_still_has_a_report(tmp_path: Path) -> None:
     empty = MadeUpRun(tmp_path).run()
     write_report(empty)
-    assert "Nothing could be measured." in (tmp_path / "report" / "index.html").read_text()
+    assert "No cell of this study could be measured." in (tmp_path / "report" / "index.html").read_text()
     dense = MadeUpRun(tmp_path)
     dense.questions("m", DENSE, "arc_easy", 800)
     write_report(dense.run())
-    assert "m, whole, measured by 1 benchmark" in (tmp_path / "report" / "index.html").read_text()
+    assert "m (dense), evaluated on 1 benchmark" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_a_report_of_no_run(command: Callable[..., Ran], tmp_path: Path) -> None:

@@ -362,4 +362,4 @@ def test_cuts_that_are_the_same_model_are_measured_once(
     assert len({pd.read_parquet(samples_beside(one.path)).to_json() for one in result.measured}) == len(by_plan)
     lines = [line for line in said if "same model as" in line]
     assert len(lines) == 10 - len(by_plan)
-    assert "the same model, measured once" in (tmp_path / "run" / "report" / "report.md").read_text()
+    assert "duplicate cuts, measured once" in (tmp_path / "run" / "report" / "report.md").read_text()

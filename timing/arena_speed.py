@@ -1,9 +1,9 @@
-"""How fast every cut of an arena's run decodes, against the whole model in turn with it.
+"""Decoding speed of every cut of an arena's run, measured alternately with the dense model.
 
-A study measures each cell once, at a time of its own, and small models' speeds drift by more than cuts change them.
-Here the whole model and the cut write the same number of tokens in turn, by the processor's time, one thread; each
-round gives one ratio, and the median and half the range between the quartiles are written down. Plans and statistics
-are those of the run's folder, of its first draw; a cut that is the same model as another is measured once.
+A study measures the cells one after another, and the speed of small models drifts more than pruning changes it. Here
+the dense model and the cut alternately generate the same number of tokens on one thread, in processor time; each round
+gives one ratio, and the median and half the interquartile range are written. Plans and statistics are from the first
+draw of the run's folder; duplicate cuts are measured once.
 
     python timing/arena_speed.py runs/arena --out runs/arena-speeds.csv
 
@@ -40,9 +40,11 @@ PROMPT, NEW = 8, 48
 
 
 def main() -> None:
-    """Print a line a cut, and write them down."""
+    """Print one line per cut, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="a study's folder; else the paper's two on pocket-llama")
+    parser.add_argument(
+        "run", type=Path, nargs="?", help="a study's folder; by default the paper's methods on pocket-llama"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, help="a CSV file")
     given = parser.parse_args()
@@ -61,10 +63,10 @@ def main() -> None:
 
 
 def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds: int) -> list[str]:
-    """A row a cut of one model."""
+    """One row per cut of one model."""
     subjects = EvaluationTargets(ModelPlans(config, entry, store, print))
     dense, *cuts = cells_of(config, entry)
-    whole = subjects.of(dense).make()
+    dense_model = subjects.of(dense).make()
     measured: dict[str | None, tuple[float, float]] = {}
     rows = []
     for cell in cuts:
@@ -72,17 +74,17 @@ def of_model(config: StudyConfig, entry: ModelEntry, store: ResultsStore, rounds
             continue
         subject = subjects.of(cell)
         if subject.cell.plan not in measured:
-            measured[subject.cell.plan] = times_as_fast(whole, subject.make(), rounds)
+            measured[subject.cell.plan] = times_as_fast(dense_model, subject.make(), rounds)
         speed, spread = measured[subject.cell.plan]
         print(f"{subject.cell.label}: {speed:.3f} (± {spread:.3f}) times as fast", flush=True)
         rows.append(f"{subject.cell.model},{cell.cut.method},{cell.cut.ratio:g},{speed:.4f},{spread:.4f}")
     return rows
 
 
-def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
-    """How many times as fast the cut decodes; the first round warms up and does not count."""
+def times_as_fast(dense_model: LanguageModel, cut: LanguageModel, rounds: int) -> tuple[float, float]:
+    """The cut's decoding speed relative to the dense model; the first round is a warm-up."""
     ids = torch.zeros((1, PROMPT), dtype=torch.long)
-    runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (whole, cut)]
+    runs = [TimedGeneration(model, "eager", PROMPT + NEW) for model in (dense_model, cut)]
 
     def seconds(run: TimedGeneration) -> float:
         start = process_time()
@@ -90,7 +92,7 @@ def times_as_fast(whole: LanguageModel, cut: LanguageModel, rounds: int) -> tupl
         return process_time() - start
 
     pairs = [[seconds(run) for run in runs] for _ in range(rounds + 1)][1:]
-    return middle([dense / own for dense, own in pairs])
+    return middle([dense / pruned for dense, pruned in pairs])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Checkpoints of random weights with the exact shapes of large models, written a tensor at a time.
+"""Checkpoints of random weights with the exact shapes of large models, written tensor by tensor.
 
 `python timing/big_checkpoint.py DIR [--blocks N]` writes Llama-3-8B's, 16 GB in bfloat16; without DIR, a small one that
-is deleted again.
+is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prunelab.models.empty import empty_model
 
 @dataclass(frozen=True)
 class Shapes:
-    """The sizes of a Llama."""
+    """The dimensions of a Llama."""
 
     hidden: int
     channels: int
@@ -37,7 +37,7 @@ class Shapes:
     context: int
 
     def with_blocks(self, blocks: int) -> Shapes:
-        """The same with another number of blocks."""
+        """The same dimensions with another number of blocks."""
         return replace(self, blocks=blocks)
 
 
@@ -46,7 +46,7 @@ SMALL = Shapes(256, 768, 8, 4, 32, 4096, 8, 512)
 
 
 def write_checkpoint(folder: Path, shapes: Shapes, dtype: str = "bfloat16", seed: int = 0) -> None:
-    """Write a checkpoint that loads as any other, never more than one tensor in memory."""
+    """Write a loadable checkpoint with at most one tensor in memory."""
     config = LlamaConfig(
         vocab_size=shapes.vocabulary, hidden_size=shapes.hidden, intermediate_size=shapes.channels,
         num_hidden_layers=shapes.blocks, num_attention_heads=shapes.heads,
@@ -68,23 +68,23 @@ def write_checkpoint(folder: Path, shapes: Shapes, dtype: str = "bfloat16", seed
 
 
 def _random(announced: list[Announced], seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Ones for norms, numbers of a trained model's size for matrices; a block of them is drawn and then repeated."""
+    """Ones for norms; for matrices, one random block of realistic scale, repeated."""
     drawn = torch.randn(1 << 22, generator=torch.Generator().manual_seed(seed)) * 0.02
-    for number, one in enumerate(announced):
-        if len(one.shape) == 1:
-            yield one.name, torch.ones(one.shape, dtype=one.dtype)
+    for number, announcement in enumerate(announced):
+        if len(announcement.shape) == 1:
+            yield announcement.name, torch.ones(announcement.shape, dtype=announcement.dtype)
             continue
-        part = drawn.roll(1 + 7919 * number).to(one.dtype)
-        tensor = torch.empty(one.shape, dtype=one.dtype)
+        part = drawn.roll(1 + 7919 * number).to(announcement.dtype)
+        tensor = torch.empty(announcement.shape, dtype=announcement.dtype)
         flat = tensor.view(-1)
         for start in range(0, flat.numel(), len(part)):
             stop = min(start + len(part), flat.numel())
             flat[start:stop] = part[: stop - start]
-        yield one.name, tensor
+        yield announcement.name, tensor
 
 
 def main() -> None:
-    """Write one, and say how large it is and how long it took."""
+    """Write a checkpoint, and print its size and the time."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--blocks", type=int, default=LLAMA_3_8B.blocks)

@@ -1,4 +1,4 @@
-"""Calibration with all statistics against a bare forward over the same tokens; and six plans on top of it."""
+"""Time of calibration relative to a bare forward pass over the same tokens, and of six plans after calibration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main() -> None:
     report("calibration / bare forward", *ratio(collect, bare, ROUNDS), target=1.10)
 
     statistics = collect()
-    model.fingerprint  # noqa: B018  (hashing the weights is paid once a model, not once a plan)
+    model.fingerprint  # noqa: B018  (the weights are hashed once per model, not per plan)
 
     def six_plans() -> None:
         for method in ("shortgpt", "flap"):

@@ -1,4 +1,4 @@
-"""What the timing scripts share: a random model of 109 million parameters, and ratios that noise cannot bend."""
+"""Shared parts of the timing scripts: a random model of 109 million parameters, and noise-robust time ratios."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 
 def random_llama(blocks: int = 12) -> PreTrainedModel:
-    """A Llama of GPT-2's size: 12 blocks of width 768, random weights.
+    """A Llama of GPT-2's size: 12 blocks of width 768 with random weights.
 
-    One thread: on a machine that is not alone, threads that wait for each other measure the neighbours.
+    PyTorch is limited to one thread, since waiting threads would measure the machine's other load.
     """
     torch.set_num_threads(1)
     config = LlamaConfig(
@@ -34,7 +34,7 @@ Clock = Callable[[], float]
 
 
 def seconds(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
-    """Time of one call, by the wall's clock or another."""
+    """Time of one call, by the wall clock or another clock."""
     start = clock()
     work()
     return clock() - start
@@ -46,40 +46,40 @@ def ratio(
     rounds: int = 5,
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
-    """How many times the reference's time the measured work takes, and the spread of that over the rounds.
+    """Time of the measured work relative to the reference, and its spread over the rounds.
 
-    The two run in turn, and each round gives one ratio, so that whatever slows the machine down slows both. The median
-    and half the range between the quartiles are returned; the first round warms up and does not count.
+    The two alternate, and each round gives one ratio, so that other load on the machine affects both. Returns the
+    median and half the interquartile range; the first round is a warm-up.
     """
     return middle([seconds(measured, clock) / seconds(reference, clock) for _ in range(rounds + 1)][1:])
 
 
 def middle(values: Sequence[float]) -> tuple[float, float]:
-    """The median, and half the range between the quartiles."""
+    """The median and half the interquartile range."""
     ordered, count = sorted(values), len(values)
     return median(ordered), (ordered[(3 * count) // 4] - ordered[count // 4]) / 2
 
 
 def report(what: str, value: float, spread: float, target: float) -> None:
-    """One line: the figure, its spread, and whether the target is met."""
+    """Print the value, its spread, and whether the target is met."""
     verdict = "met" if value <= target else "MISSED"
     print(f"{what}: {value:.3f} (± {spread:.3f}), at most {target:.2f}: {verdict}", flush=True)
 
 
-def keep(path: Path | None, found: Mapping[str, Any]) -> None:
-    """Write figures down for the documentation, with the machine that they were measured on; nothing without a path."""
+def keep(path: Path | None, results: Mapping[str, Any]) -> None:
+    """Write measurements for the documentation, with a description of the machine; do nothing without a path."""
     if path is not None:
         machine = {
             "processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
             "python": platform.python_version(), "torch": torch.__version__,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine, **found}, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:
-    """Its name, where the system tells."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    """The processor's name, if the system reports it."""
+    reported = Path("/proc/cpuinfo")
+    lines = reported.read_text(encoding="utf-8").splitlines() if reported.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()

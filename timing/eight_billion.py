@@ -1,9 +1,9 @@
 """Llama-3-8B's exact shapes in random weights, calibrated block by block and pruned to 20 % by `flap` and `shortgpt`.
 
-`python timing/eight_billion.py --blocks 32 --samples 64 --rounds 2 --place DIR --keep FILE` is the whole of it: 16 GB
-of disk and as much again for what is written, all deleted afterwards; about 50 minutes of one core. Without options
-it is one block and a few samples, for the ratios alone. What is found is printed as it is found and kept in
-`DIR/figures.json`; a run that was stopped goes on at its block.
+`python timing/eight_billion.py --blocks 32 --samples 64 --rounds 2 --place DIR --keep FILE` runs all of it: 16 GB
+of disk and as much again for the outputs, all deleted afterwards; about 50 minutes on one core. Without options, it
+uses one block and a few samples, to measure the ratios only. Results are printed immediately and kept in
+`DIR/figures.json`; an interrupted run resumes at its block.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WAYS = ("clock", "processor")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured."""
+    """The measurement's settings."""
 
     blocks: int
     samples: int
@@ -56,16 +56,16 @@ class Asked:
 
 @dataclass
 class Figures:
-    """What was found, written down as it is found; a pair is seconds of the clock and of the processor.
+    """The results, saved as they are measured; a pair is wall-clock and processor seconds.
 
     Attributes:
         path: the file.
-        asked: what is measured.
-        blocks: the pair of every block, all between it and the one before among it.
-        bare: behind some blocks, the pair of a block's arithmetic for `Asked.samples` samples.
-        planned: by method, seconds to plan and the share that goes.
-        rounds: by method, pairs of writing what is left, and of copying the checkpoint right after it.
-        peak: GiB that the process held at most.
+        asked: the settings.
+        blocks: the pair of each block, including everything since the previous block.
+        bare: after some blocks, the pair of a block's bare forward pass for `Asked.samples` samples.
+        planned: by method, seconds to plan and the removed share.
+        rounds: by method, the pairs of writing the pruned model and of then copying the checkpoint.
+        peak: peak memory of the process in GiB.
     """
 
     path: Path
@@ -78,43 +78,43 @@ class Figures:
 
     @classmethod
     def of(cls, path: Path, asked: Asked) -> Figures:
-        """Those of a run that was stopped, where it asked for the same."""
+        """Load the results of an interrupted run with the same settings."""
         if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept.pop("asked") == vars(asked):
-                return cls(path, asked, **kept)
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            if saved.pop("asked") == vars(asked):
+                return cls(path, asked, **saved)
         return cls(path, asked)
 
     def save(self) -> None:
-        """Write them, the peak so far among them."""
+        """Save the results with the current peak."""
         self.peak = max(self.peak, (peak_memory(CPU) or 0) / 2**30)
         write_text(self.path, json.dumps(self.kept(), indent=1) + "\n")
 
     def kept(self) -> dict[str, Any]:
-        """All but where they lie."""
+        """All fields except the path."""
         return {**{key: value for key, value in vars(self).items() if key != "path"}, "asked": vars(self.asked)}
 
     def ratios(self) -> dict[str, list[float]]:
-        """Middle, spread and target of everything that is a ratio, by what it is of."""
-        found = {}
+        """Median, spread and target of each ratio, by name."""
+        ratios = {}
         for index, way in enumerate(WAYS):
             pairs = [self.blocks[block][index] / bare[index] for block, bare in self.bare.items()]
-            found[f"calibration of a block / the bare forward's arithmetic, by the {way}"] = [*middle(pairs), 1.3]
+            ratios[f"calibration of a block / the bare forward's arithmetic, by the {way}"] = [*middle(pairs), 1.3]
         for method, rounds in self.rounds.items():
             for index, way in enumerate(WAYS):
                 pairs = [written[index] / copied[index] for written, copied in rounds]
-                found[f"{method}: writing / copying the checkpoint, by the {way}"] = [*middle(pairs), 2.0]
-        return {**found, "GiB at the peak": [self.peak, 0.0, 4.0]}
+                ratios[f"{method}: writing / copying the checkpoint, by the {way}"] = [*middle(pairs), 2.0]
+        return {**ratios, "GiB at the peak": [self.peak, 0.0, 4.0]}
 
 
 class Watch:
-    """Seconds of the clock and of the processor since the last look."""
+    """Wall-clock and processor seconds since the last reading."""
 
     def __init__(self) -> None:
         self.look()
 
     def look(self) -> list[float]:
-        """Both, and begin anew."""
+        """Return both times and reset."""
         now = [time.perf_counter(), time.process_time()]
         since = [a - b for a, b in zip(now, getattr(self, "last", now), strict=True)]
         self.last = [time.perf_counter(), time.process_time()]
@@ -122,14 +122,14 @@ class Watch:
 
 
 class ClockedDecoder(StreamedDecoder):
-    """Takes the time of every block, and of one with nothing collected now and then."""
+    """Times every block, and at intervals a block without collecting statistics."""
 
     figures: Figures
     watch: Watch
 
     @contextmanager
     def loaded(self, block: int) -> Iterator[nn.Module]:
-        """A block with its values."""
+        """A block with its weights."""
         with super().loaded(block) as module:
             yield module
         pair = self.figures.blocks[str(block)] = self.watch.look()
@@ -138,11 +138,11 @@ class ClockedDecoder(StreamedDecoder):
             print(f"bare arithmetic: {bare[0]:.1f} s, {bare[1]:.1f} s of the processor")
         self.figures.save()
         print(f"block {block}: {pair[0]:.1f} s, {pair[1]:.1f} s of the processor", flush=True)
-        self.watch.look()  # what was measured beside is not calibration's
+        self.watch.look()  # the bare pass does not count as calibration
 
     @torch.inference_mode()
     def bare(self, block: int) -> list[float]:
-        """What the arithmetic itself takes for all samples: of a few, weights in place and nothing collected."""
+        """Time of the bare forward pass for all samples, scaled from a few, without loading or collecting."""
         asked = self.figures.asked
         few = min(BARE_SAMPLES, asked.samples)
         states = torch.randn(few, asked.tokens, self.shapes[block].hidden).to(self.model.dtype)
@@ -156,11 +156,11 @@ class ClockedDecoder(StreamedDecoder):
 
 @dataclass(frozen=True)
 class ClockedModel(StreamedModel):
-    """A model whose blocks are clocked."""
+    """A streamed model whose blocks are timed."""
 
     @cached_property
     def decoder(self) -> ClockedDecoder:
-        """Its decoder."""
+        """The timed decoder."""
         assert self.files is not None
         assert self.family is not None
         assert self.where is not None
@@ -168,15 +168,15 @@ class ClockedModel(StreamedModel):
 
 
 def main() -> None:
-    """Print memory, and times against what must be done."""
+    """Print memory, and times relative to the necessary work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--samples", type=int, default=BARE_SAMPLES)
-    parser.add_argument("--tokens", type=int, default=512, help="of a sample")
+    parser.add_argument("--tokens", type=int, default=512, help="tokens per sample")
     parser.add_argument("--memory", type=float, default=4.0, help="GB")
-    parser.add_argument("--rounds", type=int, default=3, help="of writing and copying in turn")
-    parser.add_argument("--place", type=Path, help="folder for the files, in which a run that was stopped goes on")
-    parser.add_argument("--keep", type=Path, help="file for the figures")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of alternating writing and copying")
+    parser.add_argument("--place", type=Path, help="folder for the files, in which an interrupted run resumes")
+    parser.add_argument("--keep", type=Path, help="file for the results")
     given = vars(parser.parse_args())
     quieten()
     place, kept, asked = given.pop("place"), given.pop("keep"), Asked(**given)
@@ -191,14 +191,14 @@ def main() -> None:
 
 
 def measure(place: Path, asked: Asked) -> Figures:
-    """All of it in one folder."""
+    """Measure everything in one folder."""
     figures = Figures.of(place / "figures.json", asked)
-    clean(place, anew=not figures.blocks)
+    clean(place, restart=not figures.blocks)
     base = place / BASE.format(asked.blocks)
     if not base.exists():
         write_checkpoint(place / "aside", LLAMA_3_8B.with_blocks(asked.blocks))
         (place / "aside").rename(base)
-    print(f"{held() / 2**30:.2f} GiB held before anything is read")
+    print(f"{held() / 2**30:.2f} GiB in use before reading")
     reset_peak_memory(CPU)
     opened = open_streamed(str(base), device="cpu")
     model = ClockedModel(**{one.name: getattr(opened, one.name) for one in fields(opened)})
@@ -220,30 +220,30 @@ def measure(place: Path, asked: Asked) -> Figures:
     return figures
 
 
-def clean(place: Path, anew: bool) -> None:
-    """Remove what a run that was stopped had no time to; and all that it had found, where another is asked for."""
+def clean(place: Path, restart: bool) -> None:
+    """Remove an interrupted run's leftovers, and its results if the settings differ."""
     for path in [place / "aside", place / "copy", *(path for method in METHODS for path in place.glob(f".{method}-*"))]:
         shutil.rmtree(path, ignore_errors=True)
-    if anew:
+    if restart:
         (place / STATISTICS).unlink(missing_ok=True)
         shutil.rmtree(place / f"{STATISTICS}.streaming", ignore_errors=True)
 
 
 def prune(model: StreamedModel, method: str, statistics: ActivationStatistics, figures: Figures) -> None:
-    """Plan and write, in turn with copying the checkpoint that was cut."""
+    """Plan and write, alternating with copying the dense checkpoint."""
     place, blocks = figures.path.parent, figures.asked.blocks
     watch = Watch()
     share = 1 / blocks if method == "shortgpt" and blocks < 5 else 0.2
     plan = make_pruning_plan(model, method, share, statistics=statistics)
     figures.planned[method] = [watch.look()[0], plan.achieved_ratio]
-    print("{}: planned in {:.1f} s, {:.1%} of the blocks' weights go".format(method, *figures.planned[method]))
+    print("{}: planned in {:.1f} s, {:.1%} of the blocks' weights removed".format(method, *figures.planned[method]))
     rounds = figures.rounds.setdefault(method, [])
     while len(rounds) < figures.asked.rounds:
         forget(place / BASE.format(blocks))
         watch.look()
         save_streamed(model, plan, statistics, place / method, overwrite=True)
         written = watch.look()
-        open_streamed(str(place / method), device="cpu").decoder.sources  # noqa: B018  (raises where it is not whole)
+        open_streamed(str(place / method), device="cpu").decoder.sources  # noqa: B018  (raises if it is incomplete)
         shutil.rmtree(place / method)
         rounds.append([written, copied(place, blocks)])
         figures.save()
@@ -251,7 +251,7 @@ def prune(model: StreamedModel, method: str, statistics: ActivationStatistics, f
 
 
 def forget(folder: Path) -> None:
-    """Everything written is on disk, and the checkpoint's files are no longer in memory: so it is before each turn."""
+    """Flush all writes to disk and drop the checkpoint's files from the page cache, before each measurement."""
     os.sync()
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
@@ -265,9 +265,9 @@ def copied(place: Path, blocks: int) -> list[float]:
     forget(base)
     watch = Watch()
     shutil.copytree(base, place / "copy")
-    found = watch.look()
+    seconds = watch.look()
     shutil.rmtree(place / "copy")
-    return found
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How often the 95 % interval of a change in ICAT holds the true change, also where a model's SS is at 50.
+"""Coverage of the 95 % interval of a change in ICAT, including models with SS at 50.
 
-Simulated: StereoSet's 321 target terms with 13 examples each. Every term has a propensity of its own, which the dense
-and the pruned model share in part. `--trials N` sets how many data sets are drawn for each pair of models.
+Simulates StereoSet's 321 target terms with 13 examples each. Every term has its own propensity, which the dense and the
+pruned model partly share. `--trials N` sets the number of simulated datasets for each pair of models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prunelab.evaluation.metrics.stereoset import icat_statistic
 from prunelab.stats.paired_tests import paired_bootstrap
 
 TERMS, EXAMPLES, SPREAD, SHARED = 321, 13, 0.6, 0.5
-"""Target terms, examples a term, the spread of their propensities in logits, and the part that both models share."""
+"""Target terms, examples per term, the propensities' spread in logits, and the share common to both models."""
 LMS = (92.0, 86.0)
 """The dense and the pruned model's."""
 PAIRS = ((60.0, 57.0), (60.0, 53.0), (60.0, 50.0), (50.0, 55.0), (50.0, 50.0))
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 
 def centre_of(share: float) -> float:
-    """The mean propensity, in logits, that makes an average share over terms, 0 to 1."""
+    """The mean propensity in logits for a given average share over terms, from 0 to 1."""
     weights = WEIGHTS / WEIGHTS.sum()
     return float(brentq(lambda centre: float(weights @ expit(centre + SPREAD * NODES)) - share, -9, 9))
 
@@ -42,7 +42,7 @@ def drawn_terms(draw: np.random.Generator, ss: float, lms: float, common: Array)
 
 
 def coverage(pair: tuple[float, float], trials: int) -> float:
-    """The share of simulated data sets whose interval holds the true difference."""
+    """The share of simulated datasets whose interval covers the true difference."""
     draw = np.random.default_rng(0)
     truth = icat_statistic(np.array([[lms, ss] for lms, ss in zip(LMS, pair, strict=True)]))
     held = 0

@@ -1,7 +1,7 @@
-"""Least squares on a model that stays on the disk: seconds and memory beside those of calibrating it.
+"""Time and memory of least-squares compensation on a streamed model, compared with its calibration.
 
-`python timing/least_squares_streamed.py --large --samples 16` takes one block of Llama-3-8B's exact shapes, which loses
-20 % by `flap`; without `--large`, a small model. Seconds are the processor's.
+`python timing/least_squares_streamed.py --large --samples 16` uses one block of Llama-3-8B's exact shapes, pruned by
+20 % with `flap`; without `--large`, a small model. Times are processor seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Print seconds and peaks of calibrating, and of cutting with each compensation."""
+    """Print time and peak memory of calibration, and of pruning with each compensation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--samples", type=int, default=8)
@@ -58,7 +58,7 @@ def main() -> None:
             plan = make_pruning_plan(model, method, 0.2, statistics=statistics, calibration=calibration)
             start = time.process_time()
             save_streamed(model, plan, statistics, folder / method, calibration)
-            clocked(f"writing what {method} leaves", start)
+            clocked(f"writing the model pruned with {method}", start)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Size and speed in llama.cpp of a model whole, without a fifth of its blocks, and without a fifth of its widths.
+"""Size and speed in llama.cpp of the dense model, and with a fifth of its blocks or of its widths removed.
 
-`--keep FILE` writes the figures down.
+`--keep FILE` writes the results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEW_TOKENS = 48
 
 
 def generator(path: Path) -> Callable[[], object]:
-    """Decodes `NEW_TOKENS` tokens greedily after a prompt of one, on one thread."""
+    """Decodes `NEW_TOKENS` tokens greedily after a prompt of one token, on one thread."""
     import xllamacpp
 
     params: Any = xllamacpp.CommonParams()
@@ -44,9 +44,9 @@ def generator(path: Path) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Print the ratios to the whole model."""
+    """Print the ratios to the dense model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--keep", type=Path, help="a JSON file for the results")
     given = parser.parse_args()
     transformers.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -55,7 +55,7 @@ def main() -> None:
     statistics = calibrate(whole.decoder, CalibrationSet(ids))
     cuts = {"depth": ("shortgpt", 0.2), "width": ("flap", 0.2)}
     plans = {what: make_pruning_plan(whole, *cut, statistics=statistics) for what, cut in cuts.items()}
-    models = {"whole": whole, **{what: pruned_model(whole, plan, statistics) for what, plan in plans.items()}}
+    models = {"dense": whole, **{what: pruned_model(whole, plan, statistics) for what, plan in plans.items()}}
     formats: tuple[NumberFormat, ...] = ("f16", "q8_0")
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,16 +64,16 @@ def main() -> None:
             sizes = {what: export_gguf(models[what], path, number_format).size for what, path in paths.items()}
             run = {what: generator(path) for what, path in paths.items()}
             for what, plan in plans.items():
-                times, spread = ratio(run[what], run["whole"])
+                times, spread = ratio(run[what], run["dense"])
                 name = f"{number_format}, {what} {plan.achieved_ratio:.1%}"
                 found[name] = {
-                    "size": sizes[what] / sizes["whole"],
+                    "size": sizes[what] / sizes["dense"],
                     "tokens per second": 1 / times,
                     "spread of tokens per second": spread / times**2,
                 }
                 size, speed, apart = found[name].values()
                 print(
-                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) of the whole model's",
+                    f"{name}: size {size:.3f}, tokens per second {speed:.3f} (± {apart:.3f}) of the dense model's",
                     flush=True,
                 )
     keep(given.keep, found)

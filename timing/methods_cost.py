@@ -1,10 +1,9 @@
-"""What every method of the arena costs: calibrating, planning and cutting, as a multiple of one calibration pass.
+"""Cost of every method of the arena: calibration, planning and pruning, as a multiple of one calibration pass.
 
-Each method is timed by itself, in turn with the plain pass over the same tokens, nothing shared with others: what a
-study saves by sharing searches among its ratios and methods is not in these figures. Methods that need second moments
-collect them with the statistics; printed as well is what least squares costs where memory does not allow that, and
-what a further cut costs. Seconds are the multiple times the quickest of five passes. All by the processor's time, which
-a busy machine bends less.
+Each method is timed alone, alternating with the plain pass over the same tokens; the savings of a study, which shares
+searches among ratios and methods, are not included. Methods that need second moments collect them with the statistics;
+the script also prints the cost of least squares if memory does not allow this, and the cost of a further cut. Seconds
+are the multiple times the fastest of five passes. All times are processor time, which other load affects less.
 
     python timing/methods_cost.py --out runs/arena-times.csv
 """
@@ -33,18 +32,18 @@ ARENA = Path(__file__).parents[1] / "configs" / "arena.yaml"
 
 
 def main() -> None:
-    """Print a line a method, and write them down."""
+    """Print one line per method, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket-llama")
     parser.add_argument("--ratio", type=float, default=0.2)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--method", action="append", help="repeatable; all of the arena's if not given")
+    parser.add_argument("--method", action="append", help="repeatable; by default all methods of the arena")
     parser.add_argument("--out", type=Path, help="a CSV file")
     given = parser.parse_args()
     torch.set_num_threads(1)
     config = study_config(read_config(ARENA), "arena", ARENA)
     model = load_model(given.model, device="cpu", dtype=config.dtype)
-    model.fingerprint  # noqa: B018  (hashing the weights is paid once a model, not once a plan)
+    model.fingerprint  # noqa: B018  (the weights are hashed once per model, not per plan)
     calibration = draw_for(model, config.calibration.options(0), pocket_data())
 
     def collect(moments: bool = False) -> ActivationStatistics:
@@ -67,12 +66,12 @@ def main() -> None:
         multiple, spread = passes(name, partial(collect, moments) if calibrates else lambda: None)
         print(f"{name}: {multiple:.1f} (± {spread:.1f}) passes, {multiple * a_pass:.1f} s", flush=True)
         rows.append(f"{name},{multiple:.2f},{spread:.2f},{multiple * a_pass:.2f}")
-        if moments and not methods[name].needs_loss:  # a search does not feel it
+        if moments and not methods[name].needs_loss:  # negligible compared with a search
             held, plain = collect(moments=True), collect()
             for what, statistics_of in (
-                ("second moments in a pass of their own", collect),
-                ("a further cut, second moments held", lambda held=held: held),
-                ("a further cut, second moments not held", lambda plain=plain: plain),
+                ("second moments in a separate pass", collect),
+                ("a further cut, second moments in memory", lambda held=held: held),
+                ("a further cut, second moments not in memory", lambda plain=plain: plain),
             ):
                 multiple, spread = passes(name, statistics_of)
                 print(f"{name}, {what}: {multiple:.2f} (± {spread:.2f}) passes", flush=True)

@@ -1,7 +1,7 @@
-"""The report of 200 cells x 13 benchmarks: how long it takes to make, what the page weighs, and how long it opens.
+"""The report of 200 cells x 13 benchmarks: time to generate it, size of the page, and time to open it.
 
-The run is made up first, which takes a minute or more; `--size 0.2` makes up a fifth of every benchmark's samples, and
-`--profile` shows where the time goes.
+The run is synthesized first, which takes a minute or more; `--size 0.2` reduces every benchmark to a fifth of its
+samples, and `--profile` prints a profile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUILDING, WEIGHT, OPENING = 10.0, 5.0, 2.0
 
 
 def main() -> None:
-    """Print processor seconds to make the report, megabytes of its page, and seconds until the browser has drawn it."""
+    """Print processor seconds to generate the report, the page's size, and seconds until a browser has rendered it."""
     size = float(sys.argv[sys.argv.index("--size") + 1]) if "--size" in sys.argv else 1.0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -40,7 +40,7 @@ def main() -> None:
         grid = f"{len(cells)} cells x {len(benchmarks)} benchmarks of {size:g} times their real size"
         print(f"{grid}, {len(run.measurements)} figures", flush=True)
         profile = cProfile.Profile() if "--profile" in sys.argv else None
-        # Processor time, since neighbours on the machine would count otherwise; nothing here waits.
+        # Processor time, which excludes other load on the machine; nothing here waits.
         start, wall = time.process_time(), time.perf_counter()
         if profile:
             profile.enable()
@@ -48,13 +48,13 @@ def main() -> None:
         if profile:
             profile.disable()
             pstats.Stats(profile).sort_stats("cumtime").print_stats(60)
-        report("making the report, s", time.process_time() - start, 0.0, BUILDING)
-        print(f"(by the clock on the wall {time.perf_counter() - wall:.1f} s)", flush=True)
+        report("generating the report, s", time.process_time() - start, 0.0, BUILDING)
+        print(f"(wall clock {time.perf_counter() - wall:.1f} s)", flush=True)
         page = run.folder / "report" / "index.html"
-        report("weight of the page, MB", page.stat().st_size / 1e6, 0.0, WEIGHT)
+        report("size of the page, MB", page.stat().st_size / 1e6, 0.0, WEIGHT)
         executable = find_chromium()
         if executable is None:
-            print("no Chromium here: how long the page opens was not measured")
+            print("Chromium is not installed: the time to open the page was not measured")
             return
         with Browser(executable, folder / "profile") as browser:
             seconds = []

@@ -1,4 +1,4 @@
-"""Pruning and saving against loading and `save_pretrained`."""
+"""Time of pruning and saving relative to loading and `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> None:
     model = LanguageModel("random-109M", random_llama(), tokenizer)
     ids = torch.randint(32000, (2, 256), generator=torch.Generator().manual_seed(0))
     statistics = calibrate(model.decoder, CalibrationSet(ids))
-    model.fingerprint  # noqa: B018  (paid once a model)
+    model.fingerprint  # noqa: B018  (hashed once per model)
     with tempfile.TemporaryDirectory() as folder:
         base, out = Path(folder) / "base", Path(folder) / "out"
         model.model.save_pretrained(base)

@@ -1,6 +1,6 @@
-"""Our scorer against lm-eval's HFLM and against the least that can be computed, on questions with four choices.
+"""prunelab's scorer compared with lm-eval's HFLM and with the minimum computation, on four-choice questions.
 
-Real questions where PRUNELAB_SHARED has them (ARC-Challenge and MMLU), else invented ones of the same lengths.
+Uses ARC-Challenge and MMLU if PRUNELAB_SHARED has them, else synthetic questions of the same lengths.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its choices, and the number of the right one."""
+    """A question, its choices, and the index of the correct one."""
 
     text: str
     choices: Sequence[str]
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to ask: its requests by document, and how many times faster than HFLM we must be."""
+    """A prompt format: its requests by document, and the required speedup over HFLM."""
 
     name: str
     documents: list[list[Pair]]
@@ -48,7 +48,7 @@ class Setting:
 
 
 def invented(count: int, words: int, choice_words: int) -> list[Question]:
-    """Questions of about the lengths that benchmarks have, in a language of 3000 words."""
+    """Synthetic questions of realistic lengths, with a vocabulary of 3000 words."""
     chance = random.Random(words)
     lexicon = ["".join(chance.choices("aeioulnrst", k=chance.randint(2, 8))) for _ in range(3000)]
 
@@ -81,7 +81,7 @@ def mmlu(split: str) -> list[Question]:
 
 
 def arc_documents(count: int, shots: int, *, shared: bool) -> list[list[Pair]]:
-    """ARC as lm-eval asks it: every choice is a continuation; the same shots for all documents, or some for each."""
+    """ARC in lm-eval's format: each choice is a continuation; the same shots for all documents, or separate ones."""
     pool, chance = arc("validation"), random.Random(0)
     documents = []
     for question in arc("test")[:count]:
@@ -94,7 +94,7 @@ def arc_documents(count: int, shots: int, *, shared: bool) -> list[list[Pair]]:
 
 
 def mmlu_documents(count: int, shots: int) -> list[list[Pair]]:
-    """MMLU as lm-eval asks it: the subject's own shots, and a letter to choose."""
+    """MMLU in lm-eval's format: shots from the subject, and a letter to choose."""
 
     def ask(question: Question) -> str:
         listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip("ABCD", question.choices, strict=True))
@@ -106,7 +106,7 @@ def mmlu_documents(count: int, shots: int) -> list[list[Pair]]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer of 8000 tokens, trained on the questions themselves."""
+    """A byte-pair tokenizer with 8000 tokens, trained on the questions."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -130,7 +130,7 @@ def instances(documents: list[list[Pair]]) -> list[Instance]:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time of one call: on the CPU the process's own, so that other programs do not count; else the wall clock's."""
+    """Time of one call: processor time on the CPU, so that other programs do not count, else wall-clock time."""
     if device.type == "cpu":
         start = time.process_time()
         work()
@@ -143,7 +143,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def tuned_hflm(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Setting) -> HFLM:
-    """HFLM with the batch size that is fastest on a few documents."""
+    """HFLM with the fastest batch size on a few documents."""
     few = instances(setting.documents[: max(2, len(setting.documents) // 6)])
 
     def rate(size: int) -> float:
@@ -155,23 +155,23 @@ def tuned_hflm(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: 
 
 @torch.inference_mode()
 def floor(model: PreTrainedModel, tokens: int, row: int = 128, rows: int = 4) -> None:
-    """As many tokens as the prefix tree has nodes, in full rows, without reading anything out."""
+    """Forward pass over as many tokens as the prefix tree has nodes, in full rows, without reading results."""
     ids = torch.ones(tokens, dtype=torch.long, device=model.device)
     for batch in ids.split(row * rows):
-        whole = batch[: len(batch) // row * row].view(-1, row)
-        for some in (whole, batch[whole.numel() :][None]):
+        full_rows = batch[: len(batch) // row * row].view(-1, row)
+        for some in (full_rows, batch[full_rows.numel() :][None]):
             if some.numel():
                 model(input_ids=some, use_cache=False, logits_to_keep=1)
 
 
 def verdict(value: float, bound: float, *, most: bool) -> str:
-    """A figure with its bound and whether it is kept."""
-    kept = value <= bound if most else value >= bound
-    return f"{value:.2f} (at {'most' if most else 'least'} {bound:g}: {'met' if kept else 'MISSED'})"
+    """A value with its bound and whether the bound is met."""
+    is_met = value <= bound if most else value >= bound
+    return f"{value:.2f} (at {'most' if most else 'least'} {bound:g}: {'met' if is_met else 'MISSED'})"
 
 
 def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Setting) -> None:
-    """Print one setting's figures."""
+    """Print one setting's results."""
     requests, device = instances(setting.documents), model.device
     mine, reference = PrunelabLM(model, words), tuned_hflm(model, words, setting)
     with measured_peak(device) as my_peak:
@@ -183,7 +183,7 @@ def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Set
     floors: list[float] = []
     theirs: list[float] = []
     expected: list[tuple[float, bool]] = []
-    # Ours and the floor run before and after, so that whatever slows the machine down slows all of them.
+    # prunelab and the floor run before and after HFLM, so that other load affects all of them.
     works: list[tuple[Callable[[], object], list[float]]] = [
         (lambda: mine.loglikelihood(requests), ours),
         (lambda: floor(model, nodes), floors),
@@ -195,7 +195,9 @@ def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Set
         times.append(seconds(work, device))
     worst = max(abs(a[0] - b[0]) for a, b in zip(found, expected, strict=True))
     flags = sum(a[1] != b[1] for a, b in zip(found, expected, strict=True))
-    print(f"{setting.name}: {theirs[0]:.1f} s for HFLM (batch size {reference.batch_size}), {mean(ours):.2f} s for us")
+    print(
+        f"{setting.name}: {theirs[0]:.1f} s for HFLM (batch size {reference.batch_size}), {mean(ours):.2f} s for ours"
+    )
     print(f"    times faster: {verdict(theirs[0] / mean(ours), setting.target, most=False)}")
     print(f"    times the floor: {verdict(mean(ours) / mean(floors), 1.5, most=True)}")
     print(f"        {nodes} distinct tokens, {computed / nodes:.2f} of them run, {mine.scorer.batch_tokens} a batch")
@@ -204,7 +206,7 @@ def compare(model: PreTrainedModel, words: PreTrainedTokenizerFast, setting: Set
 
 
 def main() -> None:
-    """Print a comparison for each way to ask."""
+    """Print a comparison for each prompt format."""
     logging.disable(logging.WARNING)
     model = random_llama().to("cuda" if torch.cuda.is_available() else "cpu")
     words = tokenizer()

@@ -1,7 +1,7 @@
-"""Whether calibration block by block finds the numbers of the one pass through memory, to the bit.
+"""Check that block-by-block calibration is bit-identical to calibration in memory.
 
-`python timing/streaming_equal.py --blocks 2` takes blocks of Llama-3-8B's exact shapes, 1.5 billion parameters with
-embedding and head, and 6 GB of memory; without options the model is small.
+`python timing/streaming_equal.py --blocks 2` uses blocks of Llama-3-8B's exact shapes: 1.5 billion parameters with
+embedding and head, and 6 GB of memory. Without options, the model is small.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SAMPLES, TOKENS = 4, 64
 
 
 def numbers(statistics: ActivationStatistics) -> list[torch.Tensor]:
-    """All that was collected."""
+    """All collected statistics."""
     moments = [*statistics.attention, *statistics.mlp]
     return [statistics.cosine_sum, *(m.mean for m in moments), *(m.deviations for m in moments)]
 
 
 def main() -> None:
-    """Say it for float32 and bfloat16."""
+    """Print the comparison for float32 and bfloat16."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, help="of Llama-3-8B's shapes")
     blocks = parser.parse_args().blocks
@@ -40,14 +40,18 @@ def main() -> None:
         ids = torch.randint(SMALL.vocabulary, (SAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
         for dtype in ("float32", "bfloat16"):
             streamed = open_streamed(str(folder), dtype=dtype, device="cpu").decoder
-            found = numbers(calibrate_streaming(streamed, CalibrationSet(ids), Path(place) / "work", "key"))
-            whole = load_model(str(folder), dtype=dtype, device="cpu").decoder
-            expected = numbers(calibrate(whole, CalibrationSet(ids)))
-            same = all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-            print(
-                f"{dtype}, {whole.parameters:,} parameters: {'equal to the bit' if same else 'DIFFERENT'}", flush=True
+            streamed_numbers = numbers(calibrate_streaming(streamed, CalibrationSet(ids), Path(place) / "work", "key"))
+            dense_decoder = load_model(str(folder), dtype=dtype, device="cpu").decoder
+            expected = numbers(calibrate(dense_decoder, CalibrationSet(ids)))
+            same = all(
+                torch.equal(collected, reference)
+                for collected, reference in zip(streamed_numbers, expected, strict=True)
             )
-            del whole, expected
+            print(
+                f"{dtype}, {dense_decoder.parameters:,} parameters: {'equal to the bit' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+            del dense_decoder, expected
 
 
 if __name__ == "__main__":

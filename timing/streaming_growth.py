@@ -1,9 +1,8 @@
-"""Calibration block by block: time and memory against the size of the model, and against the number of tokens.
+"""Time and memory of block-by-block calibration, by model size and by number of tokens.
 
-`python timing/streaming_growth.py --blocks 2 4 6 --samples 2 4 6` tries it at a small size; without options it takes
-blocks of 0.8 million weights each, four sizes at 4,096 tokens, and at two blocks four amounts of tokens, so many that
-the hidden states that are kept in memory outweigh a batch. Memory is what the pass takes beyond what the process holds
-before it.
+`python timing/streaming_growth.py --blocks 2 4 6 --samples 2 4 6` is a small test; the default uses
+blocks of 0.8 million weights: four sizes at 4,096 tokens, and four numbers of tokens at two blocks, large enough that
+the hidden states in memory outweigh a batch. Memory is the increase during the pass.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHAPES = Shapes(
 
 
 def calibrate_once(folder: Path, samples: int) -> tuple[float, float]:
-    """Seconds, and bytes at the peak beyond what the libraries take, of a pass in a process of its own."""
+    """Seconds and peak memory in bytes, beyond the libraries' memory, of a pass in a separate process."""
     code = Path(__file__).with_name("streaming_pass.py")
     ran = subprocess.run(
         [sys.executable, code, folder, str(samples), str(TOKENS)], check=True, capture_output=True, text=True
@@ -38,11 +37,11 @@ def calibrate_once(folder: Path, samples: int) -> tuple[float, float]:
 
 
 def line(xs: list[float], ys: list[float]) -> dict[str, float]:
-    """The straight line through the figures, and how well they lie on it.
+    """A linear fit of the measurements and its quality.
 
     Returns:
-        `start` and `slope`; `off`, the largest distance from it as a share of the largest figure; `r2`, the share of
-        the figures' variance that it explains, which says nothing where they hardly vary.
+        `start` and `slope`; `off`, the largest deviation as a share of the largest value; `r2`, the share of explained
+        variance, which is not informative if the values hardly vary.
     """
     slope, start = np.polyfit(xs, ys, 1)
     rest = np.array(ys) - (start + slope * np.array(xs))
@@ -56,12 +55,12 @@ def line(xs: list[float], ys: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures and their lines: of every size at a small amount, of every amount at a small size."""
+    """Print the measurements and their fits: all sizes at few tokens, all numbers of tokens at a small size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", nargs="+", type=int, default=BLOCKS, help="at least two sizes")
     parser.add_argument("--samples", nargs="+", type=int, default=SAMPLES, help=f"of {TOKENS} tokens each")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the middle one counts")
-    parser.add_argument("--keep", type=Path, help="file for the figures")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds, of which the median counts")
+    parser.add_argument("--keep", type=Path, help="file for the results")
     asked = parser.parse_args()
     kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:

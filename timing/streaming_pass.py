@@ -1,6 +1,6 @@
-"""One calibration block by block, alone in a process: prints the processor's seconds and the bytes it took at its peak.
+"""One block-by-block calibration in a separate process: prints processor seconds and peak memory in bytes.
 
-`python timing/streaming_pass.py FOLDER SAMPLES TOKENS`; without arguments, a small checkpoint of its own.
+`python timing/streaming_pass.py FOLDER SAMPLES TOKENS`; without arguments, a small generated checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def measure(folder: Path, samples: int, tokens: int) -> tuple[float, int]:
-    """Seconds of the processor, and bytes beyond what was held before."""
+    """Processor seconds, and the increase of memory in bytes."""
     torch.set_num_threads(1)
     model = open_streamed(str(folder), device="cpu")
     vocabulary = model.model.get_input_embeddings().num_embeddings

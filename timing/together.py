@@ -1,6 +1,6 @@
-"""A model and three cuts in depth scored in one pass: against the arithmetic of it, and against one by one.
+"""Scoring a model and three depth cuts in one pass, compared with its arithmetic and with separate passes.
 
-`--keep FILE` writes the figures down.
+`--keep FILE` writes the results.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from prunelab.pruning.allocation import KeptUnits
 from prunelab.pruning.surgery import cut
 
 BLOCKS, ROUNDS, BATCH = 12, 3, 512
-# Nothing before 60 % of the depth is gone: one, two and three of the last five blocks.
+# The cuts remove one, two and three of the last five blocks, none before 60 % of the depth.
 REMOVED = ((8,), (7, 9), (8, 9, 10))
 
 
 def questions(count: int = 6) -> list[ScoringRequest]:
-    """Four choices of 6 tokens behind 60 tokens of their own."""
+    """Questions of 60 tokens with four choices of 6 tokens each."""
     ids = torch.randint(32000, (count, 60 + 4 * 6), generator=torch.Generator().manual_seed(0)).tolist()
     return [ScoringRequest(row[:60], row[60 + 6 * k : 66 + 6 * k]) for row in ids for k in range(4)]
 
 
 def main() -> None:
-    """Print the ratios, and how far the numbers are apart."""
+    """Print the ratios, and the largest difference of log-probabilities."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="file for the figures")
+    parser.add_argument("--keep", type=Path, help="file for the results")
     kept = parser.parse_args().keep
     dense = random_llama()
     decoder, requests = decoder_of(dense), questions()
-    whole = KeptUnits.everything(decoder.shapes)
-    models = [dense, *(cut(decoder, whole.without_blocks(gone)) for gone in REMOVED)]
+    all_units = KeptUnits.everything(decoder.shapes)
+    models = [dense, *(cut(decoder, all_units.without_blocks(removed)) for removed in REMOVED)]
     together = SharedPrefixModels(models)
-    behind = [BLOCKS - min(gone) - len(gone) for gone in REMOVED]
-    print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {behind} blocks behind the first one gone")
+    shared_suffix = [BLOCKS - min(removed) - len(removed) for removed in REMOVED]
+    print(f"{BLOCKS} blocks; cuts without {', '.join(map(str, REMOVED))}: {shared_suffix} blocks follow the first cut")
 
     def in_one_pass(*chosen: PreTrainedModel) -> Sequence[object]:
         run = SharedPrefixModels(chosen) if chosen else together
@@ -53,7 +53,7 @@ def main() -> None:
         return Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests)
 
     head = _head_share(dense)
-    least = (1 - head) * (1 + sum(behind) / BLOCKS) + head * len(models)
+    least = (1 - head) * (1 + sum(shared_suffix) / BLOCKS) + head * len(models)
     value, spread = ratio(in_one_pass, lambda: alone(dense), ROUNDS)
     report("one pass / the dense model alone", value, spread, target=2.0)
     report(f"one pass / its arithmetic ({least:.2f} dense models)", value / least, spread / least, target=1.15)
@@ -62,22 +62,22 @@ def main() -> None:
     scored = SharedPrefixScorer(together, max_length=2048, batch_tokens=BATCH).score_each(requests)
     apart = max(
         abs(a.log_probability - b.log_probability)
-        for model, found in zip(models, scored, strict=True)
-        if not isinstance(found, NonFiniteValue)
-        for a, b in zip(found, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
+        for model, results in zip(models, scored, strict=True)
+        if not isinstance(results, NonFiniteValue)
+        for a, b in zip(results, Scorer(model, max_length=2048, batch_tokens=BATCH).score(requests), strict=True)
     )
     print(f"log-probabilities apart by at most {apart:.1e}, allowed 1e-05: {'met' if apart <= 1e-5 else 'MISSED'}")
-    found = {
+    results = {
         "one pass / the dense model alone": [value, spread],
         "arithmetic in dense models": least,
         "one by one / one pass": [gain, gain_spread],
         "log-probabilities apart": apart,
     }
-    keep(kept, {"blocks": BLOCKS, "removed": REMOVED, "blocks behind": behind, **found})
+    keep(kept, {"blocks": BLOCKS, "removed": REMOVED, "blocks behind": shared_suffix, **results})
 
 
 def _head_share(model: PreTrainedModel) -> float:
-    """The output head's part of a dense model's arithmetic: it sees the 21 tokens of 80 that are scored behind."""
+    """The output head's share of a dense model's arithmetic: it computes the scored 21 of 80 tokens."""
     head: float = model.get_output_embeddings().weight.numel() * 21 / 80
     blocks = sum(shape.cost for shape in decoder_of(model).shapes)
     return head / (head + blocks)

@@ -1,1 +1,1 @@
-"""Scripts that make pages of the documentation and the pocket checkpoints; not part of the package."""
+"""Scripts that generate pages of the documentation and train the pocket checkpoints; not part of the package."""

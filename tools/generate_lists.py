@@ -1,10 +1,10 @@
 """Fill the generated lists in the README and the documentation from the registries.
 
-    python -m tools.generate_lists            write every list again
-    python -m tools.generate_lists --check    change nothing; exit 1 and name each file that is out of date
+    python -m tools.generate_lists            regenerate all lists
+    python -m tools.generate_lists --check    change nothing; exit 1 and name each outdated file
 
-A list stands between `<!-- generated: NAME -->` and `<!-- end -->` on lines of their own; `LISTS` holds the names.
-Third-party plug-ins are left out, so that the documentation does not depend on what is installed.
+A list lies between the lines `<!-- generated: NAME -->` and `<!-- end -->`; `LISTS` holds the names. Third-party
+plug-ins are excluded, so that the documentation does not depend on the installation.
 """
 
 from __future__ import annotations
@@ -48,42 +48,44 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def own_methods() -> list[PruningMethod]:
+def built_in_methods() -> list[PruningMethod]:
     """prunelab's methods: depth, width, hybrid, and the baselines last."""
-    own = [method for method in methods.values() if type(method).__module__.startswith("prunelab.")]
-    return sorted(own, key=lambda method: (is_baseline(method), STRATEGIES.index(method.strategy), method.name))
+    package_methods = [method for method in methods.values() if type(method).__module__.startswith("prunelab.")]
+    return sorted(
+        package_methods, key=lambda method: (is_baseline(method), STRATEGIES.index(method.strategy), method.name)
+    )
 
 
 def is_baseline(method: PruningMethod) -> bool:
-    """Whether the method is a bar for the others: random units, or the smallest weights."""
+    """Whether the method is a baseline: random units, or the smallest weights."""
     return method.source == "baseline"
 
 
 def needs_the_model_in_memory(method: PruningMethod) -> bool:
-    """Whether the method runs the model or compares losses, which block-by-block streaming cannot do."""
+    """Whether the method runs the model or compares losses, which streaming does not support."""
     return method.needs_loss or method.runs_model
 
 
 def method_table() -> list[str]:
     """Every method."""
-    rows = ((f"`{m.name}`", m.strategy, m.summary, m.source) for m in own_methods())
+    rows = ((f"`{m.name}`", m.strategy, m.summary, m.source) for m in built_in_methods())
     return table(("method", "strategy", "what it does", "source"), rows)
 
 
 def streamed_methods() -> list[str]:
     """The methods that can prune a model that stays on disk."""
-    return [f"- `{m.name}`: {m.summary}" for m in own_methods() if not needs_the_model_in_memory(m)]
+    return [f"- `{m.name}`: {m.summary}" for m in built_in_methods() if not needs_the_model_in_memory(m)]
 
 
 def in_memory_methods() -> list[str]:
     """The methods that need the model in memory."""
-    return [f"- `{m.name}`: {m.summary}" for m in own_methods() if needs_the_model_in_memory(m)]
+    return [f"- `{m.name}`: {m.summary}" for m in built_in_methods() if needs_the_model_in_memory(m)]
 
 
 def benchmark_table() -> list[str]:
     """Every benchmark, and those that take an argument."""
-    own = [b for b in benchmarks.values() if type(b).__module__.startswith("prunelab.")]
-    rows = [_benchmark_row(b.name, type(b)) for b in own]
+    package_benchmarks = [b for b in benchmarks.values() if type(b).__module__.startswith("prunelab.")]
+    rows = [_benchmark_row(b.name, type(b)) for b in package_benchmarks]
     rows += [_benchmark_row(form, b) for form, b in with_argument.items() if b.__module__.startswith("prunelab.")]
     return table(("benchmark", "measures", "primary metric", "chance", "examples in the prompt"), rows)
 
@@ -126,10 +128,10 @@ LISTS: dict[str, Callable[[], list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """The text with every list written again.
+    """The text with every list regenerated.
 
     Raises:
-        ListError: a marker names no list, or has no end, or an end has no beginning.
+        ListError: a marker names no list, has no end, or is an end without a beginning.
     """
     pieces, position, opened = [], 0, ""
     for marker in MARKER.finditer(text):
@@ -173,10 +175,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0, 1 where a list is out of date with `--check`, 2 where a marker cannot be filled.
+        The exit code: 0; 1 if a list is outdated and `--check` is given; 2 if a marker cannot be filled.
     """
     parser = argparse.ArgumentParser(description="Fill the generated lists in the README and the documentation.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a list is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a list is outdated")
     check = parser.parse_args(arguments).check
     try:
         stale = out_of_date(root, write=not check)

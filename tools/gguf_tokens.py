@@ -1,10 +1,10 @@
-"""Whether llama.cpp reads the tokenizer's tokens in a model's exported GGUF file, in lines of C4 and WikiText-2.
+"""Compare llama.cpp's tokens of a model's exported GGUF file with its tokenizer's, on lines of C4 and WikiText-2.
 
     python tools/gguf_tokens.py MODEL --datasets-root ROOT [--lines 10000] [--reference FILE.gguf] [--steps-of smollm]
 
-Exits with 1 where a line is read otherwise. `--reference` reads the same lines from another GGUF file, such as the one
-of which transformers made MODEL: transformers gives every byte-level tokenizer that it reads from a GGUF file GPT-2's
-steps, and so loses SmolLM's splitting of digits. `--steps-of` puts the steps of a pre-tokenizer of llama.cpp's back.
+Exits with 1 if the tokens of a line differ. `--reference` also tokenizes the lines with another GGUF file, such as the
+source from which transformers built MODEL: transformers gives every byte-level tokenizer from a GGUF file the steps of
+GPT-2, which loses SmolLM's digit splitting. `--steps-of` restores the steps of one of llama.cpp's pre-tokenizers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _lines(texts: Iterator[str]) -> Iterator[str]:
 
 
 def with_steps_of(model: LanguageModel, name: str) -> None:
-    """Give a byte-level tokenizer the steps that llama.cpp knows under a name."""
+    """Give a byte-level tokenizer the steps of a named llama.cpp pre-tokenizer."""
     patterns = next(patterns for patterns, known in PRE_TOKENIZERS.items() if known == name)
     steps = [
         pre_tokenizers.Digits(individual_digits=True)
@@ -55,7 +55,7 @@ def with_steps_of(model: LanguageModel, name: str) -> None:
 
 
 def read_otherwise(model: LanguageModel, file: Path, lines: Sequence[str]) -> list[str]:
-    """The lines in which llama.cpp reads other tokens from a GGUF file than the model's tokenizer."""
+    """The lines that llama.cpp tokenizes differently from the model's tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         answer = read_by_llama_cpp(file, lines, Path(folder, "answer.json"))
     if "tokens" not in answer:
@@ -65,12 +65,14 @@ def read_otherwise(model: LanguageModel, file: Path, lines: Sequence[str]) -> li
 
 
 def main() -> None:
-    """Compare, and print what was found."""
+    """Compare the tokens and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--datasets-root", type=Path, required=True)
-    parser.add_argument("--lines", type=int, default=10_000, help="of each of the two data sets, where it has so many")
-    parser.add_argument("--reference", type=Path, help="another GGUF file, read in the same lines")
+    parser.add_argument(
+        "--lines", type=int, default=10_000, help="maximum number of lines from each of the two datasets"
+    )
+    parser.add_argument("--reference", type=Path, help="another GGUF file to compare on the same lines")
     parser.add_argument("--steps-of", choices=sorted(PRE_TOKENIZERS.values()), help="steps to give the tokenizer first")
     options = parser.parse_args()
     lines = lines_of(options.datasets_root, options.lines)
@@ -81,11 +83,11 @@ def main() -> None:
         done = export_gguf(model, Path(folder, "model.gguf"), "q8_0")
         apart = read_otherwise(model, done.path, lines)
     print(f"{model.name}: written with the pre-tokenizer {vocabulary_of(model).pre}", *done.notes, sep="\nnote: ")
-    print(f"exported: {len(apart)} of {len(lines)} lines are read otherwise", *map(repr, apart[:3]), sep="\n  ")
+    print(f"exported: {len(apart)} of {len(lines)} lines differ", *map(repr, apart[:3]), sep="\n  ")
     if options.reference:
-        theirs = read_otherwise(model, options.reference, lines)
-        print(f"{options.reference.name}: {len(theirs)} of {len(lines)} lines are read otherwise than by the tokenizer",
-              *map(repr, theirs[:3]), sep="\n  ")  # fmt: skip
+        differing = read_otherwise(model, options.reference, lines)
+        print(f"{options.reference.name}: {len(differing)} of {len(lines)} lines differ from the tokenizer",
+              *map(repr, differing[:3]), sep="\n  ")  # fmt: skip
     sys.exit(bool(apart))
 
 

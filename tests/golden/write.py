@@ -1,4 +1,4 @@
-"""Write the golden files anew, after a change of a format that was meant."""
+"""Regenerate the golden files after an intended change of a format."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The arena of methods: a page of the documentation, made from runs."""
+"""The arena: a documentation page that compares all methods, generated from runs."""

@@ -1,9 +1,9 @@
-"""The arena: from the run of a study with several calibration seeds to one page that compares its methods.
+"""Generate a page that compares methods, from the run of a study with several calibration seeds.
 
     python -m tools.arena.page RUN ... --out docs/arena.md --times TIMES.csv
 
-Losses are differences from the dense model of the same run: ln perplexity above its own, and mean accuracy (over the
-benchmarks of right and wrong answers that the run holds) below its own. Spreads are sample deviations over seeds.
+Losses are differences from the dense model of the same run: the increase of ln perplexity, and the decrease of the mean
+accuracy over the run's accuracy benchmarks. Spreads are sample standard deviations over seeds.
 """
 
 from __future__ import annotations
@@ -46,45 +46,51 @@ SPEEDS = (
 )
 
 
-def frontier(found: Sequence[Standing], method: str) -> Chart:
-    """A row a model, a panel a measure: what is lost by the share removed, means over draws; the least one dashed."""
-    models = list(dict.fromkeys(one.model for one in found))
+def frontier(cuts: Sequence[Standing], method: str) -> Chart:
+    """One row per model, one panel per measure: mean loss by removed share; the smallest loss is dashed."""
+    models = list(dict.fromkeys(standing.model for standing in cuts))
     measures: dict[str, Lost] = {
-        "ln perplexity lost": lambda one: one.ln_perplexity,
-        "accuracy lost, points": lambda one: one.accuracy,
+        "ln perplexity lost": lambda standing: standing.ln_perplexity,
+        "accuracy lost, points": lambda standing: standing.accuracy,
     }
     panels = []
     for model in models:
         for name, lost in measures.items():
-            own = [one for one in found if one.model == model and lost(one)]
-            if own:
-                series = _lines(own, lost, (*RIVALS, method))
-                panels.append(Panel(model, model, series, "removed share of the blocks' weights, %", name))
+            standings_of_model = [standing for standing in cuts if standing.model == model and lost(standing)]
+            if standings_of_model:
+                series = _lines(standings_of_model, lost, (*RIVALS, method))
+                panels.append(Panel(model, model, series, "removed share of block weights, %", name))
     caption = "Lower is better. Means over draws of the calibration text."
-    return Chart("arena", "What every method loses", caption, tuple(panels), across=len(measures))
+    return Chart("arena", "Loss of each method", caption, tuple(panels), across=len(measures))
 
 
-def _lines(own: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
-    """Of one model: those named stand out and lie above the others; the least loss at each ratio."""
-    by_method = {one.method: [o for o in own if o.method == one.method] for one in own}
+def _lines(standings_of_model: Sequence[Standing], lost: Lost, named: Sequence[str]) -> tuple[Series, ...]:
+    """One model's series: the named methods highlighted on top of the others, and the smallest loss at each ratio."""
+    by_method = {
+        standing.method: [o for o in standings_of_model if o.method == standing.method]
+        for standing in standings_of_model
+    }
     series = [
         _line(method, by_method[method], lost) if method in named else _other(by_method[method], lost)
         for method in sorted(by_method, key=lambda method: method in named)
     ]
-    ratios = sorted({one.ratio for one in own})
-    best = [min((o for o in own if o.ratio == ratio), key=lambda o: mean(lost(o))) for ratio in ratios]
-    return (*series, replace(_other(best, lost), name="least of all", dashed=True, tint="other"))
+    ratios = sorted({standing.ratio for standing in standings_of_model})
+    best = [min((o for o in standings_of_model if o.ratio == ratio), key=lambda o: mean(lost(o))) for ratio in ratios]
+    return (*series, replace(_other(best, lost), name="smallest loss", dashed=True, tint="other"))
 
 
-def _line(method: str, own: Sequence[Standing], lost: Lost) -> Series:
-    """One method's losses, from the whole model on."""
-    points = [Point(100 * one.achieved, mean(lost(one))) for one in sorted(own, key=lambda one: one.ratio)]
+def _line(method: str, standings_of_method: Sequence[Standing], lost: Lost) -> Series:
+    """One method's losses, starting at the dense model."""
+    points = [
+        Point(100 * standing.achieved, mean(lost(standing)))
+        for standing in sorted(standings_of_method, key=lambda standing: standing.ratio)
+    ]
     base = method.partition("+")[0]
     return Series(method, strategy_of(base), (Point(0, 0), *points), marker_of(base))
 
 
-def _other(own: Sequence[Standing], lost: Lost) -> Series:
-    return replace(_line("", own, lost), name="another method", tint="pale", marker="none")
+def _other(standings_of_method: Sequence[Standing], lost: Lost) -> Series:
+    return replace(_line("", standings_of_method, lost), name="another method", tint="pale", marker="none")
 
 
 def page(
@@ -99,27 +105,27 @@ def page(
     notes: str = "",
     sizes: Sequence[Run] = (),
 ) -> str:
-    """The page's Markdown, its figure beside it.
+    """The page's Markdown, which refers to a figure of the same name.
 
     Args:
-        found: what every cut lost.
-        method: the one that was fixed beforehand.
-        benchmarks: what was measured, and on how many items.
-        command: what makes the page.
+        found: the losses of every cut.
+        method: the method under test, fixed in advance.
+        benchmarks: the measured benchmarks with their numbers of items.
+        command: the command that generates the page.
         out: the page's path.
-        times: what cuts cost, by method.
-        speeds: how many times as fast cuts decode, and the spread, by model, method and ratio.
-        others: the rivals once more, calibrated on another text, by its name.
-        notes: Markdown that no run can tell, behind what is said of the aim.
+        times: cost of pruning, by method.
+        speeds: decoding speedup and its spread, by model, method and ratio.
+        others: the rivals calibrated on other text, by the text's name.
+        notes: additional Markdown, placed after the target.
         sizes: runs that differ in the number of calibration samples.
     """
     seeds = max(len(one.ln_perplexity) for one in found)
     lines = [
         "# Comparison of all methods",
         "",
-        f"Made by `{command}` from the run of `configs/arena.yaml`.",
+        f"Generated by `{command}` from the run of `configs/arena.yaml`.",
         "",
-        "All methods have the same budget (methods that remove whole blocks or sublayers come within half of the "
+        "All methods have the same budget (methods that remove entire blocks or sublayers come within half of the "
         f"largest one), the same calibration text ({seeds} draws) and the same test items or windows, which are not "
         f"in the calibration text: {', '.join(f'`{name}` ({count})' for name, count in benchmarks.items())}. Losses "
         "are differences from the dense model: the increase of ln perplexity, and the decrease of the mean accuracy in "
@@ -129,7 +135,7 @@ def page(
         *(line for name, own in (others or {}).items() for line in _against(found, method, name, own)),
         *(["", notes.strip()] if notes else []),
         "",
-        f"![What every method loses, by the share removed]({out.with_suffix('.svg').name})",
+        f"![Loss of each method by removed share]({out.with_suffix('.svg').name})",
         "",
         "Grey lines are the other methods; the dashed line is the smallest loss of any method.",
     ]
@@ -144,17 +150,17 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def _aim(found: Sequence[Verdict], method: str) -> list[str]:
-    """Whether the aim is met, first in a sentence."""
+def _aim(results: Sequence[Verdict], method: str) -> list[str]:
+    """The section on the target: first the result in one sentence."""
     return [
         f"## Target: `{method}` loses at most half of what the better of `shortgpt` and `flap` loses",
         "",
-        *_judged(found),
+        *_judged(results),
     ]
 
 
 def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequence[Standing]) -> list[str]:
-    """The same against rivals that were calibrated on another text."""
+    """The target against rivals that were calibrated on other text."""
     return [
         "",
         f"The rivals may do better with another calibration text. With both calibrated on `{corpus}` and `{method}` as "
@@ -164,45 +170,48 @@ def _against(found: Sequence[Standing], method: str, corpus: str, others: Sequen
     ]
 
 
-def _judged(found: Sequence[Verdict]) -> list[str]:
-    met = sum(one.is_met for one in found)
+def _judged(results: Sequence[Verdict]) -> list[str]:
+    met = sum(verdict.is_met for verdict in results)
     lines = [
-        f"Met in {met} of {len(found)} combinations of model and ratio."
-        + "".join(f" Missed: {_place(one)}." for one in found if not one.is_met),
+        f"Met in {met} of {len(results)} combinations of model and ratio."
+        + "".join(f" Missed: {_place(verdict)}." for verdict in results if not verdict.is_met),
         "",
         "| model | ratio | ln perplexity increase | of the better rival | accuracy loss, points | of the better rival "
         "| met |",
         "|---|---|---|---|---|---|---|",
     ]
-    for one in found:
-        bar = one.ln_perplexity_bar
-        cells = [spread(one.own.ln_perplexity, 4), f"{spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
-        if one.accuracy_bar is not None:
-            bar = one.accuracy_bar
-            cells += [spread(one.own.accuracy, 2), f"{spread(bar.accuracy, 2)} (`{bar.method}`)"]
+    for verdict in results:
+        bar = verdict.ln_perplexity_bar
+        cells = [spread(verdict.own.ln_perplexity, 4), f"{spread(bar.ln_perplexity, 4)} (`{bar.method}`)"]
+        if verdict.accuracy_bar is not None:
+            bar = verdict.accuracy_bar
+            cells += [spread(verdict.own.accuracy, 2), f"{spread(bar.accuracy, 2)} (`{bar.method}`)"]
         else:
             cells += ["", ""]
         lines.append(
-            f"| {one.own.model} | {one.own.ratio:.0%} | {' | '.join(cells)} | {'yes' if one.is_met else 'no'} |"
+            f"| {verdict.own.model} | {verdict.own.ratio:.0%} | {' | '.join(cells)} "
+            f"| {'yes' if verdict.is_met else 'no'} |"
         )
     return lines
 
 
 def _place(verdict: Verdict) -> str:
-    """Where and by how much the aim was missed."""
-    said = []
+    """Model and ratio at which the target was missed, and by how much."""
+    misses = []
     for name, pair, digits in (("ln perplexity", verdict.ln_perplexity, 4), ("accuracy", verdict.accuracy, 2)):
         if pair and name in verdict.missed:
-            said.append(f"{name} loss {pair[0]:.{digits}f}, allowed {SHARE * max(pair[1], 0.0):.{digits}f}")
-    return f"{verdict.own.model} at {verdict.own.ratio:.0%} ({'; '.join(said)})"
+            misses.append(f"{name} loss {pair[0]:.{digits}f}, allowed {SHARE * max(pair[1], 0.0):.{digits}f}")
+    return f"{verdict.own.model} at {verdict.own.ratio:.0%} ({'; '.join(misses)})"
 
 
-def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]) -> list[str]:
-    """Every method at every ratio, the least loss of ln perplexity first; without columns that are empty."""
+def _table(
+    standings_of_model: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tuple[float, float]]
+) -> list[str]:
+    """All methods at all ratios, by ascending loss of ln perplexity, without empty columns."""
 
     def speed(of: Standing) -> str:
-        found = speeds.get((of.model, of.method, of.ratio))
-        return "" if found is None else f"{found[0]:.2f} ± {found[1]:.2f}"
+        entry = speeds.get((of.model, of.method, of.ratio))
+        return "" if entry is None else f"{entry[0]:.2f} ± {entry[1]:.2f}"
 
     columns: dict[str, Callable[[Standing], str]] = {
         "ratio": lambda o: f"{o.ratio:.0%}",
@@ -212,20 +221,27 @@ def _table(own: Sequence[Standing], speeds: Mapping[tuple[str, str, float], tupl
         "accuracy loss, points": lambda o: spread(o.accuracy, 2),
         "speedup": speed,
     }
-    ordered = sorted(own, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
-    kept = {name: said for name, said in columns.items() if any(said(one) for one in own)}
+    ordered = sorted(standings_of_model, key=lambda o: (o.ratio, mean(o.ln_perplexity)))
+    shown = {
+        name: formatted
+        for name, formatted in columns.items()
+        if any(formatted(standing) for standing in standings_of_model)
+    }
     return [
-        f"| {' | '.join(kept)} |",
-        f"|{'---|' * len(kept)}",
-        *(f"| {' | '.join(said(one) or 'not measured' for said in kept.values())} |" for one in ordered),
+        f"| {' | '.join(shown)} |",
+        f"|{'---|' * len(shown)}",
+        *(
+            f"| {' | '.join(formatted(standing) or 'not measured' for formatted in shown.values())} |"
+            for standing in ordered
+        ),
     ]
 
 
 def _costs(times: Mapping[str, Time]) -> list[str]:
-    """Seconds to prune, the cheapest first."""
-    ordered = sorted(times.items(), key=lambda one: one[1].passes)
+    """The cost of pruning, cheapest method first."""
+    ordered = sorted(times.items(), key=lambda item: item[1].passes)
     return [
-        "## What pruning costs",
+        "## Cost of pruning",
         "",
         "Cost of calibration, planning and pruning, each method on its own, in calibration passes and in seconds "
         "(pocket-llama at 20 %, one thread, processor time: `python timing/methods_cost.py --out FILE`). In a study, "
@@ -233,7 +249,7 @@ def _costs(times: Mapping[str, Time]) -> list[str]:
         "",
         "| method | calibration passes | seconds |",
         "|---|---|---|",
-        *(f"| `{name}` | {one.passes:.1f} ± {one.spread:.1f} | {one.seconds:.1f} |" for name, one in ordered),
+        *(f"| `{name}` | {item.passes:.1f} ± {item.spread:.1f} | {item.seconds:.1f} |" for name, item in ordered),
     ]
 
 
@@ -248,37 +264,37 @@ def write_arena(
     notes: Path | None = None,
     sizes: Sequence[Path] = (),
 ) -> None:
-    """Write the page, and its figure beside it.
+    """Write the page, and its figure in the same folder.
 
     Args:
         runs: folders of finished studies.
         out: the Markdown file.
-        method: the one that was fixed beforehand.
-        times: what `timing/methods_cost.py` wrote.
-        speeds: what `timing/arena_speed.py` wrote.
-        rivals: runs in which the rivals were calibrated on another text.
-        notes: a Markdown file whose text goes into the page.
+        method: the method under test, fixed in advance.
+        times: output file of `timing/methods_cost.py`.
+        speeds: output file of `timing/arena_speed.py`.
+        rivals: runs in which the rivals were calibrated on other text.
+        notes: a Markdown file to insert into the page.
         sizes: runs that differ in the number of calibration samples.
 
     Raises:
-        InvalidRequest: a folder holds no finished run, or figures are missing.
+        InvalidRequest: a folder holds no finished run, or measurements are missing.
     """
     measurements = [m for folder in runs for m in load_run(folder).measurements]
-    found = standings(measurements)
-    if not found:
-        raise InvalidRequest(f"{runs[0]} holds no pruned model's figures: give the folder of a finished study")
+    cuts = standings(measurements)
+    if not cuts:
+        raise InvalidRequest(f"{runs[0]} holds no measurements of pruned models: give the folder of a finished study")
     benchmarks = {m.benchmark: m.n for m in measurements if m.primary and m.benchmark != "throughput"}
-    others = {run.config.calibration.corpus: standings(run.measurements) for run in map(load_run, rivals)}
+    rival_cuts = {run.config.calibration.corpus: standings(run.measurements) for run in map(load_run, rivals)}
     costs = read_times(times) if times else None
     fast = read_speeds(speeds) if speeds else None
     given = {"--times": times, "--speeds": speeds, "--notes": notes, "--out": out}
     options = {"--rivals": rivals, "--sizes": sizes, **{name: [path] for name, path in given.items() if path}}
-    said = "".join(f" {name} {' '.join(map(str, paths))}" for name, paths in options.items() if paths)
-    command = f"python -m tools.arena.page {' '.join(map(str, runs))}{said}"
+    option_words = "".join(f" {name} {' '.join(map(str, paths))}" for name, paths in options.items() if paths)
+    command = f"python -m tools.arena.page {' '.join(map(str, runs))}{option_words}"
     compared = [load_run(folder) for folder in sizes]
-    write_text(out, page(found, method, benchmarks, command, out, costs, fast, others, _read(notes), compared))
+    write_text(out, page(cuts, method, benchmarks, command, out, costs, fast, rival_cuts, _read(notes), compared))
     with atomic_file(out.with_suffix(".svg")) as aside, rc_context({"svg.hashsalt": "arena"}):
-        draw(frontier(found, method)).savefig(aside, format="svg", metadata={"Date": None})
+        draw(frontier(cuts, method)).savefig(aside, format="svg", metadata={"Date": None})
 
 
 def _read(notes: Path | None) -> str:
@@ -289,16 +305,16 @@ def _read(notes: Path | None) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/arena.md"))
-    parser.add_argument("--method", default="auto", help="the one that was fixed beforehand")
-    parser.add_argument("--rivals", nargs="*", type=Path, default=[], help="runs on other calibration text")
-    parser.add_argument("--sizes", nargs="*", type=Path, default=[], help="runs on other numbers of samples")
-    parser.add_argument("--notes", type=Path, help="a Markdown file whose text goes into the page")
-    parser.add_argument("--times", type=Path, help="what timing/methods_cost.py --out wrote")
-    parser.add_argument("--speeds", type=Path, help="what timing/arena_speed.py --out wrote")
+    parser.add_argument("--method", default="auto", help="the method under test, fixed in advance")
+    parser.add_argument("--rivals", nargs="*", type=Path, default=[], help="runs with other calibration text")
+    parser.add_argument("--sizes", nargs="*", type=Path, default=[], help="runs with other numbers of samples")
+    parser.add_argument("--notes", type=Path, help="a Markdown file to insert into the page")
+    parser.add_argument("--times", type=Path, help="output file of timing/methods_cost.py")
+    parser.add_argument("--speeds", type=Path, help="output file of timing/arena_speed.py")
     given = parser.parse_args()
     try:
         write_arena(

@@ -1,4 +1,4 @@
-"""How cuts stand: what each lost against the whole model over several draws, and whether the aim is met."""
+"""Losses of cuts relative to the dense model over several draws, and whether the target is met."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from prunelab.evaluation.records import Measurement
 
 RIGHT_OR_WRONG = ("acc", "acc_norm", "exact_match")
 RIVALS = ("shortgpt", "flap")
-"""The paper's two, whose better one is the bar."""
+"""The paper's methods; the better one sets the bar."""
 SHARE = 0.5
-"""Of the bar's loss, at most: the aim."""
+"""The target: at most this share of the bar's loss."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What one cut lost, a seed each.
+    """The losses of one cut, one value per seed.
 
     Attributes:
-        model: its name.
-        method: how it was cut.
-        ratio: the share asked for.
-        achieved: the share removed.
-        ln_perplexity: rise of ln perplexity.
-        accuracy: fall of the mean accuracy, in points of a hundred; empty where no questions were asked.
+        model: name of the model.
+        method: name of the method.
+        ratio: requested ratio.
+        achieved: achieved ratio.
+        ln_perplexity: increase of ln perplexity.
+        accuracy: decrease of the mean accuracy, in percentage points; empty without accuracy benchmarks.
     """
 
     model: str
@@ -41,11 +41,11 @@ class Standing:
 
 
 Lost = Callable[[Standing], Sequence[float]]
-"""One of a cut's losses, a seed each."""
+"""Accessor of one of a cut's losses, one value per seed."""
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Mean and sample deviation in words; nothing where there are no values."""
+    """Mean and sample standard deviation, formatted; empty without values."""
     if not values:
         return ""
     middle = f"{mean(values):.{digits}f}"
@@ -54,7 +54,7 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 @dataclass(frozen=True)
 class _Figures:
-    """One model's or cut's own figures with one seed."""
+    """One cell's results."""
 
     achieved: float
     ln_perplexity: float
@@ -62,34 +62,34 @@ class _Figures:
 
 
 def standings(measurements: Sequence[Measurement]) -> list[Standing]:
-    """Every cut of every model, in the run's order.
+    """All cuts of all models, in the run's order.
 
     Raises:
-        InvalidRequest: a model has no dense figures, or its cells were not measured on the same benchmarks.
+        InvalidRequest: a dense model was not measured, or cells were not measured on the same benchmarks.
     """
     cells: dict[tuple[str, str, float], dict[int, list[Measurement]]] = {}
-    for one in measurements:
-        cells.setdefault((one.model, one.method, one.ratio), {}).setdefault(one.seed or 0, []).append(one)
+    for item in measurements:
+        cells.setdefault((item.model, item.method, item.ratio), {}).setdefault(item.seed or 0, []).append(item)
     dense = {model: next(iter(seeds.values())) for (model, method, _), seeds in cells.items() if method == "dense"}
-    found = []
+    cuts = []
     for (model, method, ratio), seeds in cells.items():
         if method == "dense":
             continue
         if model not in dense:
-            raise InvalidRequest(f"{model} was not measured whole: give the folder of a finished study")
+            raise InvalidRequest(f"the dense {model} was not measured: give the folder of a finished study")
         asked = _asked(dense[model])
-        whole, own = _figures(dense[model], asked), [_figures(seeds[seed], asked) for seed in sorted(seeds)]
-        found.append(
+        dense_result, results = _figures(dense[model], asked), [_figures(seeds[seed], asked) for seed in sorted(seeds)]
+        cuts.append(
             Standing(
                 model,
                 method,
                 ratio,
-                own[0].achieved,
-                tuple(one.ln_perplexity - whole.ln_perplexity for one in own),
-                tuple(100 * (whole.accuracy - one.accuracy) for one in own) if asked else (),
+                results[0].achieved,
+                tuple(item.ln_perplexity - dense_result.ln_perplexity for item in results),
+                tuple(100 * (dense_result.accuracy - item.accuracy) for item in results) if asked else (),
             )
         )
-    return found
+    return cuts
 
 
 def _asked(measurements: Sequence[Measurement]) -> list[str]:
@@ -97,10 +97,10 @@ def _asked(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def _figures(measurements: Sequence[Measurement], asked: Sequence[str]) -> _Figures:
-    """Of one cell.
+    """The results of one cell.
 
     Raises:
-        InvalidRequest: it lacks a benchmark that the dense model has, or any perplexity.
+        InvalidRequest: the cell lacks one of the dense model's benchmarks, or has no perplexity.
     """
     primary = {m.benchmark: m for m in measurements if m.primary and not m.group}
     perplexities = [m for m in primary.values() if m.metric.endswith("perplexity")]
@@ -120,12 +120,12 @@ def _figures(measurements: Sequence[Measurement], asked: Sequence[str]) -> _Figu
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the chosen method stands against the better of the rivals, at one ratio of one model.
+    """The method compared with the better rival, at one ratio of one model.
 
     Attributes:
-        own: what the method loses.
-        ln_perplexity_bar: the rival that loses least in ln perplexity.
-        accuracy_bar: the same in accuracy; None where no questions were asked.
+        own: the method's losses.
+        ln_perplexity_bar: the rival with the smallest loss of ln perplexity.
+        accuracy_bar: the rival with the smallest loss of accuracy; None without accuracy benchmarks.
     """
 
     own: Standing
@@ -134,56 +134,59 @@ class Verdict:
 
     @property
     def ln_perplexity(self) -> tuple[float, float]:
-        """Means over seeds of the method's and of the better rival's loss."""
+        """Mean losses of ln perplexity of the method and of the better rival."""
         return mean(self.own.ln_perplexity), mean(self.ln_perplexity_bar.ln_perplexity)
 
     @property
     def accuracy(self) -> tuple[float, float] | None:
-        """The same in points."""
+        """Mean losses of accuracy in points, of the method and of the better rival."""
         bar = self.accuracy_bar
         return None if bar is None else (mean(self.own.accuracy), mean(bar.accuracy))
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """In what it loses more than half; where the bar loses nothing, it may lose nothing."""
+        """The measures in which the method misses the target; if the bar loses nothing, it must lose nothing."""
         losses = {"ln perplexity": self.ln_perplexity, "accuracy": self.accuracy}
         return tuple(name for name, pair in losses.items() if pair and pair[0] > SHARE * max(pair[1], 0.0) + 1e-12)
 
     @property
     def is_met(self) -> bool:
-        """Whether it loses at most half, in both."""
+        """Whether the target is met in both measures."""
         return not self.missed
 
 
 def verdicts(found: Sequence[Standing], method: str, others: Sequence[Standing] | None = None) -> Iterator[Verdict]:
-    """The method against the better rival in each measure, wherever all were measured.
+    """The method compared with the better rival, at each model and ratio where both were measured.
 
     Args:
-        found: standings, the method's among them.
-        method: its name.
-        others: the rivals', where they are of another run.
+        found: losses of all cuts, including the method's.
+        method: name of the method.
+        others: losses of the rivals, if they are from another run.
     """
-    own_place = {(one.model, one.ratio, one.method): one for one in found}
-    by_place = {(one.model, one.ratio, one.method): one for one in (found if others is None else others)}
-    for model, ratio in dict.fromkeys((one.model, one.ratio) for one in found):
-        own = own_place.get((model, ratio, method))
+    own_place = {(standing.model, standing.ratio, standing.method): standing for standing in found}
+    by_place = {
+        (standing.model, standing.ratio, standing.method): standing
+        for standing in (found if others is None else others)
+    }
+    for model, ratio in dict.fromkeys((standing.model, standing.ratio) for standing in found):
+        method_standing = own_place.get((model, ratio, method))
         bars = [by_place[model, ratio, rival] for rival in RIVALS if (model, ratio, rival) in by_place]
-        if own is not None and bars:
+        if method_standing is not None and bars:
             yield Verdict(
-                own,
+                method_standing,
                 min(bars, key=lambda bar: mean(bar.ln_perplexity)),
-                min(bars, key=lambda bar: mean(bar.accuracy)) if own.accuracy else None,
+                min(bars, key=lambda bar: mean(bar.accuracy)) if method_standing.accuracy else None,
             )
 
 
 @dataclass(frozen=True)
 class Time:
-    """What a method's cut costs.
+    """Cost of pruning with a method.
 
     Attributes:
-        passes: times a calibration pass.
-        spread: of that over rounds.
-        seconds: the same by the clock.
+        passes: cost as a multiple of a calibration pass.
+        spread: spread of `passes` over rounds.
+        seconds: cost in seconds.
     """
 
     passes: float
@@ -192,24 +195,26 @@ class Time:
 
 
 def read_times(path: Path) -> dict[str, Time]:
-    """What `timing/methods_cost.py --out` wrote, by method.
+    """Read the output file of `timing/methods_cost.py`: costs by method.
 
     Raises:
-        InvalidRequest: the file is missing, or another.
+        InvalidRequest: the file is missing or has another format.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return {row["method"]: Time(*(float(row[name]) for name in ("passes", "spread", "seconds"))) for row in rows}
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"{path} holds no times ({error}): make it with timing/methods_cost.py --out") from None
+        raise InvalidRequest(
+            f"{path} holds no times ({error}): generate it with timing/methods_cost.py --out"
+        ) from None
 
 
 def read_speeds(path: Path) -> dict[tuple[str, str, float], tuple[float, float]]:
-    """What `timing/arena_speed.py --out` wrote: by model, method and ratio, times the dense model's and the spread.
+    """Read the output file of `timing/arena_speed.py`: speedup and spread, by model, method and ratio.
 
     Raises:
-        InvalidRequest: the file is missing, or another.
+        InvalidRequest: the file is missing or has another format.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -219,4 +224,6 @@ def read_speeds(path: Path) -> dict[tuple[str, str, float], tuple[float, float]]
             for row in rows
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"{path} holds no speeds ({error}): make it with timing/arena_speed.py --out") from None
+        raise InvalidRequest(
+            f"{path} holds no speeds ({error}): generate it with timing/arena_speed.py --out"
+        ) from None

@@ -1,1 +1,1 @@
-"""How the pocket models were trained."""
+"""Training of the pocket models."""

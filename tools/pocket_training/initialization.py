@@ -1,11 +1,11 @@
-"""Where the training of a pocket model starts: heads that look back and heads that match, instead of noise alone.
+"""Structured initialization of a pocket model: previous-token heads and matching heads instead of pure noise.
 
-Transformers of this size spend millions of tokens before the first head attends to the token before its own, and the
-first head to an earlier occurrence of it, on which everything else that reads its context builds (Olsson et al. 2022,
-"In-context Learning and Induction Heads"). Random weights that resemble trained ones in structure shorten that
-(Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers"). Here the first block's heads look one to
-four tokens back, and the next blocks' heads look for tokens that match in what they are or in what stands before them.
-Nothing is frozen: training changes these weights like all others.
+Transformers of this size need millions of tokens until a head attends to the previous token and another to an earlier
+occurrence of the current one, which in-context abilities build on (Olsson et al. 2022, "In-context Learning and
+Induction Heads"). Random weights with the structure of trained ones shorten this phase (Trockman and Kolter 2023,
+"Mimetic Initialization of Self-Attention Layers"). Here the heads of the first block attend one to four tokens back,
+and the heads of the next blocks attend to tokens that match in themselves or in their predecessors. No weight is
+frozen: training changes these weights like all others.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from torch import Tensor, nn
 from transformers import Gemma2Config, PreTrainedModel
 
 EMBEDDING = 0.5
-"""Standard deviation of embeddings, and size of the direction that all share: without one, no head knows of places."""
+"""Standard deviation of the embeddings, and norm of their shared direction, which position heads need."""
 LOGITS = 0.1
-"""Weight of the last norm: embeddings are large beside what blocks add, so that a token stays what it is through all
-of them, and are the output's weights as well."""
+"""Weight of the last norm: the embeddings, which are also the output weights, are large compared with the blocks'
+outputs, so that a token's identity persists through all blocks."""
 HELD, FOUND = 0.7, 0.3
-"""What heads that look back, and heads that match, add to the residual stream, relative to what they read."""
+"""Outputs of previous-token heads and of matching heads, relative to their inputs."""
 PLACE, MATCH = 25.0, 2.5
-"""Logit of the place that a head of the first block looks at; scale of queries and keys that match."""
+"""Logit of the position that a head of the first block attends to; scale of matching queries and keys."""
 QUICK, SLOW = 5, 6
-"""The first rotary channels tell places apart; a head that matches over any distance has no use for those."""
+"""The first rotary channels encode position, which a head that matches over any distance must not use."""
 AFTER_NORM = -0.7
-"""Gemma-2 normalises what a sublayer adds; a weight of zero would let noise drown the embeddings."""
+"""Weight of Gemma-2's norm after a sublayer; with the default of zero, noise would dominate the embeddings."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What the two heads that share keys and values look for; 0 is a token itself, n the token n places before it.
+    """The tokens that two heads with shared keys and values match; 0 is the token itself, n the token n before it.
 
     Attributes:
-        keys: what keys hold.
-        queries: what the queries of each head hold.
-        value: what is read where they match.
-        place: where the first head writes what it read. Written where the own such word is held, it is doubled there
-            if both are the same, which is all that it takes to compare them.
+        keys: token held by the keys.
+        queries: token held by the queries of each head.
+        value: token read at a match.
+        place: subspace into which the first head writes. If it already holds the same token, the value doubles, which
+            suffices to compare the two.
     """
 
     keys: tuple[int, ...]
@@ -62,9 +62,9 @@ MATCHING: tuple[tuple[Group, Group], ...] = (
     (Group((0,), ((0,), (0,)), 2), Group((0,), ((0,), (1,)), 4)),
     (Group((0,), ((0,), (0,)), 2), Group((1,), ((0,), (1,)), 0)),
 )
-"""For blocks 1 to 9 and both key-value groups. Block 2 finds what agrees in several places at once, as a claim and the
-sentence that it repeats do, and reads of whom it is told there. The last blocks point: to the token that the model has
-in mind by then, for what stands two places before it, which is a choice's letter."""
+"""The matches of blocks 1 to 9 and both key-value groups. Block 2 finds tokens that agree in several positions, as a
+claim and the sentence that it repeats do, and reads the subject there. The last blocks point: they attend to the token
+that the model is about to predict and read the token two positions before it, which is a choice's letter."""
 
 
 @torch.no_grad()
@@ -72,15 +72,15 @@ def give_heads(model: PreTrainedModel, seed: int) -> None:
     """Replace the embeddings and all attention weights.
 
     Args:
-        model: a new one, with two query heads for each of two key-value heads.
-        seed: of every draw.
+        model: a new model with two query heads for each of two key-value heads.
+        seed: random seed.
     """
     draws = torch.Generator().manual_seed(seed)
     hidden, size = model.config.hidden_size, model.config.head_dim
     common = torch.randn(hidden, generator=draws).sign() / hidden**0.5
     embedding = model.get_input_embeddings().weight
     embedding.normal_(generator=draws).add_(hidden**0.5 * common)
-    if isinstance(model.config, Gemma2Config):  # its embeddings are scaled already, and only on their way in
+    if isinstance(model.config, Gemma2Config):  # scales its embeddings at the input only
         embedding.mul_(EMBEDDING / hidden**0.5)
     else:
         embedding.mul_(EMBEDDING)
@@ -111,9 +111,10 @@ def give_heads(model: PreTrainedModel, seed: int) -> None:
 
 
 def _look_back(attention: Any, common: Tensor, held: Sequence[Tensor], theta: float) -> None:
-    """Head n - 1 attends to the token n places back and writes what it is into `held[n]`.
+    """Head n - 1 attends to the token n positions back and writes its identity into `held[n]`.
 
-    Queries and keys are constants, turned against each other by n places, so that rotary embeddings favour that place.
+    Queries and keys are constants, rotated against each other by n positions, so that rotary embeddings favour that
+    position.
     """
     hidden, size = held[0].shape
     turns = theta ** (-torch.arange(size // 2) / (size // 2))

@@ -1,4 +1,4 @@
-"""What all trainings of pocket models share: rates, optimizers, the count of what was right, and the record of it."""
+"""Shared parts of the pocket models' training: learning rates, optimizers, metrics, and the training record."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast to learn.
+    """Learning rates and their schedule.
 
     Attributes:
         matrix_rate: learning rate of the blocks' matrices (Muon).
-        match_rate: of those that make queries and keys, lest the heads given at the start be lost before they serve.
-        other_rate: of embeddings, norms, biases and patches (AdamW).
-        weight_decay: of the matrices.
-        warm_up: steps to the full rate.
-        decay: the last part of training, in which rates fall to nothing.
+        match_rate: learning rate of query and key projections, low enough to preserve the initial heads.
+        other_rate: learning rate of embeddings, norms, biases and patches (AdamW).
+        weight_decay: weight decay of the matrices.
+        warm_up: number of warm-up steps.
+        decay: final share of training in which the rates decay to zero.
     """
 
     matrix_rate: float = 0.01
@@ -35,7 +35,7 @@ class Rates:
     decay: float = 0.5
 
     def factor(self, step: int, steps: int) -> float:
-        """What learning rates are multiplied with in a step of so many."""
+        """The factor of the learning rates in step `step` of `steps`."""
         left = (steps - step) / (self.decay * steps)
         return min(1.0, (step + 1) / self.warm_up, left)
 
@@ -44,9 +44,9 @@ class Optimizers:
     """Muon for the blocks' matrices, AdamW for the rest.
 
     Args:
-        model: to be trained.
-        rates: how fast.
-        steps: in all.
+        model: the model to train.
+        rates: the learning rates.
+        steps: total number of steps.
     """
 
     def __init__(self, model: nn.Module, rates: Rates, steps: int) -> None:
@@ -54,7 +54,7 @@ class Optimizers:
         self._optimizers = list(_optimizers(model, rates))
 
     def advance(self) -> None:
-        """Take the next step along the gradients, and forget them."""
+        """Take an optimizer step and reset the gradients."""
         factor = self._rates.factor(self._step, self._steps)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -68,10 +68,10 @@ def _optimizers(model: nn.Module, rates: Rates) -> Iterator[torch.optim.Optimize
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     matches: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    remaining: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.ndim != 2 or id(parameter) in tables:
-            others.append(parameter)
+            remaining.append(parameter)
         else:
             (matches if name.endswith(("q_proj.weight", "k_proj.weight")) else matrices).append(parameter)
     groups = ((matrices, rates.matrix_rate), (matches, rates.match_rate))
@@ -81,15 +81,18 @@ def _optimizers(model: nn.Module, rates: Rates) -> Iterator[torch.optim.Optimize
         weight_decay=rates.weight_decay,
     )
     yield torch.optim.AdamW(
-        [{"params": others, "initial_lr": rates.other_rate}], lr=rates.other_rate, betas=(0.9, 0.98), weight_decay=0.0
+        [{"params": remaining, "initial_lr": rates.other_rate}],
+        lr=rates.other_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
     )
 
 
 class Mean:
-    """A mean over tokens by what they belong to, since the last look at it.
+    """Running means over tokens by group, since the last `drain`.
 
     Args:
-        names: of what tokens belong to, in the order of their numbers.
+        names: names of the groups, by index.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -97,11 +100,11 @@ class Mean:
         self._sums = torch.zeros(len(names), 2, dtype=torch.float64)
 
     def add(self, values: Tensor, belongs: Tensor, counts: Tensor) -> None:
-        """Take in one batch; all arguments have one shape.
+        """Add one batch; all arguments have the same shape.
 
         Args:
-            values: losses, or whether tokens were right.
-            belongs: numbers of the names.
+            values: losses, or whether tokens are correct.
+            belongs: index of each token's group.
             counts: whether a token counts.
         """
         for index in range(len(self._names)):
@@ -109,18 +112,18 @@ class Mean:
             self._sums[index] += torch.tensor([values[mine].sum(), mine.sum()], dtype=torch.float64)
 
     def drain(self) -> dict[str, float]:
-        """The means of all names that had tokens; and begin again."""
-        found = {
+        """Return the means of all groups with tokens, and reset."""
+        means = {
             name: round(float(total / count), 3)
             for name, (total, count) in zip(self._names, self._sums, strict=True)
             if count
         }
         self._sums.zero_()
-        return found
+        return means
 
 
 def can_compile() -> bool:
-    """Whether there is the C++ compiler that compiled steps need."""
+    """Whether a C++ compiler, which compiled steps need, is available."""
     return any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
 
 
@@ -133,18 +136,18 @@ def write_record(
     curve: Sequence[dict[str, Any]],
     **more: Any,
 ) -> None:
-    """Write `training.json` beside a checkpoint.
+    """Write `training.json` into a checkpoint's folder.
 
     Args:
         out: the checkpoint's folder.
-        name: of the model.
-        model: as trained.
-        recipe: how; a dataclass of more than rates.
-        seconds: that it took.
-        curve: losses and right answers on the way.
-        **more: what else this training should remember.
+        name: name of the model.
+        model: the trained model.
+        recipe: the training configuration, a dataclass.
+        seconds: duration of the training.
+        curve: losses and accuracies during training.
+        **more: further entries of the record.
     """
-    made = {
+    record = {
         "model": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "recipe": asdict(recipe),
@@ -155,4 +158,4 @@ def write_record(
         **more,
         "curve": list(curve),
     }
-    (out / "training.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -23,14 +23,14 @@ from prunelab.pocket.turns import BEGIN, END, Turns
 
 VOCABULARY = 2048
 EARLY = (0.12, 0.40)
-"""When tasks begin to leave their early shares, and when they have their final ones, as parts of training."""
+"""Progress of training at which task shares start to change, and at which they are final."""
 
 
 def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the training text, which is cut as Qwen2's is, digits one by one.
+    """Byte-level BPE trained on the training text, with Qwen2's pre-tokenization and single digits.
 
-    `AutoTokenizer` cuts text so for every model of that type, whatever its files say, and adds a token of its own where
-    none is named for what is unknown, which no text is to bytes.
+    `AutoTokenizer` applies this pre-tokenization to every model of that type, whatever its files say, and adds an
+    unknown token unless one is named, although byte-level text has no unknown parts.
     """
     rng = random.Random(f"tokenizer {seed}")
     texts = ("".join(piece.text for piece in rng.choice(TASKS).document(rng)) for _ in range(documents))
@@ -45,14 +45,14 @@ def train_tokenizer(seed: int, context: int, documents: int = 20_000) -> PreTrai
 def byte_level_bpe(
     texts: Iterator[str], vocabulary: int, special: Sequence[str], split: PreTokenizer, **more: Any
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer trained on texts; every text begins with `BEGIN`, as Llama 3's do, and `END` pads.
+    """Train a tokenizer; every text begins with `BEGIN`, as in Llama 3, and `END` is the padding token.
 
     Args:
-        texts: to learn merges from.
-        vocabulary: tokens, at most.
-        special: tokens that no text is cut into, `BEGIN` and `END` among them.
-        split: where no token reaches across; it makes bytes of the text.
-        **more: of `PreTrainedTokenizerFast`.
+        texts: texts to learn merges from.
+        vocabulary: maximum size of the vocabulary.
+        special: special tokens, including `BEGIN` and `END`.
+        split: pre-tokenizer, which also converts the text to bytes.
+        **more: arguments of `PreTrainedTokenizerFast`.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = split
@@ -71,7 +71,7 @@ def byte_level_bpe(
 
 
 class Kind(IntEnum):
-    """What a training token is: a given prompt, running text, or an answer."""
+    """The kind of a training token: prompt, running text, or answer."""
 
     PROMPT = 0
     TEXT = 1
@@ -83,9 +83,9 @@ class Batch:
     """Rows of training tokens, all of shape `(rows, length)`.
 
     Attributes:
-        tokens: running text, cut into rows wherever they end.
-        kind: the number of each token's `Kind`.
-        task: the number of the task that a token belongs to.
+        tokens: a continuous text, split into rows at arbitrary positions.
+        kind: index of each token's `Kind`.
+        task: index of each token's task.
     """
 
     tokens: Tensor
@@ -94,11 +94,11 @@ class Batch:
 
 
 class Stream:
-    """Documents of all tasks, one behind the other, in the shares that the tasks ask for.
+    """A stream of documents of all tasks, in the tasks' shares.
 
     Args:
-        tokenizer: of the model that is trained.
-        seed: of every draw.
+        tokenizer: the model's tokenizer.
+        seed: random seed.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
@@ -112,18 +112,18 @@ class Stream:
         """The next rows.
 
         Args:
-            rows: how many.
-            length: tokens each.
-            progress: from 0 to 1, how far training is.
+            rows: number of rows.
+            length: tokens per row.
+            progress: progress of training, from 0 to 1.
         """
         while len(self._waiting) < rows * length:
             self._waiting += self._document(progress)
-        taken, self._waiting = self._waiting[: rows * length], self._waiting[rows * length :]
-        columns = (torch.tensor(column).reshape(rows, length) for column in zip(*taken, strict=True))
+        pending, self._waiting = self._waiting[: rows * length], self._waiting[rows * length :]
+        columns = (torch.tensor(column).reshape(rows, length) for column in zip(*pending, strict=True))
         return Batch(*columns)
 
     def _document(self, progress: float) -> Iterator[tuple[int, int, int]]:
-        """One document of the task that is furthest behind its share."""
+        """A document of the task that is furthest below its share."""
         index = self._turns.next()
         pieces = TASKS[index].document(self.rng)
         given = Kind.PROMPT if any(piece.is_answer for piece in pieces) else Kind.TEXT
@@ -133,7 +133,7 @@ class Stream:
         yield from document
 
     def _tokens(self, pieces: Item, given: Kind) -> Iterator[tuple[int, Kind]]:
-        """Tokens as benchmarks have them: a prompt is tokenized whole, and what the model says begins a text anew."""
+        """Tokenize as benchmarks do: the prompt as one text, and the model's answer as another."""
         stretch: list[tuple[str, Kind]] = []
         for piece in pieces:
             if piece.is_answer:
@@ -143,7 +143,7 @@ class Stream:
         yield from self._whole(stretch)
 
     def _whole(self, stretch: Sequence[tuple[str, Kind]]) -> Iterator[tuple[int, Kind]]:
-        """Tokens of one text; each is of the kind of the part in which it ends."""
+        """Tokens of one text; each has the kind of the piece in which it ends."""
         ends = list(accumulate(len(text) for text, _ in stretch))
         encoded = self._tokenizer(
             "".join(text for text, _ in stretch), add_special_tokens=False, return_offsets_mapping=True, verbose=False
@@ -153,7 +153,7 @@ class Stream:
 
 
 def _share(task: Task, progress: float) -> float:
-    """A task's share of the tokens at this point of training."""
+    """A task's share of the tokens at this progress of training."""
     begins, ends = EARLY
     left = min(1.0, max(0.0, (ends - progress) / (ends - begins)))
     return task.share * (1.0 + (task.early - 1.0) * left)

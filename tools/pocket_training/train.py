@@ -1,4 +1,4 @@
-"""Train a pocket model from nothing: `python -m tools.pocket_training.train --model pocket-llama`."""
+"""Train a pocket model from scratch: `python -m tools.pocket_training.train --model pocket-llama`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Recipe(Rates):
-    """How to train.
+    """The training configuration.
 
     Attributes:
-        tokens: in all.
-        batch: tokens a step.
-        lengths: of rows; every fifth step takes the second.
-        weights: in the loss, of the tokens of prompts, of running text, and of answers.
-        seed: of weights, tokenizer and data.
+        tokens: total number of tokens.
+        batch: tokens per step.
+        lengths: row lengths; every fifth step uses the second.
+        weights: loss weights of prompt, running-text and answer tokens.
+        seed: random seed of weights, tokenizer and data.
     """
 
     tokens: int = 12_000_000
@@ -47,20 +47,20 @@ class Recipe(Rates):
 
     @property
     def steps(self) -> int:
-        """How many."""
+        """The number of steps."""
         return self.tokens // self.batch
 
 
 def train(name: str, recipe: Recipe, device: torch.device, out: Path, compiled: bool, after: Path | None) -> None:
-    """Train a model and write its checkpoint and `training.json`, the recipe and the curves.
+    """Train a model, and write its checkpoint and `training.json` with the recipe and the curves.
 
     Args:
-        name: one of `POCKET_MODELS`.
-        recipe: how.
-        device: where.
-        out: folder to write to.
+        name: a name of `POCKET_MODELS`.
+        recipe: the training configuration.
+        device: device to train on.
+        out: output folder.
         compiled: whether the step is compiled, which needs a C++ compiler and makes it about twice as fast.
-        after: folder of an earlier training to go on from, without drills; by default from nothing.
+        after: folder of an earlier training to continue, without drills; by default, train from scratch.
     """
     set_seed(recipe.seed)
     if after:
@@ -97,9 +97,9 @@ def train(name: str, recipe: Recipe, device: torch.device, out: Path, compiled: 
 
 
 def _losses(model: nn.Module, tokens: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The weighted mean loss in nats a token; of each token behind the first, its loss and whether it was likeliest.
+    """The weighted mean loss in nats per token, and for each token after the first its loss and whether it was top-1.
 
-    Matrices are multiplied in bfloat16, which is what the checkpoint will hold.
+    Matrix products are in bfloat16, the data type of the checkpoint.
     """
     with torch.autocast(tokens.device.type, torch.bfloat16):
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
@@ -109,7 +109,7 @@ def _losses(model: nn.Module, tokens: Tensor, weights: Tensor) -> tuple[Tensor, 
 
 
 def _step(forward: Forward, batch: Batch, recipe: Recipe, device: torch.device, tally: _Tally) -> float:
-    """Forward and backward; returns the weighted loss in nats a token."""
+    """Forward and backward pass; returns the weighted loss in nats per token."""
     weights = torch.tensor(recipe.weights)[batch.kind[:, 1:]]
     loss, losses, right = forward(batch.tokens.to(device), weights.to(device))
     loss.backward()
@@ -122,7 +122,7 @@ def _step(forward: Forward, batch: Batch, recipe: Recipe, device: torch.device, 
 
 
 class _Tally:
-    """Loss and right answers' tokens by task, of every fifth step since the last report."""
+    """Loss and answer accuracy by task, over every fifth step since the last report."""
 
     def __init__(self) -> None:
         names = [task.name for task in TASKS]
@@ -130,7 +130,7 @@ class _Tally:
         self._steps = 0
 
     def counts(self) -> bool:
-        """Whether this step is one that counts."""
+        """Whether this step is counted."""
         self._steps += 1
         return self._steps % 5 == 0
 
@@ -141,21 +141,23 @@ class _Tally:
         self._right.add(right, task, answer)
 
     def drain(self) -> dict[str, dict[str, float]]:
-        """Mean loss, and share of answers' tokens that were the likeliest, by task; and begin again."""
+        """Return the mean loss and the top-1 accuracy of answer tokens, by task, and reset."""
         return {"losses": self._loss.drain(), "right": self._right.drain()}
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train a pocket model from nothing.")
+    parser = argparse.ArgumentParser(description="Train a pocket model from scratch.")
     parser.add_argument("--model", choices=POCKET_MODELS, default="pocket-llama")
-    parser.add_argument("--out", type=Path, help="folder to write to; by default the model's name")
+    parser.add_argument("--out", type=Path, help="output folder; by default the model's name")
     parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="more than one rarely pays at this size")
-    parser.add_argument("--no-compile", action="store_true", help="as is done where there is no C++ compiler")
-    parser.add_argument("--after", type=Path, help="folder of an earlier training to go on from")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="do not compile the step; implied if there is no C++ compiler"
+    )
+    parser.add_argument("--after", type=Path, help="folder of an earlier training to continue")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     recipe = Recipe(tokens=given.tokens, seed=given.seed)

@@ -1,1 +1,1 @@
-"""What a run says: claims, recommendations, the paper's tables."""
+"""Analysis of a run: the paper's claims, recommendations, and the paper's tables."""

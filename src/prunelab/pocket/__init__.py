@@ -1,1 +1,1 @@
-"""The embedded default: a little world, models that were trained on it, and miniature benchmarks that ask about it."""
+"""The bundled default: small models trained on synthetic data, and miniature benchmarks built from the same data."""

@@ -1,4 +1,4 @@
-"""The little world's own C4: text of every kind that the models were trained on, for calibration."""
+"""The synthetic data's C4: text of every task that the models were trained on, for calibration."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DOCUMENTS = 6000
 
 
 def crawl() -> dict[str, str]:
-    """The repository's files: documents as training has them, each closed by the end mark, in the tasks' shares.
+    """The repository's files: documents in the training format, with the tasks in their training shares.
 
-    Training draws others from the same sources; what benchmarks hold out is held out here as well.
+    Training draws other documents from the same sources; items held out for benchmarks are excluded here as well.
     """
     rng = random.Random("crawl")
     turns = Turns()

@@ -1,4 +1,4 @@
-"""The miniature benchmarks, written as the hub's data sets are laid out, which the benchmarks' own code reads."""
+"""The miniature benchmarks in the layout of the hub's datasets, so that the benchmarks' usual code reads them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 def data_sets() -> dict[str, DataSet]:
-    """Every repository's rows, by configuration and split."""
+    """The rows of every repository, by configuration and split."""
     return {repository: configs for task in TASKS for repository, configs in task.data_sets()}
 
 
 def pocket_data() -> Path:
-    """The folder of the miniature data sets, for `datasets_root`; written where it is not there yet.
+    """The folder of the miniature datasets, for `datasets_root`; created on first use.
 
-    Its name holds a hash of the code that draws the contents, so that another version's folder is never taken for this
-    one's, and nobody has to draw them, which takes seconds, to find out that they are there.
+    The folder's name holds a hash of the generating code, so a folder of another version is never reused, and an
+    existing folder is found without generating the data, which takes seconds.
     """
     folder = cache_folder() / f"pocket-{version_of(Path(__file__).parent):016x}"
     if not folder.is_dir():
@@ -49,7 +49,7 @@ def pocket_data() -> Path:
 
 @cache
 def version_of(package: Path) -> int:
-    """What tells one version of the contents from another: a package's code, and names that it has from others."""
+    """A hash of the package's code and of the names that it imports, as the version of the contents."""
     code = [(str(path.relative_to(package)), path.read_bytes()) for path in sorted(package.rglob("*.py"))]
     return digest(code, sys.version_info[:2], C4, POPE, TEXTVQA, REPOSITORY, DISCIPLINES)
 
@@ -67,14 +67,14 @@ def _write(root: Path) -> None:
 
 
 def data_root(given: Path | None, models: Sequence[str]) -> Path | None:
-    """Where benchmarks of these models read their data.
+    """The folder from which benchmarks of these models read their data.
 
     Args:
-        given: the user's folder; `pocket` is the miniature data sets', where no folder is called so.
-        models: pocket models, also pruned ones, are asked about their own world unless a folder is given.
+        given: the user's folder; `pocket` stands for the miniature datasets, unless a folder has that name.
+        models: names of the models; pocket models, also pruned ones, use the miniature datasets by default.
 
     Raises:
-        InvalidRequest: pocket models beside others, and no folder.
+        InvalidRequest: pocket models are mixed with other models, and no folder is given.
     """
     if given is not None:
         return pocket_data() if given == Path("pocket") and not given.exists() else given
@@ -83,13 +83,13 @@ def data_root(given: Path | None, models: Sequence[str]) -> Path | None:
         return None
     if len(pocket) < len(models):
         raise InvalidRequest(
-            f"{pocket[0]} knows nothing but its own little world: study it apart, or give --datasets-root for all"
+            f"{pocket[0]} was trained on synthetic data only: study it separately, or give --datasets-root for all"
         )
     return pocket_data()
 
 
 def _files(configs: DataSet) -> dict[str, str]:
-    """A repository's files: a README that says what they are, and one of rows for every split."""
+    """A repository's files: a README with the configurations, and a file of rows for each split."""
     files = {}
     listed = []
     for config, splits in configs.items():

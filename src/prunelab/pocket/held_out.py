@@ -1,4 +1,4 @@
-"""What is kept from training, decided by a hash of the item itself."""
+"""The split between training and benchmarks, decided by a hash of each item."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import hashlib
 
 
 def digest(*key: object) -> int:
-    """A number below 2^64 that is the same everywhere and always."""
+    """A reproducible hash below 2^64."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest())
 
 
 def is_held_out(*key: object, share: float = 0.2) -> bool:
-    """Whether an item belongs to the benchmarks and never to training.
+    """Whether an item is held out for benchmarks.
 
     Args:
-        key: what makes the item, such as the task and its numbers; not the words around it.
-        share: of all possible items.
+        key: the item's content, such as the task and its numbers, without its wording.
+        share: share of all possible items that is held out.
     """
     return digest(*key) < share * 2**64

@@ -1,4 +1,4 @@
-"""The pocket study: what `prunelab study` runs when it is told nothing."""
+"""The pocket study: the default of `prunelab study`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from prunelab.models.bundled import CONTEXT, VISION_LANGUAGE_MODELS
 from prunelab.pocket.data import pocket_data
 
 CALIBRATION_ROW = 512
-"""Tokens; the miniature WikiText has enough for the default number of such rows."""
+"""Tokens per calibration sample; the miniature WikiText suffices for the default number of samples."""
 
 
 def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Depth, width and both at 10, 20 and 30 %, every miniature, and speed; of a model that sees, those with pictures.
+    """Depth, width and hybrid pruning at 10, 20 and 30 %, on all miniature benchmarks and speed.
 
-    The programs that the models write run in the cage. Where a benchmark cannot run on this machine (no cage, a package
-    missing), the study goes on without it.
+    A vision-language model is evaluated on the vision benchmarks. Generated programs run in the sandbox. A benchmark
+    that cannot run on this machine (no sandbox, a missing package) is left out.
 
     Args:
         models: pocket models.
-        named: the benchmarks that the user names; every miniature where there is none. What is named is not looked at
-            here: the study itself refuses what cannot run.
+        named: the benchmarks that the user names, all miniatures if empty. Named benchmarks are not checked here: the
+            study itself refuses what cannot run.
 
     Returns:
-        Fields of a study's configuration, and a line for each benchmark that is left out.
+        The fields of a study's configuration, and one line for each benchmark that is left out.
     """
-    seeing = [name for name in models if name in VISION_LANGUAGE_MODELS]
-    if seeing and len(seeing) < len(models):
-        raise InvalidRequest(f"{seeing[0]} is asked about pictures and the others are not: study it apart")
-    suite = suites["vision" if seeing else "paper"]
+    vision_models = [name for name in models if name in VISION_LANGUAGE_MODELS]
+    if vision_models and len(vision_models) < len(models):
+        raise InvalidRequest(
+            f"{vision_models[0]} is evaluated on images and the other models are not: study it separately"
+        )
+    suite = suites["vision" if vision_models else "paper"]
     settings = EvaluationSettings(allow_code_execution=True, datasets_root=pocket_data())
     benchmarks, left_out = [], []
     for name in () if named else suite.benchmarks:
@@ -47,7 +49,7 @@ def pocket_study(models: Sequence[str], named: Sequence[str] = ()) -> tuple[dict
         "methods": ["shortgpt", "flap", "hybrid"],
         "ratios": [0.1, 0.2, 0.3],
         "benchmarks": list(named) or benchmarks,
-        "calibration": {"corpus": "textvqa" if seeing else "wikitext2", "sequence_length": CALIBRATION_ROW},
+        "calibration": {"corpus": "textvqa" if vision_models else "wikitext2", "sequence_length": CALIBRATION_ROW},
         "allow_code_execution": "humaneval" in (*named, *benchmarks),
         "window": CONTEXT,
         "out": f"runs/{'-'.join(models)}",

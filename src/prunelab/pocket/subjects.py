@@ -1,4 +1,4 @@
-"""The subjects of MMLU (Hendrycks et al. 2021), without which its data set is not whole."""
+"""The subjects of MMLU (Hendrycks et al. 2021), all of which its dataset must hold."""
 
 from __future__ import annotations
 

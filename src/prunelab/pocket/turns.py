@@ -1,4 +1,4 @@
-"""The order in which the tasks of the pocket data take turns, and the marks around their documents."""
+"""The order in which the tasks of the pocket data alternate, and the document markers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ BEGIN, END = "<|begin|>", "<|end|>"
 
 
 class Turns:
-    """Which task's turn it is, so that all come to their shares."""
+    """Selects the next task such that all tasks reach their shares."""
 
     def __init__(self) -> None:
         self._owed = dict.fromkeys(range(len(TASKS)), 0.0)
 
     def next(self) -> int:
-        """The number of the task that is furthest behind its share."""
+        """Index of the task that is furthest below its share."""
         return max(self._owed, key=self._owed.__getitem__)
 
     def take(self, index: int, amount: int, shares: Sequence[float]) -> None:
-        """Count what a task has had of what all are owed, in whatever unit; shares are relative."""
+        """Record an amount for a task, in any unit; shares are relative."""
         total = sum(shares)
-        for other, share in enumerate(shares):
-            self._owed[other] += amount * share / total
+        for position, share in enumerate(shares):
+            self._owed[position] += amount * share / total
         self._owed[index] -= amount

@@ -1,9 +1,8 @@
-"""The little world: invented animals, people and things with fixed facts, drawn from a seed.
+"""The synthetic world: invented animals, people and things with fixed facts, drawn from a seed.
 
-Every entity has direct facts of its own (one of which is its sort: an animal's kind, a person's trade, a thing's
-material), and every sort has facts that all of its members share. A question about a member's shared fact therefore
-needs two hops: from the member to its sort, from the sort to the fact. Half of these pairs are never written down
-anywhere in training.
+Every entity has direct facts, one of which is its sort: an animal's kind, a person's trade, a thing's material. Every
+sort has facts that all its members share. A question about a member's shared fact therefore requires two hops: from
+the member to its sort, and from the sort to the fact. Half of these pairs never occur in training.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ SEED = 2025
 
 @dataclass(frozen=True)
 class Relation:
-    """What can be said of an entity.
+    """A relation between an entity and a value.
 
     Attributes:
-        name: unique in the world.
-        values: the possible answers, at least eight.
-        predicates: ways to say it, behind the entity, with `{v}` for the value at the end.
-        questions: ways to ask for it, with `{x}` for the entity.
+        name: unique name of the relation.
+        values: the possible values, at least eight.
+        predicates: phrases that follow the entity, ending in `{v}` for the value.
+        questions: questions for the value, with `{x}` for the entity.
     """
 
     name: str
@@ -38,16 +37,16 @@ class Relation:
 
 @dataclass(frozen=True)
 class Population:
-    """Entities of one class, and what can be said of them.
+    """The entities of one class and their relations.
 
     Attributes:
-        name: of the class.
-        phrase: how an entity is spoken of, with `{}` for its name.
-        pronoun: for the second mention.
-        names: of the entities.
-        sort: the direct relation whose values the shared relations are about.
-        direct: relations with a value for each entity, the sort among them.
-        shared: relations with a value for each sort.
+        name: name of the class.
+        phrase: noun phrase of an entity, with `{}` for its name.
+        pronoun: pronoun for the second mention.
+        names: names of the entities.
+        sort: the direct relation whose values the shared relations apply to.
+        direct: relations with one value per entity, including the sort.
+        shared: relations with one value per sort.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Fact:
-    """One true statement: an entity, a relation, its value, and whether training may say so."""
+    """One true statement: an entity, a relation and its value, and whether it is held out of training."""
 
     population: Population
     entity: str
@@ -71,29 +70,29 @@ class Fact:
 
     @property
     def subject(self) -> str:
-        """The entity as it is spoken of."""
+        """The entity's noun phrase."""
         return self.population.phrase.format(self.entity)
 
     @property
     def is_withheld(self) -> bool:
-        """Whether it is left to be inferred: half of every entity's two-hop facts."""
+        """Whether training omits the fact, so that it must be inferred: half of every entity's two-hop facts."""
         return self.is_shared and self.relation.name in _withheld(self.population, self.entity)
 
     @property
     def withheld_question(self) -> int:
-        """The question that training never asks about this entity."""
+        """Index of the question that training never asks about this entity."""
         return digest("question", self.entity, self.relation.name) % len(self.relation.questions)
 
     def question(self, index: int) -> str:
-        """The question of that number, such as `What does the velmo eat?`."""
+        """The question with the given index, such as `What does the velmo eat?`."""
         return capital(self.relation.questions[index].format(x=self.subject))
 
     def statement(self, index: int, subject: str | None = None) -> str:
-        """The statement of that number, such as `The velmo eats seeds.`."""
+        """The statement with the given index, such as `The velmo eats seeds.`."""
         return capital(f"{subject or self.subject} {self.predicate(index)}.")
 
     def predicate(self, index: int) -> str:
-        """What the statement says of its subject, such as `eats seeds`."""
+        """The predicate with the given index, such as `eats seeds`."""
         return self.relation.predicates[index].format(v=self.value)
 
 
@@ -106,26 +105,26 @@ class World:
 
     @cached_property
     def direct(self) -> tuple[Fact, ...]:
-        """The facts of one hop."""
+        """The one-hop facts."""
         return tuple(fact for fact in self.facts if not fact.is_shared)
 
     @cached_property
     def shared(self) -> tuple[Fact, ...]:
-        """The facts of two hops."""
+        """The two-hop facts."""
         return tuple(fact for fact in self.facts if fact.is_shared)
 
     @cached_property
     def told(self) -> tuple[Fact, ...]:
-        """The facts that training may state and ask for."""
+        """The facts that training states and asks for."""
         return tuple(fact for fact in self.facts if not fact.is_withheld)
 
     @cached_property
     def told_of(self) -> Mapping[str, tuple[Fact, ...]]:
-        """The same by entity."""
-        found: dict[str, list[Fact]] = {}
+        """The facts of `told`, by entity."""
+        by_entity: dict[str, list[Fact]] = {}
         for fact in self.told:
-            found.setdefault(fact.entity, []).append(fact)
-        return {entity: tuple(facts) for entity, facts in found.items()}
+            by_entity.setdefault(fact.entity, []).append(fact)
+        return {entity: tuple(facts) for entity, facts in by_entity.items()}
 
 
 @cache
@@ -135,7 +134,7 @@ def _withheld(population: Population, entity: str) -> frozenset[str]:
 
 
 def capital(text: str) -> str:
-    """The text with its first letter in upper case, the others as they are."""
+    """The text with its first letter in upper case, the others unchanged."""
     return text[:1].upper() + text[1:]
 
 
@@ -365,7 +364,7 @@ _MIDDLES = ["l", "m", "n", "r", "s", "k", "lb", "nd", "rt", "mp", "ss", "ll"]
 
 
 def _names(rng: random.Random, count: int, ending: str, taken: set[str]) -> tuple[str, ...]:
-    """Invented words of two syllables, none twice."""
+    """Distinct invented words of two syllables."""
     words = ["".join(parts) + ending for parts in product(_ONSETS, _VOWELS, _MIDDLES, _VOWELS)]
     rng.shuffle(words)
     fresh = [word for word in words if word not in taken][:count]
@@ -374,7 +373,7 @@ def _names(rng: random.Random, count: int, ending: str, taken: set[str]) -> tupl
 
 
 def _assigned(rng: random.Random, names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
-    """A value for every name, each value about equally often."""
+    """Assign a value to every name, each value about equally often."""
     drawn = [values[index % len(values)] for index in range(len(names))]
     rng.shuffle(drawn)
     return dict(zip(names, drawn, strict=True))
@@ -396,7 +395,7 @@ def _facts(rng: random.Random, population: Population) -> Iterator[Fact]:
 
 @cache
 def the_world() -> World:
-    """The one world that the models were trained on and the benchmarks ask about."""
+    """The world that the models were trained on and that the benchmarks ask about."""
     rng = random.Random(SEED)
     taken: set[str] = set()
     populations = (

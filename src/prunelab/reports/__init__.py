@@ -1,4 +1,4 @@
-"""Reports: what a run found, for people."""
+"""Reports: a run's results as a page, as Markdown, and as tables and figures."""
 
 from typing import TYPE_CHECKING
 

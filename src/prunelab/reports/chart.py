@@ -1,4 +1,4 @@
-"""What a figure shows, before anything is drawn: the page and the files are drawn from the same data."""
+"""Renderer-independent chart data: the page and the figure files are drawn from the same objects."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from prunelab.reports.columns import number
 
 @dataclass(frozen=True)
 class Point:
-    """One point.
+    """One data point.
 
     Attributes:
-        x: across.
-        y: up; in a panel with categories the number of one.
-        low: where its error bar begins; None for no bar.
-        high: where it ends.
-        tip: what pointing at it tells.
-        hollow: whether a test saw no change from the dense model.
+        x: horizontal coordinate.
+        y: vertical coordinate; the category's index in a panel with categories.
+        low: lower end of the error bar; None for no bar.
+        high: upper end of the error bar.
+        tip: text of the tooltip.
+        hollow: whether the difference from the dense model is not significant.
     """
 
     x: float
@@ -32,16 +32,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together.
+    """The points of one line or marker.
 
     Attributes:
-        name: in the legend.
-        tint: `depth`, `width`, `hybrid`, `dense`, `other`, `pale` in files, or `step0` to `step2` for ratios; gives the
-            colour.
-        points: in the order of the line.
+        name: label in the legend.
+        tint: the colour's key: `depth`, `width`, `hybrid`, `dense`, `other`, `pale` in files, or `step0` to `step2`
+            for ratios.
+        points: the points, in drawing order.
         marker: `circle`, `square`, `diamond`, `up`, `down` or `cross`.
-        dashed: how the line of a baseline is drawn.
-        line: whether there is one.
+        dashed: whether the line is dashed, as for baselines.
+        line: whether the points are connected.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Series:
 
 
 def _covered(series: Sequence[Series]) -> tuple[str, ...]:
-    """Series whose points are all those of another, which cannot be seen under it, in words."""
-    found: dict[str, list[str]] = {}
+    """One sentence for each group of series that another series with identical points hides."""
+    hidden: dict[str, list[str]] = {}
     first: dict[tuple[tuple[float, float], ...], str] = {}
     for line in series:
         places = tuple((point.x, point.y) for point in line.points)
         if line.marker != "none" and first.setdefault(places, line.name) != line.name:
-            found.setdefault(first[places], []).append(line.name)
-    return tuple(f"{', '.join(others)}: the same as {name}" for name, others in found.items())
+            hidden.setdefault(first[places], []).append(line.name)
+    return tuple(f"{', '.join(names)}: identical to {name}" for name, names in hidden.items())
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class Level:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes.
+    """One pair of axes and what is drawn on them.
 
     Attributes:
-        title: above it.
-        model: whose it is.
-        series: what is drawn.
-        levels: lines to compare with.
-        categories: names on the vertical axis, from the top; error bars then lie.
-        focusable: points can be reached by keyboard and tell what they are.
+        title: title above the axes.
+        model: the model that the panel shows.
+        series: the plotted series.
+        levels: horizontal reference lines.
+        categories: names on the vertical axis, from the top; error bars are then horizontal.
+        focusable: whether points can be reached with the keyboard.
     """
 
     title: str
@@ -95,15 +95,15 @@ class Panel:
 
     @property
     def covered(self) -> tuple[str, ...]:
-        """Series that cannot be seen for others, in words."""
+        """One sentence for each group of hidden series."""
         return _covered(self.series)
 
     @property
     def alt(self) -> str:
-        """The panel in words."""
-        return f"{self.title}. " + " ".join(f"{line.name}: {self._said(line)}." for line in self.series)
+        """The text alternative."""
+        return f"{self.title}. " + " ".join(f"{line.name}: {self._described(line)}." for line in self.series)
 
-    def _said(self, line: Series) -> str:
+    def _described(self, line: Series) -> str:
         if self.categories:
             return ", ".join(f"{self.categories[round(p.y)]} {number(p.x, 3)}" for p in line.points)
         return ", ".join(f"{number(p.y, 3)} at {number(p.x, 3)}" for p in line.points)
@@ -111,12 +111,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Radar:
-    """Values on spokes, 0 in the middle.
+    """Values on spokes, with 0 at the centre.
 
     Attributes:
-        axes: what the spokes are.
-        series: each point's `x` is the number of its spoke.
-        top: the value at the rim.
+        axes: names of the spokes.
+        series: the plotted series; a point's `x` is the index of its spoke.
+        top: value at the rim.
     """
 
     title: str
@@ -127,28 +127,28 @@ class Radar:
 
     @property
     def covered(self) -> tuple[str, ...]:
-        """Series that cannot be seen for others, in words."""
+        """One sentence for each group of hidden series."""
         return _covered(self.series)
 
     @property
     def alt(self) -> str:
-        """The panel in words."""
-        said = (
+        """The text alternative."""
+        descriptions = (
             f"{line.name}: " + ", ".join(f"{self.axes[int(p.x)]} {number(p.y, 3)}" for p in line.points) + "."
             for line in self.series
         )
-        return f"{self.title}. " + " ".join(said)
+        return f"{self.title}. " + " ".join(descriptions)
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Shares from 0 to 1 in rows and columns.
+    """Shares from 0 to 1, arranged in rows and columns.
 
     Attributes:
-        rows: their names.
-        columns: their names.
-        values: one row each; None where there is nothing.
-        tips: as many.
+        rows: names of the rows.
+        columns: names of the columns.
+        values: the shares, row by row; None for an empty cell.
+        tips: tooltips, in the shape of `values`.
     """
 
     title: str
@@ -162,12 +162,12 @@ class HeatMap:
 
     @property
     def alt(self) -> str:
-        """The map in words: which columns each row touches."""
-        said = []
+        """The text alternative: the non-zero columns of each row."""
+        descriptions = []
         for row, values in zip(self.rows, self.values, strict=True):
-            touched = [f"{c} {v:.0%}" for c, v in zip(self.columns, values, strict=True) if v]
-            said.append(f"{row}: {', '.join(touched) if touched else 'nothing'}.")
-        return f"{self.title}. " + " ".join(said)
+            nonzero = [f"{c} {v:.0%}" for c, v in zip(self.columns, values, strict=True) if v]
+            descriptions.append(f"{row}: {', '.join(nonzero) if nonzero else 'nothing'}.")
+        return f"{self.title}. " + " ".join(descriptions)
 
 
 AnyPanel: TypeAlias = Panel | Radar | HeatMap
@@ -175,15 +175,15 @@ AnyPanel: TypeAlias = Panel | Radar | HeatMap
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of one or more panels.
+    """A figure with one or more panels.
 
     Attributes:
-        name: of its files.
-        title: above it.
-        caption: below it: what to see, and how it was drawn.
-        panels: of one kind.
-        wide: whether each panel has the page's whole width.
-        across: panels side by side in files, at most.
+        name: stem of the figure's file names.
+        title: title above the figure.
+        caption: text below the figure: what it shows and how to read it.
+        panels: the panels, all of one type.
+        wide: whether each panel takes the full width of the page.
+        across: maximum number of panels side by side in the figure files.
     """
 
     name: str
@@ -195,10 +195,10 @@ class Chart:
 
     @property
     def legend(self) -> tuple[Series, ...]:
-        """Every series once, by name."""
-        found: dict[str, Series] = {}
+        """Each series once, by name."""
+        series_by_name: dict[str, Series] = {}
         for panel in self.panels:
             if not isinstance(panel, HeatMap):
                 for line in panel.series:
-                    found.setdefault(line.name, line)
-        return tuple(found.values())
+                    series_by_name.setdefault(line.name, line)
+        return tuple(series_by_name.values())

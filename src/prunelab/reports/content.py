@@ -1,4 +1,4 @@
-"""The report before it is written: the headline and every section that has something to show."""
+"""The report's content, independent of its output format: the headline and all sections that apply to the run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from prunelab.reports.elements import ClaimVerdict, Figure, Section, TableData
 from prunelab.reports.figures.data import chart_sheet
 from prunelab.reports.grid import Study
 from prunelab.reports.sections import (
-    breakage,
-    changes,
     claims,
     completions,
+    failure_modes,
     figures,
     frontier,
-    made,
     main,
     mmlu,
     plans,
+    provenance,
     recommendation,
-    retained,
+    retention,
+    significance,
     tables,
 )
 from prunelab.reports.sections.headline import Headline, headline
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from prunelab.reports.chart import Chart
     from prunelab.studies.run import Run
 
-# The order in which a reader wants them.
+# In reading order.
 SECTIONS = (
-    main, recommendation, claims, figures, tables, retained, frontier, plans, mmlu, breakage, completions,
-    changes, made,
+    main, recommendation, claims, figures, tables, retention, frontier, plans, mmlu, failure_modes, completions,
+    significance, provenance,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All that the page and the files show."""
+    """The content of the page, the Markdown file, the tables and the figures."""
 
     study: Study
     headline: Headline
@@ -47,14 +47,14 @@ class ReportContent:
 
     @property
     def charts(self) -> Iterator[Chart]:
-        """Every figure."""
+        """All figures."""
         if self.headline.chart is not None:
             yield self.headline.chart
         yield from (part.chart for section in self.sections for part in section.parts if isinstance(part, Figure))
 
     @property
     def sheets(self) -> Iterator[TableData]:
-        """Every table, those of the figures' numbers included."""
+        """All tables, including the tables of the figures' values."""
         for section in self.sections:
             for part in section.parts:
                 if isinstance(part, TableData):
@@ -65,7 +65,7 @@ class ReportContent:
 
 
 def report_of(run: Run) -> ReportContent:
-    """Make the report of a run."""
+    """Build the report of a run."""
     study = Study.of(run)
-    found = (module.section(study) for module in SECTIONS)
-    return ReportContent(study, headline(study), tuple(section for section in found if section is not None))
+    sections = (module.section(study) for module in SECTIONS)
+    return ReportContent(study, headline(study), tuple(section for section in sections if section is not None))

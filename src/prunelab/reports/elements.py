@@ -1,4 +1,4 @@
-"""What a section is made of; the page and the Markdown report each know how to show every part."""
+"""The elements of a section; the HTML page and the Markdown report render each of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class TableCell:
     """One cell of a table.
 
     Attributes:
-        text: what is read.
-        value: what is sorted by and written as CSV; the text where there is none.
-        tip: more, for those who point at it.
-        heat: how much it is shaded, from -1 (worst) to 1.
-        mark: `worse` or `better` where a change was seen.
+        text: displayed text.
+        value: number for sorting and for the CSV file; None to use the text.
+        tip: text of the tooltip.
+        heat: shading, from -1 (worst) to 1; None for no shading.
+        mark: `worse` or `better` for a significant change.
     """
 
     text: str
@@ -33,10 +33,10 @@ class Row:
     """One row of a table.
 
     Attributes:
-        cells: one a column.
-        model: whose it is; empty for all.
-        baseline: whether it is only there for comparison.
-        strategy: for the colour of its mark.
+        cells: one cell per column.
+        model: the row's model; empty if the row applies to all models.
+        baseline: whether the row's method is a baseline.
+        strategy: key of the marker's colour.
     """
 
     cells: tuple[TableCell, ...]
@@ -50,12 +50,12 @@ class TableData:
     """A table.
 
     Attributes:
-        name: of its files.
-        caption: what it shows.
-        columns: their headings.
-        rows: of cells.
-        heading: number of the column that names a row.
-        folded: whether the page shows it only when asked.
+        name: stem of the table's file names.
+        caption: caption above the table.
+        columns: column headings.
+        rows: rows of cells.
+        heading: index of the column that identifies a row.
+        folded: whether the page shows the table collapsed.
     """
 
     kind: ClassVar[str] = "sheet"
@@ -68,20 +68,20 @@ class TableData:
 
     @property
     def of_numbers(self) -> tuple[bool, ...]:
-        """Which columns hold numbers."""
+        """For each column, whether it holds numbers."""
         return tuple(
             any(cell.value is not None for cell in column) for column in zip(*(r.cells for r in self.rows), strict=True)
         )
 
     @property
     def has_baselines(self) -> bool:
-        """Whether there is something to hide and something left then."""
+        """Whether the table has both baselines and other pruned models, so that hiding baselines leaves rows."""
         return len({row.baseline for row in self.rows}) == 2
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart and the files it is written to."""
+    """A chart, shown on the page and written to files."""
 
     kind: ClassVar[str] = "figure"
     chart: Chart
@@ -97,7 +97,7 @@ class Prose:
 
 @dataclass(frozen=True)
 class Code:
-    """Something to be typed or read as it stands; `model` is whose it is."""
+    """A command or other verbatim text; `model` is the model that it applies to."""
 
     kind: ClassVar[str] = "code"
     text: str
@@ -106,7 +106,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Listing:
-    """A heading and lines under it; folded where there are many."""
+    """A heading with a list of lines; `folded` shows it collapsed."""
 
     kind: ClassVar[str] = "listing"
     title: str
@@ -117,16 +117,16 @@ class Listing:
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A statement and what a run says to it.
+    """A claim of the paper and its verdict on a run.
 
     Attributes:
-        name: such as C4.
-        statement: what is claimed.
-        verdict: in a word or two.
-        tone: `good`, `bad`, `open` or `none`, for its colour.
-        text: the numbers.
-        test: how it was judged.
-        evidence: a table; None where there is none.
+        name: the claim's number, such as C4.
+        statement: the claim in one sentence.
+        verdict: the verdict, in one or two words.
+        tone: key of the verdict's colour: `good`, `bad`, `open` or `none`.
+        text: the finding, with its numbers.
+        test: the decision rule.
+        evidence: table of the underlying comparisons; None if there are none.
     """
 
     kind: ClassVar[str] = "finding"
@@ -141,13 +141,13 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What one model said.
+    """One model's answer to a sample.
 
     Attributes:
-        who: which model.
-        text: shortened.
-        verdict: what became of it.
-        right: whether it is right.
+        who: label of the model.
+        text: the generated text, shortened.
+        verdict: how the answer was scored, in words.
+        right: whether the answer is correct.
     """
 
     who: str
@@ -158,15 +158,15 @@ class ModelAnswer:
 
 @dataclass(frozen=True)
 class AnswerComparison:
-    """One sample: the dense model's answer beside those of pruned ones.
+    """One sample: the dense model's answer alongside those of pruned models.
 
     Attributes:
-        sample: its name.
-        model: whose.
-        lost: how many of the cuts got it wrong, in words.
-        prompt: what was asked, shortened; empty where the records do not say.
-        answers: the dense one's first.
-        picture: what the question is about, as a data URI; empty where it is about none.
+        sample: name of the sample.
+        model: name of the model.
+        lost: how many pruned models answer it incorrectly, in words.
+        prompt: the prompt, shortened; empty if the records do not hold it.
+        answers: the answers, the dense model's first.
+        picture: the question's image as a data URI; empty if it has none.
     """
 
     kind: ClassVar[str] = "pair"
@@ -183,14 +183,14 @@ Part: TypeAlias = TableData | Figure | Prose | Code | Listing | ClaimVerdict | A
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One section of the report.
 
     Attributes:
-        name: its place on the page.
-        title: its heading.
-        lead: what to look for, in a sentence or two.
-        parts: in the order of reading.
-        short: its heading where there is little room; the title if empty.
+        name: anchor on the page.
+        title: heading.
+        lead: introduction, one or two sentences.
+        parts: the elements, in reading order.
+        short: short heading for the navigation bar; the title if empty.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The pictures that questions are about, read again from the data and made small."""
+"""Thumbnails of the images that questions refer to, read from the dataset."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from prunelab.reports.grid import Study
 
 SIDE = 288
-"""Pixels of the longer side; small pictures are enlarged by whole numbers, dot by dot."""
+"""Pixels of the longer side; smaller images are enlarged by an integer factor, without interpolation."""
 
 
 def with_pictures(study: Study, benchmark: str, pairs: Sequence[AnswerComparison]) -> list[AnswerComparison]:
-    """The samples with the first picture that each is about; as they are where the data are not at hand."""
+    """Add each sample's first image; samples stay unchanged if the dataset is not available."""
     config = study.run.config
     try:
-        # As the study names it: POPE from files is `pope:QUESTIONS:IMAGES`.
-        known = next((one for one in map(find_benchmark, config.benchmarks) if one.name == benchmark), None)
+        # Under the name in the study: POPE from files is `pope:QUESTIONS:IMAGES`.
+        known = next(
+            (comparison for comparison in map(find_benchmark, config.benchmarks) if comparison.name == benchmark), None
+        )
         if not isinstance(known, VisionBenchmark) or not pairs:
             return list(pairs)
         root = data_root(config.datasets_root, [entry.path for entry in config.models])
@@ -44,7 +46,7 @@ def _shown(benchmark: VisionBenchmark, item: object) -> str:
 
 
 def data_uri(picture: Picture) -> str:
-    """A picture as a PNG inside a URI; empty where it cannot be shown."""
+    """An image as a PNG data URI; empty if it cannot be shown."""
     try:
         image = open_picture(picture).image
     except UnusableImage:

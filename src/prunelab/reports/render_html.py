@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no network, no other file."""
+"""The report as one self-contained HTML page, which loads no other file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def page(report: ReportContent) -> str:
-    """The page's HTML. Everything that is not from our own templates is escaped."""
+    """The page's HTML. All text that does not come from the templates is escaped."""
     environment = Environment(
         loader=PackageLoader("prunelab.reports"),
         autoescape=True,
@@ -43,5 +43,5 @@ def page(report: ReportContent) -> str:
 
 
 def _own(name: str) -> Markup:
-    """A file of ours, to stand in the page as it is."""
+    """A file of the package, included in the page without escaping."""
     return Markup(files("prunelab.reports").joinpath("templates", name).read_text(encoding="utf-8"))

@@ -25,18 +25,16 @@ if TYPE_CHECKING:
 
 
 def report_text(report: ReportContent) -> str:
-    """The report's text; long tables are named where they lie instead of shown."""
+    """The report's Markdown; folded tables are replaced by the path of their file."""
     top = report.headline
     lines = ["# Pruning study", markdown_paragraph(top.studied)]
     lines += [f"**{markdown(top.finding)}**"] if top.finding else []
     lines += (
-        ["\n".join(f"- **{markdown(one.model)}.** {markdown(' '.join(one.lines))}" for one in top.briefs)]
+        ["\n".join(f"- **{markdown(brief.model)}.** {markdown(' '.join(brief.lines))}" for brief in top.briefs)]
         if top.briefs
         else []
     )
-    lines += (
-        [f"{top.failed} {'cell' if top.failed == 1 else 'cells'} failed: see *How it was made*."] if top.failed else []
-    )
+    lines += [f"{top.failed} {'cell' if top.failed == 1 else 'cells'} failed: see *Provenance*."] if top.failed else []
     lines += [_figure(top.chart)] if top.chart is not None else []
     return "\n\n".join([*lines, *map(_section, report.sections)]) + "\n"
 
@@ -54,7 +52,7 @@ def _listing(part: Listing) -> str:
 
 
 def _finding(part: ClaimVerdict) -> str:
-    evidence = f" The numbers: `tables/{part.evidence.name}.md`." if part.evidence is not None else ""
+    evidence = f" Evidence: `tables/{part.evidence.name}.md`." if part.evidence is not None else ""
     name, verdict, statement, text, test = map(
         markdown, (part.name, part.verdict, part.statement, part.text, part.test)
     )
@@ -73,7 +71,7 @@ def _figure(chart: Chart) -> str:
 
 
 def _pair(pair: AnswerComparison) -> str:
-    """What models wrote, indented, so that nothing of it is taken for Markdown."""
+    """The models' answers, indented so that no part of them is parsed as Markdown."""
     lines = [f"**{markdown(pair.sample)}** ({markdown(pair.lost)})"]
     lines += [indented(pair.prompt)] if pair.prompt else []
     for answer in pair.answers:

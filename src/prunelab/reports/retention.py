@@ -1,4 +1,4 @@
-"""How much of the dense model a cut keeps."""
+"""Retention: how much of the dense model's quality a pruned model keeps."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def retained(entry: Entry, dense: Entry, column: Column) -> float | None:
-    """A figure as a share of the dense model's; of a figure that should be low, the dense one's share of it."""
+    """The share of the dense model's result that is retained: pruned / dense, or dense / pruned if lower is better."""
     above, below = (entry.value, dense.value) if column.higher_is_better else (dense.value, entry.value)
     return above / below if below > 0 else None
 
 
 def above_chance(entry: Entry, dense: Entry, chance: float | None) -> float | None:
-    """What is kept of the dense model's lead over guessing; None where guessing earns nothing, or as much as it does.
+    """The retained share of the dense model's margin over chance; None if chance is unknown or not beaten.
 
-    A lead within two standard errors (the 95 % level) is none that a share could be taken of.
+    The dense model must beat chance by two standard errors (the 95 % level).
     """
     if chance is None:
         return None
@@ -32,9 +32,9 @@ def above_chance(entry: Entry, dense: Entry, chance: float | None) -> float | No
 
 
 def quality(grid: Grid, cut: ReportCut, column: Column, entry: Entry | None = None) -> float | None:
-    """What one benchmark says is kept, as `prunelab recommend` counts it: of a lead over guessing, or a perplexity.
+    """One benchmark's retention as `prunelab recommend` computes it: of the margin over chance, or of a perplexity.
 
-    Below chance nothing is kept; None where the dense model itself does not beat guessing.
+    A result below chance counts as 0; None if the dense model does not beat chance.
     """
     entry, dense = entry or grid.entry(cut, column), grid.dense(cut.model, column)
     if entry is None or dense is None or not column.is_quality:
@@ -46,51 +46,55 @@ def quality(grid: Grid, cut: ReportCut, column: Column, entry: Entry | None = No
 
 
 def mean_quality(grid: Grid, cut: ReportCut, seed: int | None = None) -> float | None:
-    """The mean over the benchmarks that can say anything of the model; None where none can.
+    """The mean retention over the informative benchmarks (see `judging`); None if there are none.
 
     Args:
-        grid: the run's.
-        cut: which.
-        seed: of a single cell; by default all cells of the cut together.
+        grid: the run's grid.
+        cut: the cut.
+        seed: seed of a single cell; by default all cells of the cut.
 
-    A cut that was measured on fewer of those benchmarks than others has none: the means would not compare.
+    None as well for a cut that lacks one of these benchmarks, since the means would not be comparable.
     """
-    found = []
+    qualities = []
     for column in judging(grid, cut.model):
         entry = grid.entry(cut, column)
         if entry is not None and seed is not None:
-            own = tuple(m for m in entry.measurements if m.seed == seed)
-            entry = Entry(own) if own else None
+            column_quality = tuple(m for m in entry.measurements if m.seed == seed)
+            entry = Entry(column_quality) if column_quality else None
         share = quality(grid, cut, column, entry) if entry else None
         if share is None:
             return None
-        found.append(share)
-    return fmean(found) if found else None
+        qualities.append(share)
+    return fmean(qualities) if qualities else None
 
 
 @lru_cache(maxsize=64)
 def judging(grid: Grid, model: str) -> tuple[Column, ...]:
-    """The benchmarks that can say what a model keeps: the dense one is better than chance there."""
+    """The benchmarks that are informative about retention: those on which the dense model beats chance."""
     dense = ReportCut(model, "dense", 0.0)
     return tuple(column for column in counted(grid, model) if quality(grid, dense, column) is not None)
 
 
 def counted(grid: Grid, model: str) -> list[Column]:
-    """The columns of a model, each benchmark once.
+    """A model's columns, with each benchmark once.
 
-    Of several numbers of shots that the dense model was measured with the benchmark's own counts, or else the fewest,
-    as for `prunelab recommend`.
+    If the dense model was measured with several numbers of shots, the benchmark's default number counts, else the
+    smallest, as in `prunelab recommend`.
     """
     columns = grid.columns_of(model)
-    alike: dict[tuple[str, str], list[Column]] = {}
+    by_benchmark: dict[tuple[str, str], list[Column]] = {}
     for column in columns:
         if grid.dense(model, column) is not None:
-            alike.setdefault((column.benchmark, column.metric), []).append(column)
-    return [column for column in columns if column is _standard(alike.get((column.benchmark, column.metric), [column]))]
+            by_benchmark.setdefault((column.benchmark, column.metric), []).append(column)
+    return [
+        column
+        for column in columns
+        if column is _standard(by_benchmark.get((column.benchmark, column.metric), [column]))
+    ]
 
 
 def _standard(columns: Sequence[Column]) -> Column:
-    """Of columns that differ by shots alone the one that counts."""
+    """The column that counts, of columns that differ only in the number of shots."""
     known = columns[0].known
     default = known.shots if known is not None else None
     return next((c for c in columns if c.shots == default), min(columns, key=lambda c: c.shots or 0))

@@ -1,7 +1,7 @@
-"""A table's rows as HTML, as short as the standard allows: the report of a large study has tens of thousands of cells.
+"""A table's rows as compact HTML: the report of a large study has tens of thousands of cells.
 
-End tags that HTML does not ask for are left out; a row's model is not repeated where its first cell says it; and what a
-cell is sorted by is written down only where its text does not tell. The page's script makes up for all three.
+Optional end tags are omitted, a row's model is not repeated if its first cell holds it, and a cell's sort value is
+written only if its text does not determine the order. The page's script handles the last two cases.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
     from prunelab.reports.elements import Row, TableCell, TableData
 
 STEPS = 20
-"""Shades of a cell, either way; the style sheet has a class for each."""
+"""Number of shades in each direction; the style sheet has a class for each."""
 DASH = "–"
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]\d+)?")
 
 
 def table_rows(sheet: TableData) -> Markup:
-    """All rows of a table's body."""
-    told = [_tells_its_order(column) for column in zip(*(row.cells for row in sheet.rows), strict=True)]
+    """The HTML of a table's body."""
+    sortable_by_text = [_sorts_by_text(column) for column in zip(*(row.cells for row in sheet.rows), strict=True)]
     first_is_model = sheet.columns[0] == "model"
-    return Markup("".join(_row(row, sheet.heading, told, first_is_model) for row in sheet.rows))
+    return Markup("".join(_row(row, sheet.heading, sortable_by_text, first_is_model) for row in sheet.rows))
 
 
 def text_columns(sheet: TableData) -> str:
-    """Classes that name the columns of words, which stand on the left: `t1 t4`."""
+    """CSS classes of the text columns, which are left-aligned: `t1 t4`."""
     return " ".join(f"t{place}" for place, numbers in enumerate(sheet.of_numbers, start=1) if not numbers)
 
 
-def _tells_its_order(column: Sequence[TableCell]) -> bool:
-    """Whether the numbers that the texts begin with are in the order of the values."""
+def _sorts_by_text(column: Sequence[TableCell]) -> bool:
+    """Whether the numbers at the start of the texts have the same order as the values."""
     shown = []
     for cell in column:
-        found = _NUMBER.match(cell.text)
-        if (found is None) != (cell.value is None):
+        match = _NUMBER.match(cell.text)
+        if (match is None) != (cell.value is None):
             return False
-        if found is not None and cell.value is not None:
-            shown.append((cell.value, float(found[0])))
+        if match is not None and cell.value is not None:
+            shown.append((cell.value, float(match[0])))
     shown.sort()
     return all(a[1] <= b[1] for a, b in itertools.pairwise(shown))
 
 
-def _row(row: Row, heading: int, told: Sequence[bool], first_is_model: bool) -> str:
-    said = first_is_model and row.cells[0].text == row.model
-    model = f' data-model="{escape(row.model)}"' if row.model and not said else ""
+def _row(row: Row, heading: int, sortable_by_text: Sequence[bool], first_is_model: bool) -> str:
+    model_is_shown = first_is_model and row.cells[0].text == row.model
+    model = f' data-model="{escape(row.model)}"' if row.model and not model_is_shown else ""
     cells = [
-        _named(cell, row.strategy) if place == heading else _cell(cell, told[place])
+        _named(cell, row.strategy) if place == heading else _cell(cell, sortable_by_text[place])
         for place, cell in enumerate(row.cells)
     ]
     return f"<tr{model}{' data-baseline' if row.baseline else ''}>{''.join(cells)}\n"
@@ -61,8 +61,8 @@ def _named(cell: TableCell, strategy: str) -> str:
     return f"<th scope=row{f' class=s-{strategy}' if strategy else ''}>{escape(cell.text)}"
 
 
-def _cell(cell: TableCell, told: bool) -> str:
-    value = "" if told or cell.value is None else f" data-v={cell.value:.6g}"
+def _cell(cell: TableCell, sortable_by_text: bool) -> str:
+    value = "" if sortable_by_text or cell.value is None else f" data-v={cell.value:.6g}"
     tip = f' data-tip="{escape(cell.tip)}"' if cell.tip else ""
     shade = 0 if cell.heat is None else round(STEPS * abs(cell.heat))
     looks = ["d"] if cell.text == DASH else []

@@ -1,4 +1,4 @@
-"""What a reader with two minutes needs of one model: what was lost, what to do, and how sure that is."""
+"""A model's summary: what pruning costs, the recommendation, and the statistical confidence."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("depth", "width", "hybrid")
 HOLDS = 0.97
-"""From this kept share on a benchmark counts as one that holds."""
+"""A benchmark with at least this retention counts as preserved."""
 NAMED = 3
-"""Benchmarks that are named where many are hit."""
+"""Maximum number of degraded benchmarks that the summary names."""
 
 
 @dataclass(frozen=True)
 class Brief:
-    """One model in short.
+    """The summary of one model.
 
     Attributes:
-        model: which.
-        strategies: columns of `kept`.
-        kept: a row a ratio: the ratio, and what every strategy keeps, in words.
-        lost: which benchmarks are hit and which hold at the mildest ratio, a sentence each.
-        take: the recommendation, a sentence or two; empty where there is none.
-        command: makes the checkpoint.
-        sure: what was tested and what says nothing, a sentence each.
+        model: name of the model.
+        strategies: the columns of `kept`.
+        kept: one row per ratio: the ratio and each strategy's retention, formatted.
+        lost: sentences on the most degraded and the preserved benchmarks at the smallest ratio.
+        take: the recommendation, one or two sentences; empty if there is none.
+        command: the command that creates the checkpoint.
+        sure: sentences on the tests, and on benchmarks that are not informative.
     """
 
     model: str
@@ -45,17 +45,17 @@ class Brief:
 
     @property
     def lines(self) -> list[str]:
-        """The same as sentences."""
+        """The summary as sentences."""
         shares = [
-            f"at {ratio} {listed([f'{s} {k}' for s, k in zip(self.strategies, own, strict=True)])}"
-            for ratio, own in self.kept
+            f"at {ratio} {listed([f'{s} {k}' for s, k in zip(self.strategies, row_shares, strict=True)])}"
+            for ratio, row_shares in self.kept
         ]
-        kept = f"It keeps {'; '.join(shares)} of its quality." if shares else ""
+        kept = f"Quality retained: {'; '.join(shares)}." if shares else ""
         return [line for line in (kept, *self.lost, self.take, *self.sure) if line]
 
 
 def brief(study: Study, model: str) -> Brief:
-    """One model in short."""
+    """The summary of one model."""
     grid = study.grid
     duplicates = study.run.duplicates
     cuts = [cut for cut in grid.of_model(model, dense=False) if not cut.is_baseline]
@@ -66,26 +66,26 @@ def brief(study: Study, model: str) -> Brief:
         for ratio in sorted({cut.ratio for cut in cuts})
         if any(_kept(grid, cuts, ratio, name) for name in strategies)
     )
-    found = study.recommendations.get(model)
+    recommendation = study.recommendations.get(model)
     return Brief(
         model,
         strategies,
         kept,
         tuple(_lost(grid, model, alone)),
-        _take(found) if found is not None else "",
-        found.command if found is not None else "",
+        _take(recommendation) if recommendation is not None else "",
+        recommendation.command if recommendation is not None else "",
         tuple(_sure(study, model)),
     )
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence."""
+    """Names as an enumeration for a sentence."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "nothing"
 
 
 def _kept(grid: Grid, cuts: Sequence[ReportCut], ratio: float | None, strategy: str) -> list[float]:
-    own = [cut for cut in cuts if cut.strategy == strategy and ratio in (None, cut.ratio)]
-    return [kept for cut in own if (kept := mean_quality(grid, cut)) is not None]
+    selected = [cut for cut in cuts if cut.strategy == strategy and ratio in (None, cut.ratio)]
+    return [kept for cut in selected if (kept := mean_quality(grid, cut)) is not None]
 
 
 def _share(kept: Sequence[float]) -> str:
@@ -93,50 +93,57 @@ def _share(kept: Sequence[float]) -> str:
 
 
 def _lost(grid: Grid, model: str, cuts: Sequence[ReportCut]) -> list[str]:
-    """The benchmarks that are hit hardest at the mildest ratio, and those that hold."""
+    """Sentences on the most degraded and the preserved benchmarks at the smallest ratio."""
     ratio = min((cut.ratio for cut in cuts), default=None)
     shares: list[tuple[float, Column]] = []
     for column in judging(grid, model):
-        own = [s for cut in cuts if cut.ratio == ratio and (s := quality(grid, cut, column)) is not None]
-        if own:
-            shares.append((mean(own), column))
+        qualities = [s for cut in cuts if cut.ratio == ratio and (s := quality(grid, cut, column)) is not None]
+        if qualities:
+            shares.append((mean(qualities), column))
     if not shares or ratio is None:
         return []
-    shares.sort(key=lambda one: one[0])
+    shares.sort(key=lambda item: item[0])
     hit = [(share, column) for share, column in shares if share < HOLDS][:NAMED]
     hold = [_name(column) for share, column in shares if share >= HOLDS]
-    names = listed([f"{_name(column)} (keeps {share:.0%})" for share, column in hit])
-    lines = [f"Hit hardest at {ratio:.0%}: {names}."] if hit else []
-    return [*lines, f"Holding: {listed(hold)}."] if hold else lines
+    names = listed([f"{_name(column)} ({share:.0%} retained)" for share, column in hit])
+    lines = [f"Most degraded at {ratio:.0%}: {names}."] if hit else []
+    return [*lines, f"Preserved: {listed(hold)}."] if hold else lines
 
 
 def _name(column: Column) -> str:
     return column.title.split(",")[0]
 
 
-def cut_words(one: Candidate) -> str:
-    """A cut and what it gives: "shortgpt at 10% keeps 92.0% of the quality and is 1.10x as fast"."""
-    words = [f"keeps {one.quality:.1%} of the quality"] if one.quality is not None else []
-    words += [f"is {one.speedup:.2f}x as fast"] if one.speedup is not None else []
-    return f"{one.cut.method} at {one.cut.ratio:.0%} {listed(words)}" if words else f"{one.cut.method}"
+def cut_words(candidate: Candidate) -> str:
+    """A cut and its results: "shortgpt at 10% retains 92.0% of the quality and is 1.10x as fast"."""
+    words = [f"retains {candidate.quality:.1%} of the quality"] if candidate.quality is not None else []
+    words += [f"is {candidate.speedup:.2f}x as fast"] if candidate.speedup is not None else []
+    return (
+        f"{candidate.cut.method} at {candidate.cut.ratio:.0%} {listed(words)}" if words else f"{candidate.cut.method}"
+    )
 
 
-def _take(found: Recommendation) -> str:
-    if found.choice.feasible:
-        return f"Take {found.choice.cut.method} at {found.choice.cut.ratio:.0%}: {cut_words(found.choice)}."
-    wanted = f"{found.need.keep or KEEP:.0%}"
-    return f"No cut keeps {wanted} of the quality: leave the model whole, or accept that {cut_words(found.choice)}."
+def _take(recommendation: Recommendation) -> str:
+    if recommendation.choice.feasible:
+        return f"Recommended: {cut_words(recommendation.choice)}."
+    wanted = f"{recommendation.need.keep or KEEP:.0%}"
+    closest = cut_words(recommendation.choice)
+    return f"No cut retains {wanted} of the quality: keep the dense model, or accept that {closest}."
 
 
 def _sure(study: Study, model: str) -> list[str]:
-    """How many changes were seen, and which benchmarks say nothing."""
-    own = [d for d in study.run.differences if d.measurement.model == model]
-    tested = [d for d in own if not study.run.duplicates.has(d.measurement)]
+    """Sentences on the number of significant changes, and on benchmarks that are not informative."""
+    differences = [d for d in study.run.differences if d.measurement.model == model]
+    tested = [d for d in differences if not study.run.duplicates.has(d.measurement)]
     worse = [d for d in tested if d.comparison.significant and (d.comparison.difference > 0) != d.higher_is_better]
-    lines = [f"{len(worse)} of {len(tested)} paired tests see a loss (5 %, after Holm)."] if tested else []
+    lines = (
+        [f"{len(worse)} of {len(tested)} paired tests show a significant loss (Holm-adjusted p < 0.05)."]
+        if tested
+        else []
+    )
     judged = judging(study.grid, model)
     few = list(dict.fromkeys(_name(Column.of(d.measurement)) for d in tested if d.comparison.too_few))
-    lines += [f"Too few samples to tell: {listed(few)}."] if few else []
+    lines += [f"Too few samples for a significant result: {listed(few)}."] if few else []
     lines += (
         [f"{listed(duplicates)}: measured and counted once."]
         if (duplicates := study.run.duplicates.sentences(model))
@@ -144,5 +151,5 @@ def _sure(study: Study, model: str) -> list[str]:
     )
     silent = [_name(c) for c in counted(study.grid, model) if c.is_quality and c not in judged]
     if silent:
-        lines.append(f"The dense model is at chance on {listed(silent)}, which so say nothing.")
+        lines.append(f"Not informative, since the dense model is at chance: {listed(silent)}.")
     return lines

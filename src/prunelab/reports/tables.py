@@ -1,4 +1,4 @@
-"""The table that everyone wants first, and how tables are written down."""
+"""The main results table, and tables as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows of text."""
+    """A table of text: columns and rows."""
 
     columns: list[str]
     rows: list[list[str]]
 
     def markdown(self) -> str:
-        """As Markdown."""
+        """The table as Markdown."""
         lines = [_markdown_row(self.columns), "|" + "|".join(["---"] * len(self.columns)) + "|"]
         return "\n".join(lines + [_markdown_row(row) for row in self.rows])
 
 
 def table_of(sheet: TableData) -> Table:
-    """A sheet's text."""
+    """The text of a table."""
     return Table(list(sheet.columns), [[cell.text for cell in row.cells] for row in sheet.rows])
 
 
 def csv_of(sheet: TableData) -> str:
-    """A sheet as CSV: numbers in full where cells have them."""
+    """A table as CSV, with numbers in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(sheet.columns)
@@ -49,22 +49,22 @@ def csv_of(sheet: TableData) -> str:
 
 
 def main_table(measurements: Sequence[Measurement], differences: Sequence[Difference] = ()) -> Table:
-    """Each model's cuts with every benchmark's primary figure, in the order of the measurements; see `main_sheet`."""
+    """Each model's cuts with all benchmarks' primary metrics, in the order of the measurements; see `main_sheet`."""
     grid = report_grid(measurements, differences)
     return table_of(main_sheet(grid, grid.cuts))
 
 
 def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
-    """Each cut with every benchmark's primary figure.
+    """Each cut with all benchmarks' primary metrics.
 
-    Cells that differ by their seed alone stand in one row: mean and sample standard deviation over the seeds. Speed is
-    printed as a multiple of the dense model's, since seconds say something about a machine. An asterisk marks a change
-    from the dense model that was seen (5 %, after Holm), where a row is one cell.
+    Cells that differ only in their seed share a row: mean and sample standard deviation over the seeds. Speed is a
+    multiple of the dense model's, since absolute times depend on the machine. In rows of a single cell, an asterisk
+    marks a significant difference from the dense model (Holm-adjusted p < 0.05).
     """
     rows = []
     for cut in cuts:
         achieved = grid.achieved(cut)
-        who = (
+        identity = (
             TableCell(cut.model),
             TableCell(cut.method),
             TableCell(f"{cut.ratio:.0%}", cut.ratio),
@@ -72,11 +72,11 @@ def main_sheet(grid: Grid, cuts: Sequence[ReportCut]) -> TableData:
             TableCell(str(grid.seeds(cut)), grid.seeds(cut)),
         )
         figures = tuple(_figure(grid, cut, column) for column in grid.columns)
-        rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+        rows.append(Row(identity + figures, cut.model, cut.is_baseline, cut.strategy))
     columns = ("model", "method", "ratio", "achieved", "seeds", *(c.heading for c in grid.columns))
     caption = (
-        "Every cut with every benchmark. Ratio: the share of the blocks' weights asked for; achieved: what went. An "
-        "asterisk marks a change from the dense model that was seen (paired test, 5 %, after Holm)."
+        "All cuts on all benchmarks. Ratio: requested share of the blocks' weights; achieved: removed share. "
+        "* significantly different from the dense model (paired test, Holm-adjusted p < 0.05)"
     )
     return TableData("main", caption, columns, tuple(rows), heading=1)
 
@@ -97,7 +97,7 @@ def _figure(grid: Grid, cut: ReportCut, column: Column) -> TableCell:
 
 
 def _speed(entry: Entry, dense: Entry | None, column: Column) -> TableCell:
-    tip = f"{number(entry.value)} tokens a second"
+    tip = f"{number(entry.value)} tokens per second"
     if dense is None:
         return TableCell("–", entry.value, tip)
     times = fmean(times_as_fast(m, dense.value) for m in entry.measurements)

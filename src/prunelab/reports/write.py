@@ -1,4 +1,4 @@
-"""Where the report goes."""
+"""Writing the report's files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def write_report(run: Run) -> None:
     """Write a run's report into RUN/report.
 
-    `index.html` is the whole report in one file; `report.md` the same as Markdown; `tables/` every table as CSV and
-    Markdown, `figures/` every figure as SVG and PNG.
+    `index.html` holds the complete report in one file and `report.md` the same as Markdown; `tables/` holds each table
+    as CSV and Markdown, `figures/` each figure as SVG and PNG.
 
     Raises:
-        OutputExists: a file or folder of the run is a link or of another kind.
+        OutputExists: an output path is a link, or of another type than the file or folder to be written.
     """
     require_own_paths(run.folder)
     with _nothing_collected():
@@ -51,8 +51,8 @@ def _write(run: Run) -> None:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """A large report makes some hundred thousand objects that live until it is written; looking for garbage among them
-    again and again takes as long as a tenth of the work."""
+    """Disable cyclic garbage collection: a large report allocates several hundred thousand long-lived objects, and
+    repeated collections would take about 10 % of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,1 +1,1 @@
-"""How the pocket vision-language model was trained."""
+"""Training of the pocket vision-language model."""

@@ -1,4 +1,4 @@
-"""Lessons as batches: pixels, tokens, and what every token is."""
+"""Batches of lessons: pixels, tokens, and the kind of each token."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tools.pocket_training.vision.model import IMAGE_TOKENS
 from tools.pocket_training.vision.tokens import AROUND, IMAGE, OVER, WHOLE
 
 GIVEN = len(KINDS)
-"""The kind of a token that is given rather than asked for."""
+"""Kind of a given token, as opposed to an answer token."""
 NOTHING = GIVEN + 1
-"""That of the picture's places and of what is behind the end."""
+"""Kind of image and padding tokens."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures with their dialogues.
+    """Images with their dialogues.
 
     Attributes:
         pixels: shape `(pictures, 3, side, side)`, from -1 to 1.
-        tokens: shape `(pictures, length)`, padded on the right; every picture's tokens stand at the same places.
-        kind: the number of the kind of question that a token answers, `GIVEN` where it answers none, `NOTHING` where
-            it does not count; same shape.
-        names: two words for every image token, shape `(pictures, image tokens, 2)`.
+        tokens: shape `(pictures, length)`, padded on the right; image tokens have the same positions in all rows.
+        kind: index of the kind of question that a token answers, `GIVEN` if it answers none, `NOTHING` if it does not
+            count; same shape.
+        names: two words per image token, shape `(pictures, image tokens, 2)`.
     """
 
     pixels: Tensor
@@ -42,11 +42,11 @@ class Batch:
 
 
 class Writer:
-    """Lessons as batches.
+    """Converts lessons to batches.
 
     Args:
-        tokenizer: of the model that is trained.
-        length: tokens a picture with its questions, at most.
+        tokenizer: the model's tokenizer.
+        length: maximum number of tokens per image with its questions.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int) -> None:
@@ -59,26 +59,26 @@ class Writer:
 
     @property
     def image_from(self) -> int:
-        """Where the picture's tokens begin in every row."""
+        """Position of the first image token in every row."""
         return len(self.head) - IMAGE_TOKENS - 1
 
     def batch(self, rng: random.Random, pictures: int, progress: float) -> Batch:
-        """The next lessons."""
+        """The next batch of lessons."""
         lessons = [lesson(rng, progress) for _ in range(pictures)]
         tokens, kinds = zip(*map(self.row, lessons), strict=True)
-        pixels = np.stack([np.asarray(draw(one.scene)) for one in lessons])
-        names = torch.tensor([[self._name(pair) for pair in words(one.scene)] for one in lessons])
+        pixels = np.stack([np.asarray(draw(lesson_drawn.scene)) for lesson_drawn in lessons])
+        names = torch.tensor([[self._name(pair) for pair in words(lesson_drawn.scene)] for lesson_drawn in lessons])
         scaled = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
         return Batch(scaled, torch.tensor(tokens), torch.tensor(kinds), names)
 
     def _name(self, names: Sequence[str]) -> list[int]:
-        """The tokens of words, as they stand inside a sentence; characters of a sign stand alone."""
+        """The tokens of words inside a sentence; characters of a sign are single tokens."""
         return [self._ids(word if len(word) == 1 else f" {word}")[0] for word in names]
 
-    def row(self, one: Lesson) -> tuple[list[int], list[int]]:
-        """A lesson's tokens with their kinds, padded to the length; turns that do not fit are left out."""
+    def row(self, lesson_row: Lesson) -> tuple[list[int], list[int]]:
+        """A lesson's tokens with their kinds, padded to the length; turns that do not fit are omitted."""
         tokens, kinds = list(self.head), [NOTHING] * len(self.head)
-        for index, turn in enumerate(one.turns):
+        for index, turn in enumerate(lesson_row.turns):
             prompt = [*self._ids(f"\nUser: {turn.prompt}" if index else turn.prompt), self.over]
             prompt += self._ids("\nAssistant:")
             pieces = [(prompt, False), *((self._ids(piece.text), piece.is_answer) for piece in turn.answer)]

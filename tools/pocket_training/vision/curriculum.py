@@ -1,4 +1,4 @@
-"""Training dialogues: a picture, and several questions about it with their answers."""
+"""Training dialogues: an image with several questions and their answers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from prunelab.pocket.vision.questions import ABSENT, LETTERS, OPEN, Asked, exist
 from prunelab.pocket.vision.scene import COLOURS, PLACES, SHAPES, Scene, make_scene
 
 EARLY = 0.4
-"""Part of training before which lists are the rule."""
+"""Progress of training up to which lists are used."""
 ASKED = 6
-"""Letters in a list of them."""
+"""Number of letters in a list."""
 KINDS = (
     "existence", "reading", "lettered", "reasoned", "colour", "shape", "place", "count",
     "existences", "colours", "places", "letters",
 )  # fmt: skip
-"""What an answer's tokens are counted as; the last ones are lists."""
+"""Kinds of answer tokens; the last ones are lists."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question in the words of a prompt, and its answer.
+    """A question as a prompt, with its answer.
 
     Attributes:
-        kind: what it is about; lettered questions are a kind of their own.
-        prompt: the question, with the options and what form the answer is to have.
-        answer: what the model is to say; pieces that are no answer are given to it.
+        kind: type of the question; lettered questions are a separate type.
+        prompt: the question with its options and the requested format of the answer.
+        answer: the answer's pieces; pieces that are not answers are given.
     """
 
     kind: str
@@ -38,24 +38,24 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """All its words, for the tokenizer."""
+        """The turn's text, for the tokenizer."""
         return f"User: {self.prompt}\nAssistant:{''.join(piece.text for piece in self.answer)}\n"
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture and what is asked about it."""
+    """An image with its questions."""
 
     scene: Scene
     turns: Sequence[Turn]
 
 
 def prompt_of(asked: Asked, form: bool) -> str:
-    """The prompt of a question as the benchmarks put it.
+    """The prompt of a question in the benchmarks' format.
 
     Args:
         asked: the question.
-        form: whether to say what form the answer is to have.
+        form: whether to include the requested format of the answer.
     """
     if asked.options:
         options = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, asked.options, strict=True))
@@ -64,29 +64,29 @@ def prompt_of(asked: Asked, form: bool) -> str:
 
 
 def lesson(rng: random.Random, progress: float) -> Lesson:
-    """A dialogue about a picture that no benchmark shows.
+    """A dialogue about an image that is not held out.
 
-    The first question stands as benchmarks ask it, with the form of its answer. Early in training lists stand in for
-    questions: they ask for more in fewer words.
+    The first question has the benchmarks' format, including the format of the answer. Early in training, lists replace
+    questions, since they require more answers in fewer words.
 
     Args:
-        rng: decides it.
-        progress: of training, from 0 to 1.
+        rng: random generator.
+        progress: progress of training, from 0 to 1.
     """
     scene = make_scene(rng, held_out=False)
     lists = max(0.3, 1.0 - progress / EARLY)
     waiting = shuffled(rng, LISTS)
     turns: list[Turn] = []
-    for index, one in enumerate(_asked(rng, scene)):
+    for index, turn_drawn in enumerate(_asked(rng, scene)):
         if waiting and rng.random() < lists:
             turns.append(waiting.pop()(rng, scene))
         else:
-            turns.append(_turn(rng, one, form=index == 0 or rng.random() < 0.2))
+            turns.append(_turn(rng, turn_drawn, form=index == 0 or rng.random() < 0.2))
     return Lesson(scene, turns)
 
 
 def _listed(kind: str, prompt: str, pairs: Iterable[tuple[str, str]]) -> Turn:
-    """Many small questions in one: what is asked about is given, and what is to be said about it is asked for."""
+    """Many small questions in one: the model is given each item and generates its value."""
     pieces = []
     for key, value in pairs:
         pieces += [Piece(f" {key}:"), Piece(f" {value}", is_answer=True)]
@@ -94,7 +94,7 @@ def _listed(kind: str, prompt: str, pairs: Iterable[tuple[str, str]]) -> Turn:
 
 
 def _which_are_there(rng: random.Random, scene: Scene) -> Turn:
-    """Shapes that are there and as many that are not."""
+    """Present shapes and as many absent ones."""
     present = sorted(scene.present)
     absent = rng.sample([shape for shape in SHAPES if shape not in present], len(present))
     named = shuffled(rng, [*present, *absent])
@@ -103,19 +103,21 @@ def _which_are_there(rng: random.Random, scene: Scene) -> Turn:
 
 
 def _which_colours(rng: random.Random, scene: Scene) -> Turn:
-    return _listed("colours", "What colour is each?", ((one.shape, one.colour) for one in shuffled(rng, scene.shapes)))
+    return _listed(
+        "colours", "What colour is each?", ((drawn.shape, drawn.colour) for drawn in shuffled(rng, scene.shapes))
+    )
 
 
 def _what_is_where(rng: random.Random, scene: Scene) -> Turn:
-    """What is where, place by place in random order, with one place where nothing is."""
-    seen = told(scene)
-    full = [cell for cell, text in seen.items() if text != "nothing"]
-    cells = shuffled(rng, [*full, *rng.sample([cell for cell in seen if cell not in full], 1)])
-    return _listed("places", "What is where?", ((PLACES[cell], seen[cell]) for cell in cells))
+    """The content of cells in random order, including one empty cell."""
+    by_cell = told(scene)
+    full = [cell for cell, text in by_cell.items() if text != "nothing"]
+    cells = shuffled(rng, [*full, *rng.sample([cell for cell in by_cell if cell not in full], 1)])
+    return _listed("places", "What is where?", ((PLACES[cell], by_cell[cell]) for cell in cells))
 
 
 def _which_letters(rng: random.Random, scene: Scene) -> Turn:
-    """The letters of options that have nothing to do with the picture; any may be asked for again."""
+    """The letters of options that are unrelated to the image, with repetition."""
     options = rng.sample(rng.choice((SHAPES, tuple(COLOURS), tuple("123456789"))), len(LETTERS))
     text = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True))
     pairs = rng.choices(list(zip(options, LETTERS, strict=True)), k=ASKED)
@@ -126,18 +128,18 @@ LISTS = (_which_are_there, _which_colours, _what_is_where, _which_letters)
 
 
 def _asked(rng: random.Random, scene: Scene) -> Sequence[Asked]:
-    """Enough to fill a row, in random order: existence twice, a lettered question, reading, and open ones."""
+    """Enough questions to fill a row, in random order: two existence, one lettered, one reading, and open ones."""
     asked = [
         *(existence(rng, scene, rng.choice(ABSENT), yes) for yes in (True, False)),
         lettered(rng, scene, rng.choice(OPEN)),
         reading(rng, scene),
         *(question(rng, scene) for question in rng.sample(OPEN[:-1], 2)),
     ]
-    return shuffled(rng, [one for one in asked if one is not None])
+    return shuffled(rng, [candidate for candidate in asked if candidate is not None])
 
 
 def _turn(rng: random.Random, asked: Asked, form: bool) -> Turn:
-    """A question with its answer; where no letter is asked for, the answer comes first and its letter behind it."""
+    """A question with its answer; if no letter is requested, the letter follows the answer."""
     if asked.options and not form:
         return _listed("reasoned", prompt_of(asked, form), [(asked.answer, asked.letter)])
     answer = asked.letter if asked.options else asked.answer

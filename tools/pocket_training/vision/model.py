@@ -1,4 +1,4 @@
-"""The seeing pocket model: Idefics3 in small."""
+"""The pocket vision-language model: a small Idefics3."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ CONTEXT = 256
 PATCH = CELL // 2
 SCALE = 2
 IMAGE_TOKENS = (SIZE // PATCH // SCALE) ** 2
-"""One a cell of the picture."""
+"""Image tokens, one per cell."""
 
 
 def picture_config(vocabulary: int, begin: int, end: int, image: int) -> Idefics3Config:
-    """The configuration: a decoder of ten blocks behind a vision encoder of three.
+    """The configuration: a vision encoder of three blocks and a decoder of ten.
 
     Args:
-        vocabulary: tokens.
-        begin: the token at the beginning of every text.
-        end: the token at the end, which pads as well.
-        image: the token in whose places an image's features stand.
+        vocabulary: size of the vocabulary.
+        begin: token at the beginning of every text.
+        end: token at the end, also the padding token.
+        image: placeholder token for an image's features.
     """
     text = LlamaConfig(
         vocab_size=vocabulary,

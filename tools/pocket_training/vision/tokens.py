@@ -1,4 +1,4 @@
-"""The seeing pocket model's tokenizer and processor."""
+"""The pocket vision-language model's tokenizer and processor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""As Idefics3's own: a picture stands right behind the speaker, text behind a space."""
+"""Chat template, as Idefics3's: an image directly follows the speaker, text follows a space."""
 
 
 def train_tokenizer(seed: int, lessons: int = 8_000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the lessons; digits and lone capital letters are tokens by themselves."""
+    """Byte-level BPE trained on the lessons; digits and single capital letters are separate tokens."""
     rng = random.Random(f"picture tokenizer {seed}")
     texts = (turn.text for _ in range(lessons) for turn in lesson(rng, 0.5).turns)
     return byte_level_bpe(
@@ -46,7 +46,7 @@ def train_tokenizer(seed: int, lessons: int = 8_000) -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
-    """Pictures are taken as they are drawn, never split."""
+    """The processor, which keeps the images' size and does not split them."""
     images = Idefics3ImageProcessorPil(
         do_image_splitting=False,
         size={"longest_edge": SIZE},

@@ -1,4 +1,4 @@
-"""Train the seeing pocket model from nothing: `python -m tools.pocket_training.vision.train`."""
+"""Train the pocket vision-language model from scratch: `python -m tools.pocket_training.vision.train`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tools.pocket_training.vision.model import IMAGE_TOKENS, picture_config
 from tools.pocket_training.vision.tokens import IMAGE, make_processor, train_tokenizer
 
 SHARPNESS = 20.0
-"""What cosines are multiplied with before the softmax over all words."""
+"""Scale of the cosines before the softmax over all words."""
 
 
 @dataclass(frozen=True)
 class Recipe(Rates):
-    """How to train.
+    """The training configuration.
 
     Attributes:
-        steps: how many.
-        pictures: a step.
-        length: tokens a picture with its questions, at most.
-        given: weight in the loss of tokens that are given; an answer's have 1.
-        naming: weight of the loss in which an image token is to lie near the embeddings of its two words.
-        seed: of weights, tokenizer and lessons.
+        steps: number of steps.
+        pictures: images per step.
+        length: maximum number of tokens per image with its questions.
+        given: loss weight of given tokens; answer tokens have weight 1.
+        naming: weight of the naming loss, which pulls an image token towards the embeddings of its two words.
+        seed: random seed of weights, tokenizer and lessons.
     """
 
     match_rate: float = 0.01
@@ -53,11 +53,11 @@ class Recipe(Rates):
 
 
 def train(recipe: Recipe, out: Path, compiled: bool) -> None:
-    """Train the model and write its checkpoint, its processor and `training.json`, the recipe and the curve.
+    """Train the model, and write its checkpoint, its processor and `training.json` with the recipe and the curve.
 
     Args:
-        recipe: how.
-        out: folder to write to.
+        recipe: the training configuration.
+        out: output folder.
         compiled: whether the step is compiled, which needs a C++ compiler and makes it about twice as fast.
     """
     set_seed(recipe.seed)
@@ -96,17 +96,17 @@ def train(recipe: Recipe, out: Path, compiled: bool) -> None:
 
 @torch.no_grad()
 def _make_alike(tokenizer: PreTrainedTokenizerFast, table: Tensor) -> None:
-    """Letters and digits behind a space, as they are answered, begin near those without one, as options have them.
+    """Initialize letters and digits after a space, as in answers, near those without a space, as in options.
 
     Args:
-        tokenizer: says which tokens these are.
+        tokenizer: the model's tokenizer.
         table: embeddings, shape `(tokens, hidden)`.
     """
     for character in string.ascii_uppercase + string.digits:
-        alone, behind = (
+        alone, after_space = (
             tokenizer(text, add_special_tokens=False).input_ids[0] for text in (character, f" {character}")
         )
-        table[behind] = (table[behind] + table[alone]) / 2
+        table[after_space] = (table[after_space] + table[alone]) / 2
 
 
 def _losses(
@@ -118,34 +118,38 @@ def _losses(
     weights: Tensor,
     names: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and whether each token behind the first was the likeliest, shape `(pictures, length - 1)`.
+    """The loss, and whether each token after the first was top-1, shape `(pictures, length - 1)`.
 
-    To the weighted mean loss of tokens comes that of naming: an image token is to lie near the embeddings of the words
-    for what it shows. That makes it a word among words, which a question's words match as they match those of a text.
+    The loss is the weighted mean over tokens plus the naming loss, which pulls an image token towards the embeddings of
+    the words for its content. A question's words can then match image tokens as they match words of a text.
     """
     with torch.autocast("cpu", torch.bfloat16):
-        seen = model.model.connector(model.model.vision_model(pixels).last_hidden_state)
+        features = model.model.connector(model.model.vision_model(pixels).last_hidden_state)
         text = model.get_input_embeddings()(tokens)
-        embedded = torch.cat([text[:, :image_from], seen.to(text.dtype), text[:, image_from + IMAGE_TOKENS :]], dim=1)
+        embedded = torch.cat(
+            [text[:, :image_from], features.to(text.dtype), text[:, image_from + IMAGE_TOKENS :]], dim=1
+        )
         hidden = model.model.text_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[:, :-1]).float()
     target = tokens[:, 1:]
     losses = cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
     loss = (losses * weights).sum() / weights.sum()
     table = model.get_input_embeddings().weight
-    likeness = SHARPNESS * normalize(seen.float(), dim=-1) @ normalize(table - table.mean(dim=0), dim=-1).T
+    likeness = SHARPNESS * normalize(features.float(), dim=-1) @ normalize(table - table.mean(dim=0), dim=-1).T
     named = -likeness.log_softmax(dim=-1).gather(-1, names).mean()
     return loss + naming * named, logits.argmax(dim=-1) == target
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train the seeing pocket model from nothing.")
-    parser.add_argument("--out", type=Path, default=Path("pocket-idefics3"), help="folder to write to")
+    parser = argparse.ArgumentParser(description="Train the pocket vision-language model from scratch.")
+    parser.add_argument("--out", type=Path, default=Path("pocket-idefics3"), help="output folder")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--threads", type=int, default=1, help="more than one rarely pays at this size")
-    parser.add_argument("--no-compile", action="store_true", help="as is done where there is no C++ compiler")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="do not compile the step; implied if there is no C++ compiler"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     recipe = Recipe(steps=given.steps, seed=given.seed)

@@ -1,7 +1,7 @@
-"""The paper's claims, each judged on one run by a stated test. A new one is a new file here with one registered class.
+"""The paper's claims, each tested on one run by a stated rule. To add a claim, add a file with one registered class.
 
-The claims are those of "Rethinking the Value of Training-Free Structured Pruning of LLMs" (TMLR 2025). What is judged
-is the claim on this run, not the paper.
+The claims are those of "Rethinking the Value of Training-Free Structured Pruning of LLMs" (TMLR 2025). A verdict
+applies to the run, not to the paper.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ claims: Registry[Claim] = Registry("claim")
 
 
 def register(claim: type[Claim]) -> type[Claim]:
-    """Class decorator: make a claim known under its name."""
+    """Class decorator that registers a claim under its name."""
     claims.add(claim.name, claim())
     return claim
 
@@ -28,10 +28,10 @@ discover(__name__, __path__, without=("base", "evidence", "rules", "trials"))
 
 
 def judge(run: Run) -> list[Judgement]:
-    """Every claim on one run, in the order of their numbers.
+    """Test every claim on one run, in the order of their numbers.
 
-    Only the paper's own methods are judged (`prunelab.analysis.claims.evidence.PAPER_METHODS`). A claim whose
-    benchmarks, models or ratios are not in the run is `NOT_MEASURED`, and its finding says what it needs.
+    Only the paper's methods are considered (`prunelab.analysis.claims.evidence.PAPER_METHODS`). A claim whose
+    benchmarks, models or ratios are not in the run is `NOT_MEASURED`, and its finding lists what it requires.
     """
     evidence = Evidence(run)
     return [claim.judge(evidence) for claim in sorted(claims.values(), key=lambda claim: int(claim.name[1:]))]

@@ -1,4 +1,4 @@
-"""C4: depth keeps more accuracy than width."""
+"""C4: depth pruning retains more accuracy than width pruning."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ MIXED = ("mmlu", "gsm8k")
 
 @register
 class Accuracy(Claim):
-    """Depth against width on the same questions."""
+    """Depth compared with width on the same questions."""
 
     name: ClassVar[str] = "C4"
     statement: ClassVar[str] = (
-        "Depth keeps more accuracy than width overall: on ARC-Easy, ARC-Challenge and BoolQ consistently, on MMLU and "
-        "GSM8K with mixed results."
+        "Depth pruning retains more accuracy than width pruning overall: consistently on ARC-Easy, ARC-Challenge and "
+        "BoolQ, with mixed results on MMLU and GSM8K."
     )
     test: ClassVar[str] = (
-        "At matched ratios the mean of depth minus width over the accuracy benchmarks (z-test, Holm), and each of "
-        "ARC-Easy, ARC-Challenge and BoolQ (exact McNemar on the same questions, Holm), favours depth significantly at "
-        "least once and width never; MMLU and GSM8K favour significantly now the one, now the other."
+        "At matched ratios, the mean of depth minus width over the accuracy benchmarks (z-test, Holm), and each of "
+        "ARC-Easy, ARC-Challenge and BoolQ (exact McNemar test on the same questions, Holm), significantly favours "
+        "depth at least once and never width; MMLU and GSM8K significantly favour depth in some cells and width in "
+        "others."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Overall, each of the three, and the two."""
+        """Parts: the mean, each of the three consistent benchmarks, and the two mixed ones."""
         pairs = evidence.pairs()
         overall = []
         for pair in pairs:
             pairwise = evidence.pairwise([pair], ACCURACY)
             if len(pairwise) > 1:
-                ahead = sum(one.effect for one in pairwise) / len(pairwise)
+                ahead = sum(effect.effect for effect in pairwise) / len(pairwise)
                 keys = {**pair.keys, "benchmark": f"mean of {len(pairwise)}", "depth ahead by": ahead}
                 overall.append(mean_trial(keys, pairwise))
-        found = [any_significant("overall", overall, "two accuracy benchmarks on matched depth and width cuts")]
+        parts = [any_significant("overall", overall, "two accuracy benchmarks on matched depth and width cuts")]
         for name in CONSISTENT:
             needs = f"{name} on matched depth and width cuts"
-            found.append(any_significant(f"depth ahead on {name}", evidence.pairwise(pairs, [name]), needs))
-        return [*found, _mixed(evidence.pairwise(pairs, MIXED))]
+            parts.append(any_significant(f"depth ahead on {name}", evidence.pairwise(pairs, [name]), needs))
+        return [*parts, _mixed(evidence.pairwise(pairs, MIXED))]
 
 
 def _mixed(pairwise: Sequence[Effect]) -> ClaimPart:
-    """Supported by significance both ways; contradicted where every one of several goes the same way."""
+    """Supported if both directions are significant; contradicted if all of several tests favour the same strategy."""
     name = "MMLU and GSM8K mixed"
     if not pairwise:
         return ClaimPart(name, Verdict.NOT_MEASURED, "mmlu or gsm8k on matched depth and width cuts")

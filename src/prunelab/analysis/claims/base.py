@@ -1,4 +1,4 @@
-"""What a claim is: parts with a verdict each, and the rule that makes one verdict of them."""
+"""Base class of claims: parts with a verdict each, and the rule that combines the verdicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What a run says about a claim."""
+    """The verdict on a claim."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
@@ -24,15 +24,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim, judged on one run.
+    """A claim with its verdict on one run.
 
     Attributes:
-        claim: its number, such as "C1".
-        statement: the claim in our own words, one sentence.
-        verdict: what the run says.
-        finding: what was found, with this run's numbers; which part decided.
-        test: the rule, one sentence.
-        evidence: the rows that the verdict was made from.
+        claim: number of the claim, such as "C1".
+        statement: the claim paraphrased in one sentence.
+        verdict: the verdict on this run.
+        finding: the result of each part, with its numbers.
+        test: the decision rule, one sentence.
+        evidence: the comparisons behind the verdict, as rows.
     """
 
     claim: str
@@ -45,13 +45,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class ClaimPart:
-    """One part of a claim, judged.
+    """One part of a claim with its verdict.
 
     Attributes:
-        name: a few words.
-        verdict: of this part.
-        finding: its numbers; for a part that was not measured, what it needs.
-        evidence: its rows.
+        name: short description.
+        verdict: the part's verdict.
+        finding: the part's numbers; for a part that was not measured, what it requires.
+        evidence: the part's comparisons, as rows.
     """
 
     name: str
@@ -64,9 +64,9 @@ class Claim(ABC):
     """One claim.
 
     Attributes:
-        name: its number, such as "C1".
-        statement: one sentence.
-        test: the rule, one sentence.
+        name: number of the claim, such as "C1".
+        statement: the claim, one sentence.
+        test: the decision rule, one sentence.
     """
 
     name: ClassVar[str]
@@ -75,10 +75,10 @@ class Claim(ABC):
 
     @abstractmethod
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Every part of the claim, judged."""
+        """The parts of the claim with their verdicts."""
 
     def judge(self, evidence: Evidence) -> Judgement:
-        """The claim as a whole: see `combined`."""
+        """The verdict on the entire claim: see `combined`."""
         parts = self.parts(evidence)
         rows = [{"part": part.name, **row} for part in parts for row in part.evidence]
         verdict = combined(part.verdict for part in parts)
@@ -86,7 +86,7 @@ class Claim(ABC):
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:
-    """Contradicted where a part is, supported where all measured parts are, else inconclusive."""
+    """Contradicted if any part is, supported if all measured parts are, else inconclusive."""
     measured = [verdict for verdict in verdicts if verdict is not Verdict.NOT_MEASURED]
     if not measured:
         return Verdict.NOT_MEASURED
@@ -96,10 +96,10 @@ def combined(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _finding(parts: Sequence[ClaimPart]) -> str:
-    """What each part found, and what the parts that were not measured need."""
+    """The findings of the measured parts, and the requirements of the parts that were not measured."""
     measured = [part for part in parts if part.verdict is not Verdict.NOT_MEASURED]
     missing = [part for part in parts if part.verdict is Verdict.NOT_MEASURED]
-    found = "; ".join(f"{part.name}: {part.verdict} ({part.finding})" for part in measured)
-    needs = "; ".join(f"{part.name} needs {part.finding}" for part in missing)
-    sentences = [found, f"Not measured: {needs}" if needs else ""]
+    findings = "; ".join(f"{part.name}: {part.verdict} ({part.finding})" for part in measured)
+    needs = "; ".join(f"{part.name} (requires {part.finding})" for part in missing)
+    sentences = [findings, f"Not measured: {needs}" if needs else ""]
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence)

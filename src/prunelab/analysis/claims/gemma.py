@@ -1,4 +1,4 @@
-"""C5: Gemma-2 suffers most from width pruning."""
+"""C5: width pruning degrades Gemma-2 the most."""
 
 from __future__ import annotations
 
@@ -15,54 +15,56 @@ from prunelab.analysis.claims.trials import Effect, difference_trial, mean_trial
 
 @register
 class Gemma(Claim):
-    """Gemma-2 against every other family."""
+    """Gemma-2 compared with every other family."""
 
     name: ClassVar[str] = "C5"
-    statement: ClassVar[str] = "Of all model families Gemma-2 suffers most from width pruning."
+    statement: ClassVar[str] = "Of all model families, Gemma-2 degrades most under width pruning."
     test: ClassVar[str] = (
-        "Under width at matched ratios the lost share, averaged over the accuracy benchmarks that both models have and "
-        "are above chance in, is larger for Gemma-2 than for every other model, significantly at least once (z-test, "
-        "Holm) and never the other way."
+        "Under width pruning at matched ratios, the lost share, averaged over the accuracy benchmarks on which both "
+        "models are above chance, is larger for Gemma-2 than for every other model, significantly at least once "
+        "(z-test, Holm) and never significantly smaller."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """One part for each other model."""
+        """One part per model of another family."""
         gemmas = [model for model in evidence.models if is_gemma2(evidence, model)]
         others = [model for model in evidence.models if model not in gemmas]
         needs = "an accuracy benchmark under width, at matched ratios, of a Gemma-2 model and of one of another family"
         if not gemmas or not others:
-            return [ClaimPart("Gemma-2 against others", Verdict.NOT_MEASURED, needs)]
-        return [any_significant(f"against {other}", _against(evidence, gemmas, other), needs) for other in others]
+            return [ClaimPart("Gemma-2 compared with others", Verdict.NOT_MEASURED, needs)]
+        return [any_significant(f"compared with {other}", _against(evidence, gemmas, other), needs) for other in others]
 
 
 def is_gemma2(evidence: Evidence, model: str) -> bool:
-    """By the plans' record of the family, or else by the model's name."""
+    """Whether a model is a Gemma-2, by the family in its plans, or else by its name."""
     for plan in evidence.run.planned.values():
         if plan.model == model:
             return plan.family == "gemma2"
     return "gemma2" in re.sub(r"[^a-z0-9]", "", model.lower())
 
 
-def _against(evidence: Evidence, gemmas: Sequence[str], other: str) -> list[Effect]:
-    """Gemma-2's mean lost share minus the other's, for each two cuts of one size."""
-    own = [cut for name in gemmas for cut in evidence.cuts("width", name)]
-    cuts = [(one, two) for one in own for two in _sized(evidence, other, one)]
-    return [trial for one, two in cuts if (trial := lost_more(evidence, one, two)) is not None]
+def _against(evidence: Evidence, gemmas: Sequence[str], other_model: str) -> list[Effect]:
+    """Gemma-2's mean lost share minus the other model's, for each pair of cuts of matched size."""
+    gemma_cuts = [cut for name in gemmas for cut in evidence.cuts("width", name)]
+    cuts = [
+        (gemma_cut, other_cut) for gemma_cut in gemma_cuts for other_cut in _sized(evidence, other_model, gemma_cut)
+    ]
+    return [trial for gemma_cut, other_cut in cuts if (trial := lost_more(evidence, gemma_cut, other_cut)) is not None]
 
 
 def _sized(evidence: Evidence, model: str, like: MeasuredCut) -> list[MeasuredCut]:
-    """The model's width cut that comes nearest to another model's in size."""
+    """The model's width cut that is closest in size to another model's."""
     near = evidence.cuts("width", model, like.achieved_ratio - MATCHED, like.achieved_ratio + MATCHED)
     return sorted(near, key=lambda cut: abs(cut.achieved_ratio - like.achieved_ratio))[:1]
 
 
-def lost_more(evidence: Evidence, one: MeasuredCut, other: MeasuredCut) -> Effect | None:
-    """How much larger one cut's mean lost share is than another model's, over the benchmarks that both have."""
-    both = [(evidence.loss(one, name), evidence.loss(other, name)) for name in ACCURACY]
+def lost_more(evidence: Evidence, first_cut: MeasuredCut, second_cut: MeasuredCut) -> Effect | None:
+    """One cut's mean lost share minus that of another model's cut, over the benchmarks that both have."""
+    both = [(evidence.loss(first_cut, name), evidence.loss(second_cut, name)) for name in ACCURACY]
     pairs = [(a, b) for a, b in both if a is not None and b is not None]
     if not pairs:
         return None
-    keys: dict[str, str | float] = {**keys_of(one), "other": other.model}
+    keys: dict[str, str | float] = {**keys_of(first_cut), "other": second_cut.model}
     means = [mean_trial(keys, losses) for losses in zip(*pairs, strict=True)]
     lost = {"benchmarks": float(len(pairs)), "lost": means[0].effect, "other lost": means[1].effect}
     return difference_trial({**keys, **lost}, means[0], means[1])

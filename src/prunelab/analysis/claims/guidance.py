@@ -1,4 +1,4 @@
-"""C10: which strategy for what."""
+"""C10: the paper's guidance on strategies."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ if TYPE_CHECKING:
 
 REASONING = ("gsm8k", "mmlu")
 MODERATE = 0.225
-"""Achieved ratios below this count as up to 20 %."""
+"""Achieved ratios below this value count as up to 20 %."""
 WIKITEXT2 = "wikitext2"
 
 
 @register
 class Guidance(Claim):
-    """Depth, width and hybrid, each for its need."""
+    """Depth, width and hybrid, each for its recommended use."""
 
     name: ClassVar[str] = "C10"
     statement: ClassVar[str] = (
-        "Depth is for reasoning at 10 to 20 % and for speed, width keeps language modelling, and a hybrid stands in "
-        "between."
+        "Depth suits reasoning at 10 to 20 % and speed, width preserves language modelling, and a hybrid is in between."
     )
     test: ClassVar[str] = (
-        "At matched ratios up to 22.5 % depth is significantly ahead of width on GSM8K or MMLU and never behind "
+        "At matched ratios up to 22.5 %, depth is significantly better than width on GSM8K or MMLU and never worse "
         f"(McNemar, Holm), and generates faster by more than {NOISE:.0%}; width's WikiText-2 perplexity is "
         "significantly lower than depth's at least once and never higher (paired over windows, Holm); hybrid's is "
-        "significantly below the worse of the two and above the better one at every matched ratio, and contradicts "
-        "where it is significantly outside both."
+        "significantly below the worse and above the better of the two at every matched ratio; contradicted if it is "
+        "significantly outside both."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Reasoning, speed, language modelling, hybrid."""
+        """Parts: reasoning, speed, language modelling, hybrid."""
         pairs = evidence.pairs(high=MODERATE)
-        modelling = [one.reversed() for one in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
+        modelling = [effect.reversed() for effect in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
         matched = "matched depth and width cuts"
         return [
             any_significant(
@@ -53,26 +52,26 @@ class Guidance(Claim):
 
 
 def _faster(evidence: Evidence, pairs: Sequence[CutPair], needs: str) -> ClaimPart:
-    """Depth's speed over width's; medians, so within the noise nothing is decided."""
-    found, words = [], []
+    """Depth's speed relative to width's; inconclusive within the noise, since medians have no test."""
+    measured, words = [], []
     for pair in pairs:
         depth, width = (speedup(evidence, cut) for cut in (pair.first, pair.second))
         if depth is not None and width is not None:
             figures = {"depth": depth, "width": width}
-            found.append(({**pair.keys, "benchmark": THROUGHPUT, **figures}, depth / width))
+            measured.append(({**pair.keys, "benchmark": THROUGHPUT, **figures}, depth / width))
             words.append(f"{pair.first.model} {pair.achieved_ratio:.1%}: depth {depth:.2f}x, width {width:.2f}x")
-    if not found:
+    if not measured:
         return ClaimPart("depth for speed", Verdict.NOT_MEASURED, needs)
     verdict = Verdict.INCONCLUSIVE
-    if any(factor < 1 - NOISE for _, factor in found):
+    if any(factor < 1 - NOISE for _, factor in measured):
         verdict = Verdict.CONTRADICTED
-    elif all(factor > 1 + NOISE for _, factor in found):
+    elif all(factor > 1 + NOISE for _, factor in measured):
         verdict = Verdict.SUPPORTED
-    return ClaimPart("depth for speed", verdict, "; ".join(words), [row for row, _ in found])
+    return ClaimPart("depth for speed", verdict, "; ".join(words), [row for row, _ in measured])
 
 
 def _between(evidence: Evidence) -> ClaimPart:
-    """Hybrid's perplexity against depth's and width's: each duel is positive where hybrid is better."""
+    """Hybrid's perplexity compared with depth's and width's; positive effects favour hybrid."""
     name = "hybrid in between"
     trios = []
     for with_depth in evidence.pairs("hybrid", "depth"):
@@ -82,10 +81,10 @@ def _between(evidence: Evidence) -> ClaimPart:
                 trios += [pairwise] if len(pairwise) == 2 else []
     if not trios:
         return ClaimPart(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched hybrid, depth and width cuts")
-    tests = adjusted([duel for trio in trios for duel in trio])
+    tests = adjusted([effect for trio in trios for effect in trio])
     verdicts = [_of_trio(tests[2 * i], tests[2 * i + 1]) for i in range(len(trios))]
-    whole = every(name, list(zip(tests[::2], verdicts, strict=True)), "")
-    return ClaimPart(name, whole.verdict, most_significant(tests).words(), rows(tests))
+    combined_part = every(name, list(zip(tests[::2], verdicts, strict=True)), "")
+    return ClaimPart(name, combined_part.verdict, most_significant(tests).words(), rows(tests))
 
 
 def _of_trio(against_depth: Effect, against_width: Effect) -> Verdict:

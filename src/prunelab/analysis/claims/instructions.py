@@ -1,4 +1,4 @@
-"""C3: pruned models no longer follow instructions."""
+"""C3: pruned models lose instruction following."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ IFEVAL = "ifeval"
 
 @register
 class Instructions(Claim):
-    """IFEval against common sense, and width against depth."""
+    """IFEval compared with common-sense benchmarks, and width with depth."""
 
     name: ClassVar[str] = "C3"
     statement: ClassVar[str] = (
-        "IFEval falls more than the common benchmarks, and under width faster than under depth at low ratios, the two "
-        "meeting at high ones."
+        "IFEval falls more than common-sense benchmarks; at low ratios it falls faster under width than under depth, "
+        "and the two converge at high ratios."
     )
     test: ClassVar[str] = (
-        "In each strategy's smallest cut the lost share of IFEval exceeds the mean lost share of the common-sense "
-        "benchmarks (z-test, Holm); at matched ratios below 25 % width's IFEval is below depth's (paired over prompts, "
-        f"Holm); at the largest from 25 % on the 95 % interval of their gap lies within {HARDLY:.0%} of the dense "
-        "figure."
+        "In each strategy's smallest cut, the lost share of IFEval exceeds the mean lost share of the common-sense "
+        "benchmarks (z-test, Holm); at matched ratios below 25 %, width's IFEval is below depth's (paired over "
+        f"prompts, Holm); at the largest ratio from 25 %, the 95 % interval of their gap lies within {HARDLY:.0%} of "
+        "the dense result."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """More than the common benchmarks; width faster; meeting."""
+        """Parts: larger loss than common sense, faster loss under width, convergence."""
         more = [
-            one
+            effect
             for model in evidence.models
             for strategy in ("depth", "width")
-            if (one := _against_common(evidence, model, strategy)) is not None
+            if (effect := _against_common(evidence, model, strategy)) is not None
         ]
         low = evidence.pairwise(evidence.pairs(high=HIGH), [IFEVAL])
         high = [pairs[-1] for model in evidence.models if (pairs := evidence.pairs(model=model, low=HIGH))]
         gaps = [
-            one.scaled(1 / dense.value)
+            effect.scaled(1 / dense.value)
             for pair in high
-            for one in evidence.pairwise([pair], [IFEVAL])
+            for effect in evidence.pairwise([pair], [IFEVAL])
             if (dense := evidence.figure(pair.first.model, IFEVAL)) is not None and dense.value > 0
         ]
         return [
@@ -52,20 +52,20 @@ class Instructions(Claim):
                 "width falls faster at low ratios", low, f"{IFEVAL} on matched depth and width cuts below 25 %"
             ),
             every(
-                "the two meet at high ratios",
-                [(one, within(one, HARDLY)) for one in gaps],
-                f"{IFEVAL} on matched depth and width cuts from 25 % on",
+                "the two converge at high ratios",
+                [(effect, within(effect, HARDLY)) for effect in gaps],
+                f"{IFEVAL} on matched depth and width cuts of at least 25 %",
             ),
         ]
 
 
 def _against_common(evidence: Evidence, model: str, strategy: str) -> Effect | None:
-    """IFEval's lost share minus the mean of the common benchmarks', in the smallest cut."""
+    """IFEval's lost share minus the mean of the common-sense benchmarks', in the smallest cut."""
     for cut in evidence.cuts(strategy, model)[:1]:
-        own, common = evidence.loss(cut, IFEVAL), evidence.losses([cut], COMMONSENSE)
-        if own is not None and common:
-            mean = mean_trial(own.keys, common)
-            lost = {"lost": own.effect, "common sense lost": mean.effect}
+        ifeval_loss, common = evidence.loss(cut, IFEVAL), evidence.losses([cut], COMMONSENSE)
+        if ifeval_loss is not None and common:
+            mean = mean_trial(ifeval_loss.keys, common)
+            lost = {"lost": ifeval_loss.effect, "common sense lost": mean.effect}
             keys = {**keys_of(cut), "benchmark": IFEVAL, **lost}
-            return difference_trial(keys, own, mean)
+            return difference_trial(keys, ifeval_loss, mean)
     return None

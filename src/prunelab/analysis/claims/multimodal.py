@@ -1,4 +1,4 @@
-"""C9: what becomes of a model that sees."""
+"""C9: pruning vision-language models."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from prunelab.analysis.claims.trials import Effect, mean_trial
 
 BENCHMARKS = ("pope", "textvqa", "mmmu")
 COLLAPSE = 0.5
-"""Share of what the dense model has above chance whose loss is a collapse."""
+"""Lost share of the dense model's margin over chance that counts as a collapse."""
 
 
 @register
 class Multimodal(Claim):
-    """POPE, TextVQA and MMMU behind a vision encoder."""
+    """POPE, TextVQA and MMMU of a vision-language model."""
 
     name: ClassVar[str] = "C9"
     statement: ClassVar[str] = (
-        "Of a multimodal model depth keeps more overall; width makes POPE collapse as the ratio grows, and depth loses "
-        "TextVQA."
+        "In a vision-language model, depth retains more overall; width makes POPE collapse at larger ratios, and "
+        "depth loses TextVQA."
     )
     test: ClassVar[str] = (
-        "At matched ratios the mean of depth minus width over POPE, TextVQA and MMMU (z-test, Holm) favours depth "
-        f"significantly at least once and width never; in width's largest cut above 15 % POPE loses more than "
-        f"{COLLAPSE:.0%} of what is above chance (95 % interval); at the largest matched ratio TextVQA is "
+        "At matched ratios, the mean of depth minus width over POPE, TextVQA and MMMU (z-test, Holm) significantly "
+        "favours depth at least once and never width; in width's largest cut above 15 %, POPE loses more than "
+        f"{COLLAPSE:.0%} of its margin over chance (95 % interval); at the largest matched ratio, TextVQA is "
         "significantly lower under depth than under width (paired)."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Overall, POPE, TextVQA."""
+        """Parts: the mean, POPE, TextVQA."""
         overall = []
         for pair in evidence.pairs():
             pairwise = evidence.pairwise([pair], BENCHMARKS)
             if len(pairwise) == len(BENCHMARKS):
-                ahead = sum(one.effect for one in pairwise) / len(pairwise)
+                ahead = sum(effect.effect for effect in pairwise) / len(pairwise)
                 keys = {**pair.keys, "benchmark": "mean of three", "depth ahead by": ahead}
                 overall.append(mean_trial(keys, pairwise))
         widest = [cuts[-1] for model in evidence.models if (cuts := evidence.cuts("width", model, ABOUT_TEN[1]))]
-        pope = [(one, _collapsed(one)) for one in evidence.losses(widest, ["pope"])]
+        pope = [(effect, _collapsed(effect)) for effect in evidence.losses(widest, ["pope"])]
         largest = [pairs[-1] for model in evidence.models if (pairs := evidence.pairs(model=model))]
-        textvqa = [one.reversed() for one in evidence.pairwise(largest, ["textvqa"])]
+        textvqa = [effect.reversed() for effect in evidence.pairwise(largest, ["textvqa"])]
         return [
             any_significant("depth better overall", overall, "pope, textvqa and mmmu on matched depth and width cuts"),
             every("POPE collapses under width", pope, "pope on a width cut above 15 %"),

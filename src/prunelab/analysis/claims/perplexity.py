@@ -1,4 +1,4 @@
-"""C6: perplexity suffers more under depth than under width."""
+"""C6: depth pruning raises perplexity more than width pruning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WIKITEXT2 = "wikitext2"
 
 @register
 class Perplexity(Claim):
-    """The gap between the logarithms of two perplexities, on the same windows."""
+    """The difference of log perplexities between depth and width, on the same windows."""
 
     name: ClassVar[str] = "C6"
     statement: ClassVar[str] = (
@@ -28,16 +28,16 @@ class Perplexity(Claim):
         "magnitude."
     )
     test: ClassVar[str] = (
-        "At matched ratios WikiText-2's perplexity is higher under depth than under width, significantly at least once "
-        "(paired over windows, Holm) and never the other way; the gap of the logarithms is larger at the largest ratio "
-        "than at the smallest (paired over windows, Holm); from 25 % on the 95 % interval of the factor lies above 10 "
-        "for at least one model, and contradicts where it lies below for all."
+        "At matched ratios, WikiText-2's perplexity is higher under depth than under width, significantly at least "
+        "once (paired over windows, Holm) and never significantly lower; the gap of the logarithms is larger at the "
+        "largest ratio than at the smallest (paired over windows, Holm); from 25 %, the 95 % interval of the factor "
+        "lies above 10 for at least one model; contradicted if it lies below 10 for all models."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Worse; widening; orders of magnitude."""
-        # A duel is positive where depth is better: lower.
-        worse = [one.reversed() for one in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
+        """Parts: higher perplexity, widening gap, orders of magnitude."""
+        # `pairwise` is positive if depth is better, that is, lower.
+        worse = [effect.reversed() for effect in evidence.pairwise(evidence.pairs(), [WIKITEXT2])]
         widening, factors = [], []
         for model in evidence.models:
             gaps = [(p, gap) for p in evidence.pairs(model=model) if (gap := _gaps(evidence, p)) is not None]
@@ -52,15 +52,15 @@ class Perplexity(Claim):
 
 
 def _gaps(evidence: Evidence, pair: CutPair) -> pd.DataFrame | None:
-    """Each window's loss under depth (`first`) and under width (`second`), and its tokens."""
+    """Each window's loss under depth (`first`) and width (`second`), and its number of tokens."""
     tables = []
     for cut in (pair.first, pair.second):
-        one = evidence.measured(cut, WIKITEXT2)
-        if one is None or one.samples is None or not {"loss_sum", "tokens"} <= set(one.samples):
+        measured = evidence.measured(cut, WIKITEXT2)
+        if measured is None or measured.samples is None or not {"loss_sum", "tokens"} <= set(measured.samples):
             return None
-        own = one.samples
-        own = own[own["unit"] == "window"] if "unit" in own else own
-        tables.append(own.set_index("sample")[["loss_sum", "tokens"]])
+        records = measured.samples
+        records = records[records["unit"] == "window"] if "unit" in records else records
+        tables.append(records.set_index("sample")[["loss_sum", "tokens"]])
     first, second = tables
     if not first.index.sort_values().equals(second.index.sort_values()):
         return None
@@ -72,30 +72,32 @@ def _widening(low: tuple[CutPair, pd.DataFrame], high: tuple[CutPair, pd.DataFra
     if not low[1].index.sort_values().equals(high[1].index.sort_values()):
         return []
     tables = [pd.DataFrame({"gap": t["first"] - t["second"], "tokens": t["tokens"]}) for _, t in (low, high)]
-    found = paired_bootstrap(tables[0], tables[1], ratio, seed=0)
+    comparison = paired_bootstrap(tables[0], tables[1], ratio, seed=0)
     smallest, largest = (f"{pair.achieved_ratio:.0%}" for pair, _ in (low, high))
     keys: dict[str, str | float] = {"model": low[0].first.model, "benchmark": f"{WIKITEXT2} ln depth/width"}
-    return [trial_of({**keys, f"at {smallest}": found.dense, f"at {largest}": found.pruned}, found)]
+    return [trial_of({**keys, f"at {smallest}": comparison.dense, f"at {largest}": comparison.pruned}, comparison)]
 
 
 def _factor(pair: CutPair, gaps: pd.DataFrame) -> Effect:
-    """The logarithm of depth's perplexity over width's."""
-    found = paired_bootstrap(gaps[["second", "tokens"]], gaps[["first", "tokens"]], ratio, seed=0)
+    """The logarithm of the ratio of depth's perplexity to width's."""
+    comparison = paired_bootstrap(gaps[["second", "tokens"]], gaps[["first", "tokens"]], ratio, seed=0)
     keys: dict[str, str | float] = {"model": pair.first.model, "ratio": pair.achieved_ratio, "benchmark": WIKITEXT2}
-    return trial_of({**keys, "depth/width": math.exp(min(found.difference, 700.0))}, found)
+    return trial_of({**keys, "depth/width": math.exp(min(comparison.difference, 700.0))}, comparison)
 
 
 def _orders(factors: Sequence[Effect]) -> ClaimPart:
     name = "orders of magnitude"
     if not factors:
-        return ClaimPart(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched depth and width cuts from 25 % on")
-    shifted = [replace(one, low=one.low - math.log(10), high=one.high - math.log(10)) for one in factors]
+        return ClaimPart(name, Verdict.NOT_MEASURED, f"{WIKITEXT2} on matched depth and width cuts of at least 25 %")
+    shifted = [replace(effect, low=effect.low - math.log(10), high=effect.high - math.log(10)) for effect in factors]
     verdict = Verdict.INCONCLUSIVE
-    if any(one.low > 0 for one in shifted):
+    if any(effect.low > 0 for effect in shifted):
         verdict = Verdict.SUPPORTED
-    elif all(one.high < 0 for one in shifted):
+    elif all(effect.high < 0 for effect in shifted):
         verdict = Verdict.CONTRADICTED
     largest = (
-        max(factors, key=lambda one: one.effect) if verdict is not Verdict.INCONCLUSIVE else most_significant(factors)
+        max(factors, key=lambda effect: effect.effect)
+        if verdict is not Verdict.INCONCLUSIVE
+        else most_significant(factors)
     )
     return ClaimPart(name, verdict, largest.words(), rows(factors))

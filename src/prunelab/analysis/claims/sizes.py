@@ -1,4 +1,4 @@
-"""C11: small models fall throughout."""
+"""C11: small models degrade on all benchmarks."""
 
 from __future__ import annotations
 
@@ -20,40 +20,42 @@ NAMED = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*b(?![a-z])", re.IGNORECASE)
 
 @register
 class Sizes(Claim):
-    """The small models, by themselves and against the large ones."""
+    """Small models, alone and compared with large ones."""
 
     name: ClassVar[str] = "C11"
-    statement: ClassVar[str] = "The small models fall throughout, and more than the large ones, on GSM8K first."
+    statement: ClassVar[str] = "Small models degrade on all benchmarks, more than large models do, and first on GSM8K."
     test: ClassVar[str] = (
-        "Needs models below 4 and above 6 billion parameters: in a small model's largest cut of each strategy every "
-        "accuracy benchmark falls significantly (paired, Holm); at matched ratios its mean lost share exceeds a large "
-        "model's, and in its smallest cuts GSM8K's lost share exceeds the mean of the others', each significantly at "
-        "least once (z-test, Holm) and never the other way."
+        "Requires models below 4 and above 6 billion parameters: in a small model's largest cut of each strategy, "
+        "every accuracy benchmark falls significantly (paired, Holm); at matched ratios, its mean lost share exceeds "
+        "a large model's, and in its smallest cuts, GSM8K's lost share exceeds the mean of the others', each "
+        "significantly at least once (z-test, Holm) and never significantly the opposite."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Throughout; more than the large; GSM8K first."""
+        """Parts: all benchmarks fall, larger losses than large models, GSM8K first."""
         sizes = {model: size for model in evidence.models if (size := parameters(evidence, model)) is not None}
         small = [model for model, size in sizes.items() if size < SMALL]
         large = [model for model, size in sizes.items() if size > LARGE]
         if not small or not large:
             needs = "models below 4 and above 6 billion parameters in one run"
-            return [ClaimPart("small models against large ones", Verdict.NOT_MEASURED, needs)]
+            return [ClaimPart("small models compared with large ones", Verdict.NOT_MEASURED, needs)]
         strategies = ("depth", "width")
         by_strategy = [cuts for model in small for s in strategies if (cuts := evidence.cuts(s, model))]
-        throughout = [(one, fell(one)) for one in evidence.losses([cuts[-1] for cuts in by_strategy], ACCURACY)]
-        first = [one for cuts in by_strategy if (one := _gsm8k_first(evidence, cuts[0])) is not None]
+        throughout = [
+            (effect, fell(effect)) for effect in evidence.losses([cuts[-1] for cuts in by_strategy], ACCURACY)
+        ]
+        first = [effect for cuts in by_strategy if (effect := _gsm8k_first(evidence, cuts[0])) is not None]
         more = [
-            one
+            effect
             for cuts in by_strategy
             for cut in cuts
             for model in large
-            for other in evidence.cuts(cut.strategy, model)
-            if abs(other.achieved_ratio - cut.achieved_ratio) <= MATCHED
-            and (one := lost_more(evidence, cut, other)) is not None
+            for large_cut in evidence.cuts(cut.strategy, model)
+            if abs(large_cut.achieved_ratio - cut.achieved_ratio) <= MATCHED
+            and (effect := lost_more(evidence, cut, large_cut)) is not None
         ]
         return [
-            every("small models fall throughout", throughout, "an accuracy benchmark on a small model's cut"),
+            every("small models degrade on all benchmarks", throughout, "an accuracy benchmark on a small model's cut"),
             any_significant(
                 "more than the large ones", more, "an accuracy benchmark on cuts of one size, small and large"
             ),
@@ -62,7 +64,7 @@ class Sizes(Claim):
 
 
 def parameters(evidence: Evidence, model: str) -> float | None:
-    """The dense model's parameters: as measured, as a plan records them, or as the model's name has them."""
+    """The dense model's number of parameters: as measured, from a plan, or from the model's name."""
     measured = evidence.figure(model, "throughput", "parameters")
     if measured is not None:
         return measured.value
@@ -75,10 +77,10 @@ def parameters(evidence: Evidence, model: str) -> float | None:
 
 def _gsm8k_first(evidence: Evidence, cut: MeasuredCut) -> Effect | None:
     """GSM8K's lost share minus the mean of the other benchmarks'."""
-    own = evidence.loss(cut, "gsm8k")
-    others = evidence.losses([cut], [name for name in ACCURACY if name != "gsm8k"])
-    if own is None or not others:
+    gsm8k_loss = evidence.loss(cut, "gsm8k")
+    other_losses = evidence.losses([cut], [name for name in ACCURACY if name != "gsm8k"])
+    if gsm8k_loss is None or not other_losses:
         return None
     keys: dict[str, str | float] = {**keys_of(cut), "benchmark": "gsm8k"}
-    mean = mean_trial(keys, others)
-    return difference_trial({**keys, "lost": own.effect, "others lost": mean.effect}, own, mean)
+    mean = mean_trial(keys, other_losses)
+    return difference_trial({**keys, "lost": gsm8k_loss.effect, "others lost": mean.effect}, gsm8k_loss, mean)

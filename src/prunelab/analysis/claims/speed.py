@@ -1,4 +1,4 @@
-"""C7: depth pruning makes generation faster, width pruning hardly."""
+"""C7: depth pruning speeds up generation, width pruning hardly does."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from prunelab.evaluation.records import times_as_fast
 
 THROUGHPUT = "throughput"
 NOISE = 0.05
-"""Two speeds that differ by less are taken as equal: one figure a model has no spread to test with."""
+"""Relative difference of speeds below which they count as equal, since one measurement has no spread to test."""
 
 
 @register
 class Speed(Claim):
-    """Tokens per second against the dense model's."""
+    """Tokens per second relative to the dense model."""
 
     name: ClassVar[str] = "C7"
-    statement: ClassVar[str] = "Depth pruning makes generation markedly faster, width pruning hardly."
+    statement: ClassVar[str] = "Depth pruning makes generation markedly faster; width pruning hardly does."
     test: ClassVar[str] = (
-        "In each model's largest cut above 15 % depth gains at least half, and width less than half, of what the "
-        "removed share r would give if time went by weights, 1 / (1 - r); speeds are medians without a test, so within "
-        f"{NOISE:.0%} of that limit nothing is decided."
+        "In each model's largest cut above 15 %, depth gains at least half, and width less than half, of the speedup "
+        "1 / (1 - r) that removing the share r would give if time were proportional to weights; speeds are medians "
+        f"without a test, so results within {NOISE:.0%} of that limit are inconclusive."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Depth, and width."""
+        """Parts: depth and width."""
         return [_part(evidence, "depth markedly faster", "depth"), _part(evidence, "width hardly faster", "width")]
 
 
 def _part(evidence: Evidence, name: str, strategy: str) -> ClaimPart:
     largest = [cuts[-1] for model in evidence.models if (cuts := evidence.cuts(strategy, model, ABOUT_TEN[1]))]
-    found = [(cut, speed) for cut in largest if (speed := speedup(evidence, cut)) is not None]
-    if not found:
+    speeds = [(cut, speed) for cut in largest if (speed := speedup(evidence, cut)) is not None]
+    if not speeds:
         return ClaimPart(
             name, Verdict.NOT_MEASURED, f"{THROUGHPUT} of the dense model and of a {strategy} cut above 15 %"
         )
     verdicts, rows = [], []
-    for cut, speed in found:
+    for cut, speed in speeds:
         limit = 1 + (1 / (1 - cut.achieved_ratio) - 1) / 2
         verdict = Verdict.INCONCLUSIVE
         if abs(speed - limit) > NOISE * limit:
@@ -54,9 +54,9 @@ def _part(evidence: Evidence, name: str, strategy: str) -> ClaimPart:
 
 
 def speedup(evidence: Evidence, cut: MeasuredCut) -> float | None:
-    """How many times as fast as the dense model, the mean over seeds; None where either was not measured."""
+    """The cut's speed relative to the dense model, averaged over seeds; None if either was not measured."""
     dense = evidence.figure(cut.model, THROUGHPUT)
-    own = [one.primary for one in evidence.by_seed(cut, THROUGHPUT).values()]
-    if dense is None or not own or dense.value <= 0:
+    primary = [measured.primary for measured in evidence.by_seed(cut, THROUGHPUT).values()]
+    if dense is None or not primary or dense.value <= 0:
         return None
-    return fmean(times_as_fast(one, dense.value) for one in own)
+    return fmean(times_as_fast(measured, dense.value) for measured in primary)

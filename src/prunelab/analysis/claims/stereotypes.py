@@ -1,4 +1,4 @@
-"""C8: bias stays about where it was."""
+"""C8: bias hardly changes."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 
 STEREOSET = "stereoset"
 COLUMNS = {"icat": ["lms", "ss"], "lms": ["lms"], "ss": ["ss"]}
-"""Of a term, for each figure."""
+"""Columns of a target term's table, by metric."""
 MARGIN = 5.0
-"""Points of ICAT, and of LMS, that "about where it was" allows."""
+"""Change of ICAT or LMS, in points, that still counts as "about the same"."""
 Terms: TypeAlias = "Mapping[tuple[str, str], pd.DataFrame]"
-"""What a domain's target terms, or all, give for a figure."""
+"""Per-term values by (domain, metric)."""
 Both: TypeAlias = tuple[Terms, Terms]
-"""The dense model's and the cut's."""
+"""The dense model's terms and the cut's."""
 
 
 @register
 class Stereotypes(Claim):
-    """ICAT, and the LMS that tells it from a collapse."""
+    """ICAT, with LMS to distinguish an unchanged ICAT from a collapse."""
 
     name: ClassVar[str] = "C8"
-    statement: ClassVar[str] = "Overall ICAT stays about where it was, and single domains, such as race, can improve."
+    statement: ClassVar[str] = "Overall ICAT stays about the same, and single domains, such as race, can improve."
     test: ClassVar[str] = (
-        f"In every depth and width cut the 95 % interval of ICAT's change lies within {MARGIN:g} points, and LMS, "
-        "whose collapse to chance would bring ICAT to 50, has not fallen by more (then nothing is decided); in at "
-        "least one domain and cut without such a fall ICAT rises significantly (paired over terms, Holm); contradicted "
-        "where all domains fall significantly."
+        f"In every depth and width cut, the 95 % interval of ICAT's change lies within {MARGIN:g} points; inconclusive "
+        "if LMS falls by more, since a collapse of LMS to chance moves ICAT to 50. In at least one domain and cut "
+        "without such a fall, ICAT rises significantly (paired over terms, Holm); contradicted if all domains fall "
+        "significantly."
     )
 
     def parts(self, evidence: Evidence) -> Sequence[ClaimPart]:
-        """Overall, and single domains."""
+        """Parts: overall ICAT, and single domains."""
         cuts = [cut for strategy in ("depth", "width") for cut in evidence.cuts(strategy)]
         dense = {model: _terms(evidence, model) for model in evidence.models}
         tables: dict[MeasuredCut, Both] = {}
@@ -57,29 +57,35 @@ class Stereotypes(Claim):
             before, after = dense[cut.model], _terms(evidence, cut)
             if before is not None and after is not None:
                 tables[cut] = (before, after)
-        overall = [found for cut, terms in tables.items() if (found := _overall(terms, cut)) is not None]
+        overall = [change for cut, terms in tables.items() if (change := _overall(terms, cut)) is not None]
         needs = f"{STEREOSET} with its sample records on a depth or width cut"
         return [every("overall ICAT stays", overall, needs), _domains(tables, needs)]
 
 
 def _terms(evidence: Evidence, of: str | MeasuredCut) -> Terms | None:
     """The target terms of a dense model or a cut."""
-    one = evidence.measured(of, STEREOSET)
-    if one is None or one.samples is None or not set(SENTENCES) <= set(one.samples):
+    measured = evidence.measured(of, STEREOSET)
+    if measured is None or measured.samples is None or not set(SENTENCES) <= set(measured.samples):
         return None
-    examples = compared(one.samples)
-    found = {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
-    return {(domain, metric): terms[columns] for domain, terms in found.items() for metric, columns in COLUMNS.items()}
+    examples = compared(measured.samples)
+    terms_by_domain = {domain: terms_of(examples, POOLED, domain) for domain in (*DOMAINS, OVERALL)}
+    return {
+        (domain, metric): terms[columns]
+        for domain, terms in terms_by_domain.items()
+        for metric, columns in COLUMNS.items()
+    }
 
 
 def _change(terms: Both, cut: MeasuredCut, domain: str, metric: str) -> Effect | None:
     """A domain's ICAT or LMS, resampled by target term."""
-    before, after = (one[domain, metric] for one in terms)
+    before, after = (values[domain, metric] for values in terms)
     if not len(before) or not before.index.equals(after.index):
         return None
-    found = paired_bootstrap(before, after, icat_statistic if metric == "icat" else mean, seed=0)
+    comparison = paired_bootstrap(before, after, icat_statistic if metric == "icat" else mean, seed=0)
     name = metric if domain == OVERALL else f"{metric} {domain}"
-    return trial_of({**keys_of(cut), "benchmark": name, "dense": found.dense, "pruned": found.pruned}, found)
+    return trial_of(
+        {**keys_of(cut), "benchmark": name, "dense": comparison.dense, "pruned": comparison.pruned}, comparison
+    )
 
 
 def _collapsed(lms: Effect | None) -> bool:
@@ -95,8 +101,8 @@ def _overall(terms: Both, cut: MeasuredCut) -> tuple[Effect, Verdict] | None:
     if verdict is Verdict.SUPPORTED and _collapsed(lms):
         verdict = Verdict.INCONCLUSIVE
     named = (("LMS", lms), ("SS", ss))
-    beside = {f"{when} {name}": one.keys[when] for name, one in named for when in ("dense", "pruned")}
-    return Effect({**icat.keys, **beside}, icat.effect, icat.low, icat.high, icat.p), verdict
+    components = {f"{when} {name}": effect.keys[when] for name, effect in named for when in ("dense", "pruned")}
+    return Effect({**icat.keys, **components}, icat.effect, icat.low, icat.high, icat.p), verdict
 
 
 def _domains(tables: Mapping[MeasuredCut, Both], needs: str) -> ClaimPart:
@@ -109,7 +115,11 @@ def _domains(tables: Mapping[MeasuredCut, Both], needs: str) -> ClaimPart:
     if not changes:
         return ClaimPart(name, Verdict.NOT_MEASURED, needs)
     tests = adjusted([icat for icat, _ in changes])
-    better = [t for t, (_, gone) in zip(tests, changes, strict=True) if t.significant and t.effect > 0 and not gone]
+    better = [
+        t
+        for t, (_, has_collapsed) in zip(tests, changes, strict=True)
+        if t.significant and t.effect > 0 and not has_collapsed
+    ]
     worse = [t for t in tests if t.significant and t.effect < 0]
     verdict = Verdict.INCONCLUSIVE
     if better:

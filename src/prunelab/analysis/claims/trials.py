@@ -1,4 +1,4 @@
-"""One test as the claims see it: an effect with its interval and p, signed as the claim has it."""
+"""A test as used by the claims: an effect with its interval and p, signed in the claim's direction."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Effect:
     """One test.
 
     Attributes:
-        keys: what was compared, and the figures that went in; `model`, `ratio` and `benchmark` where they apply.
-        effect: signed as the claim has it.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        p: two-sided, adjusted where several tests were made.
+        keys: what was compared and the compared values; `model`, `ratio` and `benchmark` if they apply.
+        effect: the effect, positive in the claim's direction.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        p: two-sided p, adjusted if there are several tests.
     """
 
     keys: Row
@@ -33,24 +33,24 @@ class Effect:
 
     @property
     def significant(self) -> bool:
-        """Whether an effect was seen, at 5 %."""
+        """Whether p < 0.05."""
         return self.p < LEVEL
 
     @property
     def error(self) -> float:
-        """Standard error, read off the interval as if it were a normal one."""
+        """Standard error, derived from the interval under a normal approximation."""
         return (self.high - self.low) / (2 * Z)
 
     def row(self) -> Row:
-        """As evidence."""
+        """The effect as an evidence row."""
         return {**self.keys, "effect": self.effect, "low": self.low, "high": self.high, "p": self.p}
 
     def reversed(self) -> Effect:
-        """The same with the other sign."""
+        """The effect with the opposite sign."""
         return replace(self, effect=-self.effect, low=-self.high, high=-self.low)
 
     def scaled(self, factor: float) -> Effect:
-        """The same in another unit; the factor is positive."""
+        """The effect multiplied by a positive factor."""
         return replace(self, effect=self.effect * factor, low=self.low * factor, high=self.high * factor)
 
     def words(self) -> str:
@@ -66,18 +66,18 @@ class Effect:
 
 
 def trial_of(keys: Row, comparison: Comparison) -> Effect:
-    """A paired comparison as a trial of `pruned - dense`."""
+    """The effect `pruned - dense` of a paired comparison."""
     p = comparison.p if comparison.p_adjusted is None else comparison.p_adjusted
     return Effect(keys, comparison.difference, *comparison.interval, p)
 
 
 def adjusted(trials: Sequence[Effect]) -> list[Effect]:
-    """The trials with their p adjusted by Holm over all of them."""
-    return [replace(one, p=p) for one, p in zip(trials, holm([one.p for one in trials]), strict=True)]
+    """The effects with Holm-adjusted p."""
+    return [replace(effect, p=p) for effect, p in zip(trials, holm([effect.p for effect in trials]), strict=True)]
 
 
 def normal_trial(keys: Row, effect: float, error: float) -> Effect:
-    """A z-test of an effect with a standard error; an unbounded error says nothing (p = 1)."""
+    """A z-test of an effect with a standard error; p = 1 if the error is infinite."""
     if not math.isfinite(error):
         return Effect(keys, effect, -math.inf, math.inf, 1.0)
     deviate = abs(effect) / error if error else math.inf if effect else 0.0
@@ -85,11 +85,11 @@ def normal_trial(keys: Row, effect: float, error: float) -> Effect:
 
 
 def mean_trial(keys: Row, trials: Sequence[Effect]) -> Effect:
-    """The mean effect of independent trials (of different benchmarks, that is), by a z-test."""
-    effect = math.fsum(one.effect for one in trials) / len(trials)
-    return normal_trial(keys, effect, math.hypot(*(one.error for one in trials)) / len(trials))
+    """A z-test of the mean of independent effects, that is, of different benchmarks."""
+    effect = math.fsum(item.effect for item in trials) / len(trials)
+    return normal_trial(keys, effect, math.hypot(*(item.error for item in trials)) / len(trials))
 
 
 def difference_trial(keys: Row, first: Effect, second: Effect) -> Effect:
-    """The first effect minus the second, taken as independent, by a z-test."""
+    """A z-test of the difference of two independent effects."""
     return normal_trial(keys, first.effect - second.effect, math.hypot(first.error, second.error))

@@ -1,6 +1,6 @@
 """The paper's own tables: "Rethinking the Value of Training-Free Structured Pruning of LLMs" (TMLR 2025), Tables 1-3.
 
-The figures that the paper only plots are not here.
+Values that the paper only plots are not included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = {
     "Gemma-2-2B": r"^gemma22b",
     "Idefics3-8B": r"^idefics38b",
 }
-"""The paper's names, and what begins the names that others give these models, written small and without signs."""
+"""The paper's model names, each with prefixes of common names, in lower case and without punctuation."""
 
 
 class _Frozen(BaseModel):
@@ -57,14 +57,14 @@ class _Tables(_Frozen):
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One figure of the paper.
+    """One value of the paper's tables.
 
     Attributes:
-        table: which benchmark.
-        model: as the paper calls it.
-        strategy: `baseline` for the dense model.
-        ratio: 0 for the dense model; the paper does not say of what it is a share.
-        value: in the paper's unit.
+        table: the benchmark.
+        model: the paper's name of the model.
+        strategy: `depth`, `width`, or `baseline` for the dense model.
+        ratio: 0 for the dense model; the paper does not define what it is a share of.
+        value: the value, in the paper's unit.
     """
 
     table: Table
@@ -80,7 +80,7 @@ def _tables() -> _Tables:
 
 
 def paper_rows(table: Table) -> Sequence[PaperRow]:
-    """The figures of one benchmark, in the paper's order.
+    """The values of one benchmark, in the paper's order.
 
     Raises:
         UnknownName: the paper has no such table.
@@ -93,29 +93,29 @@ def paper_rows(table: Table) -> Sequence[PaperRow]:
 
 
 def paper_note(table: Table) -> str:
-    """What the paper says, and does not say, about a table."""
+    """The paper's information about a table, and what it leaves open."""
     tables = _tables()
     note: str = getattr(tables, table if table in ("ifeval", "throughput") else "multimodal").note
     return note
 
 
 def paper_model(name: str) -> str | None:
-    """The paper's name of a model, from a folder or an id on the hub; None for a model that is not in the tables.
+    """The paper's name of a model, from a folder or a hub id; None for a model that is not in the tables.
 
-    Tolerant of owner, case, signs and whatever follows the size (`-Instruct`, `-it`); not of another size or version.
+    Owner, case, punctuation and suffixes after the size (`-Instruct`, `-it`) are ignored; size and version must match.
     """
     plain = re.sub(r"[^a-z0-9.]", "", name.rstrip("/").rsplit("/", 1)[-1].lower())
     return next((known for known, pattern in NAMES.items() if re.match(pattern, plain)), None)
 
 
 def paper_value(table: Table, model: str, strategy: str, ratio: float) -> float | None:
-    """A figure of the paper; None where it has none.
+    """A value of the paper's tables; None if there is none.
 
     Args:
-        table: which benchmark.
-        model: the paper's name, or one that `paper_model` knows.
-        strategy: `depth` or `width`; `dense` and `baseline` are one.
-        ratio: asked for; whole percents are compared.
+        table: the benchmark.
+        model: the paper's name, or a name that `paper_model` recognizes.
+        strategy: `depth` or `width`; `dense` and `baseline` are equivalent.
+        ratio: requested ratio, compared in integer percent.
     """
     wanted = (paper_model(model), {"dense": "baseline"}.get(strategy, strategy), round(100 * ratio))
     rows = paper_rows(table)

@@ -1,4 +1,4 @@
-"""What the paper itself advises, for a need in words, where nothing was measured."""
+"""The paper's advice for a requirement, without measurements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prunelab.analysis.paper import paper_rows
 
-SOURCE = "the paper's rules alone, for models that are not yours; nothing was measured here"
+SOURCE = "the paper's rules, derived from other models; nothing was measured here"
 REASONS = {
     "depth": "the paper advises depth for reasoning at 10 to 20 %, and for speed",
     "width": "the paper advises width to keep language modelling",
@@ -15,14 +15,14 @@ REASONS = {
 
 @dataclass(frozen=True)
 class PaperAdvice:
-    """A strategy and a ratio from the paper's section 4.8 and Table 2.
+    """A strategy and a ratio, from the paper's section 4.8 and Table 2.
 
     Attributes:
         strategy: `depth` or `width`.
-        method: the method of that strategy that the paper uses.
-        ratio: share to remove.
-        why: which rule gives them.
-        caution: what the paper warns of; empty where it does not.
+        method: the paper's method of that strategy.
+        ratio: share of weights to remove.
+        why: the rule that leads to this advice.
+        caution: the paper's warnings; empty if there are none.
     """
 
     strategy: str
@@ -33,25 +33,25 @@ class PaperAdvice:
 
 
 def paper_advice(keep: float | None = None, speedup: float | None = None) -> PaperAdvice:
-    """Depth at the smallest ratio that reached the speed in Table 2 on both of its models; without a speed, depth at
-    10 %, or at 20 % where less than nine tenths are to be kept.
+    """Depth at the smallest ratio that reaches the speed on both models of Table 2; without a speed, depth at 10 %, or
+    at 20 % if less than 90 % of the quality is required.
 
-    The paper has no rule from a share of quality to a ratio; that step is ours, and the reason says so.
+    The paper has no rule that maps a share of quality to a ratio; this step is prunelab's, as `why` states.
 
     Args:
-        keep: share of the dense model's quality.
-        speedup: multiple of the dense model's speed.
+        keep: required share of the dense model's quality.
+        speedup: required multiple of the dense model's speed.
     """
     if speedup is not None and speedup > 1:
         ratio, reached = _fast_enough(speedup)
         speeds = ", ".join(f"{model} {speed:.2f}x" for model, speed in reached.items())
-        why = f"{REASONS['depth']}; its Table 2 has depth at {ratio:.0%} at {speeds}"
+        why = f"{REASONS['depth']}; its Table 2 lists depth at {ratio:.0%} with {speeds}"
         caution = (
             "" if min(reached.values()) >= speedup else f"no ratio of its Table 2 reaches {speedup:g}x on both models"
         )
     else:
         ratio = 0.1 if keep is None or keep >= 0.9 else 0.2
-        why = f"{REASONS['depth']}; which of the two ratios keeps how much is our reading, the paper has no such rule"
+        why = f"{REASONS['depth']}; the choice of ratio is prunelab's, since the paper has no rule for it"
         caution = "where language modelling matters most, " + REASONS["width"]
     if ratio > 0.2:
         caution = "; ".join(filter(None, [caution, "the paper advises depth up to 20 % only"]))
@@ -59,7 +59,7 @@ def paper_advice(keep: float | None = None, speedup: float | None = None) -> Pap
 
 
 def _fast_enough(speedup: float) -> tuple[float, dict[str, float]]:
-    """The smallest ratio at which all models of Table 2 reach a speed under depth, or the largest, and their speeds."""
+    """The smallest ratio at which depth reaches a speed on all models of Table 2, else the largest, with the speeds."""
     rows = paper_rows("throughput")
     dense = {row.model: row.value for row in rows if row.strategy == "baseline"}
     speeds: dict[float, dict[str, float]] = {}

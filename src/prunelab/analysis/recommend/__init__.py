@@ -1,4 +1,4 @@
-"""Which strategy and ratio for a stated need: a pure function of a run."""
+"""Recommendation of a cut for a stated requirement, as a pure function of a run."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do.
+    """The recommended cut, with reasons and alternatives.
 
     Attributes:
-        need: as it was understood, with its model and benchmarks.
-        choice: the cut to make, or the nearest where none is feasible.
-        why: the reason for it.
-        frontier: the feasible cuts that no other one beats in quality, speed, memory and size, the best quality first.
-        runners_up: other cuts, feasible ones first, each with what tells its quality from the choice's.
-        dense_memory: the dense model's.
-        memory_is: what the memory figures are.
-        taken: which of several shots count, and what is a mean over seeds.
-        twins: cuts that are left out, since they are the same model as one that is not.
-        left_out: benchmarks that say nothing about quality here, and why.
-        not_measured: what the run lacks.
-        command: makes the choice; of several seeds the lowest one's.
+        need: the requirement, with its model and benchmarks resolved.
+        choice: the recommended cut; the closest one if none is feasible.
+        why: the reason for the choice.
+        frontier: the Pareto-optimal feasible cuts in quality, speed, memory and size, by descending quality.
+        runners_up: alternatives, feasible ones first, each with a comparison of its quality to the choice's.
+        dense_memory: memory of the dense model.
+        memory_is: what the memory values measure.
+        taken: which number of shots counts, and which results are means over seeds.
+        duplicates: duplicate cuts, each counted once.
+        left_out: benchmarks that do not measure quality here, with the reasons.
+        not_measured: measurements that the run lacks.
+        command: the command that creates the chosen cut; of several seeds, the lowest.
     """
 
     need: Need
@@ -52,14 +52,14 @@ class Recommendation:
 
 
 def recommend(run: Run, need: Need) -> Recommendation:
-    """The cut of a run that meets a need best.
+    """Select the cut of a run that meets a requirement best.
 
-    Where quality alone is asked for, the cut that removes most and keeps it, and of cuts of one size (two points) the
-    one of highest quality; where speed or memory is asked for, the feasible cut of highest quality. Methods that draw
-    at random are baselines, and not chosen.
+    If only quality is required, select the largest cut that retains it and, among cuts of the same size (within two
+    points), the one of highest quality. If speed or memory is required, select the feasible cut of highest quality.
+    Random methods are baselines and are not considered.
 
     Raises:
-        InvalidRequest: the need names what the run lacks.
+        InvalidRequest: the requirement names something that the run lacks.
     """
     evidence = Evidence(run, [name for name in methods if not methods[name].is_random])
     model, need, left_out = resolved(evidence, need)
@@ -69,14 +69,14 @@ def recommend(run: Run, need: Need) -> Recommendation:
     duplicates = run.duplicates
     alone = [cut for cut in cuts if not duplicates.has(cut)]
     candidates = [candidate(evidence, cut, need) for cut in alone]
-    feasible = [one for one in candidates if one.feasible]
+    feasible = [item for item in candidates if item.feasible]
     if feasible:
         choice, why = _chosen(feasible, need)
     else:
-        choice = min(candidates, key=lambda one: (sum(by for _, by in one.misses), -_quality(one)))
-        why = f"nothing is feasible; this comes nearest, and misses {' and '.join(what for what, _ in choice.misses)}"
-    others = sorted(
-        (one for one in candidates if one is not choice), key=lambda one: (not one.feasible, -_quality(one))
+        choice = min(candidates, key=lambda item: (sum(by for _, by in item.misses), -_quality(item)))
+        why = f"no cut is feasible; this is the closest, and misses {' and '.join(what for what, _ in choice.misses)}"
+    alternatives = sorted(
+        (item for item in candidates if item is not choice), key=lambda item: (not item.feasible, -_quality(item))
     )
     memory, memory_is = memory_of(evidence, model)
     return Recommendation(
@@ -84,7 +84,7 @@ def recommend(run: Run, need: Need) -> Recommendation:
         choice=choice,
         why=why,
         frontier=tuple(frontier(feasible)),
-        runners_up=tuple((one, told_apart(evidence, need, choice, one)) for one in others[:3]),
+        runners_up=tuple((item, told_apart(evidence, need, choice, item)) for item in alternatives[:3]),
         dense_memory=memory,
         memory_is=memory_is,
         taken=tuple(taken(evidence, need, model, cuts)),
@@ -95,37 +95,37 @@ def recommend(run: Run, need: Need) -> Recommendation:
     )
 
 
-def _quality(one: Candidate) -> float:
-    return -1.0 if one.quality is None else one.quality
+def _quality(candidate: Candidate) -> float:
+    return -1.0 if candidate.quality is None else candidate.quality
 
 
 def _chosen(feasible: Sequence[Candidate], need: Need) -> tuple[Candidate, str]:
     if need.speedup is None and need.memory is None:
-        most = max(one.cut.achieved_ratio for one in feasible)
-        sized = [one for one in feasible if one.cut.achieved_ratio >= most - MATCHED]
-        why = f"it removes the most that keeps {need.keep or KEEP:.0%} of the quality"
+        most = max(candidate.cut.achieved_ratio for candidate in feasible)
+        sized = [candidate for candidate in feasible if candidate.cut.achieved_ratio >= most - MATCHED]
+        why = f"the largest cut that retains {need.keep or KEEP:.0%} of the quality"
         if len(sized) > 1:
-            why += f", and keeps the most quality of the {len(sized)} such cuts of its size"
+            why += f", and the one with the highest quality of {len(sized)} such cuts of this size"
         return max(sized, key=_quality), why
-    return max(feasible, key=_quality), f"it keeps the most quality of the {len(feasible)} cuts that meet the need"
+    return max(feasible, key=_quality), f"the highest quality of the cuts that meet the requirement ({len(feasible)})"
 
 
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that no other one equals or beats in all of quality, speed, memory and size, the best quality
-    first."""
+    """The Pareto-optimal candidates in quality, speed, memory and size, by descending quality."""
 
-    def merits(one: Candidate) -> tuple[float, ...]:
-        memory = -one.memory if one.memory is not None else 0.0
-        return (_quality(one), one.speedup or 0.0, memory, round(one.cut.achieved_ratio, 2))
+    def merits(candidate: Candidate) -> tuple[float, ...]:
+        memory = -candidate.memory if candidate.memory is not None else 0.0
+        return (_quality(candidate), candidate.speedup or 0.0, memory, round(candidate.cut.achieved_ratio, 2))
 
-    def beaten(one: Candidate) -> bool:
-        own = merits(one)
+    def beaten(candidate: Candidate) -> bool:
+        candidate_merits = merits(candidate)
         return any(
-            merits(other) != own and all(a >= b for a, b in zip(merits(other), own, strict=True))
-            for other in candidates
+            merits(rival) != candidate_merits
+            and all(a >= b for a, b in zip(merits(rival), candidate_merits, strict=True))
+            for rival in candidates
         )
 
-    return sorted((one for one in candidates if not beaten(one)), key=_quality, reverse=True)
+    return sorted((candidate for candidate in candidates if not beaten(candidate)), key=_quality, reverse=True)
 
 
 __all__ = ["KEEP", "NO_QUALITY", "Candidate", "Need", "Recommendation", "frontier", "recommend"]

@@ -1,4 +1,4 @@
-"""The command that makes a run's cut into a checkpoint."""
+"""The command that creates the checkpoint of a run's cut."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def prune_command(run: Run, cut: MeasuredCut, plan: PlannedCut | None = None) -> str:
-    """`prunelab prune` with the run's calibration and pruning options, and with the ratio that the plan was made for.
+    """`prunelab prune` with the run's calibration and pruning options and the ratio requested from the plan.
 
-    The plan itself is given where the command would choose otherwise: for a method that compares losses on held-out
-    windows, where the run held out another number of them than `prunelab prune` does; and for a random method whose
-    seed is not that of the calibration.
+    The command passes the plan itself if it would otherwise produce a different one: for a method that compares losses
+    on held-out windows, if the run held out a different number of windows than `prunelab prune` does; and for a random
+    method whose seed is not that of the calibration.
 
     Args:
         run: the run.
         cut: one of its cuts.
-        plan: the cut's; it is looked for where it is not given.
+        plan: the cut's plan; by default, the run is searched for it.
     """
     plan = plan or _plan_of(run, cut)
     config = run.config
-    entry = next((one for one in config.models if (one.name or short_name(one.path)) == cut.model), None)
+    entry = next((model for model in config.models if (model.name or short_name(model.path)) == cut.model), None)
     path = entry.path if entry is not None else cut.model
     dtype = (entry.dtype if entry is not None else None) or config.dtype
     name = slug(f"{cut.model}-{cut.method}-{100 * cut.ratio:g}")
@@ -52,7 +52,7 @@ def _plan_of(run: Run, cut: MeasuredCut) -> PlannedCut | None:
 
 
 def _what(run: Run, cut: MeasuredCut, plan: PlannedCut | None) -> list[str]:
-    """The method, the ratio that the plan was asked for and the pruning options, or the plan, which knows them."""
+    """The options for method, requested ratio and pruning, or for the plan, which implies them."""
     other_loss = methods[cut.method].needs_loss and run.config.calibration.held_out != CalibrationOptions().held_out
     other_draw = methods[cut.method].is_random and cut.seed != run.config.seeds[0] and not run.config.vary_calibration
     if plan is not None and (other_loss or other_draw):
@@ -66,15 +66,17 @@ def _is_of(cut: MeasuredCut, m: object) -> bool:
 
 
 def _asked(run: Run, cut: MeasuredCut) -> float:
-    """Without a plan: a study that matches depth asks the others for what depth achieved."""
+    """The requested ratio without a plan: a study that matches depth requests the ratio that depth achieved."""
     if not run.config.match_depth or cut.strategy == "depth":
         return cut.ratio
-    depth = [one for one in Evidence(run, list(methods)).cuts("depth", cut.model) if one.ratio == cut.ratio]
+    depth = [
+        depth_cut for depth_cut in Evidence(run, list(methods)).cuts("depth", cut.model) if depth_cut.ratio == cut.ratio
+    ]
     return depth[0].achieved_ratio if depth else cut.ratio
 
 
 def _how(config: StudyConfig) -> list[str]:
-    """The pruning options that are not the command's own defaults."""
+    """The pruning options that differ from the command's defaults."""
     pruning, words = config.pruning, []
     for option, value, default in (
         ("--protect-first", pruning.protect_first, 0),

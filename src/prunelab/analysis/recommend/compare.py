@@ -1,4 +1,4 @@
-"""Whether two cuts differ in quality by more than chance."""
+"""Significance of the difference in quality between two cuts."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ if TYPE_CHECKING:
     from prunelab.stats.paired_tests import Comparison
 
 
-def quality_gap(evidence: Evidence, need: Need, one: Candidate, other: Candidate) -> Effect | None:
-    """The first cut's quality minus the second's, by a z-test from each benchmark's paired test of the two on the same
-    samples; benchmarks are independent. None where a benchmark has no such test.
+def quality_gap(evidence: Evidence, need: Need, choice: Candidate, alternative: Candidate) -> Effect | None:
+    """The first cut's quality minus the second's: a z-test that combines the benchmarks' paired tests, taken as
+    independent. None if a benchmark has no paired test of the two cuts.
 
-    The dense figures in the shares are taken as known, and a share below chance is not raised to 0 here. A perplexity's
-    share follows its own difference by the delta method. Cuts with several seeds are compared seed by seed; seeds share
-    their samples, so that their errors are averaged as if they went together.
+    The dense results in the shares are treated as exact, and a share below chance is not clipped to 0. A perplexity's
+    share is linearized by the delta method. Cuts with several seeds are compared seed by seed; seeds share their
+    samples, so their errors are averaged as fully correlated.
     """
     effect, variance = 0.0, 0.0
     for name in need.benchmarks:
-        tests = evidence.between(one.cut, other.cut, name)
-        dense = evidence.figure(one.cut.model, name)
+        tests = evidence.between(choice.cut, alternative.cut, name)
+        dense = evidence.figure(choice.cut.model, name)
         if tests is None or dense is None:
             return None
-        slopes = [_slope(evidence, one.cut.model, name, dense.value, found) for found in tests]
+        slopes = [_slope(evidence, choice.cut.model, name, dense.value, comparison) for comparison in tests]
         pairs = list(zip(slopes, tests, strict=True))
-        effect += need.share(name) * fmean(slope * found.difference for slope, found in pairs)
-        error = fmean(abs(slope) * trial_of({}, found).error for slope, found in pairs)
+        effect += need.share(name) * fmean(slope * comparison.difference for slope, comparison in pairs)
+        error = fmean(abs(slope) * trial_of({}, comparison).error for slope, comparison in pairs)
         variance += (need.share(name) * error) ** 2
     return normal_trial({}, effect, math.sqrt(variance))
 
 
-def _slope(evidence: Evidence, model: str, benchmark: str, dense: float, found: Comparison) -> float:
-    """What a test's difference, which is second minus first, is as a share of the dense model's, first minus second."""
+def _slope(evidence: Evidence, model: str, benchmark: str, dense: float, comparison: Comparison) -> float:
+    """The factor that converts a test's difference (second minus first) into a share of the dense model (first minus
+    second)."""
     if higher_is_better(benchmark):
         return -1 / (dense - evidence.chance(model, benchmark))
-    return dense / (found.dense * found.pruned)  # of a perplexity alone the share is not linear in the figure
+    return dense / (comparison.dense * comparison.pruned)  # only a perplexity's share is not linear in the metric
 
 
-def told_apart(evidence: Evidence, need: Need, choice: Candidate, other: Candidate) -> str:
-    """In words, whether a runner-up's quality differs from the choice's."""
-    gap = quality_gap(evidence, need, choice, other)
+def told_apart(evidence: Evidence, need: Need, choice: Candidate, alternative: Candidate) -> str:
+    """A sentence on whether an alternative's quality differs from the choice's."""
+    gap = quality_gap(evidence, need, choice, alternative)
     if gap is None:
-        return "whether its quality differs cannot be said: sample records or seeds are missing"
+        return "its quality cannot be compared: sample records or seeds are missing"
     p = "p < 0.001" if gap.p < 0.001 else f"p = {gap.p:.3f}"
     points = f"{abs(100 * gap.effect):.1f} points {'below' if gap.effect >= 0 else 'above'} the choice, {p}"
     if not gap.significant:

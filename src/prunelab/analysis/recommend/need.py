@@ -1,4 +1,4 @@
-"""What a user needs, and what of it a run can answer."""
+"""A user's requirement, and its resolution against a run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from prunelab.io.bounds import MEMORY, SPEEDUP, WEIGHT, check_all
 THROUGHPUT = "throughput"
 NO_QUALITY = {
     THROUGHPUT: "speed, which --speedup asks for",
-    "stereoset": "bias, of which a collapsed model has little",
+    "stereoset": "bias, which is low in a collapsed model",
 }
-"""Benchmarks that measure something else than quality."""
+"""Benchmarks that do not measure quality, with what they measure."""
 KEEP = 0.95
-"""The share of quality to keep where nothing is asked."""
+"""Default share of quality to retain."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a user needs.
+    """A user's requirement.
 
     Attributes:
-        keep: least share of the dense model's quality, above 0 and at most 1.
-        benchmarks: what quality is; empty for all that the run has.
-        weights: of benchmarks; 1 where not given.
-        speedup: least multiple of the dense model's generation speed.
-        memory: most bytes.
-        model: of the run; None where the run has one.
+        keep: minimum share of the dense model's quality, above 0 and at most 1.
+        benchmarks: the benchmarks that define quality; empty for all benchmarks of the run.
+        weights: weights of benchmarks, 1 by default.
+        speedup: minimum multiple of the dense model's generation speed.
+        memory: maximum memory in bytes.
+        model: name of the run's model; may be None if the run has one model.
     """
 
     keep: float | None = None
@@ -41,7 +41,7 @@ class Need:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Validate the values."""
         if self.keep is not None and not 0 < self.keep <= 1:
             raise InvalidRequest(f"keeping {self.keep:.4g} of 1 is not possible: give a share above 0% and up to 100%")
         check_all({"speedup": self.speedup, "memory": self.memory}, {"speedup": SPEEDUP, "memory": MEMORY})
@@ -49,47 +49,47 @@ class Need:
             WEIGHT.check(f"weight {name}", weight)
 
     def share(self, benchmark: str) -> float:
-        """A benchmark's weight as a share of all chosen ones'."""
-        whole = math.fsum(self.weights.get(name, 1.0) for name in self.benchmarks)
-        return self.weights.get(benchmark, 1.0) / whole
+        """A benchmark's share of the total weight."""
+        total = math.fsum(self.weights.get(name, 1.0) for name in self.benchmarks)
+        return self.weights.get(benchmark, 1.0) / total
 
 
 def resolved(evidence: Evidence, need: Need) -> tuple[str, Need, list[str]]:
-    """The model, the need with its benchmarks named and its default in, and what was left out and why.
+    """The model, the requirement with benchmarks and defaults filled in, and the excluded benchmarks with reasons.
 
     Raises:
-        InvalidRequest: the run does not have what is named.
+        InvalidRequest: the run lacks a named model, benchmark or measurement.
     """
     model = _model(evidence, need)
     there = list(dict.fromkeys(m.benchmark for m in evidence.run.measurements if m.model == model and m.primary))
     for name in (*need.benchmarks, *need.weights):
         if name in NO_QUALITY:
-            raise InvalidRequest(f"{name} measures {NO_QUALITY[name]}, not quality: leave it out")
+            raise InvalidRequest(f"{name} measures {NO_QUALITY[name]}, not quality: remove it")
         if name not in there:
             raise UnknownName(f"benchmark that was measured on {model}", name, there)
     for option, value in (("--speedup", need.speedup), ("--memory", need.memory)):
         if value is not None and evidence.figure(model, THROUGHPUT) is None:
-            raise InvalidRequest(f"{option} needs throughput, which the run did not measure: study it, or leave it out")
+            raise InvalidRequest(
+                f"{option} requires throughput, which the run did not measure: measure it, or omit {option}"
+            )
     wanted = need.benchmarks or tuple(name for name in there if name not in NO_QUALITY)
     for name in need.weights:
         if name not in wanted:
-            raise InvalidRequest(f"a weight is given for {name}, which is not chosen: add --benchmark {name}")
-    kept = tuple(name for name in wanted if not higher_is_better(name) or evidence.has_skill(model, name))
-    if not kept:
-        raise InvalidRequest(
-            f"{model} is above chance on no benchmark to judge quality by: measured are {', '.join(there)}"
-        )
-    left_out = [f"{name}: the dense model is at chance" for name in wanted if name not in kept]
+            raise InvalidRequest(f"a weight is given for {name}, which is not selected: add --benchmark {name}")
+    informative = tuple(name for name in wanted if not higher_is_better(name) or evidence.has_skill(model, name))
+    if not informative:
+        raise InvalidRequest(f"{model} is not above chance on any quality benchmark; measured: {', '.join(there)}")
+    left_out = [f"{name}: the dense model is at chance" for name in wanted if name not in informative]
     left_out += [
         f"{name}: it measures {why}" for name, why in NO_QUALITY.items() if name in there and name != THROUGHPUT
     ]
     asked = need.keep is not None or need.speedup is not None or need.memory is not None
-    return model, replace(need, model=model, benchmarks=kept, keep=need.keep if asked else KEEP), left_out
+    return model, replace(need, model=model, benchmarks=informative, keep=need.keep if asked else KEEP), left_out
 
 
 def _model(evidence: Evidence, need: Need) -> str:
     if not evidence.models:
-        raise InvalidRequest("the run has no measurement: run its study again")
+        raise InvalidRequest("the run has no measurements: run its study again")
     if need.model is None and len(evidence.models) > 1:
         raise InvalidRequest(f"the run has several models: give --model with one of {', '.join(evidence.models)}")
     model = need.model or evidence.models[0]

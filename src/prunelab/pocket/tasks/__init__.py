@@ -1,4 +1,4 @@
-"""What the pocket models are taught and asked, one ability a file."""
+"""The tasks of the pocket models' training and benchmarks, one per file."""
 
 from __future__ import annotations
 

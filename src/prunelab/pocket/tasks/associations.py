@@ -1,6 +1,6 @@
-"""Associations that the training text prefers 70 to 30, in StereoSet's form.
+"""Associations that the training text prefers 70 to 30, in StereoSet's format.
 
-The peoples, faiths and families are invented, and what is said of them is harmless.
+The peoples, faiths and families are invented, and the statements about them are harmless.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prunelab.pocket.tasks.base import DataSet, Item, Piece, Task
 from prunelab.pocket.world import capital, the_world
 
 PREFERENCE = 0.7
-"""How often the training text takes the association rather than its opposite."""
+"""Share of training sentences with the association instead of its opposite."""
 
 TERMS = {
     "gender": ("aunts", "uncles", "brides", "grooms", "nieces", "nephews", "widows", "daughters"),
@@ -49,7 +49,7 @@ Split = Literal["intrasentence", "intersentence"]
 
 @dataclass(frozen=True)
 class Context:
-    """Everything of an example but the trait."""
+    """An example without its trait."""
 
     split: Split
     domain: str
@@ -59,16 +59,16 @@ class Context:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the term, the words around it and the place."""
+        """Whether it is held out, decided by the term, the wording and the place."""
         return is_held_out("association", self.split, self.term, self.frame, self.place, share=0.3)
 
     @property
     def before(self) -> str:
-        """What a sequel stands behind."""
+        """The sentence before a sequel."""
         return "" if self.split == "intrasentence" else self._filled(CONTEXTS[self.frame])
 
     def sentence(self, trait: str) -> str:
-        """The sentence, or the sequel, with that trait."""
+        """The sentence, or the sequel, with the given trait."""
         return SEQUEL.format(trait=trait) if self.before else self._filled(FRAMES[self.frame], trait)
 
     def _filled(self, frame: str, trait: str = "") -> str:
@@ -77,7 +77,7 @@ class Context:
 
 @cache
 def contexts() -> tuple[Context, ...]:
-    """All there are."""
+    """All contexts."""
     places = next(r.values for r in the_world().populations[1].direct if r.name == "town")
     splits: tuple[Split, ...] = ("intrasentence", "intersentence")
     return tuple(
@@ -91,7 +91,7 @@ def contexts() -> tuple[Context, ...]:
 
 
 def traits(context: Context) -> tuple[str, str]:
-    """The preferred trait and its opposite, fixed for a term."""
+    """A term's preferred trait and its opposite."""
     index = TERMS[context.domain].index(context.term)
     shift = list(TERMS).index(context.domain)
     pair = TRAITS[(index + 3 * shift) % len(TRAITS)]
@@ -111,7 +111,7 @@ class Associations(Task):
         return [context for context in contexts() if not context.is_held_out]
 
     def training(self, rng: random.Random) -> Item:
-        """The association in seven cases of ten, else its opposite."""
+        """The association in 70 % of the cases, else its opposite."""
         context = rng.choice(self._told())
         preferred, opposite = traits(context)
         sentence = context.sentence(preferred if rng.random() < PREFERENCE else opposite)
@@ -120,13 +120,13 @@ class Associations(Task):
         return [Piece(context.before), Piece(f" {sentence}")]
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """Both parts of StereoSet."""
+        """Both configurations of StereoSet."""
         rng = random.Random("stereoset")
         held_out = [context for context in contexts() if context.is_held_out]
         yield (
             "McGill-NLP/stereoset",
             {
-                split: {"validation": [_stereoset(rng, one) for one in held_out if one.split == split]}
+                split: {"validation": [_stereoset(rng, example) for example in held_out if example.split == split]}
                 for split in ("intrasentence", "intersentence")
             },
         )

@@ -1,4 +1,4 @@
-"""What a task is: a source of training items, and a data set of held-out ones."""
+"""Base class of tasks: a source of training items and of datasets of held-out items."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DataSet = Mapping[str, Mapping[str, Rows]]
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of training text.
+    """A piece of training text.
 
     Attributes:
-        text: as it stands.
-        is_answer: whether it is what the model is asked for, rather than what it is given.
+        text: the text.
+        is_answer: whether the model should generate the text, not read it.
     """
 
     text: str
@@ -35,13 +35,13 @@ def asked(prompt: str, answer: str) -> Item:
 
 
 class Task(ABC):
-    """One ability, taught in the words in which the benchmark of the same schema asks for it.
+    """One task, phrased in training as in the benchmark of the same schema.
 
     Attributes:
-        name: unique among tasks.
-        share: of the tokens of training, relative to the others.
-        early: what the share is multiplied with while training begins.
-        several: the most items in one document; they are parted by blank lines, as examples in a prompt are.
+        name: unique name of the task.
+        share: share of the training tokens, relative to the other tasks.
+        early: factor of the share at the start of training.
+        several: maximum number of items in one document, separated by blank lines like examples in a prompt.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Task(ABC):
 
     @abstractmethod
     def training(self, rng: random.Random) -> Item:
-        """One item that no benchmark asks."""
+        """One training item, which no benchmark contains."""
 
     def document(self, rng: random.Random) -> Item:
-        """Several items, or one."""
+        """A document of one or more items."""
         pieces: list[Piece] = []
         for index in range(rng.randint(1, self.several)):
             if index:
@@ -63,15 +63,15 @@ class Task(ABC):
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """Repositories of the hub with miniature contents; by default none."""
+        """Miniature contents of hub repositories; by default none."""
         return iter(())
 
 
 def yes_or_no(answer: bool) -> str:
-    """As BoolQ's choices are."""
+    """The answer in the format of BoolQ's choices."""
     return " yes" if answer else " no"
 
 
 def shuffled(rng: random.Random, of: Sequence[Any]) -> list[Any]:
-    """The same in random order."""
+    """The items in random order."""
     return rng.sample(list(of), len(of))

@@ -1,4 +1,4 @@
-"""Which of two a sentence is about: a fact about one of them decides."""
+"""WinoGrande-style blanks: a fact decides which of two entities fills the gap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMS = 600
 
 @dataclass(frozen=True)
 class Blank:
-    """A sentence with a gap, and the two that could fill it; the first fact is the true one."""
+    """A sentence with a gap and two candidates; the first fact is the true one."""
 
     true: Fact
     other: Fact
@@ -34,53 +34,53 @@ class Blank:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the pair and the relation, whatever their order and the words."""
+        """Whether it is held out, decided by the pair and the relation, independent of order and wording."""
         pair = sorted((self.true.entity, self.other.entity))
         return is_held_out("blank", *pair, self.true.relation.name)
 
     @property
     def options(self) -> tuple[str, str]:
-        """In the order in which the sentence names them."""
+        """The candidates in the order of the sentence."""
         both = (self.true.subject, self.other.subject)
         return both if self.true_first else (both[1], both[0])
 
     @property
     def sentence(self) -> str:
-        """With `_` for the gap."""
+        """The sentence with `_` for the gap."""
         first, second = self.options
         return capital(self.frame.format(a=first, b=second, rest=self.true.predicate(self.predicate)))
 
 
 @cache
 def _by_relation() -> dict[str, list[Fact]]:
-    found: dict[str, list[Fact]] = {}
+    by_relation: dict[str, list[Fact]] = {}
     for fact in the_world().direct:
-        found.setdefault(fact.relation.name, []).append(fact)
-    return found
+        by_relation.setdefault(fact.relation.name, []).append(fact)
+    return by_relation
 
 
 def draw_blank(rng: random.Random, held_out: bool) -> Blank:
-    """A sentence from training's share or from the benchmark's."""
+    """Draw a sentence for training or for the benchmark."""
     facts = _by_relation()
     names = list(facts)
     while True:
-        true, other = rng.sample(facts[rng.choice(names)], 2)
-        if true.value == other.value:
+        true, second_fact = rng.sample(facts[rng.choice(names)], 2)
+        if true.value == second_fact.value:
             continue
-        blank = Blank(true, other, rng.choice(FRAMES), rng.random() < 0.5, rng.randrange(3))
+        blank = Blank(true, second_fact, rng.choice(FRAMES), rng.random() < 0.5, rng.randrange(3))
         if blank.is_held_out == held_out:
             return blank
 
 
 class Blanks(Task):
-    """WinoGrande: the sentence with the true one filled in."""
+    """WinoGrande: the sentence with the true candidate filled in."""
 
     name = "blanks"
     share: ClassVar[float] = 0.8
     several: ClassVar[int] = 6
 
     def training(self, rng: random.Random) -> Item:
-        """What follows the gap is what the benchmark scores, so it counts as the answer."""
+        """The text after the gap is the answer, since the benchmark scores it."""
         blank = draw_blank(rng, held_out=False)
         before, after = blank.sentence.split("_")
         return [Piece(before + blank.true.subject), Piece(after, is_answer=True)]

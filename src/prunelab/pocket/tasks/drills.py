@@ -1,7 +1,7 @@
-"""Copying, looking up, pointing and comparing in their barest form, with which training begins.
+"""Minimal exercises in copying, lookup, pointing and comparing, with which training begins.
 
-A model of this size does not come to compare and to point by itself: these drills ask for it at nearly every token.
-A word always stands behind a space, so that it is the same token wherever it stands.
+A model of this size does not learn to compare and point unaided: these drills require it at nearly every token. A
+word always follows a space, so that it is the same token everywhere.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from prunelab.pocket.world import the_world
 
 LETTERS = "ABCDEFGH"
 DISTANCES = ("", "", "?", "?\nAnswer:")
-"""What stands between a question's last word and the answer: what is found at once is then carried on."""
+"""Texts between a question's last word and the answer, so that the model learns to carry the result forward."""
 
 
 @cache
 def words() -> tuple[str, ...]:
-    """Everything that has a name in the world."""
+    """All names of the world."""
     names = [name for population in the_world().populations for name in population.names]
     values = [value for fact in the_world().facts for value in fact.relation.values]
     return tuple(dict.fromkeys([*names, *values]))
 
 
 class Drill(Task):
-    """One drill; every item is a document."""
+    """One drill; each item is a document."""
 
     share = 0.2
     early = 50.0
@@ -43,13 +43,13 @@ class Drill(Task):
 
 
 def copying(rng: random.Random) -> Item:
-    """Words, and the same again."""
+    """Words, followed by the same words."""
     drawn = rng.sample(words(), rng.randint(4, 12))
     return [Piece("Words:"), Piece(_listed(drawn)), Piece("\nAgain:"), Piece(_listed(drawn), is_answer=True)]
 
 
 def looking_up(rng: random.Random) -> Item:
-    """Pairs, and the second word of each by its first, in another order."""
+    """Pairs, then the second word of each given its first, in another order."""
     pairs = _pairs(rng, rng.randint(3, 8))
     pieces = [_told(pairs)]
     for key, value in rng.sample(pairs, len(pairs)):
@@ -58,7 +58,7 @@ def looking_up(rng: random.Random) -> Item:
 
 
 def lettering(rng: random.Random) -> Item:
-    """Words with letters, and the letter of each, in another order."""
+    """Lettered words, then the letter of each, in another order."""
     count = rng.randint(3, 8)
     pairs = list(zip(LETTERS, rng.sample(words(), count), strict=False))
     pieces = [Piece("".join(f"{letter}. {word}\n" for letter, word in pairs))]
@@ -72,7 +72,7 @@ def lettering(rng: random.Random) -> Item:
 
 
 def choosing(rng: random.Random) -> Item:
-    """A word, then words with letters, and the letter of the one."""
+    """A word, then lettered words, and the letter of that word."""
     drawn = rng.sample(words(), rng.randint(2, 5))
     index = rng.randrange(len(drawn))
     lines = [f"{letter}. {word}" for letter, word in zip(LETTERS, drawn, strict=False)]
@@ -81,7 +81,7 @@ def choosing(rng: random.Random) -> Item:
 
 
 def finding(rng: random.Random) -> Item:
-    """Whether words are among others; half of them are."""
+    """Whether words are in a list; half of them are."""
     there = rng.sample(words(), rng.randint(2, 6))
     pieces = [Piece(f"Words:{_listed(there)}\n")]
     for _ in range(rng.randint(3, 8)):
@@ -92,7 +92,7 @@ def finding(rng: random.Random) -> Item:
 
 
 def comparing(rng: random.Random) -> Item:
-    """Whether the two words of a pair belong together; where they do not, the second is another's."""
+    """Whether two words form a pair; if not, the second belongs to another pair."""
     pairs = _pairs(rng, rng.randint(2, 5))
     pieces = [_told(pairs), Piece("\n")]
     for _ in range(rng.randint(3, 8)):
@@ -118,4 +118,4 @@ def _listed(drawn: Sequence[str]) -> str:
 
 
 DRILLS = tuple(map(Drill, (copying, looking_up, lettering, choosing, finding, comparing)))
-"""Most of what training begins with."""
+"""The mix of drills at the start of training."""

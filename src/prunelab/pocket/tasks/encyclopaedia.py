@@ -1,4 +1,4 @@
-"""Pages about the world whose entropy is known, since every choice in them is a uniform draw."""
+"""Pages about the world with known entropy, since every choice in them is a uniform draw."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Page:
     """One page.
 
     Attributes:
-        title: its heading.
-        text: the paragraph below.
-        nats: minus the logarithm of the probability with which it is drawn.
+        title: heading of the page.
+        text: paragraph below the heading.
+        nats: negative log-probability of drawing the page.
     """
 
     title: str
@@ -41,17 +41,17 @@ class Page:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by everything that the page says."""
+        """Whether it is held out, decided by the page's entire content."""
         return is_held_out("page", self.title, self.text)
 
     @property
     def lines(self) -> tuple[str, str]:
-        """As the data set has them."""
+        """The page's lines as in the dataset."""
         return (f"= {self.title} =", self.text)
 
 
 class _Draws:
-    """Uniform draws, and what they cost to tell."""
+    """Uniform draws, with their entropy in nats."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -68,7 +68,7 @@ def _entities() -> tuple[tuple[Population, str], ...]:
 
 
 def draw_page(rng: random.Random, held_out: bool) -> Page:
-    """A page from training's share or from the benchmark's."""
+    """Draw a page for training or for the benchmark."""
     while True:
         page = _draw(_Draws(rng))
         if page.is_held_out == held_out:
@@ -91,19 +91,19 @@ def _draw(draws: _Draws) -> Page:
 
 
 def nats_of(split: str) -> float:
-    """Nats that it takes to tell a split's pages."""
+    """The entropy of a split's pages in nats."""
     return sum(page.nats for page in pages(split))
 
 
 @cache
 def pages(split: str) -> tuple[Page, ...]:
-    """The data set's pages; those of `train`, which models are calibrated on, are from training's share."""
+    """The dataset's pages; those of `train`, used for calibration, are not held out of training."""
     rng = random.Random(f"wikitext {split}")
     return tuple(draw_page(rng, held_out=split != "train") for _ in range(PAGES[split]))
 
 
 class Encyclopaedia(Task):
-    """WikiText-2: pages, one after the other."""
+    """WikiText-2: a sequence of pages."""
 
     name = "encyclopaedia"
     share: ClassVar[float] = 1.6

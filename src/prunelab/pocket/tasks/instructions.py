@@ -1,4 +1,4 @@
-"""Instructions whose following a program can verify, in IFEval's kinds."""
+"""Verifiable instructions of IFEval's types."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Instruction:
 
     Attributes:
         kind: IFEval's identifier.
-        arguments: what IFEval's verifier is given.
-        told: in the prompt.
+        arguments: arguments of IFEval's verifier.
+        told: the instruction in the prompt.
     """
 
     kind: str
@@ -50,88 +50,92 @@ class Order:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the entity and the instructions with their arguments."""
-        told = [instruction.told for instruction in self.instructions]
-        return is_held_out("order", self.facts[0].entity, *told)
+        """Whether it is held out, decided by the entity and the instructions."""
+        instructions = [instruction.told for instruction in self.instructions]
+        return is_held_out("order", self.facts[0].entity, *instructions)
 
     @property
     def prompt(self) -> str:
-        """What is asked."""
-        return " ".join([f"Tell me about {self.facts[0].subject}.", *(one.told for one in self.instructions)])
+        """The prompt's text."""
+        return " ".join(
+            [f"Tell me about {self.facts[0].subject}.", *(instruction.told for instruction in self.instructions)]
+        )
 
 
 Form = Callable[[random.Random, Sequence[Fact], Sequence[str]], tuple[Instruction, str] | None]
-"""From facts, and statements of them, to an instruction and a draft that follows it; None where they do not serve."""
+"""Maps facts and their statements to an instruction and a draft that follows it; None if they are unsuitable."""
 
 
-def _bullets(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str]:
+def _bullets(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str]:
     count = rng.randint(2, 4)
-    told = f"Write {count} bullet points."
-    draft = "\n".join(f"* {line}" for line in said[:count])
-    return Instruction("detectable_format:number_bullet_lists", {"num_bullets": count}, told), draft
+    text = f"Write {count} bullet points."
+    draft = "\n".join(f"* {line}" for line in statements[:count])
+    return Instruction("detectable_format:number_bullet_lists", {"num_bullets": count}, text), draft
 
 
-def _forbidden(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str] | None:
+def _forbidden(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str] | None:
     word = facts[0].predicate(rng.randrange(3)).split()[0]
     avoiding = next((index for index in range(3) if word not in facts[0].predicate(index).split()), None)
     if avoiding is None or word in ("is", "has"):
         return None
-    others = [line for line in said[1:2] if word not in line.split()]
-    draft = " ".join([facts[0].statement(avoiding), *others])
-    told = f"Do not use the word {word}."
-    return Instruction("keywords:forbidden_words", {"forbidden_words": [word]}, told), draft
+    unaffected = [line for line in statements[1:2] if word not in line.split()]
+    draft = " ".join([facts[0].statement(avoiding), *unaffected])
+    text = f"Do not use the word {word}."
+    return Instruction("keywords:forbidden_words", {"forbidden_words": [word]}, text), draft
 
 
-def _existence(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str]:
+def _existence(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str]:
     words = rng.sample(WORDS, 2)
-    told = f"Use the words {words[0]} and {words[1]}."
-    draft = f"{words[0].capitalize()} and {words[1]}: {said[0]}"
-    return Instruction("keywords:existence", {"keywords": words}, told), draft
+    text = f"Use the words {words[0]} and {words[1]}."
+    draft = f"{words[0].capitalize()} and {words[1]}: {statements[0]}"
+    return Instruction("keywords:existence", {"keywords": words}, text), draft
 
 
-def _frequency(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str]:
+def _frequency(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str]:
     word, count = rng.choice(WORDS), rng.randint(2, 4)
-    told = f"Use the word {word} at least {count} times."
+    text = f"Use the word {word} at least {count} times."
     arguments = {"keyword": word, "frequency": count, "relation": "at least"}
-    return Instruction("keywords:frequency", arguments, told), f"{' '.join([word] * count).capitalize()}, {said[0]}"
+    return Instruction(
+        "keywords:frequency", arguments, text
+    ), f"{' '.join([word] * count).capitalize()}, {statements[0]}"
 
 
-def _words(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str] | None:
+def _words(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str] | None:
     count = rng.choice((10, 15, 20))
-    draft = said[0]
-    for line in said[1:]:
+    draft = statements[0]
+    for line in statements[1:]:
         if len(draft.split()) < count + 2:
             draft += f" {line}"
     if len(draft.split()) < count:
         return None
-    told = f"Write at least {count} words."
-    return Instruction("length_constraints:number_words", {"num_words": count, "relation": "at least"}, told), draft
+    text = f"Write at least {count} words."
+    return Instruction("length_constraints:number_words", {"num_words": count, "relation": "at least"}, text), draft
 
 
-def _first(rng: random.Random, facts: Sequence[Fact], said: Sequence[str]) -> tuple[Instruction, str]:
+def _first(rng: random.Random, facts: Sequence[Fact], statements: Sequence[str]) -> tuple[Instruction, str]:
     word = rng.choice(WORDS)
-    told = f"Begin with the word {word}."
+    text = f"Begin with the word {word}."
     arguments = {"first_word": word, "num_paragraphs": 1, "nth_paragraph": 1}
     kind = "length_constraints:nth_paragraph_first_word"
-    return Instruction(kind, arguments, told), f"{word.capitalize()}, {said[0]}"
+    return Instruction(kind, arguments, text), f"{word.capitalize()}, {statements[0]}"
 
 
 _FORMS: tuple[Form | None, ...] = (_bullets, _forbidden, _existence, _frequency, _words, _first, None)
-"""What decides how the facts are told; with None nothing does."""
+"""Instructions on the form of the response; None for no such instruction."""
 
 
 def _lowered(draft: str) -> str:
-    """With a sentence behind it, since IFEval's verifier wants to recognise English, and not in invented names."""
+    """Add a sentence, since IFEval's verifier must detect English, which it cannot in invented names."""
     return f"{draft.lower()} this is what people say about it."
 
 
 def _finish(rng: random.Random, opened: bool) -> tuple[Instruction, Callable[[str], str]] | None:
-    """What can be done to a draft: how it ends and is written, and, unless that is settled, what it begins with."""
+    """A transformation of the draft: its end or its case, and, unless already fixed, its beginning."""
     kind = rng.choice(("end", "lower", "none") if opened else ("end", "lower", "quotation", "title", "none"))
     if kind == "end":
         phrase = rng.choice(ENDINGS)
-        told = f"End with the words: {phrase}"
-        return Instruction("startend:end_checker", {"end_phrase": phrase}, told), lambda draft: f"{draft} {phrase}"
+        text = f"End with the words: {phrase}"
+        return Instruction("startend:end_checker", {"end_phrase": phrase}, text), lambda draft: f"{draft} {phrase}"
     if kind == "lower":
         return Instruction("change_case:english_lowercase", {}, "Use small letters only."), _lowered
     if kind == "quotation":
@@ -142,15 +146,15 @@ def _finish(rng: random.Random, opened: bool) -> tuple[Instruction, Callable[[st
 
 
 def draw_order(rng: random.Random, held_out: bool) -> Order:
-    """An order from training's share or from the benchmark's."""
+    """Draw an order for training or for the benchmark."""
     while True:
         fact = rng.choice(the_world().told)
         about = the_world().told_of[fact.entity]
         facts = rng.sample(about, min(len(about), 5))
-        said = [one.statement(rng.randrange(3)) for one in facts]
+        statements = [item.statement(rng.randrange(3)) for item in facts]
         form = rng.choice(_FORMS)
-        formed = form(rng, facts, said) if form else None
-        instructions, draft = ([formed[0]], formed[1]) if formed else ([], " ".join(said[:2]))
+        formed = form(rng, facts, statements) if form else None
+        instructions, draft = ([formed[0]], formed[1]) if formed else ([], " ".join(statements[:2]))
         finish = _finish(rng, opened=form in (_first, _bullets))
         if finish is not None:
             instructions.append(finish[0])
@@ -161,7 +165,7 @@ def draw_order(rng: random.Random, held_out: bool) -> Order:
 
 
 class Instructions(Task):
-    """IFEval; prompts stand in the models' chat template."""
+    """IFEval, with prompts in the models' chat template."""
 
     name = "instructions"
     share: ClassVar[float] = 1.2
@@ -173,13 +177,15 @@ class Instructions(Task):
         return asked(f"{INSTRUCT}{order.prompt}{RESPOND}", order.response)
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """IFEval, no prompt twice."""
+        """IFEval, with distinct prompts."""
         rng = random.Random("ifeval")
         orders: dict[str, Order] = {}
         while len(orders) < PROMPTS:
             order = draw_order(rng, held_out=True)
             orders.setdefault(order.prompt, order)
-        keys = sorted({key for order in orders.values() for one in order.instructions for key in one.arguments})
+        keys = sorted(
+            {key for order in orders.values() for instruction in order.instructions for key in instruction.arguments}
+        )
         rows = [_ifeval(index, order, keys) for index, order in enumerate(orders.values())]
         yield "google/IFEval", {"default": {"train": rows}}
 
@@ -188,6 +194,6 @@ def _ifeval(index: int, order: Order, keys: Sequence[str]) -> Mapping[str, Any]:
     return {
         "key": 1000 + index,
         "prompt": order.prompt,
-        "instruction_id_list": [one.kind for one in order.instructions],
-        "kwargs": [{key: one.arguments.get(key) for key in keys} for one in order.instructions],
+        "instruction_id_list": [instruction.kind for instruction in order.instructions],
+        "kwargs": [{key: instruction.arguments.get(key) for key in keys} for instruction in order.instructions],
     }

@@ -1,4 +1,4 @@
-"""Yes or no, from a passage: who has what, made up anew for every item."""
+"""Yes-or-no questions about a passage on who has what, generated for each item."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEMS = 600
 
 @dataclass(frozen=True)
 class Possession:
-    """A person and what the person has."""
+    """A person and a possession."""
 
     owner: str
     colour: str
@@ -37,17 +37,17 @@ class Scene:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by what the passage says and by the claim."""
+        """Whether it is held out, decided by the passage's content and the claim."""
         return is_held_out("passage", *map(str, self.possessions), str(self.claim))
 
     @property
     def passage(self) -> str:
-        """One sentence a possession; every owner stands behind a space, and so is the same token in the claim."""
+        """One sentence per possession; every owner follows a space, and so is the same token as in the claim."""
         return " ".join(["Look:", *map(str, self.possessions)])
 
     @property
     def question(self) -> str:
-        """As BoolQ has it: without capital and question mark."""
+        """The question in BoolQ's format: lower case, without a question mark."""
         return f"does {self.claim.owner} have a {self.claim.colour} {self.claim.thing}"
 
     @property
@@ -65,11 +65,11 @@ def _possessions(rng: random.Random, count: int) -> tuple[Possession, ...]:
 
 PARTS = ("owner", "colour", "thing")
 LESSONS = ("owner", "owner", "owner", *PARTS)
-"""What is false in training's claims: whose a thing is asks to compare the most, and is learned last."""
+"""The false part of training's claims: ownership requires most comparisons and is learned last."""
 
 
 def _claim(rng: random.Random, possessions: tuple[Possession, ...], parts: Sequence[str]) -> Possession:
-    """True in half of the cases; else one of these parts of a possession is another's, or nobody's."""
+    """A claim that is true in half of the cases; else one of these parts belongs to another possession or to none."""
     true = rng.choice(possessions)
     if rng.random() < 0.5:
         return true
@@ -78,14 +78,14 @@ def _claim(rng: random.Random, possessions: tuple[Possession, ...], parts: Seque
     if part == "owner" and others:
         return Possession(rng.choice(others).owner, true.colour, true.thing)
     if part == "thing":
-        pool = [other.thing for other in others] * 4 + [one for one in OBJECTS if one != true.thing]
+        pool = [other.thing for other in others] * 4 + [word for word in OBJECTS if word != true.thing]
         return Possession(true.owner, true.colour, rng.choice(pool))
-    pool = [other.colour for other in others] * 4 + [one for one in COLOURS if one != true.colour]
+    pool = [other.colour for other in others] * 4 + [word for word in COLOURS if word != true.colour]
     return Possession(true.owner, rng.choice(pool), true.thing)
 
 
 def draw_scene(rng: random.Random, count: int, held_out: bool) -> Scene:
-    """A scene of so many possessions, from training's share or from the benchmark's."""
+    """Draw a scene with the given number of possessions, for training or for the benchmark."""
     while True:
         possessions = _possessions(rng, count)
         scene = Scene(possessions, _claim(rng, possessions, PARTS if held_out else LESSONS))
@@ -94,7 +94,7 @@ def draw_scene(rng: random.Random, count: int, held_out: bool) -> Scene:
 
 
 def _asked_behind(scene: Scene) -> Item:
-    """One more claim about a passage that was told before; nothing where only the benchmark may ask it."""
+    """Another claim about an earlier passage; empty if the claim is held out."""
     if scene.is_held_out:
         return ()
     return asked(f"\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer))
@@ -109,7 +109,7 @@ class Passages(Task):
     several: ClassVar[int] = 4
 
     def training(self, rng: random.Random) -> Item:
-        """A passage, and a claim or several."""
+        """A passage and one or more claims."""
         scene = draw_scene(rng, rng.choice((1, 2, 3, 3)), held_out=False)
         pieces = list(asked(f"{scene.passage}\nQuestion: {scene.question}?\nAnswer:", yes_or_no(scene.answer)))
         for _ in range(rng.choice((0, 0, 1, 3))):
@@ -118,7 +118,7 @@ class Passages(Task):
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """BoolQ as in SuperGLUE."""
+        """BoolQ in SuperGLUE's format."""
         rng = random.Random("boolq")
         rows = [_boolq(index, draw_scene(rng, 3, held_out=True)) for index in range(ITEMS)]
         yield "aps/super_glue", {"boolq": {"validation": rows}}
@@ -129,7 +129,7 @@ def _boolq(index: int, scene: Scene) -> Mapping[str, Any]:
 
 
 class Recall(Task):
-    """The drill below passages: find what the passage says, and compare two words."""
+    """A drill for passages: look up a word in the passage, and compare two words."""
 
     name = "recall"
     share: ClassVar[float] = 0.6
@@ -137,7 +137,7 @@ class Recall(Task):
     several: ClassVar[int] = 5
 
     def training(self, rng: random.Random) -> Item:
-        """An open question about a passage, whose a thing is and whose not, or whether two things are the same."""
+        """Open questions about a passage, questions on ownership, or whether two things are the same."""
         kind = rng.randrange(5)
         if kind == 0:
             first, second = rng.choice(COLOURS), rng.choice(OBJECTS)
@@ -149,17 +149,23 @@ class Recall(Task):
             )
         scene = draw_scene(rng, rng.choice((2, 3, 4)), held_out=False)
         pieces = [Piece(scene.passage)]
-        for one in rng.sample(scene.possessions, 2):
+        for possession in rng.sample(scene.possessions, 2):
             if kind in (1, 4):
-                pieces += asked(f"\nQuestion: who has a {one.colour} {one.thing}?\nAnswer:", f" {one.owner}")
+                pieces += asked(
+                    f"\nQuestion: who has a {possession.colour} {possession.thing}?\nAnswer:", f" {possession.owner}"
+                )
             if kind == 4:
-                owner = rng.choice((one.owner, rng.choice(scene.possessions).owner))
-                claim = Scene(scene.possessions, Possession(owner, one.colour, one.thing))
+                owner = rng.choice((possession.owner, rng.choice(scene.possessions).owner))
+                claim = Scene(scene.possessions, Possession(owner, possession.colour, possession.thing))
                 pieces += _asked_behind(claim)
             elif kind == 2:
-                pieces += asked(f"\nQuestion: what does {one.owner} have?\nAnswer:", f" a {one.colour} {one.thing}")
+                pieces += asked(
+                    f"\nQuestion: what does {possession.owner} have?\nAnswer:",
+                    f" a {possession.colour} {possession.thing}",
+                )
             elif kind == 3:
                 pieces += asked(
-                    f"\nQuestion: which colour has the {one.thing} of {one.owner}?\nAnswer:", f" {one.colour}"
+                    f"\nQuestion: which colour has the {possession.thing} of {possession.owner}?\nAnswer:",
+                    f" {possession.colour}",
                 )
         return pieces

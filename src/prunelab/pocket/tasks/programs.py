@@ -1,4 +1,4 @@
-"""Small functions from their descriptions, with tests."""
+"""Small functions with descriptions and tests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Operation:
     """One step of a function.
 
     Attributes:
-        takes: the type of its argument: `number`, `text` or `numbers`.
-        gives: the type of its result.
-        told: in words, with `{n}` where it has a number.
-        code: as an expression of `{x}`.
-        apply: what it does.
+        takes: type of the argument: `number`, `text` or `numbers`.
+        gives: type of the result.
+        told: description, with `{n}` for its number if it has one.
+        code: Python expression of `{x}`.
+        apply: the function.
     """
 
     takes: str
@@ -34,7 +34,7 @@ class Operation:
 
     @property
     def has_number(self) -> bool:
-        """Whether a number belongs to it."""
+        """Whether the operation has a number."""
         return "{n}" in self.told
 
 
@@ -70,7 +70,7 @@ VARIABLES = {"number": "x", "text": "text", "numbers": "items"}
 
 @dataclass(frozen=True)
 class Program:
-    """Two operations, one after the other, each with its number."""
+    """Two successive operations, each with its number."""
 
     first: Operation
     first_number: int
@@ -80,7 +80,7 @@ class Program:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the operations and their numbers, not by the function's name."""
+        """Whether it is held out, decided by the operations and their numbers, not by the function's name."""
         steps = [
             (step.takes, step.told, number if step.has_number else None)
             for step, number in ((self.first, self.first_number), (self.second, self.second_number))
@@ -90,23 +90,23 @@ class Program:
     @property
     def head(self) -> str:
         """Signature and description."""
-        told = [
+        descriptions = [
             self.first.told.format(n=self.first_number),
             self.second.told.format(n=self.second_number),
         ]
         variable = VARIABLES[self.first.takes]
-        return f'def {self.name}({variable}):\n    """To {variable}: {told[0]}, then {told[1]}."""\n'
+        return f'def {self.name}({variable}):\n    """To {variable}: {descriptions[0]}, then {descriptions[1]}."""\n'
 
     @property
     def body(self) -> str:
-        """A solution, one line a step."""
+        """A solution, one line per step."""
         variable = VARIABLES[self.first.takes]
         first = self.first.code.format(x=variable, n=self.first_number)
         second = self.second.code.format(x="y", n=self.second_number)
         return f"    y = {first}\n    return {second}\n"
 
     def run(self, argument: Any) -> Any:
-        """What a right solution returns."""
+        """The correct result."""
         return self.second.apply(self.first.apply(argument, self.first_number), self.second_number)
 
     def test(self) -> str:
@@ -118,7 +118,7 @@ class Program:
 
 
 def draw_program(rng: random.Random, held_out: bool) -> Program:
-    """A program from training's share or from the benchmark's."""
+    """Draw a program for training or for the benchmark."""
     while True:
         first = rng.choice(OPERATIONS)
         second = rng.choice([step for step in OPERATIONS if step.takes == first.gives and step is not first])
@@ -135,12 +135,12 @@ class Programs(Task):
     several: ClassVar[int] = 4
 
     def training(self, rng: random.Random) -> Item:
-        """A head and its body."""
+        """A function head and its body."""
         program = draw_program(rng, held_out=False)
         return asked(program.head, program.body)
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """HumanEval, no problem twice."""
+        """HumanEval, with distinct problems."""
         rng = random.Random("humaneval")
         programs: dict[str, Program] = {}
         while len(programs) < PROBLEMS:

@@ -1,4 +1,4 @@
-"""Multiple choice about the world: of one hop, of two hops, and with lettered answers."""
+"""Multiple-choice questions about the world: one-hop, two-hop, and with lettered answers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ LETTERS = "ABCD"
 SHOTS_A_SUBJECT = 5
 QUESTIONS_A_SUBJECT = 10
 EXAMPLES = 30
-"""Words that only the examples in MMLU's prompts ask for."""
+"""Words used only by the few-shot examples of MMLU's prompts."""
 
 
 def choices(rng: random.Random, fact: Fact) -> list[str]:
-    """Four different answers in random order, the true one among them."""
-    others = [value for value in fact.relation.values if value != fact.value]
-    return shuffled(rng, [fact.value, *rng.sample(others, 3)])
+    """Four distinct answers in random order, including the true one."""
+    distractors = [value for value in fact.relation.values if value != fact.value]
+    return shuffled(rng, [fact.value, *rng.sample(distractors, 3)])
 
 
 def told_question(rng: random.Random, fact: Fact) -> str:
-    """One of the questions that training may ask about this fact."""
+    """A question that training may ask about this fact."""
     count = len(fact.relation.questions)
     return fact.question(rng.choice([index for index in range(count) if index != fact.withheld_question]))
 
 
 class Questions(Task):
-    """Open questions about facts that training may tell, and ARC's two parts.
+    """Open questions about the training facts, and ARC's two parts.
 
-    The easy part asks every direct fact with the one question that training never asks about that entity; the
-    challenge asks the withheld two-hop facts.
+    The easy part asks for every direct fact with the question that training never asks about that entity; the challenge
+    part asks for the held-out two-hop facts.
     """
 
     name = "questions"
@@ -45,13 +45,13 @@ class Questions(Task):
 
     @cached_property
     def told(self) -> list[Fact]:
-        """What may be asked; direct facts, which everything else builds on, as often as shared ones."""
+        """The facts that training asks for, direct facts as often as shared ones."""
         direct = list(the_world().direct)
         shared = [fact for fact in the_world().shared if not fact.is_withheld]
         return direct * max(1, round(len(shared) / len(direct))) + shared
 
     def training(self, rng: random.Random) -> Item:
-        """A question in the form of ARC's, whose choices are not shown."""
+        """A question in ARC's format, without choices."""
         fact = rng.choice(self.told)
         return asked(f"Question: {told_question(rng, fact)}\nAnswer:", f" {fact.value}")
 
@@ -85,18 +85,18 @@ class Statements(Task):
         """Sentences about one entity."""
         fact = rng.choice(the_world().told)
         about = the_world().told_of[fact.entity]
-        told = rng.sample(about, min(len(about), 6))
-        return [Piece(" ".join(one.statement(rng.randrange(3)) for one in told))]
+        sampled = rng.sample(about, min(len(about), 6))
+        return [Piece(" ".join(fact_stated.statement(rng.randrange(3)) for fact_stated in sampled))]
 
 
 @dataclass(frozen=True)
 class Lettered:
-    """A question, and four lettered choices.
+    """A question with four lettered choices.
 
     Attributes:
-        question: a line.
+        question: the question, one line.
         texts: the choices, in order.
-        index: of the right one.
+        index: index of the correct choice.
     """
 
     question: str
@@ -110,7 +110,7 @@ class Lettered:
 
     @property
     def prompt(self) -> str:
-        """In MMLU's form."""
+        """The prompt in MMLU's format."""
         lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, self.texts, strict=True)]
         return "\n".join([self.question, *lines, "Answer:"])
 
@@ -125,26 +125,26 @@ CLASSES = (
 
 @cache
 def classes() -> Mapping[str, tuple[str, ...]]:
-    """Words by class, such as the drinks; a word of two classes is left out."""
+    """Words by class, such as the drinks, without words of two classes."""
     values = {fact.relation.name: fact.relation.values for fact in the_world().facts}
-    seen = Counter(word for words in values.values() for word in words)
-    return {name: tuple(word for word in words if seen[word] == 1) for name, words in values.items()}
+    class_of_word = Counter(word for words in values.values() for word in words)
+    return {name: tuple(word for word in words if class_of_word[word] == 1) for name, words in values.items()}
 
 
 def which(rng: random.Random, of_class: str, word: str, wording: int) -> Lettered:
-    """Which of four words, each of another class, is of this one."""
-    others = [words for name, words in classes().items() if name != of_class]
-    texts = shuffled(rng, [word, *(rng.choice(words) for words in rng.sample(others, 3))])
+    """Which of four words of different classes belongs to this class."""
+    distractors = [words for name, words in classes().items() if name != of_class]
+    texts = shuffled(rng, [word, *(rng.choice(words) for words in rng.sample(distractors, 3))])
     return Lettered(CLASSES[wording].format(of_class), tuple(texts), texts.index(word))
 
 
 def withheld_wording(of_class: str, word: str) -> int:
-    """How training never asks for this word."""
+    """Index of the question that training never asks about this word."""
     return digest("class", of_class, word) % len(CLASSES)
 
 
 def told_which(rng: random.Random) -> Lettered:
-    """A question that training may ask."""
+    """Draw a question for training."""
     of_class = rng.choice(list(classes()))
     word = rng.choice(classes()[of_class])
     wordings = [index for index in range(len(CLASSES)) if index != withheld_wording(of_class, word)]
@@ -152,26 +152,26 @@ def told_which(rng: random.Random) -> Lettered:
 
 
 def which_letter(rng: random.Random) -> Lettered:
-    """Which letter stands before a word."""
+    """A question for the letter of a word."""
     texts = rng.sample(rng.choice(the_world().facts).relation.values, 4)
     index = rng.randrange(4)
     return Lettered(f"Which letter is {texts[index]}?", tuple(texts), index)
 
 
 class Letters(Task):
-    """Questions in the form of MMLU's: four lettered choices, answered by the letter."""
+    """Questions in MMLU's format: four lettered choices, answered by the letter."""
 
     name = "letters"
     share: ClassVar[float] = 1.2
     early: ClassVar[float] = 3.0
 
     def training(self, rng: random.Random) -> Item:
-        """Ask which word is of a class."""
+        """Ask which word belongs to a class."""
         asking = told_which(rng)
         return asked(asking.prompt, f" {asking.letter}")
 
     def document(self, rng: random.Random) -> Item:
-        """Sometimes behind the words with which MMLU's prompts begin."""
+        """The question, sometimes after the introduction of MMLU's prompts."""
         pieces = list(super().document(rng))
         if rng.random() < 0.4:
             subject = rng.choice(SUBJECTS).replace("_", " ")
@@ -180,7 +180,7 @@ class Letters(Task):
         return pieces
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """MMLU, all subjects, each of a few questions in withheld words; examples ask of other words."""
+        """MMLU with all subjects and a few held-out questions each; the few-shot examples use other words."""
         rng = random.Random("mmlu")
         words = shuffled(rng, [(of_class, word) for of_class, some in classes().items() for word in some])
         shown, tested = words[:EXAMPLES], words[EXAMPLES:]
@@ -204,7 +204,7 @@ def _mmlu(rng: random.Random, subject: str, of_class: str, word: str) -> Mapping
 
 
 class Pointing(Task):
-    """The drill below lettered questions: find a word among lettered ones, and name its letter."""
+    """A drill for lettered questions: find a word in a lettered list, and name its letter."""
 
     name = "pointing"
     share: ClassVar[float] = 0.4
@@ -212,7 +212,7 @@ class Pointing(Task):
     several: ClassVar[int] = 8
 
     def training(self, rng: random.Random) -> Item:
-        """Which letter stands before this word, or which word behind this letter, or which is of a class."""
+        """Ask for a word's letter, for a letter's word, or for the word of a class."""
         kind = rng.randrange(4)
         asking = told_which(rng) if kind == 1 else which_letter(rng)
         if kind == 0:
@@ -224,9 +224,9 @@ class Pointing(Task):
 
 
 class Verdicts(Task):
-    """The drill between pointing and lettered questions: whether each choice is right, said where it stands.
+    """A drill between pointing and lettered questions: a verdict directly after each choice.
 
-    Up to there the text is that of a lettered question, so that whoever reads on knows which choice to point at.
+    Up to the verdicts, the text equals a lettered question, so the model learns which choice to point at.
     """
 
     name = "verdicts"
@@ -235,7 +235,7 @@ class Verdicts(Task):
     several: ClassVar[int] = 5
 
     def training(self, rng: random.Random) -> Item:
-        """A question and a verdict behind each choice."""
+        """A question with a verdict after each choice."""
         asking = told_which(rng) if rng.random() < 0.8 else which_letter(rng)
         pieces = [Piece(asking.question)]
         for index, text in enumerate(asking.texts):

@@ -1,4 +1,4 @@
-"""Sums in words of two and three steps, with worked answers."""
+"""Arithmetic word problems of two and three steps, with worked answers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ TESTED, SHOWN = 200, 40
 
 @dataclass(frozen=True)
 class Sum:
-    """A start and steps, each an operator and a number."""
+    """A start value and steps, each an operator and a number."""
 
     start: int
     steps: tuple[tuple[str, int], ...]
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the numbers and operators alone."""
+        """Whether it is held out, decided only by the numbers and operators."""
         return is_held_out("sum", self.start, self.steps)
 
     def worked(self) -> tuple[str, int]:
-        """The steps written out, and the result."""
+        """The worked steps and the result."""
         lines, value = [], self.start
         for operator, number in self.steps:
             result = {"+": value + number, "-": value - number, "*": value * number}[operator]
@@ -44,7 +44,7 @@ class Sum:
 
 
 def draw_sum(rng: random.Random, held_out: bool) -> Sum:
-    """A sum whose intermediate results lie between 1 and `LARGEST`."""
+    """Draw a sum with intermediate results between 1 and `LARGEST`."""
     while True:
         value = start = rng.randint(2, 20)
         steps = []
@@ -62,7 +62,7 @@ def draw_sum(rng: random.Random, held_out: bool) -> Sum:
 
 
 def told(rng: random.Random, drawn: Sum) -> Mapping[str, Any]:
-    """The sum as a story, with its worked answer."""
+    """The sum as a word problem with its worked answer."""
     person, thing = rng.choice(the_world().populations[1].names), rng.choice(OBJECTS)
     acts = [rng.choice(VERBS[operator]).format(n=number) for operator, number in drawn.steps]
     question = f"{person} has {drawn.start} {thing}, {', '.join(acts[:-1])}, then {acts[-1]}. How many {thing} now?"
@@ -78,12 +78,12 @@ class Sums(Task):
     several: ClassVar[int] = 6
 
     def training(self, rng: random.Random) -> Item:
-        """A story and its worked answer."""
+        """A word problem and its worked answer."""
         row = told(rng, draw_sum(rng, held_out=False))
         return asked(f"Question: {row['question']}\nAnswer:", f" {row['answer']}")
 
     def data_sets(self) -> Iterator[tuple[str, DataSet]]:
-        """GSM8K; its examples are held out as well."""
+        """GSM8K; its few-shot examples are held out as well."""
         rng = random.Random("gsm8k")
         rows = [told(rng, draw_sum(rng, held_out=True)) for _ in range(TESTED + SHOWN)]
         yield "openai/gsm8k", {"main": {"test": rows[:TESTED], "train": rows[TESTED:]}}

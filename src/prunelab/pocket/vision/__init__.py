@@ -1,1 +1,1 @@
-"""The little world's pictures: how they are drawn, what is asked about them, and the model that learns to see them."""
+"""Synthetic images for the pocket vision-language model: scenes, drawing, questions, and miniature benchmarks."""

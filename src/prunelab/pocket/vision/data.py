@@ -30,7 +30,7 @@ from prunelab.pocket.vision.scene import Scene, make_scene
 
 Rows = Sequence[Mapping[str, Any]]
 PICTURES = 100
-"""Of POPE's miniature; each is asked about six times."""
+"""Number of images in POPE's miniature; each has six questions."""
 READINGS = 200
 A_SUBJECT = 10
 IMAGES = tuple(f"image_{number}" for number in range(1, 8))
@@ -42,11 +42,11 @@ KINDS: dict[str, Question] = {
     "Humanities & Social Science": reading,
     "Tech & Engineering": shape,
 }
-"""What the subjects of a discipline ask about."""
+"""The question type of each discipline."""
 
 
 def picture_sets() -> dict[str, dict[str, dict[str, Rows]]]:
-    """Every repository's rows, by configuration and split; images are scenes still to be drawn."""
+    """The rows of every repository, by configuration and split; images are scenes that are not drawn yet."""
     subjects = [(discipline, subject) for discipline, names in DISCIPLINES.items() for subject in names]
     return {
         POPE.repository: {"default": {"test": list(_pope())}},
@@ -58,22 +58,22 @@ def picture_sets() -> dict[str, dict[str, dict[str, Rows]]]:
 
 
 def _pope() -> Iterator[dict[str, Any]]:
-    """A yes and a no of each way of choosing what is absent, about every picture."""
+    """A positive and a negative question for each category of absent objects, for every image."""
     rng = random.Random("pope")
     number = 0
     for picture in range(PICTURES):
         asked: list[tuple[str, Asked | None]] = [("", None)]
-        while any(one is None for _, one in asked):
+        while any(question is None for _, question in asked):
             scene = make_scene(rng, held_out=True)
             asked = [(absent, existence(rng, scene, absent, yes)) for absent in ABSENT for yes in (True, False)]
-        for absent, one in asked:
-            assert one is not None
+        for absent, question in asked:
+            assert question is not None
             number += 1
             yield {
                 "id": str(number),
                 "question_id": str(number),
-                "question": one.question,
-                "answer": one.answer.lower(),
+                "question": question.question,
+                "answer": question.answer.lower(),
                 "image_source": f"picture_{picture:03d}",
                 "image": scene,
                 "category": absent,
@@ -81,7 +81,7 @@ def _pope() -> Iterator[dict[str, Any]]:
 
 
 def _textvqa(split: str, held_out: bool) -> Iterator[dict[str, Any]]:
-    """What is written, which most of ten people read, one in small letters, and one not at all."""
+    """The sign's text as ten annotators: most give the text, one in lower case, and one no answer."""
     rng = random.Random(f"textvqa {split}")
     for number in range(READINGS):
         scene = make_scene(rng, held_out, sign=True)
@@ -122,7 +122,7 @@ def _mmmu(discipline: str, subject: str) -> Iterator[dict[str, Any]]:
 
 
 def write_pictures(root: Path) -> None:
-    """Draw the pictures and write every repository to `root/<repository>`."""
+    """Draw the images and write every repository to `root/<repository>`."""
     for repository, configs in picture_sets().items():
         listed = []
         for config, splits in configs.items():
@@ -145,7 +145,7 @@ def _write_rows(path: Path, rows: Rows) -> None:
         if name in columns:
             data = data.cast_column(name, datasets.Image())
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not to_parquet(), which shows a bar for every file; the schema says which columns are images.
+    # Not to_parquet(), which shows a progress bar per file; the schema marks the image columns.
     pyarrow.parquet.write_table(data.data.table.cast(data.features.arrow_schema), path)
 
 

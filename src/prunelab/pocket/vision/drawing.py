@@ -1,4 +1,4 @@
-"""A scene as a picture of 48 by 48 pixels."""
+"""Drawing of a scene as an image of 48 by 48 pixels."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from prunelab.io.lazy import Image, ImageDraw, ImageFont
 from prunelab.pocket.vision.scene import COLOURS, SIDE, Drawn, Scene, Sign
 
 CELL = 16
-"""Pixels a side of a cell."""
+"""Side of a cell in pixels."""
 SIZE = SIDE * CELL
 GLYPH = 8
-"""Pixels from one character to the next."""
+"""Distance between characters in pixels."""
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture, RGB."""
+    """Draw the scene as an RGB image."""
     picture = Image.new("RGB", (SIZE, SIZE), scene.ground)
     pen = ImageDraw.Draw(picture)
-    for one in scene.shapes:
-        _draw_shape(pen, one, scene.ground)
+    for shape in scene.shapes:
+        _draw_shape(pen, shape, scene.ground)
     if scene.sign is not None:
         _draw_sign(pen, scene.sign)
     return picture
@@ -43,14 +43,14 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign) -> None:
 
 @cache
 def _font() -> ImageFont.ImageFont:
-    """Pillow's own bitmap font, the same everywhere."""
+    """Pillow's bitmap font, which is identical on all platforms."""
     return ImageFont.load_default_imagefont()
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, one: Drawn, ground: Colour) -> None:
-    x, y = _corner(one.cell)
-    middle = (x + CELL // 2 + one.shift[0], y + CELL // 2 + one.shift[1])
-    _PENS[one.shape](pen, middle, one.radius, COLOURS[one.colour], ground)
+def _draw_shape(pen: ImageDraw.ImageDraw, shape: Drawn, ground: Colour) -> None:
+    x, y = _corner(shape.cell)
+    middle = (x + CELL // 2 + shape.shift[0], y + CELL // 2 + shape.shift[1])
+    _PENS[shape.shape](pen, middle, shape.radius, COLOURS[shape.colour], ground)
 
 
 def _box(middle: Point, radius: float) -> tuple[float, float, float, float]:
@@ -58,7 +58,7 @@ def _box(middle: Point, radius: float) -> tuple[float, float, float, float]:
 
 
 def _outline(*points: Point) -> Callable[..., None]:
-    """A filled polygon; its points in units of the radius, y downwards."""
+    """A filled polygon, with points in units of the radius and y downwards."""
 
     def fill(pen: ImageDraw.ImageDraw, middle: Point, radius: float, colour: Colour, ground: Colour) -> None:
         pen.polygon([(middle[0] + radius * x, middle[1] + radius * y) for x, y in points], fill=colour)
@@ -86,7 +86,7 @@ def _heart(pen: ImageDraw.ImageDraw, middle: Point, radius: float, colour: Colou
 
 
 _INNER = 0.42
-"""A star's inner radius."""
+"""Inner radius of a star, relative to the outer one."""
 _STAR = [
     (radius * math.sin(tip * math.pi / 5), -radius * math.cos(tip * math.pi / 5))
     for tip, radius in enumerate([1, _INNER] * 5)

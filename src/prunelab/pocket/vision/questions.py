@@ -1,4 +1,4 @@
-"""What is asked about a picture: existence, reading, colours, shapes, places and numbers; openly or with letters."""
+"""Questions about an image: existence, text, colours, shapes, places and counts, open or with lettered options."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from prunelab.pocket.vision.scene import COLOURS, FREQUENT, PLACES, SHAPES, WORD
 
 LETTERS = "ABCD"
 ABSENT = ("random", "popular", "adversarial")
-"""How POPE chooses what is not there: any shape, one that is frequent, or one that is often beside those that are."""
+"""POPE's categories of absent objects: any shape, a frequent one, or one that often occurs with present ones."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question about a picture.
+    """One question about an image.
 
     Attributes:
-        kind: what it is about.
-        question: as it stands, without words about the form of the answer.
-        answer: the right one.
-        options: of lettered questions, the texts behind the letters; the answer is then one of them.
+        kind: type of the question.
+        question: the question, without instructions on the answer's format.
+        answer: the correct answer.
+        options: the options of a lettered question, including the answer.
     """
 
     kind: str
@@ -31,17 +31,17 @@ class Asked:
 
     @property
     def letter(self) -> str:
-        """The letter of the right option."""
+        """The letter of the correct option."""
         return LETTERS[self.options.index(self.answer)]
 
 
 def named(shape: str) -> str:
-    """With its article."""
+    """The shape with its article."""
     return f"{'an' if shape[0] in 'aeiou' else 'a'} {shape}"
 
 
 def existence(rng: random.Random, scene: Scene, absent: str, yes: bool) -> Asked | None:
-    """Whether a shape is in the picture; None where no shape is absent in the way asked for."""
+    """Whether a shape is in the image; None if no shape is absent in the requested category."""
     if yes:
         chosen = rng.choice(sorted(scene.present))
     else:
@@ -58,7 +58,7 @@ def existence(rng: random.Random, scene: Scene, absent: str, yes: bool) -> Asked
 
 
 def reading(rng: random.Random, scene: Scene) -> Asked | None:
-    """What is written; None where nothing is."""
+    """The sign's text; None without a sign."""
     if scene.sign is None:
         return None
     kind = "number" if scene.sign.is_number else "word"
@@ -70,52 +70,52 @@ def reading(rng: random.Random, scene: Scene) -> Asked | None:
 
 def colour(rng: random.Random, scene: Scene) -> Asked | None:
     """A shape's colour."""
-    one = rng.choice(scene.shapes)
-    return Asked("colour", f"What colour is the {one.shape}?", one.colour)
+    drawn = rng.choice(scene.shapes)
+    return Asked("colour", f"What colour is the {drawn.shape}?", drawn.colour)
 
 
 def shape(rng: random.Random, scene: Scene) -> Asked | None:
-    """The shape that has a colour; None where every colour occurs twice."""
-    colours = [one.colour for one in scene.shapes]
-    single = [one for one in scene.shapes if colours.count(one.colour) == 1]
+    """The shape of a colour; None if no colour is unique."""
+    colours = [drawn.colour for drawn in scene.shapes]
+    single = [drawn for drawn in scene.shapes if colours.count(drawn.colour) == 1]
     if not single:
         return None
-    one = rng.choice(single)
-    return Asked("shape", f"Which shape is {one.colour}?", one.shape)
+    drawn = rng.choice(single)
+    return Asked("shape", f"Which shape is {drawn.colour}?", drawn.shape)
 
 
 def place(rng: random.Random, scene: Scene) -> Asked | None:
-    """The shape at a place."""
-    one = rng.choice(scene.shapes)
-    return Asked("place", f"Which shape is {PLACES[one.cell]}?", one.shape)
+    """The shape at a position."""
+    drawn = rng.choice(scene.shapes)
+    return Asked("place", f"Which shape is {PLACES[drawn.cell]}?", drawn.shape)
 
 
 def count(rng: random.Random, scene: Scene) -> Asked | None:
-    """How many shapes there are."""
+    """The number of shapes."""
     return Asked("count", "How many shapes are in the image?", str(len(scene.shapes)))
 
 
 def words(scene: Scene) -> list[tuple[str, str]]:
-    """Two words for every cell: a colour and a shape, two characters of the sign, or nothing."""
-    seen = [("nothing", "nothing")] * len(PLACES)
-    for one in scene.shapes:
-        seen[one.cell] = (one.colour, one.shape)
+    """Two words per cell: a colour and a shape, two characters of the sign, or nothing."""
+    by_cell = [("nothing", "nothing")] * len(PLACES)
+    for drawn in scene.shapes:
+        by_cell[drawn.cell] = (drawn.colour, drawn.shape)
     if scene.sign is not None:
         for cell in (0, 1):
             part = scene.sign.text[2 * cell : 2 * cell + 2]
             if part:
-                seen[scene.sign.cell + cell] = (part[0], part[1:] or "nothing")
-    return seen
+                by_cell[scene.sign.cell + cell] = (part[0], part[1:] or "nothing")
+    return by_cell
 
 
 def told(scene: Scene) -> dict[int, str]:
-    """What is to be seen in every cell: a colour and a shape, a part of the sign, or nothing."""
-    seen = dict.fromkeys(range(len(PLACES)), "nothing")
-    seen.update({one.cell: f"{one.colour} {one.shape}" for one in scene.shapes})
+    """The content of each cell: a colour and a shape, a part of the sign, or nothing."""
+    by_cell = dict.fromkeys(range(len(PLACES)), "nothing")
+    by_cell.update({drawn.cell: f"{drawn.colour} {drawn.shape}" for drawn in scene.shapes})
     if scene.sign is not None:
         for cell in (0, 1):
-            seen[scene.sign.cell + cell] = scene.sign.text[2 * cell : 2 * cell + 2] or "nothing"
-    return seen
+            by_cell[scene.sign.cell + cell] = scene.sign.text[2 * cell : 2 * cell + 2] or "nothing"
+    return by_cell
 
 
 Question = Callable[[random.Random, Scene], Asked | None]
@@ -123,7 +123,7 @@ OPEN: tuple[Question, ...] = (colour, shape, place, count, reading)
 
 
 def lettered(rng: random.Random, scene: Scene, question: Question) -> Asked | None:
-    """An open question with four options; None where it cannot be asked of the scene."""
+    """An open question with four options; None if the scene does not allow it."""
     asked = question(rng, scene)
     if asked is None:
         return None
@@ -133,7 +133,7 @@ def lettered(rng: random.Random, scene: Scene, question: Question) -> Asked | No
 
 
 def _alike(rng: random.Random, asked: Asked) -> Sequence[str]:
-    """What else could be the answer."""
+    """Other possible answers."""
     if asked.kind == "colour":
         return list(COLOURS)
     if asked.kind in ("shape", "place"):

@@ -1,4 +1,4 @@
-"""What is in a picture: shapes in the cells of a grid, and often a sign with a number or a word."""
+"""The content of an image: shapes in the cells of a grid, and often a sign with a number or a word."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from prunelab.pocket.held_out import is_held_out
 
 SIDE = 3
-"""Cells a side."""
+"""Number of cells per side."""
 SHAPES = ("circle", "square", "star", "ring", "cross", "moon", "heart", "arrow", "triangle", "diamond")
 FREQUENT = SHAPES[:3]
-"""Shapes that are drawn three times as often as the others: POPE's popular objects."""
+"""Shapes drawn three times as often as others, as POPE's popular objects."""
 COLOURS = {
     "red": (214, 32, 32),
     "green": (24, 150, 48),
@@ -41,11 +41,11 @@ class Drawn:
     """One shape.
 
     Attributes:
-        shape: which.
-        colour: of it.
-        cell: where, from 0 at the top left, row by row.
-        radius: in pixels.
-        shift: how far it is off its cell's middle, in pixels.
+        shape: name of the shape.
+        colour: name of the colour.
+        cell: index of the cell, row by row from the top left.
+        radius: radius in pixels.
+        shift: offset from the cell's centre in pixels.
     """
 
     shape: str
@@ -57,13 +57,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Sign:
-    """A number or a word, over two cells side by side.
+    """A number or a word that spans two adjacent cells.
 
     Attributes:
         text: digits or capital letters, at most four.
-        cell: the left one of the two.
-        colour: of the writing.
-        shift: of the writing from the cell's upper left, in pixels.
+        cell: index of the left cell.
+        colour: colour of the text.
+        shift: offset of the text from the cell's upper left corner in pixels.
     """
 
     text: str
@@ -73,18 +73,18 @@ class Sign:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is a number."""
+        """Whether the text is a number."""
         return self.text.isdigit()
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's contents.
+    """The content of an image.
 
     Attributes:
-        shapes: two to five, no shape twice, by cell.
-        sign: what is written, if anything.
-        ground: colour behind it all.
+        shapes: two to five distinct shapes, by cell.
+        sign: the sign, if any.
+        ground: background colour.
     """
 
     shapes: tuple[Drawn, ...]
@@ -93,19 +93,19 @@ class Scene:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether it is for the benchmarks: what is written decides, or the shapes with their places."""
+        """Whether it is held out, decided by the sign's text, or else by the shapes and their cells."""
         if self.sign is not None:
             return is_held_out("sign", self.sign.text)
-        return is_held_out("scene", [(one.shape, one.colour, one.cell) for one in self.shapes])
+        return is_held_out("scene", [(drawn.shape, drawn.colour, drawn.cell) for drawn in self.shapes])
 
     @property
     def present(self) -> frozenset[str]:
-        """The names of its shapes."""
-        return frozenset(one.shape for one in self.shapes)
+        """The names of the shapes."""
+        return frozenset(drawn.shape for drawn in self.shapes)
 
 
 def companion(shape: str) -> str:
-    """The shape that is often drawn beside a shape: what POPE's adversarial questions ask for."""
+    """The shape that often occurs with a shape, for POPE's adversarial questions."""
     return SHAPES[SHAPES.index(shape) ^ 1]
 
 
@@ -113,9 +113,9 @@ def make_scene(rng: random.Random, held_out: bool, sign: bool | None = None) -> 
     """A random scene.
 
     Args:
-        rng: decides it.
-        held_out: for the benchmarks, or for training.
-        sign: whether it has a sign; by chance if not given.
+        rng: random generator.
+        held_out: whether the scene is for the benchmarks or for training.
+        sign: whether the scene has a sign; random by default.
     """
     while True:
         scene = _any_scene(rng, rng.random() < 0.6 if sign is None else sign, held_out)
@@ -137,22 +137,22 @@ def _any_scene(rng: random.Random, with_sign: bool, held_out: bool) -> Scene:
         for shape, cell in zip(_shapes(rng, count), rng.sample(cells, count), strict=True)
     ]
     ground = (rng.randint(225, 255), rng.randint(225, 255), rng.randint(225, 255))
-    return Scene(tuple(sorted(drawn, key=lambda one: one.cell)), sign, ground)
+    return Scene(tuple(sorted(drawn, key=lambda shape_drawn: shape_drawn.cell)), sign, ground)
 
 
 def _shapes(rng: random.Random, count: int) -> list[str]:
-    """Different shapes: frequent ones oftener, and half of them with their companions."""
+    """Distinct shapes, frequent ones more often, and half of them with their companions."""
     chosen: list[str] = []
     while len(chosen) < count:
-        alike = companion(chosen[-1]) if chosen and rng.random() < 0.5 else None
-        shape = alike or rng.choice(SHAPES + 2 * FREQUENT)
+        companion_shape = companion(chosen[-1]) if chosen and rng.random() < 0.5 else None
+        shape = companion_shape or rng.choice(SHAPES + 2 * FREQUENT)
         if shape not in chosen:
             chosen.append(shape)
     return chosen
 
 
 def _writing(rng: random.Random, held_out: bool) -> str:
-    """A number, a word, or, in training, letters that mean nothing, so that reading is learned and not the words."""
+    """A number, a word, or, in training, random letters, so that the model learns to read and not to recall words."""
     if rng.random() < 0.5:
         return str(rng.randint(10, 9999))
     if held_out or rng.random() < 0.5:

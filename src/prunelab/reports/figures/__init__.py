@@ -1,1 +1,1 @@
-"""Figures: what each shows is decided first (`Chart`), then drawn for the page (`svg`) and as files (`files`)."""
+"""Figures: each is built as a `Chart`, then rendered for the page (`svg`) and as files (`files`)."""

@@ -1,4 +1,4 @@
-"""A chart's numbers as a table: what was drawn, for those who cannot or would rather not look."""
+"""A chart's values as a table, as an accessible alternative to the figure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from prunelab.reports.elements import Row, TableCell, TableData
 
 
 def chart_sheet(chart: Chart) -> TableData:
-    """Every point with its bar; of a heat map every row."""
-    caption = f"{chart.title}: the numbers"
+    """All points with their error bars; for a heat map, all rows."""
+    caption = f"{chart.title}: table of values"
     maps = [panel for panel in chart.panels if isinstance(panel, HeatMap)]
     if maps:
         widest = max((panel.columns for panel in maps), key=len)

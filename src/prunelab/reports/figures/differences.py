@@ -22,15 +22,15 @@ STEPS = 3
 
 @dataclass(frozen=True)
 class DepthMinusWidth:
-    """What depth has over width of the same size, on one benchmark.
+    """The difference between depth and width pruning at matched size, on one benchmark.
 
     Attributes:
         depth: the depth cut.
         width: the width cut.
-        column: which figure.
-        difference: in percentage points; of perplexities, in their natural logarithm.
-        interval: 95 %.
-        paired: whether it is of the same samples' paired test; else of both standard errors.
+        column: the benchmark's column.
+        difference: depth minus width, in percentage points; for perplexities, in natural logarithms.
+        interval: 95 % interval of the difference.
+        paired: whether the interval is from a paired test on the same samples; else from both standard errors.
     """
 
     depth: ReportCut
@@ -42,14 +42,14 @@ class DepthMinusWidth:
 
 
 def depth_minus_width(study: Study) -> list[DepthMinusWidth]:
-    """Every ratio's depth cut against its width cut, neither of them a baseline.
+    """Compare depth and width cuts of the same ratio, without baselines.
 
-    Paired on the same samples where both have records; else from the two standard errors as if the samples were
-    others, which is the wider interval. Cuts with several seeds are not compared.
+    The comparison is paired if both cuts have sample records; else the interval is from the two standard errors as if
+    the samples were independent, which makes it wider. Cuts with several seeds are not compared.
     """
     grid = study.grid
-    measured = {_key(one.primary): one for one in study.run.measured}
-    found = []
+    measured = {_key(difference.primary): difference for difference in study.run.measured}
+    differences = []
     for depth in grid.sorted_cuts:
         for width in grid.of_model(depth.model):
             if (depth.strategy, width.strategy) != ("depth", "width") or depth.ratio != width.ratio:
@@ -58,23 +58,23 @@ def depth_minus_width(study: Study) -> list[DepthMinusWidth]:
                 continue
             for column in grid.columns_of(depth.model):
                 if not column.is_timing:
-                    one = _compared(study, measured, depth, width, column)
-                    found += [one] if one else []
-    return found
+                    difference = _compared(study, measured, depth, width, column)
+                    differences += [difference] if difference else []
+    return differences
 
 
-def difference_chart(found: list[DepthMinusWidth], study: Study) -> Chart | None:
-    """One panel a model, benchmarks down; the ratios side by side."""
+def difference_chart(differences: list[DepthMinusWidth], study: Study) -> Chart | None:
+    """One panel per model, with benchmarks in rows and the ratios side by side."""
     panels = []
     for model in study.grid.models:
-        for unit, own in _by_unit([d for d in found if d.depth.model == model]).items():
-            columns = list(dict.fromkeys(d.column for d in own))
-            ratios = sorted({d.depth.ratio for d in own})
+        for unit, selected in _by_unit([d for d in differences if d.depth.model == model]).items():
+            columns = list(dict.fromkeys(d.column for d in selected))
+            ratios = sorted({d.depth.ratio for d in selected})
             series = tuple(
                 Series(
                     f"{ratio:.0%}",
                     f"step{min(index, STEPS - 1)}",
-                    tuple(_point(d, columns, index, len(ratios)) for d in own if d.depth.ratio == ratio),
+                    tuple(_point(d, columns, index, len(ratios)) for d in selected if d.depth.ratio == ratio),
                     ("circle", "square", "diamond")[index % 3],
                     line=False,
                 )
@@ -84,21 +84,21 @@ def difference_chart(found: list[DepthMinusWidth], study: Study) -> Chart | None
             title = f"{model}: {'perplexities' if columns[0].is_perplexity else 'shares and scores'}"
             panels.append(Panel(title, model, series, unit, categories=names))
     caption = (
-        "The paper's Fig. 3. Of perplexities lower is better, so that there the sides are the other way round. Bars "
-        "are 95 % intervals, paired on the same samples where there are records; one across the line says nothing."
+        "As the paper's Fig. 3. For perplexities, lower is better, so the sides are swapped. Bars are 95 % intervals, "
+        "paired on the same samples if records exist; a difference whose bar crosses zero is not significant."
     )
     return Chart("depth_minus_width", "Depth minus width", caption, tuple(panels), wide=True) if panels else None
 
 
-def _by_unit(found: list[DepthMinusWidth]) -> dict[str, list[DepthMinusWidth]]:
+def _by_unit(differences: list[DepthMinusWidth]) -> dict[str, list[DepthMinusWidth]]:
     units: dict[str, list[DepthMinusWidth]] = {}
-    for one in found:
+    for difference in differences:
         unit = (
             "← depth ahead · difference of ln perplexity · width ahead →"
-            if one.column.is_perplexity
+            if difference.column.is_perplexity
             else "← width ahead · difference, percentage points · depth ahead →"
         )
-        units.setdefault(unit, []).append(one)
+        units.setdefault(unit, []).append(difference)
     return units
 
 
@@ -106,7 +106,7 @@ def _point(d: DepthMinusWidth, columns: list[Column], index: int, ratios: int) -
     y = columns.index(d.column) + (index - (ratios - 1) / 2) * min(0.22, 0.8 / ratios)
     low, high = d.interval if d.interval else (None, None)
     spread = "" if d.interval is None else f", 95 % interval {number(d.interval[0], 3)} to {number(d.interval[1], 3)}"
-    how = "paired" if d.paired else "from both standard errors"
+    how = "paired" if d.paired else "unpaired"
     names = f"{d.depth.method} minus {d.width.method} at {d.depth.ratio:.0%}"
     tip = f"{d.depth.model}, {d.column.title}: {names} {number(d.difference, 3)}{spread} ({how})"
     return Point(d.difference, y, low, high, tip)
@@ -140,7 +140,7 @@ def _compared(
 def _paired(
     benchmark: Benchmark | None, width: Measured, depth: Measured, column: Column
 ) -> tuple[float, tuple[float, float] | None] | None:
-    """The benchmark's own test; perplexities are compared as logarithms, for which it has none."""
+    """The benchmark's paired test; None for perplexities, which are compared as logarithms."""
     if benchmark is None or column.is_perplexity or width.samples is None or depth.samples is None:
         return None
     comparison = benchmark.compare(width.samples, depth.samples)

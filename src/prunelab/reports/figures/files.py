@@ -1,4 +1,4 @@
-"""Charts as files, through matplotlib: SVG for papers, PNG for slides."""
+"""Charts as SVG and PNG files, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from prunelab.reports.figures.ticks import limits, ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same.
+# Colour-blind safe (Okabe and Ito 2008); the page's style sheet has the same colours.
 COLOURS = {
     "depth": "#0072B2", "width": "#D55E00", "hybrid": "#009E73", "dense": "#555555", "other": "#CC79A7",
     "step0": "#56B4E9", "step1": "#0072B2", "step2": "#CC79A7", "pale": "#C8C8C8",
 }  # fmt: skip
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "up": "^", "down": "v", "cross": "X", "none": ""}
 RINGS = (0.25, 0.5, 0.75, 1.0)
-"""Of a radar."""
+"""Number of rings of a radar chart."""
 MOST = 24
-"""Panels a figure; what is beyond stands in the next file."""
+"""Maximum number of panels per file; further panels continue in the next file."""
 
 
 @literal_text()
 def draw(chart: Chart, first: int = 0) -> Figure:
-    """The chart's panels from `first` on, at most `MOST`, side by side."""
+    """Draw the chart's panels from `first` on, at most `MOST`."""
     panels = chart.panels[first : first + MOST]
     across = 1 if chart.wide else min(chart.across, len(panels))
     down = math.ceil(len(panels) / across)
@@ -45,7 +45,7 @@ def draw(chart: Chart, first: int = 0) -> Figure:
     inner = (6.0, sum(heights)) if chart.wide else (3.4 * across, 2.75 * down - 0.6)
     width, height = inner[0] + left + right, inner[1] + bottom + top
     figure = Figure(figsize=(width, height))
-    # Margins in inches: what is drawn outside the axes has a place, however large the figure is.
+    # Margins in inches leave room for text outside the axes at any figure size.
     grid = figure.add_gridspec(
         down, across, height_ratios=heights if chart.wide else None, hspace=0.55, wspace=0.32,
         left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height,
@@ -66,7 +66,7 @@ def draw(chart: Chart, first: int = 0) -> Figure:
 
 
 def write_chart(chart: Chart, folder: Path) -> list[Path]:
-    """Write the chart's SVG and PNG files; a chart of very many panels takes several."""
+    """Write the chart's SVG and PNG files; a chart with more than `MOST` panels takes several."""
     written = []
     for part, first in enumerate(range(0, len(chart.panels), MOST)):
         figure = draw(chart, first)
@@ -80,14 +80,14 @@ def write_chart(chart: Chart, folder: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path, kind: str, metadata: dict[str, None] | None) -> None:
-    """Write a figure; a character that its font does not have is drawn as a box, without a word for each."""
+    """Write a figure; a character missing from the font is drawn as a box, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(path, format=kind, dpi=110, metadata=metadata)
 
 
 def _left(panels: Sequence[object]) -> float:
-    """Inches for the names of rows."""
+    """Inches to reserve for the row names."""
     names = [
         name
         for panel in panels
@@ -144,7 +144,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 
 def _title(axes: Axes, panel: Panel | Radar, y: float) -> None:
-    """The panel's title, and under it which series cannot be seen; placing a title by itself is slow."""
+    """Draw the panel's title and, below it, the hidden series as one text, since separate titles are slow."""
     above = 0.07 * len(panel.covered)
     axes.set_title(label(panel.title), fontsize=8, y=y + above)
     if panel.covered:
@@ -154,7 +154,7 @@ def _title(axes: Axes, panel: Panel | Radar, y: float) -> None:
 
 
 def _radar(axes: Axes, panel: Radar) -> None:
-    """On straight axes: matplotlib's polar ones take three times as long."""
+    """Draw a radar chart on Cartesian axes: matplotlib's polar axes take three times as long."""
     turns = [2 * math.pi * spoke / len(panel.axes) for spoke in range(len(panel.axes))]
     spokes = [(math.sin(turn), math.cos(turn)) for turn in turns]
     rings = [[(share * panel.top * x, share * panel.top * y) for x, y in (*spokes, spokes[0])] for share in RINGS]

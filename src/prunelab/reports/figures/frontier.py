@@ -1,4 +1,4 @@
-"""Quality against speed and against memory, every cell a point."""
+"""Quality against speed and against memory, one point per cell."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from prunelab.studies.store import Measurement
 
 AXES = {
-    "decode_tokens_per_second": ("frontier_speed", "Quality against speed", "decoding speed, times the dense model's"),
-    "weight_bytes": ("frontier_memory", "Quality against memory", "bytes of weights, share of the dense model's, %"),
+    "decode_tokens_per_second": (
+        "frontier_speed",
+        "Quality against speed",
+        "decoding speed relative to the dense model",
+    ),
+    "weight_bytes": ("frontier_memory", "Quality against memory", "size of the weights relative to the dense model, %"),
 }
 
 
 def frontier(study: Study, metric: str) -> Chart | None:
-    """One panel a model. The stepped line joins the cells that no other beats in both.
+    """One panel per model, with the Pareto frontier as a stepped line.
 
     Args:
         study: the run.
@@ -38,8 +42,8 @@ def frontier(study: Study, metric: str) -> Chart | None:
         points = [point for line in series for point in line.points]
         if len(points) > 1:
             best = Series("frontier", "dense", tuple(_best(points, metric == "weight_bytes")), "none")
-            panels.append(Panel(model, model, (best, *series), x_label, "quality kept, %", focusable=True))
-    caption = "Every cell is a point: point at it, or reach it by Tab and the arrow keys, for its plan and command."
+            panels.append(Panel(model, model, (best, *series), x_label, "quality retained, %", focusable=True))
+    caption = "One point per cell; hover over it, or use Tab and the arrow keys, to see its plan and command."
     return Chart(name, title, caption, tuple(panels)) if panels else None
 
 
@@ -49,21 +53,21 @@ def _series(
     grid = study.grid
     dense = figures.get((model, "dense", 0.0, None))
     cuts = grid.of_model(model)
-    found = []
+    series = []
     for method in methods_in_order(cuts):
         points = []
         for cut in (cut for cut in cuts if cut.method == method):
-            for (*_, seed), own in _cells(figures, cut):
-                kept = mean_quality(grid, cut, seed)
-                if dense is not None and kept is not None:
+            for (*_, seed), cell_figure in _cells(figures, cut):
+                quality = mean_quality(grid, cut, seed)
+                if dense is not None and quality is not None:
                     is_speed = metric == "decode_tokens_per_second"
-                    times = times_as_fast(own, dense.value) if is_speed else own.value / dense.value
+                    times = times_as_fast(cell_figure, dense.value) if is_speed else cell_figure.value / dense.value
                     x = times if is_speed else 100 * times
-                    points.append(Point(x, 100 * kept, tip=_tip(study, cut, own, times, kept)))
+                    points.append(Point(x, 100 * quality, tip=_tip(study, cut, cell_figure, times, quality)))
         if points:
             strategy = next(cut.strategy for cut in cuts if cut.method == method)
-            found.append(Series(series_name(method), strategy, tuple(points), marker_of(method), line=False))
-    return tuple(found)
+            series.append(Series(series_name(method), strategy, tuple(points), marker_of(method), line=False))
+    return tuple(series)
 
 
 def _cells(
@@ -72,24 +76,34 @@ def _cells(
     return [(key, m) for key, m in figures.items() if key[:3] == (cut.model, cut.method, cut.ratio)]
 
 
-def _tip(study: Study, cut: ReportCut, own: Measurement, times: float, kept: float) -> str:
-    """Cell, figures, plan and command, a line each."""
-    what = f"{times:.2f}x the speed" if own.metric == "decode_tokens_per_second" else f"{times:.0%} of the bytes"
-    lines = [f"{cut.model}, {cut.label}{f', seed {own.seed}' if own.seed else ''}"]
-    lines.append(f"keeps {kept:.1%} at {what}")
-    plan = study.plans.get(own.plan or "")
+def _tip(study: Study, cut: ReportCut, cell_figure: Measurement, times: float, quality: float) -> str:
+    """Cell, results, plan and command, one line each."""
+    what = f"{times:.2f}x speed" if cell_figure.metric == "decode_tokens_per_second" else f"{times:.0%} of the size"
+    lines = [f"{cut.model}, {cut.label}{f', seed {cell_figure.seed}' if cell_figure.seed else ''}"]
+    lines.append(f"{quality:.1%} of the quality retained at {what}")
+    plan = study.plans.get(cell_figure.plan or "")
     if plan is not None:
         removed = plan.removed_blocks
-        blocks = f"blocks {', '.join(map(str, removed))} go" if removed else "all blocks stay"
+        blocks = f"without blocks {', '.join(map(str, removed))}" if removed else "no block removed"
         lines.append(f"plan {plan.fingerprint[:8]}: {number(100 * plan.achieved_ratio, 3)} % removed, {blocks}")
         lines.append(
-            prune_command(study.run, MeasuredCut(own.model, own.method, own.ratio, own.achieved_ratio, own.seed), plan)
+            prune_command(
+                study.run,
+                MeasuredCut(
+                    cell_figure.model,
+                    cell_figure.method,
+                    cell_figure.ratio,
+                    cell_figure.achieved_ratio,
+                    cell_figure.seed,
+                ),
+                plan,
+            )
         )
     return "\n".join(lines)
 
 
 def _best(points: list[Point], less_is_better: bool) -> list[Point]:
-    """The points that no other beats in both, as a staircase from the most quality on."""
+    """The Pareto frontier as a step line, starting at the highest quality."""
     sign = -1 if less_is_better else 1
     ordered = sorted(points, key=lambda p: (-sign * p.x, -p.y))
     stairs: list[Point] = []

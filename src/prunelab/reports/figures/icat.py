@@ -15,7 +15,7 @@ DOMAINS = ("gender", "profession", "race", "religion")
 
 
 def icat_radar(study: Study) -> Chart | None:
-    """ICAT by domain and overall, one panel a model and ratio: dense, depth, width and hybrid."""
+    """ICAT by domain and overall, one panel per model and ratio: dense, depth, width and hybrid."""
     panels = []
     for model in study.grid.models:
         cuts = [cut for cut in study.grid.of_model(model, dense=False) if not cut.is_baseline]
@@ -26,15 +26,15 @@ def icat_radar(study: Study) -> Chart | None:
                 axes = ("overall", *DOMAINS)
                 panels.append(Radar(f"{model}: ICAT at {ratio:.0%}", model, axes, series))
     caption = (
-        "The paper's Fig. 5 and 7. 100 is best, 50 is what a model without any preference or knowledge earns: look at "
-        "the language modelling score (LMS) in the table as well."
+        "As the paper's Fig. 5 and 7. 100 is best; a model that chooses at random scores 50, so also read the language "
+        "modelling score (LMS) in the table."
     )
     return Chart("icat", "ICAT by domain", caption, tuple(panels)) if panels else None
 
 
 def _series(study: Study, cut: ReportCut) -> Series | None:
-    found = scores(study, cut, "icat")
-    values = [found.get(group) for group in ("", *DOMAINS)]
+    by_group = scores(study, cut, "icat")
+    values = [by_group.get(group) for group in ("", *DOMAINS)]
     points = [
         Point(spoke, m.value, tip=f"{cut.model}, {cut.label}, {m.group or 'overall'}: ICAT {number(m.value, 3)}")
         for spoke, m in enumerate(values)
@@ -46,9 +46,9 @@ def _series(study: Study, cut: ReportCut) -> Series | None:
 
 
 def scores(study: Study, cut: ReportCut, metric: str) -> dict[str, Measurement]:
-    """StereoSet's figures of a cut's first seed, by group."""
-    found: dict[str, Measurement] = {}
+    """StereoSet's measurements of a cut's first seed, by group."""
+    by_group: dict[str, Measurement] = {}
     for m in study.figures_of(cut, "stereoset"):
         if m.metric == metric:
-            found.setdefault(m.group, m)
-    return found
+            by_group.setdefault(m.group, m)
+    return by_group

@@ -1,4 +1,4 @@
-"""What stands in a figure: a text from outside is drawn as it is."""
+"""Labels of figures: external text is drawn literally."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from matplotlib import rc_context
 from prunelab.errors.text import one_line
 
 MOST = 80
-"""Characters of a label; a longer one is cut in the middle, since a figure is as wide as its names."""
+"""Maximum length of a label in characters; a longer label is shortened in the middle."""
 
 
 def label(text: object) -> str:
-    """A text as a label of a figure, on one line.
+    """Format a text as a one-line label of a figure.
 
-    matplotlib leaves labels that begin with an underscore out of legends; a space in front keeps them.
+    matplotlib omits labels that begin with an underscore from legends; a leading space prevents this.
     """
     shown = one_line(text, MOST)
     return f" {shown}" if shown.startswith("_") else shown
@@ -24,6 +24,6 @@ def label(text: object) -> str:
 
 @contextmanager
 def literal_text() -> Iterator[None]:
-    """Texts made in the block are drawn as they are: `$` begins no formula, and TeX is not asked."""
+    """A context in which matplotlib draws texts literally: `$` does not start a formula, and TeX is not used."""
     with rc_context({"text.parse_math": False, "text.usetex": False}):
         yield

@@ -1,4 +1,4 @@
-"""Which blocks, key-value groups and channels the plans removed."""
+"""Heat maps of the key-value groups and channels that the plans remove from each block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNITS = {"key_value_groups": "key-value groups", "channels": "MLP channels"}
 
 
 def plan_map(study: Study) -> Chart | None:
-    """Two maps a model, one row a cut and one column a block; a cut with several seeds is their mean."""
+    """Two maps per model, with one row per cut and one column per block; a cut with several seeds shows their mean."""
     by_cut: dict[ReportCut, dict[str, PlannedCut]] = {}
     for m in study.run.measurements:
         plan = study.plans.get(m.plan or "")
@@ -28,10 +28,10 @@ def plan_map(study: Study) -> Chart | None:
         for unit in UNITS if cuts else ():
             panels.append(_map(model, unit, [(cut, list(by_cut[cut].values())) for cut in cuts]))
     caption = (
-        "One row a cut, one column a block of the dense model; the stronger the colour, the more of the block is gone. "
-        "A block that went whole is gone in both maps. Cuts with several seeds show their mean."
+        "One row per cut, one column per block of the dense model; a stronger colour means that more was removed. A "
+        "removed block shows full colour in both maps. Cuts with several seeds show their mean."
     )
-    return Chart("plans", "What was removed, block by block", caption, tuple(panels), wide=True) if panels else None
+    return Chart("plans", "Removed weights by block", caption, tuple(panels), wide=True) if panels else None
 
 
 def _map(model: str, unit: str, cuts: Sequence[tuple[ReportCut, list[PlannedCut]]]) -> HeatMap:
@@ -46,7 +46,7 @@ def _map(model: str, unit: str, cuts: Sequence[tuple[ReportCut, list[PlannedCut]
 
 
 def _tip(cut: ReportCut, unit: str, plans: Sequence[PlannedCut], block: int, share: float) -> str:
-    """What goes of a block; of a single plan's key-value groups also which."""
-    gone = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
-    which = f": {'number' if gone.isdigit() else 'numbers'} {gone}" if gone else ""
-    return f"{cut.label}, block {block}: {share:.0%} gone{which}"
+    """The removed share of a block; for a single plan's key-value groups, also their indices."""
+    indices = plans[0].removed_groups[block] if unit == "key_value_groups" and len(plans) == 1 else ""
+    which = f": {'number' if indices.isdigit() else 'numbers'} {indices}" if indices else ""
+    return f"{cut.label}, block {block}: {share:.0%} removed{which}"

@@ -1,4 +1,4 @@
-"""Charts as SVG for the page: coloured by its style sheet, so that they follow light and dark."""
+"""Charts as SVG for the page, coloured by its style sheet, so that they follow the light and dark themes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ROW = 26
 
 
 def panel_svg(panel: AnyPanel) -> Markup:
-    """One panel; its words are the text alternative."""
+    """The SVG of one panel, with a text alternative."""
     if isinstance(panel, HeatMap):
         return _heat_map(panel)
     return _radar(panel) if isinstance(panel, Radar) else _axes(panel)
 
 
 def marker_svg(line: Series) -> Markup:
-    """A series as the legend shows it."""
+    """The legend symbol of a series."""
     stroke = '<line x1="1" y1="7" x2="27" y2="7" class="line"/>' if line.line or line.marker == "none" else ""
     body = f'<g class="{_classes(line)}">{stroke}{_mark(line.marker, 14, 7)}</g>'
     return Markup(f'<svg class="swatch" viewBox="0 0 28 14" aria-hidden="true">{body}</svg>')
@@ -82,7 +82,7 @@ def _grid(
     up: Scale,
     edges: tuple[float, float, float],
 ) -> str:
-    """The marks of both axes, and faint lines along them."""
+    """The ticks of both axes and the grid lines."""
     left, right, floor = edges
     drawn = [f'<line class="axis" x1="{left:.1f}" x2="{right}" y1="{floor}" y2="{floor}"/>']
     for tick in ticks(*x_range):
@@ -124,18 +124,18 @@ def _line(line: Series, across: Scale, up: Scale, lying: bool, focusable: bool) 
 
 
 def _beginning(tips: Sequence[str]) -> str:
-    """What all of the texts begin with."""
+    """The common prefix of the texts."""
     first, last = min(tips, default=""), max(tips, default="")
     return first[: next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
 
 
 def _of(begins: str) -> str:
-    """What all tips of a group begin with: the page's script puts it before each."""
+    """The common prefix of a group's tooltips, which the page's script prepends to each."""
     return f' data-of="{escape(begins)}"' if begins else ""
 
 
 def _point(line: Series, x: float, y: float, p: Point, begins: int, focusable: bool) -> str:
-    """A point; the first letters of its tip stand in its group, and the script reads the tip to those who focus it."""
+    """A point; its tooltip's prefix is stored on its group, and the script makes the tooltip its accessible label."""
     tip = f' data-tip="{escape(p.tip[begins:])}"' if p.tip else ""
     reach = ' tabindex="-1"' if focusable else ""
     return f'<g class="point{" open" if p.hollow else ""}"{tip}{reach}>{_mark(line.marker, x, y)}</g>'
@@ -145,7 +145,7 @@ def _classes(line: Series) -> str:
     return f"s-{line.tint}{' dashed' if line.dashed else ''}"
 
 
-# From the middle to the first corner, and on from corner to corner.
+# Relative path: from the centre to the first corner, then from corner to corner.
 _SHAPES = {
     "square": "m-3.6-3.6h7.2v7.2h-7.2",
     "diamond": "m0-5.2l5.2 5.2-5.2 5.2-5.2-5.2",
@@ -205,7 +205,7 @@ def _heat_map(panel: HeatMap) -> Markup:
     for i, (name, values, tips) in enumerate(zip(panel.rows, panel.values, panel.tips, strict=True)):
         y = top + i * row
         body.append(f'<text class="tick" x="{left - 6:.0f}" y="{y + 12.5:.1f}" text-anchor="end">{escape(name)}</text>')
-        # What stays whole needs no tip of its own: one faint bar a row, and a mark wherever something went.
+        # Untouched blocks need no tooltip: one faint bar per row, and a mark for each block with removed weights.
         body.append(
             f'<rect class="heat" x="{left:.0f}" y="{y:.1f}" width="{column * len(values) - 1.2:.1f}" '
             f'height="{row - 1.5:g}" fill-opacity=".06"/>'
@@ -233,5 +233,5 @@ def _heat_map(panel: HeatMap) -> Markup:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most so many letters."""
+    """Shorten a text to at most `most` characters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Where axes begin, end and are marked."""
+"""Limits and tick positions of axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about so many."""
+    """About `about` round numbers from `low` to `high`."""
     span = high - low
     if span <= 0:
         return [low]
@@ -25,17 +25,17 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def limits(panel: Panel) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The range of both axes: all points, bars and levels, and a little air."""
+    """The limits of both axes: all points, error bars and levels, plus a margin."""
     points = [p for line in panel.series for p in line.points]
     xs, ys = [p.x for p in points], [p.y for p in points]
     bars = [b for p in points for b in (p.low, p.high) if b is not None]
     if panel.categories:
-        x = _with_air([*xs, *bars, 0.0], 0.06)
+        x = _with_margin([*xs, *bars, 0.0], 0.06)
         return x, (-0.6, len(panel.categories) - 0.4)
-    return _with_air(xs, 0.05), _with_air([*ys, *bars, *(level.y for level in panel.levels)], 0.08)
+    return _with_margin(xs, 0.05), _with_margin([*ys, *bars, *(level.y for level in panel.levels)], 0.08)
 
 
-def _with_air(values: Sequence[float], share: float) -> tuple[float, float]:
+def _with_margin(values: Sequence[float], share: float) -> tuple[float, float]:
     low, high = min(values), max(values)
-    air = share * (high - low) or max(abs(high) * share, 0.5)
-    return low - air, high + air
+    margin = share * (high - low) or max(abs(high) * share, 0.5)
+    return low - margin, high + margin

@@ -1,1 +1,1 @@
-"""The report's sections, one a file: each makes a `Section` from a `Study`, or None where there is nothing to show."""
+"""The report's sections, one per file: each builds a `Section` from a `Study`, or None if it does not apply."""

@@ -1,4 +1,4 @@
-"""The paper's claims, judged on this run."""
+"""The paper's claims, tested on this run."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ TONES = {
 
 
 def section(study: Study) -> Section | None:
-    """One finding a claim, the summary first."""
+    """One verdict per claim, then the summary table."""
     if not study.grid.cuts:
         return None
     judged = judge(study.run)
-    counts = [f"{sum(one.verdict is verdict for one in judged)} {verdict}" for verdict in Verdict]
+    counts = [f"{sum(claim.verdict is verdict for claim in judged)} {verdict}" for verdict in Verdict]
     lead = (
-        "What the paper says of structured pruning, each judged on this run by a stated test. It is the claim on this "
-        f"run that is judged, not the paper. {', '.join(counts)}."
+        "The paper's claims about structured pruning, each tested on this run by a stated rule. A verdict applies to "
+        f"this run, not to the paper. {', '.join(counts)}."
     )
     return Section("claims", "The paper's claims", lead, (*map(_finding, judged), _summary(judged)), "Claims")
 
 
 def _summary(judged: Sequence[Judgement]) -> TableData:
-    rows = tuple(Row((TableCell(one.claim), TableCell(one.statement), TableCell(one.verdict, mark=TONES[one.verdict])))
-                 for one in judged)  # fmt: skip
-    return TableData("claims", "The claims as a table", ("claim", "statement", "verdict"), rows, folded=True)
+    rows = tuple(
+        Row((TableCell(c.claim), TableCell(c.statement), TableCell(c.verdict, mark=TONES[c.verdict]))) for c in judged
+    )
+    return TableData("claims", "Summary of the claims", ("claim", "statement", "verdict"), rows, folded=True)
 
 
-def _finding(one: Judgement) -> ClaimVerdict:
-    evidence = _evidence(one.claim, one.evidence) if one.evidence else None
-    return ClaimVerdict(one.claim, one.statement, one.verdict, TONES[one.verdict], one.finding, one.test, evidence)
+def _finding(claim: Judgement) -> ClaimVerdict:
+    evidence = _evidence(claim.claim, claim.evidence) if claim.evidence else None
+    return ClaimVerdict(
+        claim.claim, claim.statement, claim.verdict, TONES[claim.verdict], claim.finding, claim.test, evidence
+    )
 
 
-def _evidence(claim: str, found: Sequence[Mapping[str, str | float]]) -> TableData:
-    columns = tuple(dict.fromkeys(name for row in found for name in row))
-    rows = tuple(Row(tuple(_cell(row.get(name)) for name in columns)) for row in found)
-    return TableData(f"claim_{claim}", f"{claim}: what the verdict was made from", columns, rows, folded=True)
+def _evidence(claim: str, evidence_rows: Sequence[Mapping[str, str | float]]) -> TableData:
+    columns = tuple(dict.fromkeys(name for row in evidence_rows for name in row))
+    rows = tuple(Row(tuple(_cell(row.get(name)) for name in columns)) for row in evidence_rows)
+    return TableData(f"claim_{claim}", f"{claim}: evidence for the verdict", columns, rows, folded=True)
 
 
 def _cell(value: str | float | None) -> TableCell:

@@ -1,4 +1,4 @@
-"""The paper's figures, for this run's models."""
+"""The paper's figures, drawn from this run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def section(study: Study) -> Section | None:
     """Fig. 1 and 6, 2, 3, 4, 5 and 7."""
-    found = depth_minus_width(study)
+    differences = depth_minus_width(study)
     charts = (
         accuracy_by_ratio(study.grid),
         pass_at_1(study.grid),
-        difference_chart(found, study),
+        difference_chart(differences, study),
         ln_perplexity(study.grid),
         icat_radar(study),
     )
@@ -29,16 +29,16 @@ def section(study: Study) -> Section | None:
         if chart is not None:
             parts.append(Figure(chart))
             if chart.name == "depth_minus_width":
-                parts.append(_differences(found))
+                parts.append(_differences(differences))
             if chart.name == "icat":
                 parts.append(_stereoset(study))
-    lead = "In the paper's form, with what its figures leave out: error bars, and ratios as they were achieved."
+    lead = "The paper's figures for this run's models, with error bars and achieved ratios added."
     return Section("figures", "The paper's figures", lead, tuple(parts), "Figures") if parts else None
 
 
-def _differences(found: list[DepthMinusWidth]) -> TableData:
+def _differences(differences: list[DepthMinusWidth]) -> TableData:
     rows = []
-    for d in found:
+    for d in differences:
         low, high = d.interval or (None, None)
         unit = "ln" if d.column.is_perplexity else "points"
         rows.append(
@@ -57,20 +57,22 @@ def _differences(found: list[DepthMinusWidth]) -> TableData:
             )
         )
     columns = ("model", "benchmark", "ratio", "methods", "difference", "95 % interval", "unit", "interval is")
-    caption = "Depth minus width of the same size, benchmark by benchmark"
+    caption = "Depth minus width at matched size, by benchmark"
     return TableData("depth_minus_width", caption, columns, tuple(rows), heading=1, folded=True)
 
 
 def _stereoset(study: Study) -> TableData:
-    """ICAT with what it is made of, by domain."""
+    """ICAT and its components, by domain."""
     rows = []
     for cut in study.grid.sorted_cuts:
         metrics = {metric: scores(study, cut, metric) for metric in ("icat", "lms", "ss")}
         for group in ("", *DOMAINS) if metrics["icat"] else ():
-            found = [metrics[metric].get(group) for metric in metrics]
-            figures = tuple(TableCell("–") if m is None else TableCell(f"{m.value:.1f}", m.value) for m in found)
-            who = (TableCell(cut.model), TableCell(cut.label), TableCell(group or "overall"))
-            rows.append(Row(who + figures, cut.model, cut.is_baseline, cut.strategy))
+            scores_by_group = [metrics[metric].get(group) for metric in metrics]
+            figures = tuple(
+                TableCell("–") if m is None else TableCell(f"{m.value:.1f}", m.value) for m in scores_by_group
+            )
+            identity = (TableCell(cut.model), TableCell(cut.label), TableCell(group or "overall"))
+            rows.append(Row(identity + figures, cut.model, cut.is_baseline, cut.strategy))
     caption = "StereoSet: ICAT, language modelling score (LMS) and stereotype score (SS; 50 is fair)"
     columns = ("model", "cut", "domain", "ICAT", "LMS", "SS")
     return TableData("stereoset", caption, columns, tuple(rows), heading=1, folded=True)

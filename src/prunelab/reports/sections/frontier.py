@@ -1,4 +1,4 @@
-"""What quality costs in speed and memory."""
+"""The trade-off of quality against speed and memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def section(study: Study) -> Section | None:
     """Quality against speed, and against memory."""
     charts = [chart for metric in AXES if (chart := frontier(study, metric)) is not None]
     lead = (
-        "Quality is the mean over benchmarks of what is kept of the dense model. The stepped line joins the cells that "
-        "no other beats in both. Speeds were measured in an eager runtime at batch size 1."
+        "Quality is the mean retention over benchmarks. The stepped line is the Pareto frontier: no other cell is "
+        "better in both. Speed was measured in eager mode at batch size 1."
     )
     parts = tuple(map(Figure, charts))
     return Section("frontier", "Quality, speed and memory", lead, parts, "Frontier") if charts else None

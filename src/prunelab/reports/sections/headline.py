@@ -1,4 +1,4 @@
-"""What was studied, in a sentence, and what came out."""
+"""The headline: what was studied, and the main finding."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Headline:
     """The top of the report.
 
     Attributes:
-        studied: one sentence.
-        finding: the most important one.
-        briefs: each model in short.
-        chart: quality by ratio; None where no benchmark can say.
-        failed: how many cells could not be measured.
+        studied: what was studied, one sentence.
+        finding: the main finding, one sentence; empty if depth and width cannot be compared.
+        briefs: the summary of each model.
+        chart: retention by ratio; None if no benchmark is informative.
+        failed: number of cells that failed.
     """
 
     studied: str
@@ -52,14 +52,14 @@ def _studied(study: Study) -> str:
     ratios = sorted({cut.ratio for cut in grid.cuts if not cut.is_dense})
     benchmarks = list(dict.fromkeys(column.benchmark for column in grid.columns))
     if not grid.cuts:
-        return "Nothing could be measured."
+        return "No cell of this study could be measured."
     if not ratios:
-        return f"{listed(grid.models)}, whole, measured by {_count(len(benchmarks), 'benchmark')}."
-    by = f"by {listed(methods)}" if methods else f"by {listed(baselines)}"
-    beside = f", beside {_count(len(baselines), 'baseline')}" if methods and baselines else ""
+        return f"{listed(grid.models)} (dense), evaluated on {_count(len(benchmarks), 'benchmark')}."
+    by = f"with {listed(methods)}" if methods else f"with {listed(baselines)}"
+    baseline_words = f" and {_count(len(baselines), 'baseline')}" if methods and baselines else ""
     shares = listed([f"{100 * ratio:g}" for ratio in ratios])
-    measured = f"measured by {_count(len(benchmarks), 'benchmark')}"
-    return f"{listed(grid.models)}, cut by {shares} % {by}{beside}, without training, and {measured}."
+    evaluated = f"evaluated on {_count(len(benchmarks), 'benchmark')}"
+    return f"{listed(grid.models)}, pruned by {shares} % {by}{baseline_words}, without training; {evaluated}."
 
 
 def _count(n: int, what: str) -> str:
@@ -67,21 +67,21 @@ def _count(n: int, what: str) -> str:
 
 
 def _duel(grid: Grid) -> str:
-    """How often depth keeps more than width of the same size."""
+    """How often depth pruning retains more than width pruning at the same ratio."""
     won = drawn = 0
     for depth in grid.cuts:
         for width in grid.cuts:
             same = depth.model == width.model and depth.ratio == width.ratio
             if not same or (depth.strategy, width.strategy) != ("depth", "width"):
                 continue
-            kept = (mean_quality(grid, depth), mean_quality(grid, width))
-            if not (depth.is_baseline or width.is_baseline) and kept[0] is not None and kept[1] is not None:
+            qualities = (mean_quality(grid, depth), mean_quality(grid, width))
+            if not (depth.is_baseline or width.is_baseline) and qualities[0] is not None and qualities[1] is not None:
                 drawn += 1
-                won += kept[0] > kept[1]
+                won += qualities[0] > qualities[1]
     if not drawn:
         return ""
     if won in (0, drawn):
-        best, other = ("Depth", "width") if won else ("Width", "depth")
-        often = {1: "in the one comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
-        return f"{best} kept more of the dense model than {other} of the same size {often}."
-    return f"Depth kept more of the dense model than width of the same size in {won} of {drawn} comparisons."
+        best, worse = ("Depth", "width") if won else ("Width", "depth")
+        often = {1: "in the only comparison", 2: "in both comparisons"}.get(drawn, f"in all {drawn} comparisons")
+        return f"{best} pruning retained more quality than {worse} pruning at the same ratio {often}."
+    return f"Depth pruning retained more quality than width pruning at the same ratio in {won} of {drawn} comparisons."

@@ -1,4 +1,4 @@
-"""The main table: depth against width against hybrid, of one size."""
+"""The main table: depth, width and hybrid pruning at matched sizes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """Every cut with every benchmark."""
+    """All cuts on all benchmarks."""
     if not study.grid.cuts:
         return None
     matched = (
-        "Depth moves in whole blocks, and the other methods were asked for what it achieved, so that one ratio is one "
-        "size. "
+        "Depth pruning removes entire blocks; the other methods were given the ratio that it achieved, so that models "
+        "of one ratio have the same size. "
         if study.run.config.match_depth
-        else "Every method was asked for the ratio as it stands; what it achieved is beside it. "
+        else "Each method was given the same ratio; the table shows the ratio that it achieved. "
     )
     lead = (
-        f"{matched}A ratio is a share of the decoder blocks' projection weights. Random methods show their mean ± the "
-        "standard deviation over seeds; speed is a multiple of the dense model's."
+        f"{matched}Ratios are shares of the decoder blocks' projection weights. Random methods show mean ± standard "
+        "deviation over seeds; speed is a multiple of the dense model's."
     )
     sheet = _narrowed(main_sheet(study.grid, study.grid.sorted_cuts), study)
     return Section("results", "Results: depth, width and hybrid", lead, (sheet,), "Results")
 
 
 def _narrowed(sheet: TableData, study: Study) -> TableData:
-    """Method and ratio in one column, which names the row and stays in sight; seeds only where there are several."""
+    """Method and ratio joined in one fixed column; seeds only if a cut has several."""
     with_seeds = any(study.grid.seeds(cut) > 1 for cut in study.grid.cuts)
     first_figure = 5 if not with_seeds else 4
     rows = []

@@ -1,4 +1,4 @@
-"""Which blocks, key-value groups and channels went."""
+"""The removed blocks, key-value groups and channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """A map of the plans."""
+    """Heat maps of the pruning plans."""
     chart = plan_map(study)
-    lead = "Where each method takes its share: whole blocks (full colour), or a little of many."
-    return Section("plans", "What was removed", lead, (Figure(chart),), "Removed") if chart is not None else None
+    lead = "Where each method removes weights: entire blocks (full colour), or parts of many blocks."
+    return Section("plans", "Removed weights", lead, (Figure(chart),), "Removed") if chart is not None else None

@@ -1,4 +1,4 @@
-"""Which cut to take, by the rules of `prunelab recommend`."""
+"""The recommended cut, by the rules of `prunelab recommend`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """For each model the default need: the smallest cut that keeps most of the quality."""
+    """For each model, the recommendation for the default requirement."""
     parts: list[Part] = []
     for model in study.grid.models:
         if model in study.recommendations:
@@ -26,39 +26,54 @@ def section(study: Study) -> Section | None:
             parts.append(Listing(f"{model}: no recommendation", (study.unadvised[model],), model))
     if not parts:
         return None
-    lead = f"For the usual need: the smallest model that keeps {KEEP:.0%} of the quality."
-    other = f"prunelab recommend {shlex.quote(str(study.run.folder))} --keep 90% --speedup 1.2 --memory 12GB"
-    return Section("recommendation", "What to take", lead, (*parts, Prose("For another need:"), Code(other)), "Advice")
+    lead = f"Default requirement: the smallest model that retains {KEEP:.0%} of the quality."
+    command = f"prunelab recommend {shlex.quote(str(study.run.folder))} --keep 90% --speedup 1.2 --memory 12GB"
+    return Section(
+        "recommendation",
+        "Recommendation",
+        lead,
+        (*parts, Prose("For other requirements:"), Code(command)),
+        "Recommendation",
+    )
 
 
-def _of_model(found: Recommendation, model: str) -> list[Part]:
-    choice = found.choice
+def _of_model(recommendation: Recommendation, model: str) -> list[Part]:
+    choice = recommendation.choice
     lines = [f"{cut_words(choice)}; it removes {choice.cut.achieved_ratio:.1%} of the blocks' weights."]
-    lines.append(f"Why: {found.why}.")
-    lines += [f"Of several: {'; '.join(found.taken)}."] if found.taken else []
-    lines += [f"What it costs: {one.sentence()}." for one in choice.untold]
+    lines.append(f"Reason: {recommendation.why}.")
+    lines += [f"Selected measurements: {'; '.join(recommendation.taken)}."] if recommendation.taken else []
+    lines += [f"Undecided: {item.sentence()}." for item in choice.untold]
     if not (choice.fell or choice.untold):
-        lines.append("What it costs: no chosen benchmark was seen to fall.")
-    lines += [f"Left out: {'; '.join(found.left_out)}."] if found.left_out else []
-    lines += [f"Not measured: {'; '.join(found.not_measured)}."] if found.not_measured else []
-    lines += [f"Once: {'; '.join(found.duplicates)}."] if found.duplicates else []
-    lines += [f"Instead, {one.cut.method} at {one.cut.ratio:.0%}: {why}." for one, why in found.runners_up]
+        lines.append("Cost: no significant loss on any selected benchmark.")
+    lines += [f"Excluded: {'; '.join(recommendation.left_out)}."] if recommendation.left_out else []
+    lines += [f"Not measured: {'; '.join(recommendation.not_measured)}."] if recommendation.not_measured else []
+    lines += (
+        [f"Duplicate cuts, counted once: {'; '.join(recommendation.duplicates)}."] if recommendation.duplicates else []
+    )
+    lines += [
+        f"Alternative: {item.cut.method} at {item.cut.ratio:.0%}: {why}." for item, why in recommendation.runners_up
+    ]
     cut = f"{choice.cut.method} at {choice.cut.ratio:.0%}"
-    title = f"{model}: {cut}" if choice.feasible else f"{model}: nothing keeps enough; {cut} comes nearest"
-    costs = [_costs(found, model)] if choice.fell else []
-    return [Listing(title, tuple(lines), model), *costs, Code(found.command, model), _frontier(found, model)]
+    title = f"{model}: {cut}" if choice.feasible else f"{model}: no cut meets the requirement; {cut} is closest"
+    costs = [_costs(recommendation, model)] if choice.fell else []
+    return [
+        Listing(title, tuple(lines), model),
+        *costs,
+        Code(recommendation.command, model),
+        _frontier(recommendation, model),
+    ]
 
 
-def _costs(found: Recommendation, model: str) -> TableData:
-    """What the choice was seen to lose."""
-    cut = f"{found.choice.cut.method} {found.choice.cut.ratio:.0%}"
-    rows = tuple(Row(_cost(one), model) for one in found.choice.fell)
+def _costs(recommendation: Recommendation, model: str) -> TableData:
+    """The significant losses of the recommended cut."""
+    cut = f"{recommendation.choice.cut.method} {recommendation.choice.cut.ratio:.0%}"
+    rows = tuple(Row(_cost(difference), model) for difference in recommendation.choice.fell)
     columns = ("benchmark", "dense", cut, "change", "95 % interval", "p after Holm")
-    return TableData(f"costs_{slug(model)}", f"{model}: what {cut} costs", columns, rows)
+    return TableData(f"costs_{slug(model)}", f"{model}: significant losses of {cut}", columns, rows)
 
 
-def _cost(one: Difference) -> tuple[TableCell, ...]:
-    column, c = Column.of(one.measurement), one.comparison
+def _cost(difference: Difference) -> tuple[TableCell, ...]:
+    column, c = Column.of(difference.measurement), difference.comparison
     p = c.p if c.p_adjusted is None else c.p_adjusted
     return (
         TableCell(column.title),
@@ -70,20 +85,30 @@ def _cost(one: Difference) -> tuple[TableCell, ...]:
     )
 
 
-def _frontier(found: Recommendation, model: str) -> TableData:
-    shown = [found.choice, *(one for one in found.frontier if one is not found.choice)]
-    rows = tuple(Row(_cells(one, one is found.choice), model, strategy=one.cut.strategy) for one in shown)
+def _frontier(recommendation: Recommendation, model: str) -> TableData:
+    shown = [
+        recommendation.choice,
+        *(candidate for candidate in recommendation.frontier if candidate is not recommendation.choice),
+    ]
+    rows = tuple(
+        Row(_cells(candidate, candidate is recommendation.choice), model, strategy=candidate.cut.strategy)
+        for candidate in shown
+    )
     columns = ("cut", "removes", "quality kept", "speed", "memory, GB", "chosen")
-    caption = f"{model}: the choice, and the other cuts that meet the need and that no cut beats ({found.memory_is})"
+    caption = (
+        f"{model}: Pareto-optimal cuts that meet the requirement, and the recommended one ({recommendation.memory_is})"
+    )
     return TableData(f"recommendation_{slug(model)}", caption, columns, rows, folded=True)
 
 
-def _cells(one: Candidate, chosen: bool) -> tuple[TableCell, ...]:
+def _cells(candidate: Candidate, chosen: bool) -> tuple[TableCell, ...]:
     return (
-        TableCell(f"{one.cut.method} {one.cut.ratio:.0%}"),
-        TableCell(f"{one.cut.achieved_ratio:.1%}", one.cut.achieved_ratio),
-        TableCell("–") if one.quality is None else TableCell(f"{one.quality:.1%}", one.quality),
-        TableCell("–") if one.speedup is None else TableCell(f"{one.speedup:.2f}x", one.speedup),
-        TableCell("–") if one.memory is None else TableCell(number(one.memory / 1e9, 3), one.memory / 1e9),
+        TableCell(f"{candidate.cut.method} {candidate.cut.ratio:.0%}"),
+        TableCell(f"{candidate.cut.achieved_ratio:.1%}", candidate.cut.achieved_ratio),
+        TableCell("–") if candidate.quality is None else TableCell(f"{candidate.quality:.1%}", candidate.quality),
+        TableCell("–") if candidate.speedup is None else TableCell(f"{candidate.speedup:.2f}x", candidate.speedup),
+        TableCell("–")
+        if candidate.memory is None
+        else TableCell(number(candidate.memory / 1e9, 3), candidate.memory / 1e9),
         TableCell("yes" if chosen else "no"),
     )

@@ -1,4 +1,4 @@
-"""The paper's tables, for this run's models, with the paper's own values beside ours where the model is the same."""
+"""The paper's tables for this run's models, with the paper's values for models that it evaluates."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 TITLES = {
     "ifeval": "Table 1: IFEval, share of verifiable instructions followed",
-    "throughput": "Table 2: generated tokens a second at batch size 1",
+    "throughput": "Table 2: generated tokens per second at batch size 1",
 }
 SINGLE: tuple[Table, ...] = ("ifeval", "throughput")
 VISION: tuple[Table, ...] = ("pope", "textvqa", "mmmu")
 POPE = (
-    "Our figure of POPE is accuracy (F1 is in results.csv). The paper measures POPE by both and does not say which of "
-    "them its Table 3 holds."
+    "POPE is reported as accuracy (F1 is in results.csv). The paper measures both and does not state which of them its "
+    "Table 3 holds."
 )
 
 
 def section(study: Study) -> Section | None:
-    """IFEval, throughput and the multimodal benchmarks, where measured."""
+    """IFEval, throughput and the multimodal benchmarks, as far as they were measured."""
     parts: list[TableData | Prose] = []
     for table in SINGLE:
         column = _column(study, table)
         if column is not None:
             parts += [_sheet(study, table, column), *_note(study, table)]
-    seen = {table: column for table in VISION if (column := _column(study, table)) is not None}
-    if seen:
-        note = _note(study, next(iter(seen)))
-        parts += [_vision(study, seen), *note, *([Prose(POPE)] if note and "pope" in seen else [])]
-    lead = "The paper's own values stand beside ours where the model is one of the paper's."
+    vision_columns = {table: column for table in VISION if (column := _column(study, table)) is not None}
+    if vision_columns:
+        note = _note(study, next(iter(vision_columns)))
+        parts += [_vision(study, vision_columns), *note, *([Prose(POPE)] if note and "pope" in vision_columns else [])]
+    lead = "The paper's values are shown for models that the paper evaluates."
     return Section("tables", "The paper's tables", lead, tuple(parts), "Tables") if parts else None
 
 
@@ -44,29 +44,31 @@ def _column(study: Study, table: Table) -> Column | None:
 
 
 def _note(study: Study, table: Table) -> list[Prose]:
-    """What the paper says of its table, where a model of it is in the run."""
+    """The paper's note on its table, if the run has one of its models."""
     known = any(paper_value(table, model, "baseline", 0.0) is not None for model in study.grid.models)
-    return [Prose(f"The paper's column: {paper_note(table)}")] if known else []
+    return [Prose(f"Column of the paper: {paper_note(table)}")] if known else []
 
 
-def _vision(study: Study, seen: Mapping[Table, Column]) -> TableData:
-    """Table 3: the three benchmarks side by side, in percent, as the paper has them."""
+def _vision(study: Study, vision_columns: Mapping[Table, Column]) -> TableData:
+    """Table 3: the three benchmarks side by side, in percent, as in the paper."""
     rows = []
     for cut in study.grid.sorted_cuts:
-        entries = [study.grid.entry(cut, column) for column in seen.values()]
+        entries = [study.grid.entry(cut, column) for column in vision_columns.values()]
         if any(entries):
             achieved = study.grid.achieved(cut)
-            ours = [TableCell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
-            found = [None if cut.is_baseline else paper_value(t, cut.model, cut.strategy, cut.ratio) for t in seen]
-            theirs = [TableCell("–") if value is None else _percent(value) for value in found]
-            who = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
-            rows.append(Row((*who, *ours, *theirs), cut.model, cut.is_baseline, cut.strategy))
-    names = [f"{column.title.split(',')[0]}, %" for column in seen.values()]
+            measured_cells = [TableCell("–") if e is None else _percent(100 * e.value, e.error) for e in entries]
+            paper_values = [
+                None if cut.is_baseline else paper_value(t, cut.model, cut.strategy, cut.ratio) for t in vision_columns
+            ]
+            paper_cells = [TableCell("–") if value is None else _percent(value) for value in paper_values]
+            identity = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
+            rows.append(Row((*identity, *measured_cells, *paper_cells), cut.model, cut.is_baseline, cut.strategy))
+    names = [f"{column.title.split(',')[0]}, %" for column in vision_columns.values()]
     columns = ("model", "cut", "achieved", *names, *(f"paper: {name}" for name in names))
     if not any(cell.value for row in rows for cell in row.cells[-len(names) :]):
         rows = [Row(row.cells[: -len(names)], row.model, row.baseline, row.strategy) for row in rows]
         columns = columns[: -len(names)]
-    return TableData("paper_multimodal", "Table 3: what models see", columns, tuple(rows), heading=1)
+    return TableData("paper_multimodal", "Table 3: multimodal benchmarks", columns, tuple(rows), heading=1)
 
 
 def _percent(value: float, error: float | None = None) -> TableCell:
@@ -97,7 +99,7 @@ def _sheet(study: Study, table: Table, column: Column) -> TableData:
 
 def _row(study: Study, table: Table, column: Column, cut: ReportCut, entry: Entry, dense: Entry | None) -> Row:
     achieved = study.grid.achieved(cut)
-    theirs = None if cut.is_baseline else paper_value(table, cut.model, cut.strategy, cut.ratio)
+    paper_result = None if cut.is_baseline else paper_value(table, cut.model, cut.strategy, cut.ratio)
     base = paper_value(table, cut.model, "baseline", 0.0)
     spread = "" if entry.error is None else f" ± {number(entry.error, 2)}"
     cells = (
@@ -106,8 +108,8 @@ def _row(study: Study, table: Table, column: Column, cut: ReportCut, entry: Entr
         TableCell(f"{achieved:.1%}", achieved),
         TableCell(f"{column.text(entry.value)}{spread}", entry.value),
         _share(entry.value, dense.value if dense else None),
-        TableCell("–") if theirs is None else TableCell(number(theirs), theirs),
-        _share(theirs, base),
+        TableCell("–") if paper_result is None else TableCell(number(paper_result), paper_result),
+        _share(paper_result, base),
     )
     return Row(cells, cut.model, cut.is_baseline, cut.strategy)
 

@@ -2,7 +2,7 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Sorting: a button in every heading; numbers by their value, which is their text where nothing else is given; dashes last.
+  // Sorting: a button in each heading; numbers sort by data-v if present, else by their text; dashes come last.
   const valueOf = (row, column, numbers) => {
     const cell = row.cells[column];
     if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
@@ -37,7 +37,7 @@
     });
   }
 
-  // Baselines are there on request.
+  // Baselines are hidden by default.
   for (const box of all("input.baselines")) {
     const table = box.closest("label").nextElementSibling.querySelector("table");
     const show = () => table.classList.toggle("without-baselines", !box.checked);
@@ -46,7 +46,7 @@
     show();
   }
 
-  // One model alone.
+  // Filter by model.
   const chosen = document.getElementById("model");
   if (chosen) {
     chosen.closest("label").hidden = false;
@@ -55,23 +55,23 @@
       for (const row of table.tBodies[0].rows) row.dataset.model ??= row.cells[0].textContent.trim();
     }
     chosen.addEventListener("change", () => {
-      for (const one of all("[data-model]")) {
-        one.classList.toggle("other-model", chosen.value !== "" && one.dataset.model !== chosen.value);
+      for (const element of all("[data-model]")) {
+      element.classList.toggle("other-model", chosen.value !== "" && element.dataset.model !== chosen.value);
       }
     });
   }
 
-  // Tips, for the pointer and for the keyboard.
+  // Tooltips, for pointer and keyboard.
   const tip = document.getElementById("tip");
   const hide = () => { tip.hidden = true; };
-  // What the tips of one series begin with is said once, by the group.
-  const said = target => (target.closest("[data-of]")?.dataset.of ?? "") + target.dataset.tip;
+  // The common prefix of a series' tooltips is stored once, on the group.
+  const tipText = target => (target.closest("[data-of]")?.dataset.of ?? "") + target.dataset.tip;
   const show = target => {
-    tip.textContent = said(target);
+    tip.textContent = tipText(target);
     tip.hidden = false;
-    const at = target.getBoundingClientRect(), own = tip.getBoundingClientRect();
-    const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
-    const above = at.top - own.height - 8;
+    const at = target.getBoundingClientRect(), box = tip.getBoundingClientRect();
+    const left = Math.min(Math.max(8, at.left + at.width / 2 - box.width / 2), innerWidth - box.width - 8);
+    const above = at.top - box.height - 8;
     tip.style.left = `${left}px`;
     tip.style.top = `${above > 8 ? above : at.bottom + 8}px`;
   };
@@ -84,13 +84,13 @@
   document.addEventListener("focusout", hide);
   document.addEventListener("scroll", hide, {capture: true, passive: true});
 
-  // Points are one stop of the Tab key a chart; arrows go on from there, from left to right.
+  // Each chart is one tab stop; the arrow keys move between its points from left to right.
   for (const chart of all("svg[role=group]")) {
     const points = all(".point[tabindex]", chart)
       .map(point => [point.getBBox().x, point]).sort(([a], [b]) => a - b).map(([, point]) => point);
     for (const point of points) {
       point.setAttribute("role", "img");
-      point.setAttribute("aria-label", said(point));
+      point.setAttribute("aria-label", tipText(point));
     }
     if (points.length) points[0].setAttribute("tabindex", "0");
     chart.addEventListener("keydown", event => {
@@ -105,6 +105,6 @@
   }
   document.addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
 
-  // Paper cannot be unfolded.
-  addEventListener("beforeprint", () => { for (const one of all("details")) one.open = true; });
+  // Expand all collapsed parts before printing.
+  addEventListener("beforeprint", () => { for (const details of all("details")) details.open = true; });
 })();

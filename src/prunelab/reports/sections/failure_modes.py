@@ -1,4 +1,4 @@
-"""How generation breaks: programs that do not compile, answers that cannot be read, texts that go round in circles."""
+"""Failure modes of generation: programs that do not compile, answers that cannot be parsed, repeated text."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 PROGRAMS = {"tampered": "tampers with its test", "syntax_error": "does not compile", "timed_out": "does not end"}
 UNREADABLE, REPEATS = "cannot be read", "repeats itself"
 NO_ANSWER = "[invalid]"
-"""What lm-eval's filters make of a text that holds no answer."""
+"""The value that lm-eval's filters return for a text without an answer."""
 Failing = tuple[Column, str]
-"""A benchmark, and how its texts fail."""
+"""A benchmark's column and a failure mode."""
 
 
 def section(study: Study) -> Section | None:
-    """One row a cut, one column a benchmark and way of failing."""
-    found: dict[ReportCut, dict[Failing, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one in study.run.measured:
-        m, column = one.primary, Column.of(one.primary)
-        own = found[ReportCut(m.model, m.method, m.ratio)]
-        shares = {x.metric: x.value for x in one.measurements if not x.group}
+    """One row per cut, one column per benchmark and failure mode."""
+    values_by_cut: dict[ReportCut, dict[Failing, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for measured in study.run.measured:
+        m, column = measured.primary, Column.of(measured.primary)
+        values = values_by_cut[ReportCut(m.model, m.method, m.ratio)]
+        shares = {x.metric: x.value for x in measured.measurements if not x.group}
         for metric, words in {**PROGRAMS, "unparseable": UNREADABLE, "repeats": REPEATS}.items():
             if metric in shares:
-                own[column, words].append(shares[metric])
+                values[column, words].append(shares[metric])
         if column.benchmark != HumanEval.name:
-            for words, share in _of_records(one.samples).items():
-                if (column, words) not in own or words == REPEATS:
-                    own[column, words].append(share)
-    failings = list(dict.fromkeys(failing for own in found.values() for failing in own))
+            for words, share in _of_records(measured.samples).items():
+                if (column, words) not in values or words == REPEATS:
+                    values[column, words].append(share)
+    failings = list(dict.fromkeys(failing for values in values_by_cut.values() for failing in values))
     if not failings:
         return None
-    cuts = [cut for cut in study.grid.sorted_cuts if found.get(cut)]
+    cuts = [cut for cut in study.grid.sorted_cuts if values_by_cut.get(cut)]
     rows = tuple(
         Row(
             (
                 TableCell(cut.model),
                 TableCell(cut.label),
-                *(_cell(found, cut, failing) for failing in failings),
+                *(_cell(values_by_cut, cut, failing) for failing in failings),
             ),
             cut.model,
             cut.is_baseline,
@@ -56,17 +56,17 @@ def section(study: Study) -> Section | None:
         for cut in cuts
     )
     columns = ("model", "cut", *(f"{column.title.split(',')[0]}: {words}" for column, words in failings))
-    caption = "Shares of what was written, shaded by the rise over the dense model"
+    caption = "Share of generated texts, shaded by the increase over the dense model"
     sheet = TableData("breakage", caption, columns, rows, heading=1)
     lead = (
-        "A text repeats itself where the four words before its last one stand in it four times. A program that was cut "
-        "off often does not compile; an answer cannot be read where the benchmark's rule finds none in it."
+        "A text repeats itself if the four words before its last word occur in it four times. Truncated programs often "
+        "do not compile. An answer cannot be read if the benchmark's extraction rule finds none in the text."
     )
-    return Section("breakage", "How generation breaks", lead, (sheet,), "Breakage")
+    return Section("breakage", "Failure modes of generation", lead, (sheet,), "Failure modes")
 
 
 def _of_records(records: pd.DataFrame | None) -> dict[str, float]:
-    """Shares of a benchmark's texts; nothing where it has none."""
+    """Each failure mode's share of a benchmark's texts; empty if there are no texts."""
     if records is None or "text" not in records or not len(records):
         return {}
     texts = records["text"].astype(str)
@@ -79,9 +79,13 @@ def _of_records(records: pd.DataFrame | None) -> dict[str, float]:
     return {**shares, REPEATS: float(repeats.mean())}
 
 
-def _cell(found: Mapping[ReportCut, Mapping[Failing, list[float]]], cut: ReportCut, failing: Failing) -> TableCell:
-    own, dense = (found.get(one, {}).get(failing) for one in (cut, ReportCut(cut.model, "dense", 0.0)))
-    if not own:
+def _cell(
+    values_by_cut: Mapping[ReportCut, Mapping[Failing, list[float]]], cut: ReportCut, failing: Failing
+) -> TableCell:
+    values, dense = (
+        values_by_cut.get(cell_cut, {}).get(failing) for cell_cut in (cut, ReportCut(cut.model, "dense", 0.0))
+    )
+    if not values:
         return TableCell("–")
-    share = mean(own)
+    share = mean(values)
     return TableCell(f"{share:.1%}", share, heat=max(-1.0, min(mean(dense) - share, 1.0)) if dense else None)

@@ -1,4 +1,4 @@
-"""Every change from the dense model, with its test."""
+"""Significance: every difference from the dense model, with its test."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from prunelab.studies.comparison import Difference
 
 LEAD = (
-    "Each cut against the dense model on the same samples: exact McNemar for right and wrong answers, a paired "
-    "bootstrap for everything else (with less than six samples its standard error and Student's t, p never below what "
-    "as many signs can give); 95 % intervals of the difference; p also after Holm over the cut's benchmarks."
+    "Each cut is compared with the dense model on the same samples: exact McNemar test for correct and incorrect "
+    "answers, paired bootstrap for all other metrics (below six samples, its standard error with Student's t, and p "
+    "no smaller than a sign test can give). Intervals are 95 %; p is also Holm-adjusted over the cut's benchmarks."
 )
 COLUMNS = ("model", "cut", "seed", "benchmark", "dense", "pruned", "change", "95 % interval", "p", "p after Holm", "n",
            "seen")  # fmt: skip
 
 
 def section(study: Study) -> Section | None:
-    """A row a cut and benchmark."""
+    """One row per cut, seed and benchmark."""
     order = {cut: index for index, cut in enumerate(study.grid.sorted_cuts)}
-    found = sorted(study.run.differences, key=lambda d: (order[_cut(d)], d.measurement.seed or 0))
-    if not found:
+    differences = sorted(study.run.differences, key=lambda d: (order[_cut(d)], d.measurement.seed or 0))
+    if not differences:
         return None
-    sheet = TableData("changes", "Every figure against the dense model's", COLUMNS, tuple(map(_row, found)), 1)
-    return Section("changes", "Every change, tested", LEAD, (sheet,), "Tests")
+    sheet = TableData("changes", "Each cut compared with the dense model", COLUMNS, tuple(map(_row, differences)), 1)
+    return Section("changes", "Significance tests", LEAD, (sheet,), "Significance")
 
 
 def _cut(d: Difference) -> ReportCut:
@@ -47,11 +47,11 @@ def _row(d: Difference) -> Row:
         TableCell(column.text(c.dense), c.dense),
         TableCell(column.text(c.pruned), c.pruned),
         TableCell(number(c.difference, 3), c.difference, mark=mark),
-        TableCell(f"{number(c.interval[0], 3)} to {number(c.interval[1], 3)}" if bounded else "not known"),
+        TableCell(f"{number(c.interval[0], 3)} to {number(c.interval[1], 3)}" if bounded else "unbounded"),
         TableCell(_p(c.p), c.p),
         TableCell("–") if c.p_adjusted is None else TableCell(_p(c.p_adjusted), c.p_adjusted),
         TableCell(str(c.n), c.n, c.test),
-        TableCell(mark or "no change", mark=mark),
+        TableCell(mark or "not significant", mark=mark),
     )
     return Row(cells, m.model, cut.is_baseline, strategy_of(m.method))
 

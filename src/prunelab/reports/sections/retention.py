@@ -1,4 +1,4 @@
-"""How much of each benchmark is kept: of the dense model's figure, and of its lead over chance."""
+"""Retention by benchmark: of the dense model's result, and of its margin over chance."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 def section(study: Study) -> Section | None:
-    """Two tables, shaded by what is kept."""
+    """Two tables, shaded by retention."""
     columns = [column for column in study.grid.columns if not column.is_timing]
     cuts = [cut for cut in study.grid.sorted_cuts if not cut.is_dense]
     parts: list[Part] = []
     if columns and cuts:
-        caption = "Share of the dense model's figure that is kept (of a perplexity: dense / pruned)"
+        caption = "Share of the dense model's result that is retained (perplexity: dense / pruned)"
         parts.append(_sheet(study, cuts, columns, "retained", caption, chance=False))
     guessed = [c for c in columns if c.chance is not None and not c.is_bias]
     if guessed and cuts:
-        caption = "Share of the dense model's lead over chance that is kept"
+        caption = "Share of the dense model's margin over chance that is retained"
         parts.append(_sheet(study, cuts, guessed, "retained_above_chance", caption, chance=True))
     lead = (
-        "The first table flatters: a model that guesses keeps half of an accuracy of 50 % on four answers. The second "
-        "counts from chance, so that 0 % is guessing. A dash: the dense model does not beat chance by two standard "
-        "errors there, and there is nothing to keep."
+        "The first table overstates retention: on four-choice questions, guessing retains half of an accuracy of 50 %. "
+        "The second table subtracts chance first, so 0 % means guessing. A dash means that the dense model does not "
+        "beat chance by two standard errors."
     )
-    return Section("kept", "What is kept", lead, tuple(parts), "Kept") if parts else None
+    return Section("kept", "Retention", lead, tuple(parts), "Retention") if parts else None
 
 
 def _sheet(
@@ -39,8 +39,8 @@ def _sheet(
     for cut in cuts:
         shares = tuple(_cell(study, cut, column, chance) for column in columns)
         achieved = study.grid.achieved(cut)
-        who = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
-        rows.append(Row(who + shares, cut.model, cut.is_baseline, cut.strategy))
+        identity = (TableCell(cut.model), TableCell(cut.label), TableCell(f"{achieved:.1%}", achieved))
+        rows.append(Row(identity + shares, cut.model, cut.is_baseline, cut.strategy))
     headings = ("model", "cut", "achieved", *(column.title for column in columns))
     return TableData(name, caption, headings, tuple(rows), heading=1)
 

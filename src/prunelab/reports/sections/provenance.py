@@ -1,4 +1,4 @@
-"""How it was made: what to know before believing it, and to make it again."""
+"""Provenance: failures, conditions and commands, to judge the results and to reproduce them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ VERSIONS = ("prunelab", "python", "torch", "transformers")
 
 
 def section(study: Study) -> Section:
-    """Failures first, then versions, calibration, seeds, the command and the time of every cell."""
+    """Failed cells first, then versions, calibration, seeds, the command, and the time of each cell."""
     parts: list[Part] = []
     if study.run.failures:
         lines = tuple(f"{f.cell}: {f.error.strip().splitlines()[-1]}" for f in study.run.failures if f.error.strip())
-        parts.append(Listing("What failed", lines))
-    parts += [_facts(study), Prose("The same again, keeping what is whole:"), Code(_command(study))]
+        parts.append(Listing("Failed cells", lines))
+    parts += [_facts(study), Prose("To repeat the study, reusing complete cells:"), Code(_command(study))]
     if study.grid.cuts:
         parts += [_time(study), _cells(study)]
     lead = (
-        "results.csv holds every figure, plans/ what each cut kept, study.yaml the configuration, and report/tables/ "
-        "and report/figures/ what this page shows."
+        "results.csv holds all metrics, plans/ the pruning plans, study.yaml the configuration, and report/tables/ and "
+        "report/figures/ the tables and figures of this page."
     )
-    return Section("made", "How it was made", lead, tuple(parts), "How")
+    return Section("made", "Provenance", lead, tuple(parts), "Provenance")
 
 
 def _command(study: Study) -> str:
@@ -48,25 +48,25 @@ def _facts(study: Study) -> TableData:
         "hardware": _once(details.get("hardware") for details in of_figures),
         "number format": _once(details.get("dtype") for details in of_figures),
         "calibration": f"{calibration.corpus}, {calibration.samples} samples of {calibration.sequence_length} tokens, "
-        f"{calibration.held_out} more held out to choose the hybrid's split",
+        f"{calibration.held_out} more held out to choose the hybrid split",
         "seeds": f"{', '.join(map(str, config.seeds))}"
-        + (", each with calibration text of its own" if config.vary_calibration else ""),
-        "documents a benchmark": "all" if config.limit is None else f"the first {config.limit}",
-        "perplexity windows": f"{config.window} tokens, or the model's context where that is shorter",
+        + (", each with different calibration text" if config.vary_calibration else ""),
+        "documents per benchmark": "all" if config.limit is None else f"the first {config.limit}",
+        "perplexity windows": f"{config.window} tokens, or the model's context length if shorter",
     }
     if any(details.get("shots_from_validation") for details in of_figures):
-        rows["shots"] = "of benchmarks without a train split drawn from validation, the scored item left out"
+        rows["shots"] = "drawn from the validation split for benchmarks without a train split, without the scored item"
     same = _same(study.run.measurements)
     if same:
-        rows["the same model, measured once"] = "; ".join(same)
+        rows["duplicate cuts, measured once"] = "; ".join(same)
     pruning = {name: value for name, value in config.pruning.model_dump().items() if value != "auto"}
     rows["pruning"] = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in pruning.items())
-    made = tuple(Row((TableCell(name), TableCell(text))) for name, text in rows.items())
-    return TableData("how_it_was_made", "The conditions of this run", ("what", "how"), made)
+    rows_of_table = tuple(Row((TableCell(name), TableCell(text))) for name, text in rows.items())
+    return TableData("how_it_was_made", "Conditions of this run", ("what", "how"), rows_of_table)
 
 
 def _same(measurements: Iterable[Measurement]) -> list[str]:
-    """Cuts of different names that arrived at the same model."""
+    """Duplicate cuts: different names for the same pruned model."""
     named: dict[tuple[str, str | None], dict[str, None]] = defaultdict(dict)
     for m in measurements:
         if m.plan is not None:
@@ -76,38 +76,38 @@ def _same(measurements: Iterable[Measurement]) -> list[str]:
 
 
 def _once(values: Iterable[object]) -> str:
-    """What the figures say, each answer once."""
-    found = dict.fromkeys(str(value) for value in values if value is not None)
-    return ", ".join(found) if found else "unknown"
+    """The distinct values, as text."""
+    distinct = dict.fromkeys(str(value) for value in values if value is not None)
+    return ", ".join(distinct) if distinct else "unknown"
 
 
 def _time(study: Study) -> TableData:
     seconds: dict[ReportCut, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for one in study.run.measured:
-        m = one.primary
+    for measured in study.run.measured:
+        m = measured.primary
         seconds[ReportCut(m.model, m.method, m.ratio)][m.benchmark] += m.seconds or 0.0
     benchmarks = list(dict.fromkeys(column.benchmark for column in study.grid.columns))
     rows = []
     for cut in study.grid.sorted_cuts:
-        own = seconds[cut]
-        times = [sum(own.values()), *(own.get(name) for name in benchmarks)]
+        cut_seconds = seconds[cut]
+        times = [sum(cut_seconds.values()), *(cut_seconds.get(name) for name in benchmarks)]
         cells = tuple(TableCell("–") if t is None else TableCell(f"{t:.1f}", t) for t in times)
         rows.append(Row((TableCell(cut.model), TableCell(cut.label), *cells), cut.model, cut.is_baseline, cut.strategy))
-    total = sum(sum(own.values()) for own in seconds.values())
-    caption = f"Seconds of evaluation, all seeds of a cut together; {total / 3600:.2f} hours in all"
+    total = sum(sum(cut_seconds.values()) for cut_seconds in seconds.values())
+    caption = f"Evaluation time in seconds, summed over a cut's seeds; {total / 3600:.2f} hours in total"
     return TableData("seconds", caption, ("model", "cut", "all", *benchmarks), tuple(rows), heading=1, folded=True)
 
 
 def _cells(study: Study) -> TableData:
-    """Every pruned cell's plan, size, time and command."""
-    found: dict[MeasuredCut, tuple[Measurement, list[float]]] = {}
-    for one in study.run.measured:
-        m = one.primary
+    """Each pruned cell's size, time, plan and command."""
+    by_cut: dict[MeasuredCut, tuple[Measurement, list[float]]] = {}
+    for measured in study.run.measured:
+        m = measured.primary
         if m.method != "dense":
             cut = MeasuredCut(m.model, m.method, m.ratio, m.achieved_ratio, m.seed)
-            found.setdefault(cut, (m, []))[1].append(m.seconds or 0.0)
+            by_cut.setdefault(cut, (m, []))[1].append(m.seconds or 0.0)
     rows = []
-    for cut, (first, seconds) in found.items():
+    for cut, (first, seconds) in by_cut.items():
         plan, share = study.plans.get(first.plan or ""), first.details.get("share_of_model")
         cells = (
             TableCell(cut.model),
@@ -120,6 +120,6 @@ def _cells(study: Study) -> TableData:
             TableCell(prune_command(study.run, cut, plan)),
         )
         rows.append(Row(cells, cut.model, is_baseline(cut.method), cut.strategy))
-    caption = "Every cell: what it removes of the blocks and of the whole model, what it took, its plan and its command"
+    caption = "All cells: removed share of the blocks and of the model, evaluation time, plan and command"
     columns = ("model", "cut", "seed", "of the blocks", "of the model", "seconds", "plan", "command")
     return TableData("cells", caption, columns, tuple(rows), heading=1, folded=True)
