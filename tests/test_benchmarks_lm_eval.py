@@ -18,7 +18,13 @@ def stories(shared: Path) -> LanguageModel:
 
 
 def oracle(
-    model: LanguageModel, root: Path, path: str, limit: int, shots: int, **changes: Any
+    model: LanguageModel,
+    root: Path,
+    path: str,
+    limit: int,
+    shots: int,
+    softmax_dtype: str | None = None,
+    **changes: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures and samples of HFLM through simple_evaluate."""
     from lm_eval import simple_evaluate
@@ -31,7 +37,7 @@ def oracle(
     fields.pop("tag", None)
     task = ConfigurableTask(config={**fields, "dataset_path": str(root / fields["dataset_path"]), **changes})
     found = simple_evaluate(
-        model=HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=4),
+        model=HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=4, softmax_dtype=softmax_dtype),
         tasks=[task],
         num_fewshot=shots,
         limit=limit,
