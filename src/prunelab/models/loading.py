@@ -29,6 +29,7 @@ from prunelab.models.fetching import fetched
 from prunelab.models.inspection import Inspection, inspect_folder
 from prunelab.models.names import is_harmless, listed
 from prunelab.models.processor_validation import complete_processor
+from prunelab.models.tokenizer_file import as_the_file_says
 from prunelab.models.tokenizer_validation import check_tokenizer
 from prunelab.models.weight_files import refuse_adapter
 
@@ -248,7 +249,7 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
 
 
 def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+    """The tokenizer of a checkpoint, with the tokens of its tokenizer.json; see `as_the_file_says`.
 
     Args:
         name: a folder or an id on the hub.
@@ -258,7 +259,7 @@ def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
         CheckpointError: it has none that can be read, or one of another model.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = as_the_file_says(name, AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     except Exception as error:
         raise CheckpointError(
             f"{name} has no tokenizer that can be read ({first_line(error)}): put its files beside the weights"
@@ -280,6 +281,8 @@ def load_processor(name: str, config: Any = None) -> Any:
     """
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        if getattr(processor, "tokenizer", None) is not None:
+            processor.tokenizer = as_the_file_says(name, processor.tokenizer)
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(
