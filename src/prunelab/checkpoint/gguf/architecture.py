@@ -91,11 +91,7 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         UnsupportedModel: llama.cpp has no architecture that computes the same; says why, and what to do.
     """
     config, family = model.model.config, model.decoder.family.name
-    if family not in FAMILIES:
-        raise UnsupportedModel(
-            f"{model.name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
-            "those that `prunelab extract-language-model` takes out of a model that sees"
-        )
+    require_family(model.name, family)
     _check_activation(model.name, config, family)
     _check_places(model)
     biases = used_biases(model)
@@ -114,6 +110,19 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         return Layout("llama", shapes, context, frequency_factors=factors, notes=notes)
     shapes = tuple(_never_misread(shape, block, biases, channel_multiple) for block, shape in enumerate(shapes))
     return Layout("deci", shapes, context, frequency_factors=factors, notes=notes)
+
+
+def require_family(name: str, family: str) -> None:
+    """Refuse a family that is not written as GGUF.
+
+    Raises:
+        UnsupportedModel: naming those that are.
+    """
+    if family not in FAMILIES:
+        raise UnsupportedModel(
+            f"{name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
+            "those that `prunelab extract-language-model` takes out of a model that sees"
+        )
 
 
 def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:
