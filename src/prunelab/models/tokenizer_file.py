@@ -50,15 +50,12 @@ def as_the_file_says(name: str, tokenizer: Any) -> Any:
                 stacklevel=3,
             )
             tokenizer = TokenizersBackend.from_pretrained(name)
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    if getattr(model, "dropout", None):
+    if dropout := _without_dropout(getattr(tokenizer, "backend_tokenizer", None)):
         warnings.warn(
-            f"{name}: {TOKENIZER_FILE} merges at random (dropout {model.dropout:g}), as for training: it is switched "
-            "off",
+            f"{name}: {TOKENIZER_FILE} merges at random (dropout {dropout:g}), as for training: it is switched off",
             UserWarning,
             stacklevel=3,
         )
-        model.dropout = None
     return tokenizer
 
 
@@ -66,8 +63,7 @@ def first_difference(tokenizer: Any, file: Tokenizer) -> str | None:
     """A text that a tokenizer of transformers splits or decodes otherwise than a tokenizer.json; None without one."""
     file.no_truncation()
     file.no_padding()
-    if file.model.__class__.__name__ == "BPE":
-        file.model.dropout = None
+    _without_dropout(file)
     vocabulary = sorted(file.get_vocab(with_added_tokens=False))
     step = max(1, len(vocabulary) // WORDS)
     words = (token.replace("Ġ", " ").replace("▁", " ") for token in vocabulary[::step])
@@ -80,6 +76,15 @@ def first_difference(tokenizer: Any, file: Tokenizer) -> str | None:
         if plain != file.decode(encoding.ids, skip_special_tokens=False):
             return text
     return None
+
+
+def _without_dropout(backend: Tokenizer | None) -> float:
+    """Switch off random merges, and say how likely a merge was left out."""
+    model: Any = None if backend is None else backend.model
+    dropout = float(getattr(model, "dropout", None) or 0)
+    if dropout:
+        model.dropout = None
+    return dropout
 
 
 def _file(name: str) -> Path | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-
 from transformers import GenerationConfig
 
 from prunelab.checkpoint.gguf.architecture import Layout, layout_of, require_family
@@ -23,7 +22,6 @@ from prunelab.io.atomic_write import atomic_file, require_space
 from prunelab.io.html import html_table
 from prunelab.io.outputs import is_gguf
 from prunelab.io.paths import require_output_file
-
 from prunelab.models.loading import LanguageModel
 
 if TYPE_CHECKING:
