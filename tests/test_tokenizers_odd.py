@@ -291,7 +291,7 @@ UNUSABLE: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", UNUSABLE)
 def test_an_unusable_template_is_refused_in_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunelab.models.chat_templates.SECONDS", 1.0)
+    monkeypatch.setattr("prunelab.models.template_process.SECONDS", 1.0)
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = UNUSABLE[kind]
     start = time.monotonic()

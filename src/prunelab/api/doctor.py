@@ -12,13 +12,16 @@ import psutil
 from huggingface_hub import constants, get_token
 
 from prunelab.calibration.corpus import C4, WIKITEXT2
-from prunelab.errors import MissingRequirement
+from prunelab.errors import InvalidRequest, MissingRequirement
 from prunelab.evaluation.benchmarks import benchmarks
 from prunelab.evaluation.sandbox import Sandbox
 from prunelab.io.hub import hub_answers
 from prunelab.io.lazy import torch
-from prunelab.models.inspection import findings
-from prunelab.models.loading import best_device, inspected
+from prunelab.models.chat_templates import check_template
+from prunelab.models.inspection import Inspection, findings
+from prunelab.models.loading import best_device, inspected, load_processor, load_tokenizer
+from prunelab.models.processor_validation import try_processor
+from prunelab.models.tokenizer_validation import added_tokens
 from prunelab.pruning.apply import cache_folder
 
 PACKAGES = ("prunelab", "torch", "transformers", "safetensors", "datasets", "lm-eval")
@@ -74,8 +77,39 @@ def examine_model(name: str) -> Iterator[Diagnosis]:
     Raises:
         PrunelabError: the error with which every command would refuse the checkpoint.
     """
-    for what, value, remedy in findings(inspected(name)):
+    inspection = inspected(name)
+    for what, value, remedy in findings(inspection):
         yield Diagnosis(what, value, remedy)
+    yield from _tokenizer(inspection)
+    if inspection.family.is_multimodal:
+        processor = load_processor(inspection.path, inspection.config)
+        if processor is not None:
+            try_processor(inspection.name, processor, inspection.config)
+            yield Diagnosis("processor", f"{type(processor).__name__}, tried on a small picture")
+
+
+def _tokenizer(inspection: Inspection) -> Iterator[Diagnosis]:
+    """What a checkpoint's tokenizer puts around a text, and whether its chat template renders."""
+    tokenizer = load_tokenizer(inspection.path, inspection.config)
+    rows = int(inspection.config.get_text_config().vocab_size)
+    yield Diagnosis("tokenizer", f"{type(tokenizer).__name__}, {len(tokenizer):,} tokens for {rows:,} embedding rows")
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    remedy = "" if begin or end else "set bos_token in tokenizer_config.json"
+    yield Diagnosis("begin and end tokens", f"{begin or 'none'} and {end or 'none'}", remedy)
+    around = added_tokens(tokenizer)
+    before, behind = (" ".join(tokenizer.convert_ids_to_tokens(list(ids))) for ids in (around.before, around.behind))
+    puts = [f"{before} in front"] if before else []
+    puts += [f"{behind} behind, which is taken off prompts and contexts"] if behind else []
+    yield Diagnosis("added to every text", "; ".join(puts) or "nothing")
+    if not tokenizer.chat_template:
+        yield Diagnosis("chat template", "none")
+        return
+    try:
+        check_template(inspection.name, tokenizer)
+    except InvalidRequest as error:
+        yield Diagnosis("chat template", "cannot be used", str(error))
+    else:
+        yield Diagnosis("chat template", "renders")
 
 
 def _hub() -> Diagnosis:

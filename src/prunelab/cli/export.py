@@ -33,14 +33,17 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export a dense or pruned model to another program's format."""
-    from prunelab.checkpoint.gguf.export import export_gguf, require_gguf
+    from prunelab.checkpoint.gguf.export import check_tokenizer, export_gguf, require_gguf
     from prunelab.io.outputs import is_gguf
     from prunelab.io.paths import require_output_file
-    from prunelab.models.loading import load_model
+    from prunelab.models.loading import inspected, load_inspected, load_tokenizer
 
     require_gguf()
     require_output_file(out_file, overwrite, is_gguf, "a GGUF file")
-    loaded = load_model(model, device="cpu")
+    inspection = inspected(model)
+    tokenizer = load_tokenizer(inspection.path, inspection.config)
+    check_tokenizer(inspection, tokenizer, allow_other_tokens=allow_other_tokens)  # before the weights are read
+    loaded = load_inspected(inspection, device="cpu")
     with bar("writing", 1) as progress:
         exported = export_gguf(
             loaded, out_file, type_, pad_widths=pad_widths, allow_other_tokens=allow_other_tokens, overwrite=overwrite,

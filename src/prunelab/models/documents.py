@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,5 +36,19 @@ def check_documents(folder: Path) -> None:
     for name in DOCUMENTS:
         path = folder / name
         if path.exists() or path.is_symlink():
+            _refuse_mark(path)
             limits = VOCABULARY if name in ("tokenizer.json", "vocab.json") else JSON
             read_json_object(path, error=CheckpointError, limits=limits, remedy="fix it, or fetch it again")
+
+
+def _refuse_mark(path: Path) -> None:
+    """Refuse the byte order mark of Windows' editors, at which transformers fails."""
+    try:
+        with path.open("rb") as file:
+            marked = file.read(len(BOM_UTF8)) == BOM_UTF8
+    except OSError:
+        return  # the reader says what is wrong
+    if marked:
+        raise CheckpointError(
+            f"{path} begins with a byte order mark, which JSON does not have: save it as UTF-8 without one"
+        )

@@ -25,6 +25,7 @@ from prunelab.models.fetching import fetched
 from prunelab.models.inspection import Inspection, inspect_folder
 from prunelab.models.names import is_harmless, listed
 from prunelab.models.processor_validation import complete_processor
+from prunelab.models.tokenizer_file import as_the_file_says
 from prunelab.models.tokenizer_validation import check_tokenizer
 from prunelab.models.weight_files import refuse_adapter
 
@@ -254,7 +255,7 @@ def supported(name: str) -> tuple[str, str, Any, ModelFamily]:
 
 
 def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint.
+    """Load the tokenizer of a checkpoint, with the tokens of its tokenizer.json; see `as_the_file_says`.
 
     Args:
         name: a folder or an id on the hub.
@@ -264,7 +265,7 @@ def load_tokenizer(name: str, config: Any = None) -> PreTrainedTokenizerBase:
         CheckpointError: the tokenizer is missing or damaged, or belongs to another model.
     """
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = as_the_file_says(name, transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False))
     except Exception as error:
         raise CheckpointError(
             f"{name} has no readable tokenizer ({first_line(error)}): put the tokenizer's files beside the weights"
@@ -291,6 +292,8 @@ def load_processor(name: str, config: Any = None) -> Any:
     """
     try:
         processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=False, backend="pil")
+        if getattr(processor, "tokenizer", None) is not None:
+            processor.tokenizer = as_the_file_says(name, processor.tokenizer)
     except ImportError as error:
         reason = first_line(error)
         warnings.warn(

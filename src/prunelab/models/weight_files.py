@@ -103,12 +103,18 @@ def read_index(folder: Path) -> dict[str, str]:
         CheckpointError: the index is damaged, or names files outside the folder.
     """
     try:
-        of_file: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        of_file: dict[str, str] = index["weight_map"]
         names = sorted(set(of_file.values()))
         outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
         _ = [(folder / name).exists() for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / INDEX} is damaged ({error}): fetch it again") from None
+    if not isinstance(index.get("metadata"), dict):
+        raise CheckpointError(
+            f"{folder / INDEX} has no object called metadata, without which transformers reads no shards: add "
+            '"metadata": {}, or fetch it again'
+        )
     if outside:
         raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is outside its folder: fetch it again")
     return of_file

@@ -90,12 +90,7 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         UnsupportedModel: no llama.cpp architecture computes the same; names the reason and the remedy.
     """
     config, family = model.model.config, model.decoder.family.name
-    if family not in FAMILIES:
-        listing = ", ".join(FAMILIES)
-        raise UnsupportedModel(
-            f"{model.name} is of family {family}, which cannot be exported to GGUF: export a model of {listing}, or "
-            "the language model that `prunelab extract-language-model` takes from a vision-language model"
-        )
+    require_family(model.name, family)
     _check_activation(model.name, config, family)
     _check_places(model)
     biases = used_biases(model)
@@ -114,6 +109,19 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         return Layout("llama", shapes, context, frequency_factors=factors, notes=notes)
     shapes = tuple(_never_misread(shape, block, biases, channel_multiple) for block, shape in enumerate(shapes))
     return Layout("deci", shapes, context, frequency_factors=factors, notes=notes)
+
+
+def require_family(name: str, family: str) -> None:
+    """Refuse a family that is not written as GGUF.
+
+    Raises:
+        UnsupportedModel: naming those that are.
+    """
+    if family not in FAMILIES:
+        raise UnsupportedModel(
+            f"{name} is of family {family}, which cannot be exported to GGUF: export a model of {', '.join(FAMILIES)}, or "
+            "the language model that `prunelab extract-language-model` takes from a vision-language model"
+        )
 
 
 def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:

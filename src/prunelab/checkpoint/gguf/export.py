@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from transformers import GenerationConfig
 
-from prunelab.checkpoint.gguf.architecture import Layout, layout_of
+from prunelab.checkpoint.gguf.architecture import Layout, layout_of, require_family
 from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
 from prunelab.checkpoint.gguf.token_comparison import compared_tokens
 from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
@@ -21,9 +22,12 @@ from prunelab.io.atomic_write import atomic_file, require_space
 from prunelab.io.html import html_table
 from prunelab.io.outputs import is_gguf
 from prunelab.io.paths import require_output_file
+from prunelab.models.loading import LanguageModel
 
 if TYPE_CHECKING:
-    from prunelab.models.loading import LanguageModel
+    from transformers import PreTrainedTokenizerBase
+
+    from prunelab.models.inspection import Inspection
 
 NumberFormat = Literal["f32", "f16", "bf16", "q8_0"]
 Q8_0_BLOCK = 32
@@ -107,6 +111,33 @@ def export_gguf(
     _, template_notes = chat_templates_of(model.tokenizer)
     notes = (*layout.notes, *vocabulary.notes, *token_notes, *template_notes)
     return Exported(out, layout.architecture, out.stat().st_size, notes)
+
+
+def check_tokenizer(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, *, allow_other_tokens: bool) -> None:
+    """Refuse what `export_gguf` would refuse of a checkpoint's family and tokenizer, before its weights are read.
+
+    The comparison with llama.cpp is remembered: `export_gguf` does not repeat it.
+
+    Args:
+        inspection: of the checkpoint.
+        tokenizer: the checkpoint's.
+        allow_other_tokens: as for `export_gguf`.
+
+    Raises:
+        UnsupportedModel: a family or a tokenizer that is not written, or one whose tokens llama.cpp reads otherwise.
+    """
+    require_family(inspection.name, inspection.family.name)
+    empty = inspection.empty()
+    if (inspection.folder / "generation_config.json").is_file():
+        empty.generation_config = GenerationConfig.from_pretrained(str(inspection.folder))
+    model = LanguageModel(inspection.name, empty, tokenizer, inspection=inspection)
+    vocabulary = vocabulary_of(model, allow_other_tokens=allow_other_tokens)
+    compared_tokens(
+        model,
+        vocabulary,
+        lambda writer: _add_vocabulary(writer, model, vocabulary),
+        allow_other_tokens=allow_other_tokens,
+    )
 
 
 def require_gguf() -> None:
