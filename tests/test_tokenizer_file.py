@@ -115,4 +115,4 @@ def test_export_refuses_a_tokenizer_before_it_reads_weights(
         assert step["type"] in ran.err
     ran = command("export", "pocket-idefics3", "--out", folder / "x.gguf")
     assert ran.code == 2
-    assert "not written as GGUF" in ran.err
+    assert "cannot be exported to GGUF" in ran.err

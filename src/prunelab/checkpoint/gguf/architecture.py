@@ -118,8 +118,9 @@ def require_family(name: str, family: str) -> None:
         UnsupportedModel: naming those that are.
     """
     if family not in FAMILIES:
+        listing = ", ".join(FAMILIES)
         raise UnsupportedModel(
-            f"{name} is of family {family}, which cannot be exported to GGUF: export a model of {', '.join(FAMILIES)}, or "
+            f"{name} is of family {family}, which cannot be exported to GGUF: export a model of {listing}, or "
             "the language model that `prunelab extract-language-model` takes from a vision-language model"
         )
 
