@@ -205,7 +205,7 @@ def test_the_configuration_that_was_given_stays(
     path = tmp_path / "study.yaml"
     path.write_text(f"# mine\nmodels: [{tiny_checkpoint('llama')}]\nbenchmarks: ['text:{corpus}']\n")
     with unchanged(tmp_path):
-        refused(command("study", path, "--out", tmp_path), "it holds study.yaml")
+        refused(command("study", path, "--out", tmp_path), "it contains study.yaml")
 
 
 @pytest.mark.parametrize("name", ["results.csv", "report", "made", "cells", "report/tables", "index.json", "plans"])
