@@ -205,7 +205,7 @@ def test_the_configuration_that_was_given_stays(
     path = tmp_path / "study.yaml"
     path.write_text(f"# mine\nmodels: [{tiny_checkpoint('llama')}]\nbenchmarks: ['text:{corpus}']\n")
     with unchanged(tmp_path):
-        refused(command("study", path, "--out", tmp_path), "it holds study.yaml")
+        refused(command("study", path, "--out", tmp_path), "it contains study.yaml")
 
 
 @pytest.mark.parametrize("name", ["results.csv", "report", "made", "cells", "report/tables", "index.json", "plans"])
@@ -219,7 +219,7 @@ def test_a_run_of_which_a_part_is_a_link(
     (tmp_path / "r" / ".lock").write_text("0123456789ab process 7 on host\n")
     (tmp_path / "r" / "study.yaml").write_text("models: [x]\n")
     (tmp_path / "r" / name).symlink_to(tmp_path / "mine")
-    with unchanged(tmp_path), pytest.raises(OutputExists, match="is a link, and a study writes a"):
+    with unchanged(tmp_path), pytest.raises(OutputExists, match="is a link, but the study writes a"):
         run_study(study_config(fields))
 
 

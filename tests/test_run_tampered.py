@@ -243,7 +243,7 @@ def test_plans_that_are_not_believed(tamper: Callable[[Path], None], fields: Jso
     run = Path(given["out"])
     tamper(run)
     with pytest.warns(
-        UserWarning, match=r"plans/.*flap.* (is not valid|differs from) .*: renamed to .*damaged and computed again"
+        UserWarning, match=r"plans/.*flap.* (is not valid|differs from).*: renamed to .*damaged and computed again"
     ):
         again = run_study(given)
     assert figures(again) == figures(load_run(Path(fields["out"])))
