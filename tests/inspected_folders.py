@@ -344,7 +344,7 @@ REFUSED: dict[str, Refused] = {
         "transformers_weights in config.json names other.safetensors"),
     "an adapter beside": Refused(
         beside("adapter_config.json", "adapter_model.safetensors"), "beside a model: merge the adapter first"),
-    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter, and save"),
+    "an adapter's weights beside": Refused(beside("adapter_model.safetensors"), "merge the adapter first"),
     "an adapter instead": Refused(
         after(instead("adapter_config.json", "adapter_model.safetensors"), lambda f: (f / "config.json").unlink()),
         "and no model: merge the adapter first"),
