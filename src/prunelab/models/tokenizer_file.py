@@ -10,12 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import is_normalized
 
-from tokenizers import Tokenizer
-from transformers import TokenizersBackend
-from transformers.utils.hub import cached_file
+from prunelab.io.lazy import transformers
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 PROBES = (
@@ -38,6 +39,8 @@ def as_the_file_says(name: str, tokenizer: Any) -> Any:
     Returns:
         The same tokenizer, or one read from tokenizer.json itself where the class gives other tokens; with a warning.
     """
+    from tokenizers import Tokenizer
+
     path = _file(name)
     if path is not None and not _reads_the_file(type(tokenizer)) and hasattr(tokenizer, "backend_tokenizer"):
         text = first_difference(tokenizer, Tokenizer.from_file(str(path)))
@@ -49,7 +52,7 @@ def as_the_file_says(name: str, tokenizer: Any) -> Any:
                 UserWarning,
                 stacklevel=3,
             )
-            tokenizer = TokenizersBackend.from_pretrained(name)
+            tokenizer = transformers.TokenizersBackend.from_pretrained(name)
     if dropout := _without_dropout(getattr(tokenizer, "backend_tokenizer", None)):
         warnings.warn(
             f"{name}: {TOKENIZER_FILE} merges at random (dropout {dropout:g}), as for training: it is switched off",
@@ -91,6 +94,8 @@ def _file(name: str) -> Path | None:
     if Path(name).is_dir():
         path = Path(name) / TOKENIZER_FILE
         return path if path.is_file() else None
+    from transformers.utils.hub import cached_file
+
     found = cached_file(
         name,
         TOKENIZER_FILE,
@@ -103,4 +108,4 @@ def _file(name: str) -> Path | None:
 
 def _reads_the_file(kind: type) -> bool:
     """Whether a class of tokenizers takes every step from tokenizer.json, as those without a constructor do."""
-    return kind is TokenizersBackend or "__init__" not in kind.__dict__
+    return kind is transformers.TokenizersBackend or "__init__" not in kind.__dict__

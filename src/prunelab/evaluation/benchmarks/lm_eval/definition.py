@@ -11,11 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from prunelab.errors import DataError, InvalidRequest, first_line
 from prunelab.io.data_rows import Row, require_rows
 from prunelab.io.datasets import Source, documents_hash, read_lines
+from prunelab.io.lazy import datasets
 from prunelab.io.structured import parse_json_object
 
 LM_EVAL_SEED = 1234
