@@ -378,7 +378,7 @@ def _hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[list[str]]:
     monkeypatch.setattr("huggingface_hub.snapshot_download", give)
     plain = transformers.AutoTokenizer.from_pretrained
     monkeypatch.setattr(
-        "prunelab.models.loading.AutoTokenizer.from_pretrained",
+        "transformers.AutoTokenizer.from_pretrained",
         lambda name, **more: plain(folder if name == "someone/model" else name, **more),
     )
     monkeypatch.setattr(

@@ -37,7 +37,19 @@ def test_ctrl_c_while_libraries_are_imported(module: str, start: list[str], tmp_
         pytest.skip("one way to start is enough for these")
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)
     ran = subprocess.run(
-        [sys.executable, *start, "list", "families"],
+        [
+            sys.executable,
+            *start,
+            "prune",
+            "pocket-llama",
+            "--method",
+            "magnitude_width",
+            "--ratio",
+            "0.2",
+            "--out",
+            "cut",
+        ],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": module},
         capture_output=True,
         text=True,
