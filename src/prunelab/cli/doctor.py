@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.table import Column
 from rich.table import Table as RichTable
 
 from prunelab.cli.options import DatasetsRoot
@@ -22,7 +23,7 @@ def doctor(
     """Say what is installed, reachable and missing, and how to get it; of a model, what its folder holds."""
     from prunelab.api.doctor import examine, examine_model
 
-    table = RichTable("what", "found", "remedy")
+    table = RichTable(*(Column(heading, overflow="fold") for heading in ("what", "found", "remedy")))
     for finding in examine(datasets_root) if model is None else examine_model(model):
         table.add_row(finding.what, finding.found, finding.remedy)
     out.print(table)

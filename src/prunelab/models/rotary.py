@@ -12,12 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping
+
+    from prunelab.models.tensor_files import StoredTensor
+
+STORED_FREQUENCIES = "rotary_emb.inv_freq"
+"""How the names end under which older versions of transformers stored rotary frequencies."""
 
 
 class RotaryLengths:
@@ -82,6 +88,37 @@ class RotaryLengths:
                 f"{name}'s rotary frequencies change beyond {self.limit} tokens, and {why}: set "
                 f"max_position_embeddings to {self.limit} in a copy of its config.json"
             )
+
+
+def contradicted_theta(config: Any, stored: Mapping[str, StoredTensor]) -> str | None:
+    """What stored rotary frequencies say against config.json, as a sentence; None where they agree, or none are stored.
+
+    transformers computes the frequencies from config.json and leaves stored ones unread. They differ where a converter
+    did not write `rope_theta`, or where it was changed afterwards.
+
+    Args:
+        config: the model's.
+        stored: the checkpoint's tensors by name.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    theta, head = rope.get("rope_theta"), getattr(text, "head_dim", None)
+    head = head or text.hidden_size // text.num_attention_heads
+    if theta is None or rope.get("rope_type", "default") != "default" or head < 4:
+        return None
+    expected = float(theta) ** -(torch.arange(0, head, 2, dtype=torch.float64) / head)
+    for name, tensor in stored.items():
+        if not name.endswith(STORED_FREQUENCIES) or tensor.shape != tuple(expected.shape):
+            continue
+        held = tensor.read().double()
+        if not torch.allclose(held, expected, rtol=0.05, atol=1e-6):  # 16 bits keep two digits
+            last = float(held[-1])
+            said = f" (those of rope_theta {float(f'{last ** (-head / (head - 2)):.3g}'):,.0f})" if 0 < last < 1 else ""
+            return (
+                f"the stored {name}{said} are not those of rope_theta {theta:,.6g} in config.json, which is taken as "
+                "transformers does: correct rope_theta if the model was trained with the stored ones"
+            )
+    return None
 
 
 def rotary_modules(model: Any) -> list[Any]:
