@@ -170,7 +170,7 @@ def _unindexed(folder: Path) -> None:
     of_file = shard(folder)
     lost = of_file.pop("model.norm.weight")
     assert lost
-    (folder / INDEX).write_text(json.dumps({"weight_map": of_file}))
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": of_file}))
 
 
 def _twice(folder: Path) -> None:

@@ -338,7 +338,7 @@ def test_a_checkpoint_of_8b_is_inspected_within_a_second(tmp_path: Path) -> None
             out.write(text)
             out.truncate(len(text) + sum(one.bytes for one in shard))
         weight_map.update({one.name: file for one in shard})
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     inspected("pocket-llama")  # what is imported late is imported
     start = time.process_time()
     inspection = inspected(str(tmp_path))

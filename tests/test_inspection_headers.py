@@ -149,7 +149,7 @@ def test_a_header_beyond_the_librarys_limit_is_not_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "pipe"}}')
+    (tmp_path / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "pipe"}}')
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="it is not a regular file"):
         TensorFiles.open(tmp_path)

@@ -74,7 +74,9 @@ def test_a_file_that_is_not_what_it_says(content: bytes, match: str, tmp_path: P
 def test_an_index_that_names_what_is_no_file_of_its_folder(shard: Any, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "theirs.safetensors")
     (tmp_path / "m" / "part").mkdir(parents=True)
-    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": shard}})
+    )
     expected = "outside its folder" if isinstance(shard, str) and len(shard) > 1 else "cannot be read|is damaged"
     with pytest.raises(CheckpointError, match=expected):
         TensorFiles.open(tmp_path / "m")

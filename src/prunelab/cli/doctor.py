@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.table import Column
 from rich.table import Table as RichTable
 
 from prunelab.cli.options import DatasetsRoot
@@ -24,7 +25,7 @@ def doctor(
     """Check what is installed and reachable, with a remedy for what is missing; or inspect a checkpoint."""
     from prunelab.api.doctor import examine, examine_model
 
-    table = RichTable("check", "result", "remedy")
+    table = RichTable(*(Column(heading, overflow="fold") for heading in ("check", "result", "remedy")))
     for finding in examine(datasets_root) if model is None else examine_model(model):
         table.add_row(finding.what, finding.found, finding.remedy)
     out.print(table)

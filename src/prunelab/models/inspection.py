@@ -19,6 +19,7 @@ from prunelab.models.matching import Match, Renaming, match
 from prunelab.models.mismatch import Mismatch
 from prunelab.models.names import listed
 from prunelab.models.number_format import number_format_of, words
+from prunelab.models.rotary import contradicted_theta
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.models.tying import have_same_values, with_flag
 from prunelab.models.weight_files import find_weight_files
@@ -138,6 +139,8 @@ def inspect_folder(
     settled.dtype = chosen
     if not is_named:
         corrections += (f"config.json has no dtype: using {words(chosen)}, the number format of the weights",)
+    if (contradiction := contradicted_theta(config, files.tensors)) is not None:
+        corrections += (contradiction,)
     return Inspection(
         name=name,
         path=path,

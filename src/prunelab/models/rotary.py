@@ -13,9 +13,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prunelab.errors import InvalidRequest, UnsupportedModel
+from prunelab.io.lazy import torch
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping
+
+    from prunelab.models.tensor_files import StoredTensor
+
+STORED_FREQUENCIES = "rotary_emb.inv_freq"
+"""How the names end under which older versions of transformers stored rotary frequencies."""
 
 
 class RotaryLengths:
@@ -82,6 +88,39 @@ class RotaryLengths:
                 f"{name}'s rotary frequencies change beyond {self.limit} tokens, and {why}: set "
                 f"max_position_embeddings to {self.limit} in a copy of its config.json"
             )
+
+
+def contradicted_theta(config: Any, stored: Mapping[str, StoredTensor]) -> str | None:
+    """Describe how stored rotary frequencies contradict config.json; None if they agree or none are stored.
+
+    transformers computes the frequencies from config.json and leaves stored ones unread. They differ where a converter
+    did not write `rope_theta`, or where it was changed afterwards.
+
+    Args:
+        config: the model's.
+        stored: the checkpoint's tensors by name.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    theta, head = rope.get("rope_theta"), getattr(text, "head_dim", None)
+    head = head or text.hidden_size // text.num_attention_heads
+    if theta is None or rope.get("rope_type", "default") != "default" or head < 4:
+        return None
+    expected = float(theta) ** -(torch.arange(0, head, 2, dtype=torch.float64) / head)
+    for name, tensor in stored.items():
+        if not name.endswith(STORED_FREQUENCIES) or tensor.shape != tuple(expected.shape):
+            continue
+        frequencies = tensor.read().double()
+        if not torch.allclose(frequencies, expected, rtol=0.05, atol=1e-6):  # 16 bits keep two digits
+            last = float(frequencies[-1])
+            origin = (
+                f" (those of rope_theta {float(f'{last ** (-head / (head - 2)):.3g}'):,.0f})" if 0 < last < 1 else ""
+            )
+            return (
+                f"the stored {name}{origin} are not those of rope_theta {theta:,.6g} in config.json, which is taken as "
+                "transformers does: correct rope_theta if the model was trained with the stored ones"
+            )
+    return None
 
 
 def rotary_modules(model: Any) -> list[Any]:

@@ -110,13 +110,13 @@ def read_index(folder: Path) -> dict[str, str]:
         _ = [(folder / name).exists() for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder / INDEX} is damaged ({error}): fetch it again") from None
-    if not isinstance(index.get("metadata"), dict):
+    if outside:
+        raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is outside its folder: fetch it again")
+    if names != [SINGLE] and not isinstance(index.get("metadata"), dict):
         raise CheckpointError(
             f"{folder / INDEX} has no object called metadata, without which transformers reads no shards: add "
             '"metadata": {}, or fetch it again'
         )
-    if outside:
-        raise CheckpointError(f"{folder / INDEX} names {outside[0]}, which is outside its folder: fetch it again")
     return of_file
 
 
