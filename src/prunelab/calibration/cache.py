@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 CalibrationProgress = Callable[[int], None]
+_KEPT = re.compile(r"[0-9a-f]{16}\.safetensors")
+"""Names of the files of statistics in the cache."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class CalibrationOptions:
 
 def cache_folder() -> Path:
     """Where statistics are kept between commands: PRUNELAB_CACHE, else the user's cache folder."""
-    if "PRUNELAB_CACHE" in os.environ:
+    if os.environ.get("PRUNELAB_CACHE"):
         return Path(os.environ["PRUNELAB_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunelab"
 
@@ -86,7 +89,8 @@ def require_statistics_place(path: Path) -> None:
     Raises:
         InvalidRequest: naming what is in the way.
     """
-    kept = path.is_relative_to(cache_folder())
+    # Of the cache's own files any may be replaced, also a damaged one; PRUNELAB_CACHE may name a folder of the user's.
+    kept = path.parent == cache_folder() / "statistics" and _KEPT.fullmatch(path.name) is not None
     try:
         require_output_file(path, True, None if kept else is_statistics, "calibration statistics of prunelab")
         require_streaming_folder(_streaming_folder(path))

@@ -21,11 +21,14 @@ from prunelab.errors import InvalidRequest, PrunelabError
 from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
+from prunelab.io.paths import require_output_file
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.rotary import RotaryLengths
 
 AT_ONCE = 64
 """Documents that are written side by side."""
+_LONGEST_ROW = 1 << 24
+"""Characters of a row that is looked at."""
 
 
 @torch.inference_mode()
@@ -61,6 +64,16 @@ def own_text(model: LanguageModel, documents: int, tokens: int, seed: int = 0) -
     return texts
 
 
+def _is_own_text(path: Path) -> bool:
+    """Whether a file holds rows with a text and nothing else, as this command writes them."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = json.loads(file.readline(_LONGEST_ROW))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and list(first) == ["text"]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,11 +82,13 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=512, help="a document, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that was written so before")
     given = parser.parse_args()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
         check_all(vars(given), {"documents": LIMIT, "tokens": SEQUENCE_LENGTH, "seed": SEED})
+        require_output_file(given.out, given.overwrite, _is_own_text, "text that a model wrote")
         texts = own_text(load_model(given.model), given.documents, given.tokens, given.seed)
         write_text(given.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))
     except PrunelabError as error:

@@ -22,7 +22,8 @@ OLD = "-old-"
 YOUNG = 60.0
 """Seconds for which a temporary name that is not yet locked is left alone: another process may just have made it."""
 
-_RANDOM = "[a-z0-9_]{8}"
+_RANDOM = "(?![0-9]{8})[a-z0-9_]{8}"
+"""What `tempfile` adds to a name; eight digits are rather a date, and left alone."""
 _EARLIER = re.compile(rf"\..+\.(?:csv|html|json|md|parquet|png|safetensors|svg|yaml)-{_RANDOM}")
 """What earlier versions called temporary files."""
 
@@ -93,26 +94,38 @@ def replace_folder(aside: Path, path: Path) -> None:
         os.close(handle)
 
 
-def sweep(path: Path) -> None:
-    """Remove what killed processes left of writing a file or folder; a folder moved away for another comes back."""
+def sweep(path: Path, earlier: bool = False) -> None:
+    """Remove what killed processes left of writing a file or folder; a folder moved away for another comes back.
+
+    Only what a process of prunelab can have left goes: a user may keep `.NAME-20261201` or `.NAME-old-copy` beside NAME.
+
+    Args:
+        path: the output.
+        earlier: earlier versions' temporary files go as well, which held content under a name that a user could choose.
+    """
     name = glob.escape(path.name)
     if not os.path.isdir(path.parent):
         return
-    for left in path.parent.glob(f".{name}{OLD}*"):
-        if _abandoned(left, young=not (left / "old").exists()):
-            if (left / "old").exists() and not os.path.lexists(path):
+    for left in path.parent.glob(f".{name}{OLD}????????"):
+        held = _entries(left) if re.fullmatch(_RANDOM, left.name[-8:]) else None
+        if held in ([], ["old"]) and _abandoned(left, young=not held):
+            if held and not os.path.lexists(path):
                 (left / "old").rename(path)
             _remove(left)
-    for left in path.parent.glob(f".{name}{MARK}*"):
-        if _abandoned(left):
+    for left in path.parent.glob(f".{name}{MARK}????????"):
+        if re.fullmatch(_RANDOM, left.name[-8:]) and _abandoned(left):
             _remove(left)
     for left in path.parent.glob(f".{name}-????????"):
-        if re.fullmatch(_RANDOM, left.name[-8:]) and _abandoned(left, young=True):
+        if (
+            re.fullmatch(_RANDOM, left.name[-8:])
+            and (earlier or _is_empty(left))
+            and _abandoned(left, young=not earlier)
+        ):
             _remove(left)
 
 
 def sweep_below(folder: Path) -> None:
-    """Remove what killed processes left of writing files anywhere below a folder that the caller holds alone."""
+    """Remove what killed processes left of writing files anywhere below a folder in which only prunelab writes."""
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             left = Path(place, name)
@@ -121,6 +134,22 @@ def sweep_below(folder: Path) -> None:
                 _remove(left)
                 if name in folders:
                     folders.remove(name)
+
+
+def _entries(folder: Path) -> list[str] | None:
+    """The names in a folder; None for anything else."""
+    try:
+        return os.listdir(folder) if not folder.is_symlink() else None
+    except OSError:
+        return None
+
+
+def _is_empty(left: Path) -> bool:
+    """Whether it is a file or a folder that was made and not yet written, as between the making and the renaming."""
+    held = _entries(left)
+    with suppress(OSError):
+        return held == [] or (held is None and left.is_file() and os.lstat(left).st_size == 0)
+    return False
 
 
 def _abandoned(left: Path, young: bool = False) -> bool:

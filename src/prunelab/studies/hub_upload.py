@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 _HTTPError = HfHubHTTPError.__bases__[0]
 """What the hub's client raises where no answer comes; its package is called httpx or httpx2, by the version."""
-_NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
+_NOT_SENT = (".*", "*/.*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf", "README.md")
+"""Hidden files (`.env`, `.git/`), pickles and other programs' formats, as the hub's client matches them."""
 RESULTS_FILE = "results.json"
 _REPLACED = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 """Weights that a repository may have from before; left beside others they could be the ones that are loaded."""
@@ -116,7 +118,7 @@ def prepare_upload(
     files = [
         (str(path.relative_to(folder)), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(path.match(pattern) for pattern in _NOT_SENT) and path.name != "README.md"
+        if path.is_file() and not _is_left_out(path.relative_to(folder).as_posix())
     ]
     files.append(("README.md", len(card.encode())))
     if measured:
@@ -150,7 +152,7 @@ def upload(parcel: HubUpload, *, private: bool = False, overwrite: bool = False,
             if parcel.results:
                 (Path(made) / RESULTS_FILE).write_bytes(_results(parcel.results))
             api.upload_folder(
-                repo_id=parcel.to, folder_path=str(parcel.folder), ignore_patterns=[*_NOT_SENT, "README.md"],
+                repo_id=parcel.to, folder_path=str(parcel.folder), ignore_patterns=list(_NOT_SENT),
                 delete_patterns=list(_REPLACED), commit_message="Weights, tokenizer and pruning plan",
             )  # fmt: skip
             api.upload_folder(
@@ -167,6 +169,10 @@ def upload(parcel: HubUpload, *, private: bool = False, overwrite: bool = False,
             "HF_HUB_OFFLINE unset"
         ) from error
     return str(address)
+
+
+def _is_left_out(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _NOT_SENT)
 
 
 def _check_name(name: str, form: str) -> None:

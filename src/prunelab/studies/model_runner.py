@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -178,7 +179,7 @@ class ModelStudy:
 
 def _forget_generations(workspace: Path, benchmark: str) -> None:
     """Remove what the model wrote for a benchmark whose measurements, records included, are written."""
-    for path in workspace.glob(f"{benchmark}-*"):
+    for path in workspace.glob(f"{glob.escape(benchmark)}-*"):
         path.unlink()
     for folder in (workspace, workspace.parent):
         if folder.is_dir() and not any(folder.iterdir()):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunelab.io.fingerprint import content_hash
 from prunelab.pruning.methods import methods
+from prunelab.pruning.plan_summary import CONTENT, plan_content
 from prunelab.pruning.planner import PruningOptions, options_record
 from prunelab.studies.store import ResultsStore, StoredResult, read_stored
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
     from prunelab.pruning.plan import PruningPlan
 
-REQUEST, CONTENT = "request", "content"
-"""Keys in a plan's provenance: hashes of what a study asked for, and of all the rest of the plan."""
+REQUEST = "request"
+"""Key in a plan's provenance: hash of what a study asked for; `CONTENT` is that of all the rest of the plan."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Asked:
                 return f"it is of another cut ({name} {found}, not {asked})"
         if CONTENT in made and made.get(REQUEST) != self.request:
             return "it is of another cut (other options)"
-        if CONTENT in made and made[CONTENT] != _content(plan):
+        if CONTENT in made and made[CONTENT] != plan_content(plan.model_dump(mode="json")):
             return "it was changed after it was made"
         return None
 
@@ -66,7 +66,8 @@ class Asked:
 def with_content(plan: PruningPlan, request: str) -> PruningPlan:
     """The plan with the hashes of what was asked for and of its contents in its provenance."""
     plan = plan.model_copy(update={"provenance": {**plan.provenance, REQUEST: request}})
-    return plan.model_copy(update={"provenance": {**plan.provenance, CONTENT: _content(plan)}})
+    content = plan_content(plan.model_dump(mode="json"))
+    return plan.model_copy(update={"provenance": {**plan.provenance, CONTENT: content}})
 
 
 def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
@@ -84,9 +85,3 @@ def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
         if kept is not None and kept.cell.plan == plan.fingerprint and kept.cell.method == plan.method:
             return True
     return False
-
-
-def _content(plan: PruningPlan) -> str:
-    fields = plan.model_dump(mode="json")
-    fields["provenance"] = {key: value for key, value in fields["provenance"].items() if key != CONTENT}
-    return content_hash(fields)

@@ -26,6 +26,9 @@ from prunelab.studies.duplicates import DuplicateCuts
 from prunelab.studies.run_folder import FAILURES, INDEX, STUDY, files_of, index_text
 from prunelab.studies.store import Measurement, StoredResult, read_stored, samples_beside, write_csv, write_parquet
 
+SETTINGS = ("limit", "window", "completions", "temperature")
+"""What a study says once for all of its benchmarks, and a measurement file of each that it decides."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -151,9 +154,18 @@ def load_run(folder: Path) -> Run:
             UserWarning,
             stacklevel=2,
         )
-        measured = _in_order([_believed(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
+        measured = _in_order(
+            [
+                one
+                for path in sorted(folder.glob("cells/*/*.json"))
+                if _other_setting(kept := _stored(path), config) is None
+                for one in [Measured(path, list(kept.measurements))]
+            ],
+            config,
+            folder,
+        )
     else:
-        measured = [_believed(path) for path in paths]
+        measured = [_believed(path, config) for path in paths]
     failures = _failures(folder / FAILURES)
     return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
 
@@ -185,17 +197,42 @@ class Compared(Sequence[Difference]):
         return len(self._made)
 
 
-def _believed(path: Path) -> Measured:
+def _believed(path: Path, config: StudyConfig) -> Measured:
     """A measurement file of a run.
+
+    Raises:
+        InvalidRequest: it is missing, damaged, not believed, or of other settings than the run's study.
+    """
+    kept = _stored(path)
+    other = _other_setting(kept, config)
+    if other is not None:
+        raise _refused(path, f"was measured with {other}")
+    return Measured(path, list(kept.measurements))
+
+
+def _stored(path: Path) -> StoredResult:
+    """What a measurement file holds.
 
     Raises:
         InvalidRequest: it is missing, damaged or not believed.
     """
     kept = read_stored(path)
     if isinstance(kept, StoredResult):
-        return Measured(path, list(kept.measurements))
-    why = "is missing" if kept is None else kept
-    raise InvalidRequest(f"{path} {why}: it is left as it is; run the study again, which measures it anew")
+        return kept
+    raise _refused(path, "is missing" if kept is None else kept)
+
+
+def _refused(path: Path, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} {why}: it is left as it is; run the study again, which measures it anew")
+
+
+def _other_setting(kept: StoredResult, config: StudyConfig) -> str | None:
+    """In which setting a measurement file differs from the run's study; None where in none."""
+    for name in SETTINGS:
+        asked = getattr(config, name)
+        if name in kept.identity and kept.identity[name] != asked:
+            return f"{name} {kept.identity[name]}, and {STUDY} says {asked}"
+    return None
 
 
 def _in_order(measured: Sequence[Measured], config: StudyConfig, folder: Path) -> list[Measured]:
