@@ -97,7 +97,7 @@ def replace_folder(aside: Path, path: Path) -> None:
 def sweep(path: Path, earlier: bool = False) -> None:
     """Remove what killed processes left of writing a file or folder; a folder moved away for another comes back.
 
-    Only what a process of prunelab can have left goes: a user may keep `.NAME-20261201` or `.NAME-old-copy` beside NAME.
+    Only what a process of prunelab can have left is removed: a user may keep `.NAME-20261201` or `.NAME-old-copy`.
 
     Args:
         path: the output.

@@ -63,7 +63,7 @@ def is_run(folder: Path) -> bool:
 
 
 def _is_unfinished(folder: Path) -> bool:
-    """Whether it is a copy of a run that was killed, without its hidden files: it has measurements, and nothing else."""
+    """Whether it is a copy of a killed run without its hidden files: it holds measurements and nothing else."""
     if not all(path.name in (*FILES, *FOLDERS) or path.name.startswith(".") for path in folder.iterdir()):
         return False
     return any(isinstance(read_stored(path), StoredResult) for path in sorted(folder.glob("cells/*/*.json")))
@@ -156,6 +156,6 @@ def files_of(folder: Path, fields: Any) -> list[Path] | None:
                 f"{folder / INDEX}: {error}: nothing was read or changed; run the study again, which makes the index "
                 "anew"
             ) from None
-    if len(set(names)) < len(names) or "hash" in fields and fields["hash"] != content_hash({"files": names}):
+    if len(set(names)) < len(names) or ("hash" in fields and fields["hash"] != content_hash({"files": names})):
         return None
     return [folder / name for name in names]

@@ -104,7 +104,7 @@ def keep_completions(path: Path, generation: WorkspaceCompletions) -> None:
 
 
 def kept_completions(path: Path) -> WorkspaceCompletions | None:
-    """The completions in a file; None where there is none, or one that is not as it was written, which is then written anew."""
+    """The completions in a file; None where there is none, or one that was changed, which is then written anew."""
     try:
         if not path.exists():
             return None
