@@ -102,7 +102,13 @@ def test_text_that_a_model_wrote_replaces_its_own_only(
     words = ["self_generated", str(tiny_checkpoint("llama")), "--documents", "2", "--tokens", "8", "--out"]
     path, mine = tmp_path / "own.jsonl", tmp_path / "thesis.txt"
     mine.write_text("mine")
-    tries = ((mine, [], 2), (mine, ["--overwrite"], 2), (path, [], 0), (path, [], 2), (path, ["--overwrite"], 0))
+    tries: tuple[tuple[Path, list[str], int], ...] = (
+        (mine, [], 2),
+        (mine, ["--overwrite"], 2),
+        (path, [], 0),
+        (path, [], 2),
+        (path, ["--overwrite"], 0),
+    )
     for out, more, code in tries:
         monkeypatch.setattr("sys.argv", [*words, str(out), *more])
         with pytest.raises(SystemExit) if code else nullcontext():

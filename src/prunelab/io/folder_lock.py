@@ -60,5 +60,5 @@ def holds(folder: Path, token: str) -> bool:
     """Whether a folder seen here is the one that is held under a token."""
     try:
         return (folder / LOCK).read_text(encoding="utf-8").partition(" ")[0] == token
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -20,6 +20,7 @@ from prunelab.checkpoint.license import Licence, front_matter, licence_beside, l
 from prunelab.checkpoint.save import PLAN_FILE
 from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists, first_line
 from prunelab.io.markup import markdown, markdown_paragraph
+from prunelab.io.reading import read_text
 from prunelab.io.structured import read_json_object
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.pruning.plan import PruningPlan
@@ -114,7 +115,7 @@ def prepare_upload(
             "base's model card names it (and --base-model ORG/NAME where the plan only knows a folder)"
         )
     measured, differences = _of_this_cut(run, plan, folder) if run is not None else ([], [])
-    card = _card(card_file.read_text(encoding="utf-8"), to, named, found, differences)
+    card = _card(read_text(card_file, error=CheckpointError, remedy="prune again"), to, named, found, differences)
     files = [
         (str(path.relative_to(folder)), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
