@@ -58,8 +58,9 @@ class FakeHub:
         for name in [name for name in self.sent if any(fnmatch(name, pattern) for pattern in delete_patterns)]:
             del self.sent[name]
         for path in Path(folder_path).rglob("*"):
-            if path.is_file() and not any(path.match(pattern) for pattern in ignore_patterns):
-                self.sent[str(path.relative_to(folder_path))] = path.read_bytes()
+            name = path.relative_to(folder_path).as_posix()
+            if path.is_file() and not any(fnmatch(name, pattern) for pattern in ignore_patterns):  # as the client does
+                self.sent[name] = path.read_bytes()
 
     def model_info(self, name: str) -> Any:
         if self.gone is not None:
@@ -93,6 +94,31 @@ def pruned(command: Command, base: Path, corpus: Path, *more: object) -> Path:
     ran = command("prune", base, "--out", out, *quick(corpus), *more)
     assert ran.code == 0, ran
     return out
+
+
+def test_hidden_files_stay_here(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    secret = {".env", ".git/config", "more/.netrc", ".cache/huggingface/token"}
+    for name in secret:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("hf_secret")
+    words = ("push", folder, "--to", "me/small", "--base-model", "org/base")
+    listed = command(*words, "--dry-run")
+    assert listed.code == 0, listed
+    assert command(*words).code == 0
+    assert "model.safetensors" in fake.sent
+    assert not secret & set(fake.sent)
+    assert not [name for name in secret if name in listed.out]
+    assert b"hf_secret" not in b"".join(fake.sent.values())
+
+
+@pytest.mark.parametrize("content", [b"---\nlicense: mit\n---\n\xff", b"\xe5\x00", b"\xed\xa0\x80"])
+def test_a_card_that_is_no_text(content: bytes, command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:
+    folder = pruned(command, base, corpus)
+    (folder / "README.md").write_bytes(content)
+    ran = command("push", folder, "--to", "me/small", "--license", "mit", "--dry-run")
+    refused(ran, "README.md")
+    assert not fake.sent
 
 
 def test_everything_arrives(command: Command, base: Path, corpus: Path, fake: FakeHub) -> None:

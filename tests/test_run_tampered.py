@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import Ran, byte_tokenizer, tiny_model
 from miniature_hub import write_hub
 from small_study import figures, files, small_study
@@ -18,11 +19,13 @@ from small_study import run as run_study
 from test_outputs_kept import refused, unchanged
 
 from prunelab.errors import InvalidRequest
+from prunelab.evaluation.benchmarks.generation import WorkspaceCompletions, keep_completions, kept_completions
+from prunelab.inference.sampler import Completion
 from prunelab.io.fingerprint import content_hash
 from prunelab.pruning.allocation import achieved_ratio
 from prunelab.pruning.plan import PlannedBlock, PruningPlan
 from prunelab.studies.run import load_run
-from prunelab.studies.store import StoredResult, read_stored, samples_beside
+from prunelab.studies.store import CellId, StoredResult, place_of, read_stored, samples_beside
 
 CheckpointOf = Callable[[str], Path]
 Command = Callable[..., Ran]
@@ -347,11 +350,74 @@ def test_an_index_from_which_a_cell_was_taken(given: Json, fields: Json) -> None
     edited(run / "index.json", lambda index: index["files"].pop())
     with pytest.warns(UserWarning, match="index.json is damaged"):
         assert load_run(run).measurements == load_run(Path(fields["out"])).measurements
-    run_study({**given, "limit": 3})  # now two files of each benchmark: only the index tells them apart
+    run_study({**given, "limit": 3})  # now two files of each benchmark: the study's settings tell them apart
     assert {m.n for m in load_run(run).measurements if m.benchmark == "boolq"} == {3}
     edited(run / "index.json", lambda index: index["files"].pop())
+    with pytest.warns(UserWarning, match="damaged"):
+        assert {m.n for m in load_run(run).measurements if m.benchmark == "boolq"} == {3}
+    first, second = run.glob("cells/*-dense-*/boolq-*.json")
+    of_other_data(
+        first if json.loads(first.read_text())["identity"]["limit"] == 3 else second, run
+    )  # only the index tells these two apart
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(InvalidRequest, match="is not the only file of"):
         load_run(run)
+
+
+def of_other_data(path: Path, run: Path) -> None:
+    """The same measurements again, as of another version of the data."""
+    content = json.loads(path.read_text())
+    content["identity"]["data"] = "0" * 16
+    place = run / "cells" / place_of(CellId.model_validate(content["cell"]), "boolq", content["identity"])
+    content["hash"] = content_hash({name: value for name, value in content.items() if name != "hash"})
+    place.write_text(json.dumps(content))
+    shutil.copy(samples_beside(path), samples_beside(place))
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_an_index_that_names_a_file_twice(hashed: bool, given: Json, fields: Json) -> None:
+    index = Path(given["out"]) / "index.json"
+    names = json.loads(index.read_text())["files"]
+    names.append(names[-1])
+    index.write_text(json.dumps({"files": names, **({"hash": content_hash({"files": names})} if hashed else {})}))
+    with pytest.warns(UserWarning, match="index.json is damaged"):
+        assert load_run(Path(given["out"])).measurements == load_run(Path(fields["out"])).measurements
+
+
+@pytest.mark.parametrize(("name", "value"), [("limit", 1000), ("window", 77)])
+def test_a_study_that_says_other_settings_than_its_figures(
+    name: str, value: object, given: Json, fields: Json, command: Command
+) -> None:
+    run = Path(given["out"])
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    (run / "study.yaml").write_text(yaml.safe_dump({**study, name: value}))
+    with unchanged(run):
+        refused(command("results", run), f"was measured with {name} ")
+        refused(command("report", run), f"study.yaml says {value}")
+    run_study(given)
+    assert load_run(run).measurements == load_run(Path(fields["out"])).measurements
+
+
+def test_a_plan_that_was_changed_is_not_drawn(given: Json) -> None:
+    """Its fingerprint, by which measurements name it, does not cover the shapes that shares are taken of."""
+    run = Path(given["out"])
+    (path,) = run.glob("plans/*flap*")
+    assert path in {cut.path for cut in load_run(run).planned.values()}
+    edited(path, lambda plan: plan["base"]["shapes"][0].update(channels=2 * plan["base"]["shapes"][0]["channels"]))
+    assert path not in {cut.path for cut in load_run(run).planned.values()}
+
+
+@pytest.mark.parametrize("change", ["text", "type", "no hash", "cut short"])
+def test_completions_of_a_study_that_was_killed(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "gsm8k-0.json"
+    written = WorkspaceCompletions([Completion("0", 0, "#### 3", 5, "stop")], 512, None)
+    keep_completions(path, written)
+    assert kept_completions(path) == written
+    text = path.read_text()
+    changed = {"text": text.replace("#### 3", "#### 4"), "type": text.replace("512", '"512"'), "cut short": text[:-9]}
+    fields = json.loads(text)
+    path.write_text(changed.get(change) or json.dumps({name: fields[name] for name in fields if name != "hash"}))
+    with pytest.warns(UserWarning, match="generated anew"):
+        assert kept_completions(path) is None
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"cell": 1, "error": "x", "fault": false}]', "null", "[", ""])

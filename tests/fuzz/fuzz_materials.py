@@ -14,10 +14,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conftest import byte_tokenizer, make_tiny, tiny_model
 from miniature_hub import documents, write_data_set
+from seeing import seeing_processor
 from small_study import small_study
 
+from prunelab.checkpoint.save import save_checkpoint
 from prunelab.models.loading import LanguageModel, load_model
-from prunelab.pruning.apply import make_pruning_plan
+from prunelab.pruning.apply import make_pruning_plan, pruned_model
 from prunelab.pruning.plan import PruningPlan
 from prunelab.studies.config import study_config
 from prunelab.studies.runner import run_study
@@ -50,6 +52,7 @@ temperature: 0.8
 limit: 10
 window: 512
 memory: 2GB
+trackers: []
 ray: {workers: 2, cpus_a_cell: 1}
 engine: local
 out: runs/mine
@@ -78,6 +81,11 @@ class Materials:
         tiny.statistics.save(self.statistics)
         plan = make_pruning_plan(tiny.model, "flap", 0.25, statistics=tiny.statistics, calibration=tiny.calibration)
         plan.save(self.plan)
+        save_checkpoint(pruned_model(tiny.model, plan, tiny.statistics, tiny.calibration), plan, self.pruned)
+        readme = self.pruned / "README.md"
+        readme.write_text(readme.read_text().replace("---\n", "---\nlicense: mit\n", 1))
+        tiny_model("smolvlm").save_pretrained(self.seeing)
+        seeing_processor(byte_tokenizer()).save_pretrained(self.seeing)
         line = "the red fox saw a blue bird and the bird saw a green frog near the old stone house"
         words = line.split()
         texts = [" ".join(words[(i * 7 + j * j) % len(words)] for j in range(120)) for i in range(20)]
@@ -92,6 +100,21 @@ class Materials:
     def checkpoint(self) -> Path:
         """A tiny Llama."""
         return self.root / "checkpoint"
+
+    @property
+    def pruned(self) -> Path:
+        """A cut of it, as `prunelab prune` writes it."""
+        return self.root / "pruned"
+
+    @property
+    def seeing(self) -> Path:
+        """A tiny vision-language model."""
+        return self.root / "seeing"
+
+    @cached_property
+    def processor(self) -> Any:
+        """Its processor."""
+        return seeing_processor(byte_tokenizer())
 
     @property
     def statistics(self) -> Path:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import struct
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import yaml
+from fuzz_commands import run_command
 from fuzz_materials import CONFIGURATION, TEMPLATE, Materials
 from fuzz_mutations import NASTY, as_json, worse_bytes, worse_text, worse_value
+from fuzz_targets_more import MORE_TARGETS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prunelab import cli
 from prunelab.calibration import ActivationStatistics
 from prunelab.calibration.corpus import draw_calibration_set
 from prunelab.calibration.image_text import is_pairs
 from prunelab.calibration.statistics import _content
-from prunelab.errors import InvalidRequest
 from prunelab.evaluation.benchmarks import EvaluationSettings, benchmarks
 from prunelab.evaluation.runner import benchmark_tasks, checked_model, dense_cell, evaluate
 from prunelab.inference.lm_eval_adapter import PrunelabLM
@@ -43,10 +40,6 @@ from prunelab.studies.run import load_run
 
 Read = Callable[[], object]
 Target = Callable[[Materials, Path, random.Random], Read]
-
-
-class ManyLines(Exception):
-    """A command said more than one line of error, or ended with another code."""
 
 
 def configuration(materials: Materials, folder: Path, chance: random.Random) -> Read:
@@ -283,29 +276,13 @@ def command_line(materials: Materials, folder: Path, chance: random.Random) -> R
     if name == "study":
         words += ["--dry-run"]
     words = [word.replace("\x00", "").encode("utf-8", "replace").decode() for word in words]
-    return lambda: _command(words)
-
-
-def _command(words: list[str]) -> object:
-    sys.argv, out, err = ["prunelab", *words], io.StringIO(), io.StringIO()
-    code: object = 0
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-    lines = [line for line in err.getvalue().splitlines() if not line.startswith(("warning:", "note:"))]
-    if code not in (0, None) and (code != 2 or len(lines) != 1):
-        raise ManyLines(f"code {code}: {lines[-1:]}")
-    if code == 2:
-        raise InvalidRequest(lines[0])
-    return code
+    return lambda: run_command(words)
 
 
 TARGETS: dict[str, tuple[Target, int]] = {
     "configurations": (configuration, 110), "plans": (plan, 100), "checkpoints": (checkpoint, 45),
     "streamed checkpoints": (streamed_checkpoint, 35), "statistics": (statistics, 60), "runs": (run, 40),
     "data sets": (data_set, 10), "calibration files": (calibration, 60), "templates": (template, 25),
-    "command lines": (command_line, 15),
+    "command lines": (command_line, 15), **MORE_TARGETS,
 }  # fmt: skip
-"""Each kind, and how many of 500 inputs it gets."""
+"""Each kind, and its share of the inputs."""

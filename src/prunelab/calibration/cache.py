@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
 
 CalibrationProgress = Callable[[int], None]
+_KEPT = re.compile(r"[0-9a-f]{16}\.safetensors")
+"""Names of the files of statistics in the cache."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class CalibrationOptions:
 
 def cache_folder() -> Path:
     """The cache folder of statistics: `PRUNELAB_CACHE`, else `prunelab` in the user's cache folder."""
-    if "PRUNELAB_CACHE" in os.environ:
+    if os.environ.get("PRUNELAB_CACHE"):
         return Path(os.environ["PRUNELAB_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunelab"
 
@@ -95,7 +98,8 @@ def require_statistics_place(path: Path) -> None:
     Raises:
         InvalidRequest: names the obstacle.
     """
-    is_cache = path.is_relative_to(cache_folder())
+    # A damaged file of the cache itself may be replaced; PRUNELAB_CACHE may name a folder of the user.
+    is_cache = path.parent == cache_folder() / "statistics" and _KEPT.fullmatch(path.name) is not None
     try:
         require_output_file(path, True, None if is_cache else is_statistics, "calibration statistics of prunelab")
         require_streaming_folder(_streaming_folder(path))

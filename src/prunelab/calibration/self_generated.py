@@ -19,11 +19,14 @@ from prunelab.errors.text import one_line
 from prunelab.io.atomic_write import write_text
 from prunelab.io.bounds import LIMIT, SEED, SEQUENCE_LENGTH, check_all
 from prunelab.io.lazy import inference_mode, torch, transformers
+from prunelab.io.paths import require_output_file
 from prunelab.models.loading import LanguageModel, load_model
 from prunelab.models.rotary import RotaryLengths
 
 AT_ONCE = 64
 """Documents in a generation batch."""
+_LONGEST_ROW = 1 << 24
+"""The longest row, in characters, that is read."""
 
 
 @inference_mode
@@ -62,6 +65,16 @@ def own_text(model: LanguageModel, documents: int, tokens: int, seed: int = 0) -
     return texts
 
 
+def _is_own_text(path: Path) -> bool:
+    """Whether a file holds rows with a text and nothing else, as this command writes them."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = json.loads(file.readline(_LONGEST_ROW))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and list(first) == ["text"]
+
+
 def main() -> None:
     """Parse the command line, generate the documents and write them to a JSONL file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,11 +83,13 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=512, help="most tokens of a document")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file of this command")
     options = parser.parse_args()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     try:
         check_all(vars(options), {"documents": LIMIT, "tokens": SEQUENCE_LENGTH, "seed": SEED})
+        require_output_file(options.out, options.overwrite, _is_own_text, "text that a model wrote")
         texts = own_text(load_model(options.model), options.documents, options.tokens, options.seed)
         write_text(options.out, "".join(json.dumps({"text": text}) + "\n" for text in texts))
     except PrunelabError as error:

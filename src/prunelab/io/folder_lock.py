@@ -62,5 +62,5 @@ def holds(folder: Path, token: str) -> bool:
     """Whether a folder on this machine is the one locked with `token`."""
     try:
         return (folder / LOCK).read_text(encoding="utf-8").partition(" ")[0] == token
-    except OSError:
+    except (OSError, ValueError):
         return False

@@ -22,7 +22,8 @@ OLD = "-old-"
 YOUNG = 60.0
 """Age in seconds below which an unlocked temporary name is kept: another process may be about to lock it."""
 
-_RANDOM = "[a-z0-9_]{8}"
+_RANDOM = "(?![0-9]{8})[a-z0-9_]{8}"
+"""What `tempfile` adds to a name; eight digits are rather a date, and is left alone."""
 _EARLIER = re.compile(rf"\..+\.(?:csv|html|json|md|parquet|png|safetensors|svg|yaml)-{_RANDOM}")
 """Names of temporary files of earlier versions."""
 
@@ -93,26 +94,38 @@ def replace_folder(aside: Path, path: Path) -> None:
         os.close(handle)
 
 
-def sweep(path: Path) -> None:
-    """Remove what killed processes left next to an output, and restore a folder that they had moved away."""
+def sweep(path: Path, earlier: bool = False) -> None:
+    """Remove what killed processes left next to an output, and restore a folder that they had moved away.
+
+    Only what a process of prunelab can have left is removed: a user may keep `.NAME-20261201` or `.NAME-old-copy`.
+
+    Args:
+        path: the output.
+        earlier: also remove temporary files of earlier versions, whose names a user could choose.
+    """
     name = glob.escape(path.name)
     if not os.path.isdir(path.parent):
         return
-    for leftover in path.parent.glob(f".{name}{OLD}*"):
-        if _abandoned(leftover, young=not (leftover / "old").exists()):
-            if (leftover / "old").exists() and not os.path.lexists(path):
+    for leftover in path.parent.glob(f".{name}{OLD}????????"):
+        held = _entries(leftover) if re.fullmatch(_RANDOM, leftover.name[-8:]) else None
+        if held in ([], ["old"]) and _abandoned(leftover, young=not held):
+            if held and not os.path.lexists(path):
                 (leftover / "old").rename(path)
             _remove(leftover)
-    for leftover in path.parent.glob(f".{name}{MARK}*"):
-        if _abandoned(leftover):
+    for leftover in path.parent.glob(f".{name}{MARK}????????"):
+        if re.fullmatch(_RANDOM, leftover.name[-8:]) and _abandoned(leftover):
             _remove(leftover)
     for leftover in path.parent.glob(f".{name}-????????"):
-        if re.fullmatch(_RANDOM, leftover.name[-8:]) and _abandoned(leftover, young=True):
+        if (
+            re.fullmatch(_RANDOM, leftover.name[-8:])
+            and (earlier or _is_empty(leftover))
+            and _abandoned(leftover, young=not earlier)
+        ):
             _remove(leftover)
 
 
 def sweep_below(folder: Path) -> None:
-    """Remove what killed processes left anywhere below a folder that the caller has locked."""
+    """Remove what killed processes left of writing files anywhere below a folder in which only prunelab writes."""
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             leftover = Path(place, name)
@@ -123,11 +136,27 @@ def sweep_below(folder: Path) -> None:
                     folders.remove(name)
 
 
+def _entries(folder: Path) -> list[str] | None:
+    """The names in a folder; None for anything else."""
+    try:
+        return os.listdir(folder) if not folder.is_symlink() else None
+    except OSError:
+        return None
+
+
+def _is_empty(leftover: Path) -> bool:
+    """Whether it is an empty file or folder, as after a kill between creation and the first write."""
+    held = _entries(leftover)
+    with suppress(OSError):
+        return held == [] or (held is None and leftover.is_file() and os.lstat(leftover).st_size == 0)
+    return False
+
+
 def _abandoned(leftover: Path, young: bool = False) -> bool:
     """Whether no process holds the lock; False if the file system cannot tell.
 
     Args:
-        left: a temporary file or folder.
+        leftover: a temporary file or folder.
         young: keep one that was changed less than `YOUNG` seconds ago, which may be about to be locked.
     """
     try:

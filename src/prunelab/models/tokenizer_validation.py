@@ -59,7 +59,10 @@ def check_tokenizer(name: str, tokenizer: Any, rows: int | None) -> None:
     try:
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         added_tokens(tokenizer)
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the library's Rust code is no `Exception`.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise CheckpointError(
             f"{name}'s tokenizer fails on a short text ({first_line(error)}): fetch its files again"
         ) from error

@@ -20,6 +20,8 @@ from prunelab.pruning.plan_records import PlanProvenance
 from prunelab.pruning.unit_ranges import MOST_UNITS, blocks_in, count_in, edges_of, spelled_out, to_ranges
 
 UNITS = ("key_value_groups", "channels")
+CONTENT = "content"
+"""Key in a plan's provenance: hash of all the rest of the plan, as a study writes it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class PlannedCut:
 
 
 def planned_cuts(folder: Path, wanted: Collection[str | None]) -> dict[str, PlannedCut]:
-    """The plans in a folder that have one of the wanted fingerprints; files that are not plans are skipped."""
+    """The plans in a folder that have one of the wanted fingerprints.
+
+    Files that are not plans, or that were changed after a study wrote them, are skipped.
+    """
     plans = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -89,8 +94,17 @@ class _Numbers(BaseModel):
     provenance: PlanProvenance = PlanProvenance()
 
 
+def plan_content(fields: Mapping[str, Any]) -> str:
+    """Hash of a plan's fields as they are written, without the hash itself."""
+    made = {key: value for key, value in fields["provenance"].items() if key != CONTENT}
+    return content_hash({**fields, "provenance": made})
+
+
 def _cut(path: Path, fields: Mapping[str, Any]) -> PlannedCut:
     plan = _Numbers.model_validate(fields)
+    made = fields.get("provenance", {})
+    if CONTENT in made and made[CONTENT] != plan_content(fields):
+        raise ValueError("it was changed after it was made")
     named = blocks_in([shape["blocks"] for shape in plan.base.shapes])
     shapes = {block: shape for shape, indices in zip(plan.base.shapes, named, strict=True) for block in indices}
     kept = {planned.block: planned for planned in plan.blocks}

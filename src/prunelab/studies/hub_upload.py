@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from prunelab.checkpoint.license import Licence, front_matter, licence_beside, l
 from prunelab.checkpoint.save import PLAN_FILE
 from prunelab.errors import CheckpointError, InvalidRequest, MissingRequirement, OutputExists, first_line
 from prunelab.io.markup import markdown, markdown_paragraph
+from prunelab.io.reading import read_text
 from prunelab.io.structured import read_json_object
 from prunelab.models.tensor_files import TensorFiles
 from prunelab.pruning.plan import PruningPlan
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 _HTTPError = HfHubHTTPError.__bases__[0]
 """Base class of the hub client's connection errors, from httpx or httpx2 depending on its version."""
-_NOT_SENT = (".git*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf")
+_NOT_SENT = (".*", "*/.*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.gguf", "README.md")
+"""Hidden files (`.env`, `.git/`), pickles and other programs' formats, as the hub's client matches them."""
 RESULTS_FILE = "results.json"
 _REPLACED = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 """Old weights to delete from a repository, which could otherwise be loaded in place of the new ones."""
@@ -114,11 +117,12 @@ def prepare_upload(
             "the base model's card (and --base-model ORG/NAME if the plan only records a folder)"
         )
     measured, differences = _of_this_cut(run, plan, folder) if run is not None else ([], [])
-    card = _card(card_file.read_text(encoding="utf-8"), to, base_name, known_licence, differences)
+    card_text = read_text(card_file, error=CheckpointError, remedy="prune again")
+    card = _card(card_text, to, base_name, known_licence, differences)
     files = [
         (str(path.relative_to(folder)), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(path.match(pattern) for pattern in _NOT_SENT) and path.name != "README.md"
+        if path.is_file() and not _is_left_out(path.relative_to(folder).as_posix())
     ]
     files.append(("README.md", len(card.encode())))
     if measured:
@@ -152,7 +156,7 @@ def upload(prepared: HubUpload, *, private: bool = False, overwrite: bool = Fals
             if prepared.results:
                 (Path(folder) / RESULTS_FILE).write_bytes(_results(prepared.results))
             api.upload_folder(
-                repo_id=prepared.to, folder_path=str(prepared.folder), ignore_patterns=[*_NOT_SENT, "README.md"],
+                repo_id=prepared.to, folder_path=str(prepared.folder), ignore_patterns=list(_NOT_SENT),
                 delete_patterns=list(_REPLACED), commit_message="Weights, tokenizer and pruning plan",
             )  # fmt: skip
             api.upload_folder(
@@ -169,6 +173,10 @@ def upload(prepared: HubUpload, *, private: bool = False, overwrite: bool = Fals
             "and HF_HUB_OFFLINE unset"
         ) from error
     return str(address)
+
+
+def _is_left_out(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _NOT_SENT)
 
 
 def _check_name(name: str, form: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -180,7 +181,7 @@ class ModelStudy:
 
 def _forget_generations(workspace: Path, benchmark: str) -> None:
     """Remove generated texts of a benchmark once its measurements and records are stored."""
-    for path in workspace.glob(f"{benchmark}-*"):
+    for path in workspace.glob(f"{glob.escape(benchmark)}-*"):
         path.unlink()
     for folder in (workspace, workspace.parent):
         if folder.is_dir() and not any(folder.iterdir()):

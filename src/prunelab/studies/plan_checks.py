@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from prunelab.io.fingerprint import content_hash
 from prunelab.pruning.methods import methods
+from prunelab.pruning.plan_summary import CONTENT, plan_content
 from prunelab.pruning.planner import PruningOptions, options_record
 from prunelab.studies.store import ResultsStore, StoredResult, read_stored
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from prunelab.models.loading import LanguageModel
     from prunelab.pruning.plan import PruningPlan
 
-REQUEST, CONTENT = "request", "content"
-"""Provenance keys: hashes of the study's request, and of all other content of the plan."""
+REQUEST = "request"
+"""Provenance key: hash of the study's request; `CONTENT` is the hash of all other content of the plan."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Asked:
                 return f"it belongs to another cut ({name} {actual}, not {requested})"
         if CONTENT in provenance and provenance.get(REQUEST) != self.request:
             return "it belongs to another cut (different options)"
-        if CONTENT in provenance and provenance[CONTENT] != _content(plan):
+        if CONTENT in provenance and provenance[CONTENT] != plan_content(plan.model_dump(mode="json")):
             return "it was modified after it was written"
         return None
 
@@ -66,7 +66,8 @@ class Asked:
 def with_content(plan: PruningPlan, request: str) -> PruningPlan:
     """Add the hashes of the request and of the content to a plan's provenance."""
     plan = plan.model_copy(update={"provenance": {**plan.provenance, REQUEST: request}})
-    return plan.model_copy(update={"provenance": {**plan.provenance, CONTENT: _content(plan)}})
+    content = plan_content(plan.model_dump(mode="json"))
+    return plan.model_copy(update={"provenance": {**plan.provenance, CONTENT: content}})
 
 
 def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
@@ -84,9 +85,3 @@ def is_proven(plan: PruningPlan, store: ResultsStore) -> bool:
         if stored is not None and stored.cell.plan == plan.fingerprint and stored.cell.method == plan.method:
             return True
     return False
-
-
-def _content(plan: PruningPlan) -> str:
-    fields = plan.model_dump(mode="json")
-    fields["provenance"] = {key: value for key, value in fields["provenance"].items() if key != CONTENT}
-    return content_hash(fields)

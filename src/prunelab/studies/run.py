@@ -26,6 +26,9 @@ from prunelab.studies.duplicates import DuplicateCuts
 from prunelab.studies.run_folder import FAILURES, INDEX, STUDY, files_of, index_text
 from prunelab.studies.store import Measurement, StoredResult, read_stored, samples_beside, write_csv, write_parquet
 
+SETTINGS = ("limit", "window", "completions", "temperature")
+"""What a study says once for all of its benchmarks, and a measurement file of each that it decides."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -153,9 +156,18 @@ def load_run(folder: Path) -> Run:
             UserWarning,
             stacklevel=2,
         )
-        measured = _in_order([_valid_result(path) for path in sorted(folder.glob("cells/*/*.json"))], config, folder)
+        measured = _in_order(
+            [
+                measured_file
+                for path in sorted(folder.glob("cells/*/*.json"))
+                if _other_setting(stored := _stored(path), config) is None
+                for measured_file in [Measured(path, list(stored.measurements))]
+            ],
+            config,
+            folder,
+        )
     else:
-        measured = [_valid_result(path) for path in paths]
+        measured = [_valid_result(path, config) for path in paths]
     failures = _failures(folder / FAILURES)
     return Run(folder, config, measured, Compared(lambda: compared_to_dense(measured)), failures)
 
@@ -187,17 +199,42 @@ class Compared(Sequence[Difference]):
         return len(self._made)
 
 
-def _valid_result(path: Path) -> Measured:
+def _valid_result(path: Path, config: StudyConfig) -> Measured:
     """Read a measurement file of a run.
+
+    Raises:
+        InvalidRequest: it is missing, damaged, invalid, or of other settings than the run's study.
+    """
+    stored = _stored(path)
+    other = _other_setting(stored, config)
+    if other is not None:
+        raise _refused(path, f"was measured with {other}")
+    return Measured(path, list(stored.measurements))
+
+
+def _stored(path: Path) -> StoredResult:
+    """The content of a measurement file.
 
     Raises:
         InvalidRequest: it is missing, damaged or invalid.
     """
     stored = read_stored(path)
     if isinstance(stored, StoredResult):
-        return Measured(path, list(stored.measurements))
-    why = "is missing" if stored is None else stored
-    raise InvalidRequest(f"{path} {why}: the file is not changed; run the study again to measure it again")
+        return stored
+    raise _refused(path, "is missing" if stored is None else stored)
+
+
+def _refused(path: Path, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} {why}: the file is not changed; run the study again to measure it again")
+
+
+def _other_setting(stored: StoredResult, config: StudyConfig) -> str | None:
+    """The setting in which a measurement file differs from the run's study; None if there is none."""
+    for name in SETTINGS:
+        asked = getattr(config, name)
+        if name in stored.identity and stored.identity[name] != asked:
+            return f"{name} {stored.identity[name]}, and {STUDY} says {asked}"
+    return None
 
 
 def _in_order(measured: Sequence[Measured], config: StudyConfig, folder: Path) -> list[Measured]:

@@ -17,7 +17,8 @@ from prunelab.errors import InvalidRequest, OutputExists
 from prunelab.io.fingerprint import content_hash
 from prunelab.io.folder_lock import LOCK
 from prunelab.io.paths import ensure_writable, inside, kind_of, local_path, shortened
-from prunelab.io.unfinished import sweep_below
+from prunelab.io.unfinished import sweep, sweep_below
+from prunelab.studies.store import StoredResult, read_stored
 
 INDEX, STUDY, FAILURES = "index.json", "study.yaml", "failures.json"
 FILES = (LOCK, STUDY, FAILURES, INDEX, "results.csv", "results.parquet", "comparisons.csv")
@@ -58,7 +59,14 @@ def is_run(folder: Path) -> bool:
         return True
     if kind_of(folder / STUDY) != "file":
         return False
-    return _is_lock(folder / LOCK) or _is_index(folder) or _is_emptied(folder)
+    return _is_lock(folder / LOCK) or _is_index(folder) or _is_emptied(folder) or _is_unfinished(folder)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether it is a copy of a killed run without its hidden files: it holds measurements and nothing else."""
+    if not all(path.name in (*FILES, *FOLDERS) or path.name.startswith(".") for path in folder.iterdir()):
+        return False
+    return any(isinstance(read_stored(path), StoredResult) for path in sorted(folder.glob("cells/*/*.json")))
 
 
 def _is_emptied(folder: Path) -> bool:
@@ -110,7 +118,11 @@ def require_own_paths(folder: Path) -> None:
 
 def sweep_run(folder: Path) -> None:
     """Remove temporary files of killed studies from a run's folder, which the caller has locked."""
-    sweep_below(folder)
+    for name in FILES:
+        sweep(folder / name, earlier=True)
+    for name in FOLDERS:
+        if kind_of(folder / name) == "folder":
+            sweep_below(folder / name)
 
 
 def index_text(files: Sequence[str]) -> str:
@@ -143,6 +155,6 @@ def files_of(folder: Path, fields: Any) -> list[Path] | None:
             raise InvalidRequest(
                 f"{folder / INDEX}: {error}; nothing was read or changed: run the study again to rebuild the index"
             ) from None
-    if "hash" in fields and fields["hash"] != content_hash({"files": names}):
+    if len(set(names)) < len(names) or ("hash" in fields and fields["hash"] != content_hash({"files": names})):
         return None
     return [folder / name for name in names]

@@ -57,7 +57,7 @@ def generated(
     )
     path = _path(benchmark, model, prompts, sampling, settings, sampler)
     total = sum(len(prompt.completions) for prompt in prompts)
-    if path is not None and (kept := _kept(path)) is not None:
+    if path is not None and (kept := kept_completions(path)) is not None:
         progress(total, total)
         return kept
     completions: dict[tuple[str, int], Completion] = {}
@@ -67,7 +67,7 @@ def generated(
     ordered = [completions[prompt.document, number] for prompt in prompts for number in prompt.completions]
     generation = WorkspaceCompletions(ordered, sampler.batch_tokens, sampler.shrunk_from)
     if path is not None:
-        write_text(path, json.dumps(asdict(generation)) + "\n")
+        keep_completions(path, generation)
     return generation
 
 
@@ -97,12 +97,20 @@ def _path(
     return settings.workspace / f"{benchmark.name}-{key}.json"
 
 
-def _kept(path: Path) -> WorkspaceCompletions | None:
-    """The completions in a file; None if the file is missing or damaged."""
+def keep_completions(path: Path, generation: WorkspaceCompletions) -> None:
+    """Write completions with their hash; they are kept until the benchmark's measurements are written."""
+    fields = json.loads(json.dumps(asdict(generation)))
+    write_text(path, json.dumps({**fields, "hash": content_hash(fields)}) + "\n")
+
+
+def kept_completions(path: Path) -> WorkspaceCompletions | None:
+    """The completions in a file; None if the file is missing, damaged or was changed."""
     try:
         if not path.exists():
             return None
         fields = read_json_object(path)
+        if fields.pop("hash", None) != content_hash(fields):
+            raise DataError("it was changed after it was written")
         return WorkspaceCompletions(
             [Completion(**completion) for completion in fields["completions"]],
             fields["tokens_a_batch"],
