@@ -42,7 +42,7 @@ class OutputNorm(WidthMethod):
 
     def raw(self, evidence: MethodInputs, block: int, layout: UnitLayout) -> Tensor:
         """The norm of each column."""
-        return evidence.decoder.weight(block, layout.writer).float().norm(dim=0)
+        return evidence.decoder.weight(block, layout.output_projection).float().norm(dim=0)
 '''
 BENCHMARK = '''\
 from prunelab.evaluation.benchmarks import register
