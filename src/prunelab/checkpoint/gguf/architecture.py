@@ -1,7 +1,7 @@
 """Choose the llama.cpp architecture of a model, and its widths in the file.
 
 Derived from llama.cpp's loaders and graphs (build 11549, `src/models/*.cpp`), and checked against torch by
-`tests/test_export_llama_cpp.py`:
+`tests/checkpoint/test_export_llama_cpp.py`:
 
 - `llama` and `qwen2` give all blocks one width; `llama` has optional biases everywhere, `qwen2` on query, key and value
   only, with an attention output of hidden x hidden. A Qwen2 that does not fit is written as a Llama with biases.

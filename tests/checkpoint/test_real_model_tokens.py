@@ -25,7 +25,7 @@ LINES = 300
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools/gguf_tokens.py"
+    path = Path(__file__).parents[2] / "tools/gguf_tokens.py"
     spec = importlib.util.spec_from_file_location("gguf_tokens", path)
     assert spec is not None
     assert spec.loader is not None

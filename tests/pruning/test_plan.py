@@ -15,7 +15,7 @@ from prunelab.pruning.apply import make_pruning_plan, pruned_model
 from prunelab.pruning.plan import PruningPlan, from_ranges, to_ranges
 
 TinyOf = Callable[[str], Tiny]
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @given(st.sets(st.integers(0, 60)))

@@ -9,7 +9,7 @@ import pytest
 
 from prunelab.evaluation.sandbox import Exercise, Sandbox
 
-SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[3] / "shared"))
+SHARED = Path(os.environ.get("PRUNELAB_SHARED", Path(__file__).parents[4] / "shared"))
 HUMANEVAL = SHARED / "hub/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"
 
 

@@ -197,7 +197,7 @@ def test_notes_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_page_in_the_documentation_has_the_words_of_its_generator(tmp_path: Path) -> None:
     """The committed page must be what the generator would write, but for the figures of its runs."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     committed = (root / "docs/arena.md").read_text(encoding="utf-8")
     found = standings(made_up(tmp_path).run().measurements)
     times, notes = {"auto": Time(1.0, 0.1, 2.0)}, (root / "configs/arena_notes.md").read_text(encoding="utf-8")

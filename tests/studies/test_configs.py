@@ -12,7 +12,7 @@ from prunelab.studies.config import StudyConfig, read_config, study_config
 from prunelab.studies.dry_run import dry_run
 from prunelab.studies.grid import study_grid
 
-FOLDER = Path(__file__).parents[1] / "configs"
+FOLDER = Path(__file__).parents[2] / "configs"
 
 
 def config(name: str) -> StudyConfig:

@@ -130,7 +130,7 @@ def test_perplexity_is_near_the_generators_own(name: str) -> None:
     tokens = len(tokenizer("\n\n".join(line["text"] for line in lines), add_special_tokens=False).input_ids)
     above = by_token / math.exp(nats_of("test") / tokens)
     assert 1 < above < 1.2
-    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text().split("\n")
+    page = (Path(__file__).parents[2] / "docs" / "pocket.md").read_text().split("\n")
     column = cells(next(line for line in page if line.startswith("| benchmark | pocket-llama"))).index(name)
     line = next(line for line in page if line.startswith("| `wikitext2` |") and "generator" in line)
     assert cells(line)[column] == f"perplexity {by_token:.2f} by token, {above:.2f} times the generator's"
@@ -139,7 +139,7 @@ def test_perplexity_is_near_the_generators_own(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_documentation_tells_the_scores_that_are_kept(name: str) -> None:
     scores = json.loads((folder_of(name) / "scores.json").read_text())
-    page = (Path(__file__).parents[1] / "docs" / "pocket.md").read_text().split("\n")
+    page = (Path(__file__).parents[2] / "docs" / "pocket.md").read_text().split("\n")
     column = cells(next(line for line in page if line.startswith("| benchmark | pocket-llama"))).index(name)
     for benchmark in ("arc_easy", "arc_challenge", "boolq", "winogrande", "mmlu", "gsm8k", "humaneval", "ifeval"):
         kept = next(row["value"] for row in scores if row["benchmark"] == benchmark and row["primary"])

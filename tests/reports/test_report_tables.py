@@ -27,7 +27,7 @@ from prunelab.reports.sections import recommendation
 from prunelab.reports.summary import brief
 from prunelab.studies.run import Run
 
-GOLDEN = Path(__file__).parent / "golden" / "tables"
+GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 
 
 @pytest.fixture(scope="module")

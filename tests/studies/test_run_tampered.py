@@ -30,7 +30,7 @@ from prunelab.studies.store import CellId, StoredResult, place_of, read_stored, 
 CheckpointOf = Callable[[str], Path]
 Command = Callable[..., Ran]
 Json = dict[str, Any]
-EARLIER = Path(__file__).parent / "earlier" / "run"
+EARLIER = Path(__file__).parents[1] / "earlier" / "run"
 
 
 @pytest.fixture(scope="module")
