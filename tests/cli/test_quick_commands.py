@@ -19,7 +19,7 @@ from prunelab.stats import paired_tests
 from prunelab.stats.paired_tests import LEVEL, Z
 
 HEAVY = ("torch", "transformers", "datasets", "lm_eval")
-EARLIER = Path(__file__).parent / "earlier" / "run"
+EARLIER = Path(__file__).parents[1] / "earlier" / "run"
 COMMANDS = sorted(get_command(cli.load_commands()).commands)  # type: ignore[attr-defined]
 RUNS = [
     ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS),

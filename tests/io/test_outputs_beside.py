@@ -23,7 +23,7 @@ from prunelab.errors import OutputExists
 from prunelab.io.atomic_write import atomic_folder, write_text
 from prunelab.studies.run_folder import is_run, sweep_run
 
-EARLIER = Path(__file__).parent / "earlier" / "run"
+EARLIER = Path(__file__).parents[1] / "earlier" / "run"
 CheckpointOf = Callable[[str], Path]
 Command = Callable[..., Ran]
 
