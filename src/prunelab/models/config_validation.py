@@ -162,8 +162,11 @@ def _class_of(fields: Fields, name: str) -> Any:
 
 
 def _refuse_methods(fields: Fields, config_class: Any, name: str) -> None:
-    """Refuse keys that would override a method of the config class."""
+    """Refuse keys that would take the place of a method of the config, and a part of a type that is no name."""
     for path, part in parts(fields):
+        kind = part.get("model_type")
+        if kind is not None and not isinstance(kind, str):
+            raise CheckpointError(f"{name}: config.json's {path}model_type is {shown(kind)}: write its name as text")
         for key in part:
             if callable(getattr(config_class, key, None)) or key.startswith("__"):
                 raise CheckpointError(f"{name}: config.json's {path}{key} is not a config field: leave it out")
