@@ -91,9 +91,7 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         UnsupportedModel: llama.cpp has no architecture that computes the same; says why, and what to do.
     """
     config, family = model.model.config, model.decoder.family.name
-    require_family(model.name, family)
-    _check_activation(model.name, config, family)
-    _check_places(model)
+    check_structure(model)
     biases = used_biases(model)
     shapes = _multiples(_widest(model.decoder.shapes) if pad_widths else model.decoder.shapes, channel_multiple)
     if family == "gemma2":
@@ -112,17 +110,20 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
     return Layout("deci", shapes, context, frequency_factors=factors, notes=notes)
 
 
-def require_family(name: str, family: str) -> None:
-    """Refuse a family that is not written as GGUF.
+def check_structure(model: LanguageModel) -> None:
+    """Refuse a family, an activation or parts of blocks that are not written as GGUF; values are not looked at.
 
     Raises:
-        UnsupportedModel: naming those that are.
+        UnsupportedModel: naming what has no counterpart.
     """
+    family = model.decoder.family.name
     if family not in FAMILIES:
         raise UnsupportedModel(
-            f"{name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
+            f"{model.name} is of family {family}, which is not written as GGUF: {', '.join(FAMILIES)} are, also "
             "those that `prunelab extract-language-model` takes out of a model that sees"
         )
+    _check_activation(model.name, model.model.config, family)
+    _check_places(model)
 
 
 def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:
