@@ -33,7 +33,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export a dense or pruned model to another program's format."""
-    from prunelab.checkpoint.gguf.export import check_tokenizer, export_gguf, require_gguf
+    from prunelab.checkpoint.gguf.export import check_without_weights, export_gguf, require_gguf
     from prunelab.io.outputs import is_gguf
     from prunelab.io.paths import require_output_file
     from prunelab.models.loading import inspected, load_inspected, load_tokenizer
@@ -42,7 +42,7 @@ def export(
     require_output_file(out_file, overwrite, is_gguf, "a GGUF file")
     inspection = inspected(model)
     tokenizer = load_tokenizer(inspection.path, inspection.config)
-    check_tokenizer(inspection, tokenizer, allow_other_tokens=allow_other_tokens)  # before the weights are read
+    check_without_weights(inspection, tokenizer, allow_other_tokens=allow_other_tokens)
     loaded = load_inspected(inspection, device="cpu")
     with bar("writing", 1) as progress:
         exported = export_gguf(

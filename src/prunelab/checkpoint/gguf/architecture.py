@@ -90,9 +90,7 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
         UnsupportedModel: no llama.cpp architecture computes the same; names the reason and the remedy.
     """
     config, family = model.model.config, model.decoder.family.name
-    require_family(model.name, family)
-    _check_activation(model.name, config, family)
-    _check_places(model)
+    check_structure(model)
     biases = used_biases(model)
     shapes = _multiples(_widest(model.decoder.shapes) if pad_widths else model.decoder.shapes, channel_multiple)
     if family == "gemma2":
@@ -111,18 +109,21 @@ def layout_of(model: LanguageModel, *, channel_multiple: int = 1, pad_widths: bo
     return Layout("deci", shapes, context, frequency_factors=factors, notes=notes)
 
 
-def require_family(name: str, family: str) -> None:
-    """Refuse a family that is not written as GGUF.
+def check_structure(model: LanguageModel) -> None:
+    """Refuse a family, an activation or parts of blocks that are not written as GGUF; values are not looked at.
 
     Raises:
-        UnsupportedModel: naming those that are.
+        UnsupportedModel: naming what has no counterpart.
     """
+    family = model.decoder.family.name
     if family not in FAMILIES:
         listing = ", ".join(FAMILIES)
         raise UnsupportedModel(
-            f"{name} is of family {family}, which cannot be exported to GGUF: export a model of {listing}, or "
+            f"{model.name} is of family {family}, which cannot be exported to GGUF: export a model of {listing}, or "
             "the language model that `prunelab extract-language-model` takes from a vision-language model"
         )
+    _check_activation(model.name, model.model.config, family)
+    _check_places(model)
 
 
 def used_biases(model: LanguageModel) -> Mapping[tuple[int, str], Tensor]:

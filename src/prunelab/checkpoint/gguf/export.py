@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from transformers import GenerationConfig
 
-from prunelab.checkpoint.gguf.architecture import Layout, layout_of, require_family
+from prunelab.checkpoint.gguf.architecture import Layout, check_structure, layout_of
 from prunelab.checkpoint.gguf.tensors import NamedTensor, named_tensors
 from prunelab.checkpoint.gguf.token_comparison import compared_tokens
 from prunelab.checkpoint.gguf.tokenizer import Vocabulary, chat_templates_of, vocabulary_of
@@ -113,8 +113,10 @@ def export_gguf(
     return Exported(out, layout.architecture, out.stat().st_size, notes)
 
 
-def check_tokenizer(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, *, allow_other_tokens: bool) -> None:
-    """Refuse what `export_gguf` would refuse of a checkpoint's family and tokenizer, before its weights are read.
+def check_without_weights(
+    inspection: Inspection, tokenizer: PreTrainedTokenizerBase, *, allow_other_tokens: bool
+) -> None:
+    """Refuse what `export_gguf` would refuse of a checkpoint's structure and tokenizer, before its weights are read.
 
     The comparison with llama.cpp is remembered: `export_gguf` does not repeat it.
 
@@ -124,13 +126,13 @@ def check_tokenizer(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, 
         allow_other_tokens: as for `export_gguf`.
 
     Raises:
-        UnsupportedModel: a family or a tokenizer that is not written, or one whose tokens llama.cpp reads otherwise.
+        UnsupportedModel: a structure or a tokenizer that is not written, or one whose tokens llama.cpp reads otherwise.
     """
-    require_family(inspection.name, inspection.family.name)
     empty = inspection.empty()
     if (inspection.folder / "generation_config.json").is_file():
         empty.generation_config = GenerationConfig.from_pretrained(str(inspection.folder))
     model = LanguageModel(inspection.name, empty, tokenizer, inspection=inspection)
+    check_structure(model)
     vocabulary = vocabulary_of(model, allow_other_tokens=allow_other_tokens)
     compared_tokens(
         model,
