@@ -61,8 +61,8 @@ def questions(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_log_probabilities_are_hflms(
     name: str, definition: str, choices: int, smollm2: LanguageModel, questions: Path
 ) -> None:
-    # On the same logits, a float32 log-softmax over this vocabulary is 8e-6 a token above float64's, so that 16 of these
-    # 240 choices of ARC-Easy differ by 1.0e-4 to 1.6e-4 from HFLM's default; with HFLM's softmax in float64, by 5e-5.
+    # On the same logits, a float32 log-softmax over this vocabulary is 8e-6 a token above one in float64: 16 of these
+    # 240 choices of ARC-Easy differ by 1.0e-4 to 1.6e-4 from a float32 softmax, and none by over 5e-5 from float64.
     options = {"softmax_dtype": "float64", "training_split": None}
     figures, theirs = oracle(smollm2, questions, definition, ITEMS, 0, **options)
     evaluation = benchmarks[name].evaluate(smollm2, EvaluationSettings(limit=ITEMS, shots=0, datasets_root=questions))
