@@ -14,7 +14,6 @@ from conftest import Ran
 from datasets import load_dataset
 from llama_cpp import LlamaCpp
 from miniature_hub import write_data_set
-from safetensors.torch import load_file
 from test_benchmarks_lm_eval import oracle
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
@@ -44,13 +43,12 @@ def smollm2(folder: Path) -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def questions(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ARC-Easy's shortest questions and BoolQ's with the shortest passages, in the hub's layout."""
+    """ARC-Easy's first questions and BoolQ's with the shortest passages, in the hub's layout."""
     root = tmp_path_factory.mktemp("questions")
     arc = load_dataset(str(shared / "hub/allenai/ai2_arc"), "ARC-Easy", split="test").to_list()
-    arc.sort(key=lambda row: (len(row["question"]), row["id"]))
     boolq = load_dataset(str(shared / "hub/aps/super_glue"), "boolq", split="validation").to_list()
     boolq.sort(key=lambda row: (len(row["passage"]), row["passage"], row["question"]))
-    write_data_set(root / "allenai/ai2_arc", {"ARC-Easy": {"test": arc[:ITEMS]}})
+    write_data_set(root / "allenai/ai2_arc", {"ARC-Easy": {"test": arc[:ITEMS], "validation": arc[-2:]}})
     write_data_set(root / "aps/super_glue", {"boolq": {"validation": boolq[:ITEMS]}})
     return root
 
@@ -63,9 +61,9 @@ def questions(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_log_probabilities_are_hflms(
     name: str, definition: str, choices: int, smollm2: LanguageModel, questions: Path
 ) -> None:
-    # In float32, torch's log-softmax over this vocabulary is off by about 1e-5 a token, always upwards: with HFLM's
-    # default, choices of 13 tokens are 1.3e-4 from what float64 gives, ours 4e-5.
-    options = {"softmax_dtype": "float64", "training_split": None, "validation_split": None}
+    # On the same logits, a float32 log-softmax over this vocabulary is 8e-6 a token above one in float64: 16 of these
+    # 240 choices of ARC-Easy differ by 1.0e-4 to 1.6e-4 from a float32 softmax, and none by over 5e-5 from float64.
+    options = {"softmax_dtype": "float64", "training_split": None}
     figures, theirs = oracle(smollm2, questions, definition, ITEMS, 0, **options)
     evaluation = benchmarks[name].evaluate(smollm2, EvaluationSettings(limit=ITEMS, shots=0, datasets_root=questions))
     assert len(evaluation.samples) == len(theirs) == ITEMS
@@ -132,17 +130,3 @@ def test_a_pruned_model_writes_the_same_everywhere(
     llama_cpp = LlamaCpp(tmp_path / "pruned.gguf")
     assert llama_cpp.tokens(PROMPT) == theirs.prompt
     assert llama_cpp.greedy(theirs.prompt, TOKENS) == theirs.tokens
-
-
-def test_a_streamed_model_is_pruned_to_the_same_weights(
-    folder: Path, shared: Path, tmp_path: Path, command: Callable[..., Ran]
-) -> None:
-    shorter = ("--calibration", "c4", "--samples", 4, "--sequence-length", 64, "--datasets-root", shared / "hub")
-    for name, memory in (("memory", "4GB"), ("streamed", "200MB")):
-        ran = command("prune", folder, "--method", "flap", "--ratio", 0.2, *shorter, "--memory", memory,
-                      "--statistics", tmp_path / f"statistics-{name}", "--out", tmp_path / name)  # fmt: skip
-        assert ran.code == 0, ran.err
-        assert ("read block by block" in ran.err + ran.out) == (name == "streamed")
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("memory", "streamed"))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
