@@ -94,7 +94,7 @@ def test_solutions_pass_and_others_do_not(miniature: Path, tiny: TinyOf, says: A
 def test_figures_are_averages_over_problems(
     miniature: Path, tiny: TinyOf, says: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(benchmark.__dict__, "cage", Sandbox(Limits(cpu_seconds=1)))
+    monkeypatch.setitem(benchmark.__dict__, "sandbox", Sandbox(Limits(cpu_seconds=1)))
     texts = {
         "HumanEval/0": [SOLUTIONS["HumanEval/0"]] * 2 + [WRONG] * 3,
         "HumanEval/1": [BROKEN] * 4 + [ENDLESS],

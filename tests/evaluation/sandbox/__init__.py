@@ -1,1 +1,1 @@
-"""Tests of the cage, nearly all of them with real processes on this machine."""
+"""Tests of the sandbox, nearly all of them with real processes on this machine."""

@@ -1,4 +1,4 @@
-"""A cage with tight limits, and why a machine can have none, found without the cage's own help."""
+"""A sandbox with tight limits, and why a machine can have none, found without the sandbox's own help."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _why_not_here() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def cage() -> Sandbox:
-    """Skips where there cannot be a cage; where there can, a cage that does not hold fails the tests."""
+def sandbox() -> Sandbox:
+    """Skips where there cannot be a sandbox; where there can, a sandbox that does not hold fails the tests."""
     reason = _why_not_here()
     if reason is not None:
         pytest.skip(reason)
@@ -70,7 +70,7 @@ def package_for_all() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def as_ordinary_user(package_for_all: Path) -> AsOrdinaryUser:
-    """Run a script that uses the cage as a user without privileges; returns what it prints.
+    """Run a script that uses the sandbox as a user without privileges; returns what it prints.
 
     Root becomes nobody, with a Python that nobody can run, if there is one; others stay who they are.
     """

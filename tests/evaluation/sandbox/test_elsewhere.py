@@ -1,4 +1,4 @@
-"""Other users, other kernels, other systems: the cage holds in full, or refuses up front."""
+"""Other users, other kernels, other systems: the sandbox holds in full, or refuses up front."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ import dataclasses, os
 from prunelab.evaluation.sandbox import Sandbox, Isolation, Limits
 isolation = Isolation.of_this_machine()
 assert os.getuid() != 0 and isolation.unprivileged_user is None
-cage = Sandbox(Limits(), isolation)
-cage.check()
+sandbox = Sandbox(Limits(), isolation)
+sandbox.check()
 for program in ("import os; os.fork()", "import os; os.kill(os.getppid(), 9)", "import socket; socket.socket()"):
-    assert cage.run(program).detail.startswith("SIGSYS"), program
-assert cage.run("assert sorted([2, 1]) == [1, 2]").passed
+    assert sandbox.run(program).detail.startswith("SIGSYS"), program
+assert sandbox.run("assert sorted([2, 1]) == [1, 2]").passed
 Sandbox(isolation=dataclasses.replace(isolation, own_files=False)).check()
 print("held")
 """
 
 
-@pytest.mark.usefixtures("cage")
+@pytest.mark.usefixtures("sandbox")
 def test_it_holds_for_an_ordinary_user(as_ordinary_user: AsOrdinaryUser) -> None:
     assert as_ordinary_user(AS_ORDINARY_USER) == "held\n"
 
 
-def test_it_holds_on_older_kernels(cage: Sandbox) -> None:
+def test_it_holds_on_older_kernels(sandbox: Sandbox) -> None:
     """The first Landlock lacks the later versions' rights, truncation among them."""
-    old = Sandbox(cage.limits, dataclasses.replace(cage.isolation, landlock_version=1))
+    old = Sandbox(sandbox.limits, dataclasses.replace(sandbox.isolation, landlock_version=1))
     old.check()
-    assert old.run("open('x', 'w').write('x')").passed == cage.isolation.own_files
+    assert old.run("open('x', 'w').write('x')").passed == sandbox.isolation.own_files
 
 
-def test_without_a_file_system_of_its_own_a_program_writes_nowhere(cage: Sandbox) -> None:
-    bare = Sandbox(cage.limits, dataclasses.replace(cage.isolation, own_files=False))
+def test_without_a_file_system_of_its_own_a_program_writes_nowhere(sandbox: Sandbox) -> None:
+    bare = Sandbox(sandbox.limits, dataclasses.replace(sandbox.isolation, own_files=False))
     bare.check()
     execution = bare.run("open('x', 'w').write('x')")
     assert execution.verdict is ProgramVerdict.FAILED
@@ -58,13 +58,13 @@ def test_without_a_file_system_of_its_own_a_program_writes_nowhere(cage: Sandbox
     assert "seccomp: nowhere" in bare.describe()
 
 
-def test_without_landlock_nothing_runs(cage: Sandbox) -> None:
-    bare = Sandbox(cage.limits, dataclasses.replace(cage.isolation, landlock_version=0))
+def test_without_landlock_nothing_runs(sandbox: Sandbox) -> None:
+    bare = Sandbox(sandbox.limits, dataclasses.replace(sandbox.isolation, landlock_version=0))
     for attempt in (bare.check, bare.describe, lambda: bare.run("x = 1")):
         with pytest.raises(MissingRequirement, match="Landlock"):
             attempt()
     with pytest.raises(MissingRequirement, match="Landlock is missing and a program could read files"):
-        execute("x = 1", cage.limits, bare.isolation)
+        execute("x = 1", sandbox.limits, bare.isolation)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_without_landlock_nothing_runs(cage: Sandbox) -> None:
     ],
 )
 def test_a_filter_with_a_hole_is_noticed(
-    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, call: str, guarantee: str
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, call: str, guarantee: str
 ) -> None:
     monkeypatch.setattr(seccomp, "DEADLY", {name: each for name, each in DEADLY.items() if name != call})
     monkeypatch.setattr(seccomp, "HARMLESS", {**HARMLESS, call: DEADLY[call]})
     with pytest.raises(MissingRequirement, match=f"guarantee '{guarantee}"):
-        Sandbox(cage.limits, cage.isolation).check()
+        Sandbox(sandbox.limits, sandbox.isolation).check()
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_a_filter_with_a_hole_is_noticed(
     ],
 )
 def test_a_step_left_out_is_noticed(
-    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, guarantee: str
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, guarantee: str
 ) -> None:
-    if "FSIZE" in line and not cage.isolation.own_files:
+    if "FSIZE" in line and not sandbox.isolation.own_files:
         pytest.skip("a program writes nowhere here")
-    if "_become" in line and cage.isolation.unprivileged_user is None:
+    if "_become" in line and sandbox.isolation.unprivileged_user is None:
         pytest.skip("not root")
     script = Path(sealing.__file__).read_text().splitlines()
     (left_out,) = [each for each in script if each.strip().startswith(line)]
@@ -110,23 +110,23 @@ def test_a_step_left_out_is_noticed(
     weakened.write_text("\n".join(script))
     monkeypatch.setattr(sealing, "__file__", str(weakened))
     with pytest.raises(MissingRequirement, match=f"guarantee '{guarantee}"):
-        Sandbox(cage.limits, cage.isolation).check()
+        Sandbox(sandbox.limits, sandbox.isolation).check()
 
 
 def test_no_program_runs_where_the_cage_does_not_hold(
-    cage: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(prunelab.evaluation.sandbox.sandbox, "execute", lambda *arguments: ran.append("ran"))
     monkeypatch.setattr(seccomp, "DEADLY", {})
-    broken = Sandbox(cage.limits, cage.isolation)
+    broken = Sandbox(sandbox.limits, sandbox.isolation)
     for attempt in (lambda: broken.run("x = 1"), lambda: broken.run_all(["x = 1"])):
         with pytest.raises(MissingRequirement):
             attempt()
     assert ran == []
 
 
-def test_root_that_cannot_become_another_user_is_refused(cage: Sandbox) -> None:
+def test_root_that_cannot_become_another_user_is_refused(sandbox: Sandbox) -> None:
     """As in a container that maps a single user."""
     source = "from prunelab.evaluation.sandbox import Sandbox; Sandbox().check()"
     result = subprocess.run(
@@ -153,18 +153,18 @@ def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Isolation.of_this_machine()
 
 
-def test_a_full_disk_is_no_verdict(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_verdict(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    cage.check()
+    sandbox.check()
     monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     with pytest.raises(DiskFull, match="TMPDIR"):
-        cage.run("x = 1")
+        sandbox.run("x = 1")
 
 
-def test_an_interpreter_that_does_not_start_is_refused(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_does_not_start_is_refused(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for python in ("/nonexistent/python", shutil.which("false") or "/bin/false"):
         monkeypatch.setattr(sys, "executable", python)
         with pytest.raises(MissingRequirement, match="cannot be isolated on this machine"):
-            Sandbox(cage.limits, cage.isolation).check()
+            Sandbox(sandbox.limits, sandbox.isolation).check()

@@ -42,31 +42,31 @@ def _written(detail: str) -> int:
 
 
 @pytest.mark.parametrize("how", [how for how in UNSEEN if "mapping" not in how])
-def test_no_more_is_written_than_the_limit_whatever_the_files_are_called(cage: Sandbox, how: str) -> None:
-    written = _written(cage.run(WRITES.replace("{make}", UNSEEN[how])).detail)
+def test_no_more_is_written_than_the_limit_whatever_the_files_are_called(sandbox: Sandbox, how: str) -> None:
+    written = _written(sandbox.run(WRITES.replace("{make}", UNSEEN[how])).detail)
     assert written <= LIMIT
-    if cage.isolation.own_files and how != "in memory":
+    if sandbox.isolation.own_files and how != "in memory":
         assert written >= LIMIT // 2, "what is allowed can be written"
 
 
-def test_a_mapping_fills_no_more_than_the_limit(cage: Sandbox) -> None:
+def test_a_mapping_fills_no_more_than_the_limit(sandbox: Sandbox) -> None:
     """The kernel kills at the first page that there is no room for."""
-    execution = cage.run(WRITES.replace("{make}", UNSEEN["filled by a mapping"]))
+    execution = sandbox.run(WRITES.replace("{make}", UNSEEN["filled by a mapping"]))
     assert not execution.passed
-    assert execution.detail.startswith("Bus error" if cage.isolation.own_files else "ValueError: (0")
+    assert execution.detail.startswith("Bus error" if sandbox.isolation.own_files else "ValueError: (0")
 
 
-def test_two_programs_have_a_limit_each_and_nothing_stays(cage: Sandbox) -> None:
-    if not cage.isolation.own_files:
+def test_two_programs_have_a_limit_each_and_nothing_stays(sandbox: Sandbox) -> None:
+    if not sandbox.isolation.own_files:
         pytest.skip("a program writes nowhere here")
     program = f"import os\nassert os.listdir() == []\nopen('x', 'wb').write(bytes({LIMIT // 2}))"
-    assert all(each.passed for each in cage.run_all([program] * 4))
+    assert all(each.passed for each in sandbox.run_all([program] * 4))
 
 
-def test_the_mount_is_seen_by_the_program_alone(cage: Sandbox) -> None:
+def test_the_mount_is_seen_by_the_program_alone(sandbox: Sandbox) -> None:
     with open("/proc/self/mountinfo") as file:
         before = file.read()
-    cage.run("open('x', 'w').write('x')")
+    sandbox.run("open('x', 'w').write('x')")
     with open("/proc/self/mountinfo") as file:
         assert file.read() == before
 
@@ -99,7 +99,7 @@ except Exception as error:
 """
 
 
-@pytest.mark.usefixtures("cage")
+@pytest.mark.usefixtures("sandbox")
 def test_an_ordinary_users_files_and_environment_are_out_of_reach(as_ordinary_user: AsOrdinaryUser) -> None:
     printed = as_ordinary_user(READS, HF_TOKEN="hf_secret", AWS_SECRET_ACCESS_KEY="secret")
     assert printed.startswith("MissingRequirement: ")
@@ -117,7 +117,7 @@ for how, make in {unseen!r}.items():
 """
 
 
-@pytest.mark.usefixtures("cage")
+@pytest.mark.usefixtures("sandbox")
 def test_files_are_counted_for_an_ordinary_user(as_ordinary_user: AsOrdinaryUser) -> None:
     printed = as_ordinary_user(UNSEEN_BY_ORDINARY_USER.format(unseen=UNSEEN, writes=WRITES))
     assert [_written(line) <= LIMIT for line in printed.splitlines()] == [True] * (len(UNSEEN) - 1)

@@ -50,7 +50,7 @@ ALWAYS_EQUAL = """
         def __float__(self): return 0.0
     return Equal()
 """
-# Passes beside its test: in the reference harness as in the cage's shared process.
+# Passes beside its test: in the reference harness as in the sandbox's shared process.
 REDEFINES = {
     "a result equal to everything": ALWAYS_EQUAL,
     "abs, fabs, len and the comparison": """
@@ -180,30 +180,30 @@ def exercise(completion: str, test: str = TEST) -> Exercise:
 
 
 @pytest.mark.parametrize("how", FORGES)
-def test_no_verdict_is_forged(cage: Sandbox, how: str) -> None:
-    (judged,) = execute([record(FORGES[how])], cage)
+def test_no_verdict_is_forged(sandbox: Sandbox, how: str) -> None:
+    (judged,) = execute([record(FORGES[how])], sandbox)
     assert judged["correct"] is False
     assert judged["verdict"] != "passed"
 
 
 @pytest.mark.parametrize("how", ["by frames", "by frames of an exception", "by frames, when it is loaded"])
-def test_what_is_told_in_the_programs_own_process_is_told_apart(cage: Sandbox, how: str) -> None:
-    (judged,) = execute([record(FORGES[how])], cage)
+def test_what_is_told_in_the_programs_own_process_is_told_apart(sandbox: Sandbox, how: str) -> None:
+    (judged,) = execute([record(FORGES[how])], sandbox)
     assert judged["verdict"] == "tampered"
     assert judged["detail"].startswith("apart from its test: ")
 
 
 @pytest.mark.parametrize("how", REDEFINES)
-def test_what_redefines_what_the_test_relies_on_is_tampered_with(cage: Sandbox, how: str) -> None:
-    assert cage.run(exercise(REDEFINES[how]).program).passed, "as in the reference harness"
-    (judged,) = execute([record(REDEFINES[how])], cage)
+def test_what_redefines_what_the_test_relies_on_is_tampered_with(sandbox: Sandbox, how: str) -> None:
+    assert sandbox.run(exercise(REDEFINES[how]).program).passed, "as in the reference harness"
+    (judged,) = execute([record(REDEFINES[how])], sandbox)
     assert (judged["verdict"], judged["correct"]) == ("tampered", False)
 
 
 @pytest.mark.parametrize("completion", [*FORGES.values(), *REDEFINES.values()])
-def test_the_process_of_the_test_alone_decides(cage: Sandbox, completion: str) -> None:
+def test_the_process_of_the_test_alone_decides(sandbox: Sandbox, completion: str) -> None:
     """Whatever the shared process tells, a program that is asked from outside never passes."""
-    assert not execute_apart(exercise(completion), cage.limits, cage.isolation).passed
+    assert not execute_apart(exercise(completion), sandbox.limits, sandbox.isolation).passed
 
 
 BY_ORDINARY_USER = """
@@ -215,7 +215,7 @@ for completion in {completions!r}:
 """
 
 
-@pytest.mark.usefixtures("cage")
+@pytest.mark.usefixtures("sandbox")
 def test_no_verdict_is_forged_by_an_ordinary_users_program(as_ordinary_user: AsOrdinaryUser) -> None:
     completions = [RIGHT, ALWAYS_EQUAL, LOOK, FORGES["by the garbage collector"], FORGES["by every descriptor"]]
     script = BY_ORDINARY_USER.format(completions=completions, prompt=PROMPT, test=TEST)
@@ -239,8 +239,8 @@ HONEST = {
 
 
 @pytest.mark.parametrize("how", HONEST)
-def test_honest_programs_pass(cage: Sandbox, how: str) -> None:
-    assert cage.examine(exercise(HONEST[how])).verdict is ProgramVerdict.PASSED
+def test_honest_programs_pass(sandbox: Sandbox, how: str) -> None:
+    assert sandbox.examine(exercise(HONEST[how])).verdict is ProgramVerdict.PASSED
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,10 @@ def test_honest_programs_pass(cage: Sandbox, how: str) -> None:
         ("    return x\n", "assert candidate(list(range(100000))) == list(range(100000))"),
     ],
 )
-def test_calls_are_as_in_one_process(cage: Sandbox, completion: str, test: str) -> None:
+def test_calls_are_as_in_one_process(sandbox: Sandbox, completion: str, test: str) -> None:
     asked = exercise(completion, f"def check(candidate):\n    {test}\n")
-    assert cage.run(asked.program).passed
-    assert cage.examine(asked).verdict is ProgramVerdict.PASSED
+    assert sandbox.run(asked.program).passed
+    assert sandbox.examine(asked).verdict is ProgramVerdict.PASSED
 
 
 @pytest.mark.parametrize(
@@ -286,10 +286,10 @@ def test_calls_are_as_in_one_process(cage: Sandbox, completion: str, test: str) 
         ("    return [bytearray(10**12)]\n", ProgramVerdict.FAILED),
     ],
 )
-def test_other_programs_end_as_before(cage: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
-    ended = cage.examine(exercise(completion))
+def test_other_programs_end_as_before(sandbox: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
+    ended = sandbox.examine(exercise(completion))
     assert ended.verdict is verdict
-    assert ended.detail == cage.run(exercise(completion).program).detail
+    assert ended.detail == sandbox.run(exercise(completion).program).detail
 
 
 @pytest.mark.parametrize(
@@ -299,44 +299,46 @@ def test_other_programs_end_as_before(cage: Sandbox, completion: str, verdict: P
         ("    return bytearray(10**8)\n", ProgramVerdict.FAILED),
     ],
 )
-def test_limits_hold_apart(cage: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
-    ended = execute_apart(exercise(completion), cage.limits, cage.isolation)
+def test_limits_hold_apart(sandbox: Sandbox, completion: str, verdict: ProgramVerdict) -> None:
+    ended = execute_apart(exercise(completion), sandbox.limits, sandbox.isolation)
     assert ended.verdict is verdict
 
 
-def test_a_program_that_works_beside_its_test_alone_is_tampered_with(cage: Sandbox) -> None:
+def test_a_program_that_works_beside_its_test_alone_is_tampered_with(sandbox: Sandbox) -> None:
     endless = exercise("    while 'check' not in globals():\n        pass\n    return [x / 2]\n")
-    ended = cage.examine(endless)
+    ended = sandbox.examine(endless)
     assert ended.verdict is ProgramVerdict.TAMPERED
     assert ended.detail == "apart from its test: CPU time limit of 2 s"
 
 
-def test_a_program_that_never_answers_ends_with_the_wall_clock(cage: Sandbox) -> None:
-    ended = execute_apart(exercise("    import time\n    time.sleep(99)\n"), Limits(wall_seconds=0.5), cage.isolation)
+def test_a_program_that_never_answers_ends_with_the_wall_clock(sandbox: Sandbox) -> None:
+    ended = execute_apart(
+        exercise("    import time\n    time.sleep(99)\n"), Limits(wall_seconds=0.5), sandbox.isolation
+    )
     assert ended.verdict is ProgramVerdict.TIMED_OUT
 
 
-def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(cage: Sandbox) -> None:
+def test_a_test_that_cannot_be_run_apart_is_the_data_sets_fault(sandbox: Sandbox) -> None:
     passes_function = exercise("    return [x(4)]\n", "def check(candidate):\n    assert candidate(abs) == [4]\n")
     with pytest.raises(
         DataError, match=r"cannot be run in a process separate.*builtin_function_or_method is not a plain value"
     ):
-        cage.examine(passes_function)
+        sandbox.examine(passes_function)
     ends_elsewhere = Exercise("def half(x):\n    return (", "x / 2)\n", "def check(candidate):\n    pass\n", "half")
     with pytest.raises(DataError, match=r"cannot be run in a process separate.*the prompt is not valid Python"):
-        cage.examine(ends_elsewhere)
+        sandbox.examine(ends_elsewhere)
     no_docstring = Exercise("def half(x):\n", "    return x\n", "def check(candidate):\n    candidate(1)\n", "half")
-    assert cage.examine(no_docstring).passed
+    assert sandbox.examine(no_docstring).passed
 
 
 @pytest.mark.parametrize("word", ["unsupported", "unsealed", "sealed", "passed"])
 @pytest.mark.parametrize("ending", ["return x", "os._exit(0)"])
-def test_no_program_ends_the_evaluation_of_others(cage: Sandbox, word: str, ending: str) -> None:
+def test_no_program_ends_the_evaluation_of_others(sandbox: Sandbox, word: str, ending: str) -> None:
     told = LOOK.replace('tell("passed", "")', f'tell("{word}", "")').replace("os._exit(0)", ending)
-    assert cage.examine(exercise(told)).verdict in (ProgramVerdict.FAILED, ProgramVerdict.TAMPERED)
+    assert sandbox.examine(exercise(told)).verdict in (ProgramVerdict.FAILED, ProgramVerdict.TAMPERED)
 
 
 @pytest.mark.parametrize("returned", ["object()", "iter([x])", "(i for i in [x])", "range(3)", "abs", "Exception"])
-def test_what_a_program_returns_can_be_passed_to_it_again(cage: Sandbox, returned: str) -> None:
+def test_what_a_program_returns_can_be_passed_to_it_again(sandbox: Sandbox, returned: str) -> None:
     again = exercise(f"    return {returned}\n", "def check(candidate):\n    candidate(candidate([1]))\n")
-    assert cage.examine(again).verdict in (ProgramVerdict.PASSED, ProgramVerdict.FAILED)
+    assert sandbox.examine(again).verdict in (ProgramVerdict.PASSED, ProgramVerdict.FAILED)

@@ -14,11 +14,11 @@ HUMANEVAL = SHARED / "hub/openai/openai_humaneval/openai_humaneval/test-00000-of
 
 
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="no HumanEval below PRUNELAB_SHARED")
-def test_every_canonical_solution_passes(cage: Sandbox) -> None:
+def test_every_canonical_solution_passes(sandbox: Sandbox) -> None:
     from pyarrow import parquet
 
     rows = parquet.read_table(HUMANEVAL).to_pylist()
-    executions = cage.examine_all(
+    executions = sandbox.examine_all(
         [Exercise(row["prompt"], row["canonical_solution"], row["test"], row["entry_point"]) for row in rows]
     )
     assert len(executions) == 164

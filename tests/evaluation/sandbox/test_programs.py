@@ -1,4 +1,4 @@
-"""What hostile, broken and good programs get, really run in a cage on this machine."""
+"""What hostile, broken and good programs get, really run in a sandbox on this machine."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_program_is_stopped_and_never_passes(cage: Sandbox, what: str) -> None:
+def test_a_hostile_program_is_stopped_and_never_passes(sandbox: Sandbox, what: str) -> None:
     home = Path.home()
     program, verdict = HOSTILE[what]
-    limits = replace(cage.limits, wall_seconds=0.5) if "sleeps" in what else cage.limits
-    cage.check()
-    execution = execute(program.replace("{home!r}", repr(str(home))), limits, cage.isolation)
+    limits = replace(sandbox.limits, wall_seconds=0.5) if "sleeps" in what else sandbox.limits
+    sandbox.check()
+    execution = execute(program.replace("{home!r}", repr(str(home))), limits, sandbox.isolation)
     assert not execution.passed
     assert execution.verdict is verdict, execution
     assert execution.detail.isprintable()
@@ -133,7 +133,7 @@ def test_a_hostile_program_is_stopped_and_never_passes(cage: Sandbox, what: str)
     assert not (home / "prunelab-was-here").exists()
 
 
-def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(cage: Sandbox) -> None:
+def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(sandbox: Sandbox) -> None:
     kinds = [
         "opens a socket",
         "forks without end",
@@ -142,17 +142,17 @@ def test_the_run_goes_on_after_every_hostile_program_and_keeps_the_order(cage: S
         "prints a gigabyte",
     ]
     programs = [program for kind in kinds for program in (HOSTILE[kind][0], GOOD)]
-    executions = cage.run_all(programs, workers=3)
+    executions = sandbox.run_all(programs, workers=3)
     assert [execution.passed for execution in executions] == [False, True] * len(kinds)
 
 
 def test_no_process_no_folder_and_no_descriptor_is_left_behind(
-    cage: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    cage.check()
+    sandbox.check()
     before = set(os.listdir("/proc/self/fd"))
-    cage.run_all(["print('x' * 2**21)", "open('left', 'w').write('x')", GOOD], workers=3)
+    sandbox.run_all(["print('x' * 2**21)", "open('left', 'w').write('x')", GOOD], workers=3)
     assert caged_children() == []
     assert set(os.listdir("/proc/self/fd")) == before
     assert list(tmp_path.iterdir()) == []
@@ -165,8 +165,8 @@ execute("import time; time.sleep(60)", Limits(wall_seconds=60), Isolation.of_thi
 """
 
 
-def test_a_caged_program_dies_with_the_run(cage: Sandbox, tmp_path: Path) -> None:
-    cage.check()
+def test_a_caged_program_dies_with_the_run(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.check()
     run = subprocess.Popen([sys.executable, "-c", SLEEPS_FOR_A_MINUTE], env={**os.environ, "TMPDIR": str(tmp_path)})
     caged = _until(lambda: _sealed_child(run.pid))
     run.kill()
@@ -196,8 +196,8 @@ def _until(happens: Callable[[], T]) -> T:
     return result
 
 
-def test_a_good_program_passes(cage: Sandbox) -> None:
-    execution = cage.run(GOOD)
+def test_a_good_program_passes(sandbox: Sandbox) -> None:
+    execution = sandbox.run(GOOD)
     assert execution.verdict is ProgramVerdict.PASSED
     assert execution.passed
     assert execution.detail == ""
@@ -219,14 +219,14 @@ def test_a_good_program_passes(cage: Sandbox) -> None:
         ("while True: pass", ProgramVerdict.TIMED_OUT, "CPU time limit of 1 s"),
     ],
 )
-def test_the_detail_says_how_it_ended(cage: Sandbox, program: str, verdict: ProgramVerdict, detail: str) -> None:
-    execution = cage.run(program)
+def test_the_detail_says_how_it_ended(sandbox: Sandbox, program: str, verdict: ProgramVerdict, detail: str) -> None:
+    execution = sandbox.run(program)
     assert (execution.verdict, execution.detail) == (verdict, detail)
 
 
-def test_the_wall_time_limit_is_told_from_the_processors(cage: Sandbox) -> None:
-    cage.check()
-    execution = execute("import time; time.sleep(60)", Limits(wall_seconds=0.5), cage.isolation)
+def test_the_wall_time_limit_is_told_from_the_processors(sandbox: Sandbox) -> None:
+    sandbox.check()
+    execution = execute("import time; time.sleep(60)", Limits(wall_seconds=0.5), sandbox.isolation)
     assert execution.verdict is ProgramVerdict.TIMED_OUT
     assert execution.detail == "wall time limit of 0.5 s"
     assert 0.5 <= execution.seconds < 20
@@ -244,9 +244,9 @@ def test_the_wall_time_limit_is_told_from_the_processors(cage: Sandbox) -> None:
     ],
 )
 def test_what_the_compiler_chokes_on_is_broken_syntax_or_a_crash_but_no_error_of_ours(
-    cage: Sandbox, program: str
+    sandbox: Sandbox, program: str
 ) -> None:
-    assert cage.run(program).verdict in (
+    assert sandbox.run(program).verdict in (
         ProgramVerdict.SYNTAX_ERROR,
         ProgramVerdict.KILLED,
         ProgramVerdict.TIMED_OUT,
@@ -254,30 +254,30 @@ def test_what_the_compiler_chokes_on_is_broken_syntax_or_a_crash_but_no_error_of
     )
 
 
-def test_runs_repeat(cage: Sandbox) -> None:
+def test_runs_repeat(sandbox: Sandbox) -> None:
     program = "raise ValueError(hash('prunelab'), sorted({'a', 'b', 'c'}, key=hash), __name__)"
-    assert cage.run(program).detail == cage.run(program).detail
-    assert "'completion'" in cage.run(program).detail
+    assert sandbox.run(program).detail == sandbox.run(program).detail
+    assert "'completion'" in sandbox.run(program).detail
 
 
-def test_nothing_of_the_user_is_visible(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_user_is_visible(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
-    assert cage.run("import os\nassert 'HF_TOKEN' not in os.environ").passed
-    assert cage.run("import sys\nsys.stdin.seek(0)\nassert not sys.stdin.read()").passed
-    assert cage.run("import os\nassert os.listdir() == []").passed
+    assert sandbox.run("import os\nassert 'HF_TOKEN' not in os.environ").passed
+    assert sandbox.run("import sys\nsys.stdin.seek(0)\nassert not sys.stdin.read()").passed
+    assert sandbox.run("import os\nassert os.listdir() == []").passed
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/{parent}/environ", "/proc/self/mem", __file__, "~"])
-def test_files_of_the_user_and_the_system_cannot_be_read(cage: Sandbox, path: str) -> None:
+def test_files_of_the_user_and_the_system_cannot_be_read(sandbox: Sandbox, path: str) -> None:
     path = os.path.expanduser(path.replace("{parent}", str(os.getpid())))
-    execution = cage.run(f"import os\nos.open({path!r}, os.O_RDONLY)")
+    execution = sandbox.run(f"import os\nos.open({path!r}, os.O_RDONLY)")
     assert execution.detail.startswith("PermissionError")
 
 
-def test_privileges_are_gone_as_seen_from_outside(cage: Sandbox) -> None:
-    cage.check()
+def test_privileges_are_gone_as_seen_from_outside(sandbox: Sandbox) -> None:
+    sandbox.check()
     with ThreadPoolExecutor(1) as pool:
-        ending = pool.submit(cage.run, "import time; time.sleep(0.7)")
+        ending = pool.submit(sandbox.run, "import time; time.sleep(0.7)")
         (caged,) = _until(caged_children)
         _until(lambda: "Seccomp:\t2" in Path(f"/proc/{caged}/status").read_text())
         status = dict(line.split(":\t") for line in Path(f"/proc/{caged}/status").read_text().splitlines())
@@ -286,12 +286,12 @@ def test_privileges_are_gone_as_seen_from_outside(cage: Sandbox) -> None:
     assert status["NoNewPrivs"] == "1"
     users = {int(user) for user in status["Uid"].split() + status["Gid"].split()}
     if os.geteuid() == 0:
-        assert users == {cage.isolation.unprivileged_user}
+        assert users == {sandbox.isolation.unprivileged_user}
         assert status["Groups"].split() == []
     assert 0 not in users
 
 
-def test_two_cages_run_at_the_same_time_each_in_its_own_folder(cage: Sandbox) -> None:
+def test_two_cages_run_at_the_same_time_each_in_its_own_folder(sandbox: Sandbox) -> None:
     program = """
     import os, time
     began = time.monotonic()
@@ -301,8 +301,8 @@ def test_two_cages_run_at_the_same_time_each_in_its_own_folder(cage: Sandbox) ->
     time.sleep(1)
     raise ValueError(began, time.monotonic())
     """
-    program = textwrap.dedent(program).replace("WRITES", str(cage.isolation.own_files))
-    details = [execution.detail for execution in cage.run_all([program, program], workers=2)]
+    program = textwrap.dedent(program).replace("WRITES", str(sandbox.isolation.own_files))
+    details = [execution.detail for execution in sandbox.run_all([program, program], workers=2)]
     (began, ended), (other_began, other_ended) = (ast.literal_eval(each.split(": ")[1]) for each in details)
     assert began < other_ended
     assert other_began < ended
@@ -320,19 +320,19 @@ X86_ONLY = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86_64 mac
         "b8 a9 01 00 00 0f 05 c3",  # mov eax, 425; syscall; ret: io_uring_setup
     ],
 )
-def test_machine_code_is_held_as_well(cage: Sandbox, code: str) -> None:
+def test_machine_code_is_held_as_well(sandbox: Sandbox, code: str) -> None:
     program = f"""
     import ctypes, mmap
     page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(bytes.fromhex({code!r}))
     ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
     """
-    execution = cage.run(textwrap.dedent(program))
+    execution = sandbox.run(textwrap.dedent(program))
     assert execution.verdict is ProgramVerdict.KILLED
     assert execution.detail.startswith("SIGSYS")
 
 
-def test_interrupting_a_run_kills_it(cage: Sandbox) -> None:
+def test_interrupting_a_run_kills_it(sandbox: Sandbox) -> None:
     """As Ctrl-C does: the exception passes through, the caged process is dead."""
 
     def interrupt(_number: int, _frame: object) -> None:
@@ -342,7 +342,7 @@ def test_interrupting_a_run_kills_it(cage: Sandbox) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.4)
     try:
         with pytest.raises(KeyboardInterrupt):
-            cage.run("import time\ntime.sleep(1000)")
+            sandbox.run("import time\ntime.sleep(1000)")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -366,16 +366,16 @@ def test_limits_nobody_could_live_with_are_refused(limits: dict[str, float]) -> 
         Limits(**limits)  # type: ignore[arg-type]
 
 
-def test_no_worker_is_refused(cage: Sandbox) -> None:
+def test_no_worker_is_refused(sandbox: Sandbox) -> None:
     with pytest.raises(InvalidRequest, match="workers is 0"):
-        cage.run_all([GOOD], workers=0)
+        sandbox.run_all([GOOD], workers=0)
 
 
-def test_no_program_is_no_work(cage: Sandbox) -> None:
-    assert cage.run_all([]) == []
+def test_no_program_is_no_work(sandbox: Sandbox) -> None:
+    assert sandbox.run_all([]) == []
 
 
-def test_every_guarantee_is_described(cage: Sandbox) -> None:
-    lines = cage.describe().splitlines()
+def test_every_guarantee_is_described(sandbox: Sandbox) -> None:
+    lines = sandbox.describe().splitlines()
     assert [line.split(":")[0] for line in lines][:4] == ["network", "processes", "signals", "writing"]
-    assert Isolation.of_this_machine() == cage.isolation
+    assert Isolation.of_this_machine() == sandbox.isolation

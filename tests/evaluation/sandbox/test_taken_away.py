@@ -19,7 +19,7 @@ from prunelab.evaluation.sandbox.seccomp import ARCHITECTURES, REFUSE, build_fil
 from .conftest import AsOrdinaryUser
 from .test_filter import answer
 
-# Refuses some system calls to the process and to all that it starts, then tries the cage, case by case in a fork.
+# Refuses some system calls to the process and to all that it starts, then tries the sandbox, case by case in a fork.
 REFUSES = """
 import ctypes, errno, json, os, struct, sys
 from prunelab.evaluation.sandbox import Sandbox, Limits
@@ -45,11 +45,11 @@ def refuse(call, error, argument=None, value=0):
 for name, arguments in CASES.items():
     if os.fork() == 0:
         refuse(*arguments)
-        cage = Sandbox(Limits(file_bytes=2**20))
+        sandbox = Sandbox(Limits(file_bytes=2**20))
         try:
-            cage.check()
-            wrote = cage.run("open('x', 'w').write('x')").verdict.value
-            answer = ["holds", f"{cage.describe()}\\n{wrote}"]
+            sandbox.check()
+            wrote = sandbox.run("open('x', 'w').write('x')").verdict.value
+            answer = ["holds", f"{sandbox.describe()}\\n{wrote}"]
         except Exception as error:
             answer = [type(error).__name__, str(error)]
         print(json.dumps([name, *answer]), flush=True)
@@ -77,7 +77,9 @@ def _script(cases: dict[str, object]) -> str:
 
 
 @pytest.fixture(params=["as we are", "as an ordinary user"])
-def run(request: pytest.FixtureRequest, cage: Sandbox, package_for_all: Path) -> Callable[[str], dict[str, list[str]]]:
+def run(
+    request: pytest.FixtureRequest, sandbox: Sandbox, package_for_all: Path
+) -> Callable[[str], dict[str, list[str]]]:
     def answers(script: str) -> dict[str, list[str]]:
         if request.param == "as an ordinary user":
             as_ordinary_user: AsOrdinaryUser = request.getfixturevalue("as_ordinary_user")
@@ -91,7 +93,7 @@ def run(request: pytest.FixtureRequest, cage: Sandbox, package_for_all: Path) ->
             printed = ran.stdout
         return {name: answer for name, *answer in map(json.loads, printed.splitlines())}
 
-    cage.check()
+    sandbox.check()
     return answers
 
 
@@ -112,7 +114,7 @@ def test_without_a_mount_namespace_programs_write_nowhere(run: Callable[[str], d
         assert described.endswith("failed")
 
 
-def test_root_that_may_not_change_its_user_is_refused(cage: Sandbox, package_for_all: Path) -> None:
+def test_root_that_may_not_change_its_user_is_refused(sandbox: Sandbox, package_for_all: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("not root")
     script = _script({"user": ("setresuid", EPERM)})
@@ -123,20 +125,20 @@ def test_root_that_may_not_change_its_user_is_refused(cage: Sandbox, package_for
     assert "root cannot become the unprivileged user" in message
 
 
-def test_a_busy_machine_is_not_refused(cage: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_not_refused(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at a load of 25: a second of processor time takes 25 seconds, as the parent's clock sees it."""
     clock = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: 25 * clock())
-    probe(cage.limits, cage.isolation)
+    probe(sandbox.limits, sandbox.isolation)
 
 
 def test_the_processors_time_decides_and_the_wall_clock_only_far_behind(
-    cage: Sandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cage.check()
+    sandbox.check()
     clock = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: 13 * clock())
-    busy = Sandbox(Limits(cpu_seconds=1), cage.isolation)
+    busy = Sandbox(Limits(cpu_seconds=1), sandbox.isolation)
     monkeypatch.setattr(busy, "_probed", True)
     assert busy.run("import time\nwhile time.process_time() < 0.8:\n    pass").passed
     assert Limits().wall_seconds >= 20 * Limits().cpu_seconds

@@ -104,7 +104,7 @@ class HumanEval(Benchmark):
     primary: ClassVar[str] = "pass@1"
 
     @cached_property
-    def cage(self) -> Sandbox:
+    def sandbox(self) -> Sandbox:
         """The sandbox of the programs; it is probed once per process."""
         return Sandbox()
 
@@ -128,7 +128,7 @@ class HumanEval(Benchmark):
         if settings.completions < 1:
             raise InvalidRequest(f"{settings.completions} completions per problem requested: give at least 1")
         _sampling(settings, NEW_TOKENS)
-        self.cage.check()
+        self.sandbox.check()
         _problems(settings)
 
     def expected_tokens(self, model: ModelMetadata, settings: EvaluationSettings) -> int:
@@ -150,7 +150,7 @@ class HumanEval(Benchmark):
             "top_p": settings.top_p,
             "seed": settings.seed,
             "tokens_a_batch": settings.tokens_a_batch,
-            "limits": asdict(self.cage.limits),
+            "limits": asdict(self.sandbox.limits),
         }
 
     def compare(self, dense: pd.DataFrame, pruned: pd.DataFrame) -> Comparison:
@@ -170,7 +170,7 @@ class HumanEval(Benchmark):
         prompts = _prompts(model.tokenizer, problems, settings.completions)
         generation = generated(self, model, prompts, sampling, settings, lambda done, _: report(done, 2 * total))
         records = execute(
-            _records(problems, generation.completions), self.cage, lambda done, _: report(total + done, 2 * total)
+            _records(problems, generation.completions), self.sandbox, lambda done, _: report(total + done, 2 * total)
         )
         room = model.context_length - sampling.max_new_tokens
         conditions = {
@@ -184,29 +184,31 @@ class HumanEval(Benchmark):
             "cut_at_max_new_tokens": sum(record["finish_reason"] == "length" for record in records),
             "truncated": sum(len(prompt.ids) > room for prompt in prompts),
             **batch_conditions(generation.tokens_a_batch, generation.shrunk_from),
-            "cpu_seconds": self.cage.limits.cpu_seconds,
+            "cpu_seconds": self.sandbox.limits.cpu_seconds,
         }
         return Evaluation(_scores(records), records, conditions)
 
 
-def execute(records: Sequence[Record], cage: Sandbox | None = None, progress: Progress | None = None) -> list[Record]:
+def execute(
+    records: Sequence[Record], sandbox: Sandbox | None = None, progress: Progress | None = None
+) -> list[Record]:
     """Run the program of every record in a sandbox and add its verdict.
 
     Args:
         records: with `prompt`, `text`, `test` and `entry_point`, such as the sample records of an earlier run (the rows
             of its `.samples.parquet`), whose verdicts are replaced.
-        cage: the sandbox; by default one with the default limits.
+        sandbox: the sandbox; by default one with the default limits.
         progress: called with the numbers of finished and of all programs.
 
     Raises:
         MissingRequirement: the sandbox does not work on this machine.
         DataError: a test cannot be run in a process separate from the program.
     """
-    cage = cage or Sandbox()
+    sandbox = sandbox or Sandbox()
     judged: list[Record] = []
     for start in range(0, len(records), RUN_AT_ONCE):
         chunk = records[start : start + RUN_AT_ONCE]
-        for record, ended in zip(chunk, cage.examine_all([_exercise(record) for record in chunk]), strict=True):
+        for record, ended in zip(chunk, sandbox.examine_all([_exercise(record) for record in chunk]), strict=True):
             verdict = {"verdict": ended.verdict.value, "detail": ended.detail, "correct": ended.passed}
             judged.append({**record, **verdict})
         if progress is not None:

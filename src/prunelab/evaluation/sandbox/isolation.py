@@ -86,7 +86,7 @@ def _can_mount() -> bool:
     """Whether a child process can mount a private file system; tested in one."""
     command = [os.path.realpath(sys.executable), "-I", *inside.FLAGS, sealing.__file__]
     try:
-        with tempfile.TemporaryDirectory(prefix="prunelab-cage-") as folder:
+        with tempfile.TemporaryDirectory(prefix="prunelab-sandbox-") as folder:
             tried = subprocess.run(command, cwd=folder, env={}, capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -151,7 +151,7 @@ def refused(attempt, *arguments):
 for flags in (os.O_WRONLY, os.O_RDWR, os.O_TRUNC, os.O_TRUNC | os.O_ACCMODE, os.O_WRONLY | os.O_APPEND):
     refused(os.open, file, flags)
 for place in ("/tmp", "/var/tmp", "/dev/shm", "/dev", {home!r}):
-    refused(os.open, os.path.join(place, "prunelab-cage-probe"), os.O_CREAT | os.O_WRONLY)
+    refused(os.open, os.path.join(place, "prunelab-sandbox-probe"), os.O_CREAT | os.O_WRONLY)
 for name in ("new", "../new"):
     refused(os.open, os.path.join(folder, name), os.O_CREAT | os.O_WRONLY)
     refused(os.open, os.path.join(folder, name), os.O_CREAT)
@@ -187,7 +187,7 @@ _EXERCISES: Final = (
 def probe(limits: Limits, isolation: Isolation) -> None:
     """Run all probes; raises `MissingRequirement` with the first guarantee that fails."""
     with (
-        tempfile.TemporaryDirectory(prefix="prunelab-cage-decoy-") as name,
+        tempfile.TemporaryDirectory(prefix="prunelab-sandbox-decoy-") as name,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
         decoy = Path(name, "decoy.txt")

@@ -78,7 +78,7 @@ def started(role: Role, limits: Limits, isolation: Isolation) -> Iterator[Watch]
     """Start the process with its two pipes; on exit it is dead and reaped in all cases."""
     token = secrets.token_hex(16)
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as handed_over:
-        folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="prunelab-cage-"))
+        folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="prunelab-sandbox-"))
         if isolation.unprivileged_user is not None:
             _give(folder, isolation.unprivileged_user)
         channel, its_channel = os.pipe()
