@@ -170,7 +170,7 @@ def pocket_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def can_cage() -> None:
-    """For tests that run programs; why this machine has no sandbox, and that one holds, is for the sandbox's own tests."""
+    """For tests that run programs; the tests of the sandbox check why a machine has none, and that it holds."""
     try:
         Sandbox().check()
     except MissingRequirement as error:
