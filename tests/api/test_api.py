@@ -203,7 +203,7 @@ def test_what_is_missing_is_said_before_weights_are_loaded(
         prunelab.evaluate("pocket-llama", ["arc_easy", "humaneval"])
     with pytest.raises(DataError, match=r"none\.txt does not exist"):
         prunelab.evaluate("pocket-llama", [f"text:{corpus}", f"text:{tmp_path / 'none.txt'}"])
-    with pytest.raises(InvalidRequest, match="pocket-llama is a llama, a language model, and pope shows images"):
+    with pytest.raises(InvalidRequest, match="pocket-llama is a llama, a language model, and pope needs images"):
         prunelab.evaluate("pocket-llama", ["arc_easy", "pope"])
 
 
@@ -217,7 +217,7 @@ def test_what_a_loaded_model_lacks_is_said_before_anything_is_computed(
         prunelab.evaluate(model, [text, "humaneval"])
     with pytest.raises(DataError, match=r"none\.txt does not exist"):
         prunelab.evaluate(model, [text, f"text:{tmp_path / 'none.txt'}"])
-    with pytest.raises(InvalidRequest, match="pope shows images"):
+    with pytest.raises(InvalidRequest, match="pope needs images"):
         prunelab.evaluate(model, [text, "pope"])
     model.tokenizer.chat_template = None
     with pytest.raises(InvalidRequest, match="no chat template"):

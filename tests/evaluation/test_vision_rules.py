@@ -107,7 +107,7 @@ def test_textvqa_asks_nine_of_ten(matches: int, score: float) -> None:
 
 
 def test_textvqa_needs_people() -> None:
-    with pytest.raises(InvalidRequest, match="nobody"):
+    with pytest.raises(InvalidRequest, match="0 human answers"):
         textvqa.score("x", [])
 
 

@@ -272,7 +272,7 @@ def test_only_the_benchmarks_that_are_named_are_looked_at(monkeypatch: pytest.Mo
 def test_a_pocket_model_beside_another_wants_its_data_named(command: Command, tmp_path: Path) -> None:
     ran = command("study", "--model", "pocket-llama", "--model", tmp_path, "--out", tmp_path / "run")
     assert ran.code == 2
-    assert "study it apart, or give --datasets-root" in ran.err
+    assert "study it separately, or give --datasets-root" in ran.err
 
 
 def test_there_is_text_enough_for_the_calibration_that_a_study_asks_for() -> None:

@@ -416,7 +416,7 @@ def test_completions_of_a_study_that_was_killed(change: str, tmp_path: Path) -> 
     changed = {"text": text.replace("#### 3", "#### 4"), "type": text.replace("512", '"512"'), "cut short": text[:-9]}
     fields = json.loads(text)
     path.write_text(changed.get(change) or json.dumps({name: fields[name] for name in fields if name != "hash"}))
-    with pytest.warns(UserWarning, match="generated anew"):
+    with pytest.warns(UserWarning, match="generating its completions again"):
         assert kept_completions(path) is None
 
 

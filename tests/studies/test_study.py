@@ -155,7 +155,7 @@ def test_a_missing_data_set_is_said_before_anything_is_computed(
         ({"methods": ["flapp"]}, "did you mean 'flap'"),
         ({"benchmarks": ["wikitext3"]}, "did you mean 'wikitext2'"),
         ({"models": []}, "models: .*at least 1"),
-        ({"ratios": 0.2}, "ratios: 0.2 is not a list: give one, such as"),
+        ({"ratios": 0.2}, "ratios: 0.2 is not a list: give a list, such as"),
         ({"models": [{"path": "a", "name": "m"}, {"path": "b", "name": "m"}]}, "two models are named 'm'"),
         ({"suites": 5}, "suites: 5 is not a list of names"),
         ({"limit": 0}, "limit: 0 is not possible"),

@@ -43,6 +43,8 @@ def check_documents(folder: Path) -> None:
 
 def _refuse_mark(path: Path) -> None:
     """Refuse the byte order mark of Windows' editors, at which transformers fails."""
+    if not path.is_file():
+        return  # the reader refuses pipes and devices, at which opening would wait
     try:
         with path.open("rb") as file:
             marked = file.read(len(BOM_UTF8)) == BOM_UTF8
