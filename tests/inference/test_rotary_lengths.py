@@ -115,7 +115,7 @@ def test_completions_on_both_sides_and_across(name: str, models: dict[str, PreTr
         assert whole.endswith(completion.text)
         assert completion.tokens == 8
     before = sampler.statistics.forwards
-    with pytest.raises(InvalidRequest, match=f"frequencies change beyond {LIMIT} tokens"):
+    with pytest.raises(InvalidRequest, match=f"frequencies change at {LIMIT} tokens"):
         sampler.generate([*prompts, Prompt(ids(20), "across")], SamplingSettings(max_new_tokens=8))
     assert sampler.statistics.forwards == before
 
