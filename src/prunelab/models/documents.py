@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from prunelab.errors import CheckpointError
-from prunelab.io.structured import JSON, read_json_object
+from prunelab.io.reading import read_bytes
+from prunelab.io.structured import JSON, parse_json_object
 
 DOCUMENTS = (
     "config.json",
@@ -25,6 +26,7 @@ DOCUMENTS = (
 """The JSON files that transformers reads if they exist; each holds an object."""
 VOCABULARY = replace(JSON, values=20_000_000)
 """Limits for vocabularies: a tokenizer's merges can be millions of pairs."""
+REMEDY = "fix it, or fetch it again"
 
 
 def check_documents(folder: Path) -> None:
@@ -36,21 +38,10 @@ def check_documents(folder: Path) -> None:
     for name in DOCUMENTS:
         path = folder / name
         if path.exists() or path.is_symlink():
-            _refuse_mark(path)
             limits = VOCABULARY if name in ("tokenizer.json", "vocab.json") else JSON
-            read_json_object(path, error=CheckpointError, limits=limits, remedy="fix it, or fetch it again")
-
-
-def _refuse_mark(path: Path) -> None:
-    """Refuse the byte order mark of Windows' editors, at which transformers fails."""
-    if not path.is_file():
-        return  # the reader refuses pipes and devices, at which opening would wait
-    try:
-        with path.open("rb") as file:
-            marked = file.read(len(BOM_UTF8)) == BOM_UTF8
-    except OSError:
-        return  # the reader says what is wrong
-    if marked:
-        raise CheckpointError(
-            f"{path} begins with a byte order mark, which JSON does not have: save it as UTF-8 without one"
-        )
+            content = read_bytes(path, error=CheckpointError, limit=limits.size, remedy=REMEDY)
+            if content.startswith(BOM_UTF8):  # written by editors of Windows; transformers fails at it
+                raise CheckpointError(
+                    f"{path} begins with a byte order mark, which JSON does not have: save it as UTF-8 without one"
+                )
+            parse_json_object(content, source=str(path), error=CheckpointError, limits=limits, remedy=REMEDY)
