@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
@@ -189,6 +189,28 @@ def _nearest_above(path: Path) -> Path:
     raise unusable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
+def _exists_as(expected: Literal["file", "folder"], path: Path, overwrite: bool) -> bool:
+    """Whether an output exists already, as the expected kind and replaceable.
+
+    Raises:
+        OutputExists: it exists as something else, or may not be replaced.
+        InvalidRequest: the path cannot be created.
+    """
+    ensure_writable(path)
+    kind, shown = kind_of(path), shortened(path)
+    if kind is None:
+        return False
+    if kind in ("file", "folder") and kind != expected:
+        raise OutputExists(f"{shown} is a {kind}, and the output is a {expected}: choose another path")
+    if kind != expected:
+        raise OutputExists(
+            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another path"
+        )
+    if not overwrite:
+        raise OutputExists(f"{shown} exists: choose another path, or give --overwrite")
+    return True
+
+
 def require_output_file(
     path: Path, overwrite: bool, is_ours: Callable[[Path], bool] | None = None, what: str = "an output of prunelab"
 ) -> None:
@@ -204,18 +226,9 @@ def require_output_file(
         OutputExists: it exists and may not be replaced.
         InvalidRequest: the path cannot be created.
     """
-    ensure_writable(path)
-    kind, shown = kind_of(path), shortened(path)
-    if kind is None:
+    if not _exists_as("file", path, overwrite):
         return
-    if kind == "folder":
-        raise OutputExists(f"{shown} is a folder, and the output is a file: choose another path")
-    if kind != "file":
-        raise OutputExists(
-            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another path"
-        )
-    if not overwrite:
-        raise OutputExists(f"{shown} exists: choose another path, or give --overwrite")
+    shown = shortened(path)
     try:
         ours = os.lstat(path).st_size == 0 or is_ours is None or is_ours(path)
     except OSError as error:
@@ -239,18 +252,9 @@ def require_output_folder(
         OutputExists: it exists and may not be replaced.
         InvalidRequest: the path cannot be created.
     """
-    ensure_writable(path)
-    kind, shown = kind_of(path), shortened(path)
-    if kind is None:
+    if not _exists_as("folder", path, overwrite):
         return
-    if kind == "file":
-        raise OutputExists(f"{shown} is a file, and the output is a folder: choose another path")
-    if kind != "folder":
-        raise OutputExists(
-            f"{shown} is a {kind}, {_OTHER.get(kind, _NEITHER)}, and is not replaced: choose another path"
-        )
-    if not overwrite:
-        raise OutputExists(f"{shown} exists: choose another path, or give --overwrite")
+    shown = shortened(path)
     try:
         stranger = foreign(path) if any(path.iterdir()) else None
     except OSError as error:
